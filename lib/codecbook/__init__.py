@@ -1,0 +1,23 @@
+"""Neural audio codec tokens: what they cost, whether they decode elsewhere, what damage does to them.
+
+Glossary. One name per thing, in code, tables and prose:
+
+=====================  ==========================================================================
+``B, C, S``            batch, channel and sample axes of a waveform
+``K, T, V``            codebook, frame and code axes of tokens; ``V`` is a codebook's size
+clip                   a waveform with its sampling rate, float32 ``[C, S]``, full scale = 1.0
+codes, tokens          indices into codebooks, int64; ``Tokens`` keeps them with their frame rates
+codebook               one table of ``V`` vectors; codebook 0 is the coarsest
+frame                  the codes of all codebooks at one instant (where their rates agree)
+frame rate             codes per second of one codebook, in Hz
+bandwidth              nominal bitrate of the raw codes, in kbps (1 kbps = 1000 bit/s)
+segment                a stretch of audio that is encoded and decoded on its own
+``sample_rate_hz``     samples per second and channel
+information            in bits, never nats, outside of a training loss
+=====================  ==========================================================================
+
+Rooms, from the bottom up; a room imports only from those before it: ``errors``, ``paths``, ``audio``,
+``tokens``, ``codecs``, ``lm``, ``coding``, ``measure``, ``probes``, ``book``.
+"""
+
+__version__ = "0.1.0"

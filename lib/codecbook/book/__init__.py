@@ -1,0 +1,1 @@
+"""What notebooks use and nothing else may: parameters, results, provenance, figures, players, reports."""

@@ -1,0 +1,1 @@
+"""Codecs behind one interface: `load_codec` and what it loads."""

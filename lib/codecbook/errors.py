@@ -1,0 +1,22 @@
+"""The closed set of exceptions that codecbook raises for bad input.
+
+Every message states the condition, the value that was received and the remedy. All three kinds derive
+from `CodecbookError`, itself a `ValueError`, so a caller who wants to go on with the next file needs one
+``except`` clause.
+"""
+
+
+class CodecbookError(ValueError):
+    """Something that was given to codecbook cannot be used; the message says what, and what to do."""
+
+
+class CorruptInput(CodecbookError):
+    """Bytes, samples or tokens contradict their own format: truncated, altered, out of range, not finite."""
+
+
+class UnsupportedInput(CodecbookError):
+    """The input is well-formed, but not something this function can take: wrong rate, name, version, type."""
+
+
+class MissingWeights(CodecbookError):
+    """Model weights are not on this machine and could not be fetched."""

@@ -1,0 +1,1 @@
+"""Measures of audio quality, of information, and of their uncertainty."""

@@ -1,0 +1,48 @@
+"""Where the project's own data lie, and where more may be found.
+
+The package is used from a checkout, so the folders are found relative to this file. The environment variable
+``CODECBOOK_DATA`` names another data folder; ``CODECBOOK_EXTRA`` names a folder of further recordings and
+golden files that tests and notebooks use where it exists.
+"""
+
+import os
+from pathlib import Path
+
+from codecbook.errors import CodecbookError
+
+
+def repository_dir() -> Path:
+    """Return the root of the checkout that this package is imported from."""
+    return Path(__file__).resolve().parents[2]
+
+
+def data_dir() -> Path:
+    """Return the folder that holds ``clips``, ``models`` and ``tokens``.
+
+    Raises:
+        CodecbookError: The folder does not exist (the package was installed without its checkout).
+    """
+    folder = Path(os.environ.get("CODECBOOK_DATA") or repository_dir() / "data")
+    if not folder.is_dir():
+        raise CodecbookError(
+            f"The data folder {folder} does not exist; run from a checkout, or set CODECBOOK_DATA to the "
+            "'data' folder of one."
+        )
+    return folder
+
+
+def extra_dir() -> Path | None:
+    """Return the folder that ``CODECBOOK_EXTRA`` names, or None where the variable is not set.
+
+    Raises:
+        CodecbookError: The variable is set, but names no folder.
+    """
+    value = os.environ.get("CODECBOOK_EXTRA")
+    if not value:
+        return None
+    folder = Path(value).expanduser().resolve()
+    if not folder.is_dir():
+        raise CodecbookError(
+            f"CODECBOOK_EXTRA is {value!r}, which is no folder; correct it, or unset it to go without."
+        )
+    return folder

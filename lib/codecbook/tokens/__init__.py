@@ -1,0 +1,1 @@
+"""Tokens, their orders and their files."""

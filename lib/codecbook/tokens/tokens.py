@@ -1,0 +1,166 @@
+"""`Tokens`: what a codec's encoder says of a clip, one array of codes per codebook."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from codecbook.errors import CorruptInput, UnsupportedInput
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Codes of one clip, validated when made.
+
+    Codebooks may run at different rates (SNAC), so there is one array per codebook. A codec that works in
+    independent segments (EnCodec 48 kHz: 1 s, normalised, overlapping by 1 %) lays its segments end to end and
+    says in `segment_frames` and `scales` how to take them apart again.
+
+    Attributes:
+        codes: int64 ``[T_k]`` per codebook, ``0 <= code < V_k``.
+        codebook_sizes: ``V_k`` per codebook.
+        frame_rates_hz: Frames per second of each codebook.
+        codec: Registry name of the codec (``"encodec_24khz"``), empty where unknown.
+        weights: Which weights made the codes, as `codecbook.codecs.Weights` prints it; empty where unknown.
+        sample_rate_hz: Sampling rate of the coded audio, 0 where unknown.
+        channels: Channels of the coded audio, 0 where unknown.
+        num_samples: Length of the coded audio in samples per channel, None where unknown.
+        bandwidth_kbps: Nominal bitrate that was asked for, None where unknown.
+        segment_frames: Frames in each segment, the sum being ``T``; empty for a codec without segments.
+        scales: float32, one gain per segment, for codecs that normalise; empty otherwise.
+    """
+
+    codes: tuple[np.ndarray, ...]
+    codebook_sizes: tuple[int, ...]
+    frame_rates_hz: tuple[float, ...]
+    codec: str = ""
+    weights: str = ""
+    sample_rate_hz: int = 0
+    channels: int = 0
+    num_samples: int | None = None
+    bandwidth_kbps: float | None = None
+    segment_frames: tuple[int, ...] = ()
+    scales: tuple[float, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        count = len(self.codes)
+        if count == 0:
+            raise UnsupportedInput("Tokens need at least one codebook; received none.")
+        if not len(self.codebook_sizes) == len(self.frame_rates_hz) == count:
+            raise UnsupportedInput(
+                f"Tokens have {count} code arrays, {len(self.codebook_sizes)} codebook sizes and "
+                f"{len(self.frame_rates_hz)} frame rates; give one of each per codebook."
+            )
+        checked = []
+        for k, (codes, size) in enumerate(zip(self.codes, self.codebook_sizes, strict=True)):
+            array = np.asarray(codes)
+            if array.ndim != 1 or not (np.issubdtype(array.dtype, np.integer)):
+                raise UnsupportedInput(
+                    f"Codes of codebook {k} must be integers [T]; received {array.dtype} {list(array.shape)}."
+                )
+            # compared before the cast: an unsigned value above 2^63 would turn negative, and so would its message
+            if array.size and (array.min() < 0 or array.max() >= size):
+                at = int(np.flatnonzero((array < 0) | (array >= size))[0])
+                raise CorruptInput(
+                    f"Code {array[at]} at index {at} of codebook {k} is outside 0..{size - 1}; the tokens are "
+                    "damaged, or belong to a codec with larger codebooks."
+                )
+            checked.append(np.ascontiguousarray(array, dtype=np.int64))
+        object.__setattr__(self, "codes", tuple(checked))
+        if self.segment_frames and sum(self.segment_frames) != len(checked[0]):
+            raise CorruptInput(
+                f"Segments of {sum(self.segment_frames)} frames in all do not cover the {len(checked[0])} frames "
+                "of codebook 0; the tokens are incomplete."
+            )
+        if self.scales and len(self.scales) != max(1, len(self.segment_frames)):
+            raise CorruptInput(
+                f"{len(self.scales)} scales for {max(1, len(self.segment_frames))} segments; give one per segment."
+            )
+
+    @property
+    def num_codebooks(self) -> int:
+        """Number of codebooks, ``K``."""
+        return len(self.codes)
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of codes over all codebooks."""
+        return sum(len(codes) for codes in self.codes)
+
+    @property
+    def duration_s(self) -> float:
+        """Duration in seconds: of the audio where its length is known, else of the codes."""
+        if self.num_samples is not None and self.sample_rate_hz:
+            return self.num_samples / self.sample_rate_hz
+        return len(self.codes[0]) / self.frame_rates_hz[0]
+
+    @property
+    def bits(self) -> float:
+        """Size of the raw codes in bits: the sum of ``T_k log2 V_k``."""
+        return float(
+            sum(
+                len(codes) * np.log2(size)
+                for codes, size in zip(self.codes, self.codebook_sizes, strict=True)
+            )
+        )
+
+    def to_frames(self) -> np.ndarray:
+        """Return the codes as int64 ``[T, K]``, frames first.
+
+        Raises:
+            UnsupportedInput: The codebooks run at different rates.
+        """
+        if len({len(codes) for codes in self.codes}) != 1:
+            raise UnsupportedInput(
+                f"Codebooks of {[len(codes) for codes in self.codes]} codes have no common frames; use an order "
+                "of codecbook.tokens.orders, such as orpheus_flatten, instead."
+            )
+        return np.stack(self.codes, axis=1)
+
+    def leading(self, num_codebooks: int) -> "Tokens":
+        """Return the tokens of the first `num_codebooks` codebooks alone.
+
+        Raises:
+            UnsupportedInput: There are fewer, or `num_codebooks` is below 1.
+        """
+        if not 1 <= num_codebooks <= self.num_codebooks:
+            raise UnsupportedInput(
+                f"num_codebooks={num_codebooks}, but these tokens have {self.num_codebooks}; choose 1 to "
+                f"{self.num_codebooks}."
+            )
+        return replace(
+            self,
+            codes=self.codes[:num_codebooks],
+            codebook_sizes=self.codebook_sizes[:num_codebooks],
+            frame_rates_hz=self.frame_rates_hz[:num_codebooks],
+        )
+
+    def same_codes(self, other: "Tokens") -> bool:
+        """Say whether both hold exactly the same codes of the same codebook sizes."""
+        return self.codebook_sizes == other.codebook_sizes and all(
+            np.array_equal(a, b) for a, b in zip(self.codes, other.codes, strict=True)
+        )
+
+
+def tokens_from_frames(
+    frames: np.ndarray, codebook_sizes: Sequence[int] | int, frame_rate_hz: float, **metadata
+) -> Tokens:
+    """Make `Tokens` from frames ``[T, K]`` of one common rate.
+
+    Args:
+        frames: Integers ``[T, K]``.
+        codebook_sizes: ``V`` per codebook, or one for all.
+        frame_rate_hz: Frames per second.
+        metadata: Further fields of `Tokens`.
+    """
+    array = np.asarray(frames)
+    if array.ndim != 2:
+        raise UnsupportedInput(f"Frames must have the axes [T, K]; received shape {list(array.shape)}.")
+    count = array.shape[1]
+    sizes = (codebook_sizes,) * count if isinstance(codebook_sizes, int) else tuple(codebook_sizes)
+    return Tokens(
+        codes=tuple(array[:, k] for k in range(count)),
+        codebook_sizes=sizes,
+        frame_rates_hz=(float(frame_rate_hz),) * count,
+        **metadata,
+    )
