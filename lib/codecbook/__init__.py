@@ -16,7 +16,7 @@ segment                a stretch of audio that is encoded and decoded on its own
 information            in bits, never nats, outside of a training loss
 =====================  ==========================================================================
 
-Rooms, from the bottom up; a room imports only from those before it: ``errors``, ``paths``, ``audio``,
+Rooms, from the bottom up; a room imports only from those before it: ``errors``, ``paths``, ``compiled``, ``audio``,
 ``tokens``, ``codecs``, ``lm``, ``coding``, ``measure``, ``probes``, ``book``.
 """
 

@@ -5,6 +5,10 @@ quality (linear phase, as the codecs' training pipelines use), files are read an
 (wav, flac, ogg, mp3, aiff and more).
 """
 
+import logging
+import math
+import operator
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +20,21 @@ import soxr
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
-_WRITE_SUBTYPE = {".wav": "PCM_16", ".flac": "PCM_16", ".ogg": "VORBIS", ".mp3": None}
+_WRITE_FORMATS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+# libsndfile's Vorbis encoder keeps a whole call's samples on the stack: a minute at a time is safe, ten crash
+_WRITE_BLOCK_SAMPLES = 65536
+# the silence that mp3 encoders add and mp3 decoders drop makes headers differ from what can be read by so much
+_HEADER_SLACK_SAMPLES = 4 * 1152
+_MAX_RATE_RATIO = 256
+_LOUDNESS_BLOCK_S = 0.4
+_LOUDNESS_MIN_RATE_HZ = 4000  # the shelf of the K weighting lies at 1.7 kHz
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,16 +42,18 @@ class Clip:
     """A waveform.
 
     Attributes:
-        samples: float32 ``[C, S]``, finite, full scale = 1.0.
+        samples: float32 ``[C, S]``, full scale = 1.0. `load` and `clip_from_array` make sure that all are finite.
         sample_rate_hz: Samples per second and channel.
         name: What to call the clip in tables; the file's stem when it was loaded.
         domain: What it contains (``"speech"``, ``"music"``), or empty where unknown.
+        note: What was done to the samples on the way here that a reader of tables should know; mostly empty.
     """
 
     samples: np.ndarray
     sample_rate_hz: int
     name: str = ""
     domain: str = ""
+    note: str = ""
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or self.samples.dtype != np.float32:
@@ -41,8 +61,7 @@ class Clip:
                 f"Clip.samples must be float32 [channels, samples]; received {self.samples.dtype} "
                 f"{list(self.samples.shape)}. Use clip_from_array(...) to convert."
             )
-        if self.sample_rate_hz <= 0:
-            raise UnsupportedInput(f"sample_rate_hz must be positive; received {self.sample_rate_hz}.")
+        object.__setattr__(self, "sample_rate_hz", _checked_rate_hz(self.sample_rate_hz))
 
     @property
     def num_channels(self) -> int:
@@ -59,39 +78,87 @@ class Clip:
         """Duration in seconds."""
         return self.num_samples / self.sample_rate_hz
 
+    @property
+    def peak(self) -> float:
+        """Largest magnitude of any sample, full scale = 1.0."""
+        return float(np.abs(self.samples).max(initial=0.0))
+
+
+def _checked_rate_hz(sample_rate_hz: int) -> int:
+    try:
+        rate_hz = operator.index(sample_rate_hz)
+    except TypeError:
+        rate_hz = 0
+    if rate_hz <= 0:
+        raise UnsupportedInput(
+            f"sample_rate_hz must be a positive whole number; received {sample_rate_hz!r}. Pass, say, 24000."
+        )
+    return rate_hz
+
+
+def _refuse_not_finite(samples: np.ndarray, name: str) -> None:
+    finite = np.isfinite(samples)
+    if finite.all():
+        return
+    channel, at = (int(i) for i in np.argwhere(~finite)[0])
+    raise CorruptInput(
+        f"Clip {name!r} has {int((~finite).sum())} sample(s) that are not finite (the first is "
+        f"{samples[channel, at]} at index {at} of channel {channel}); repair or cut the recording."
+    )
+
+
+def _float_from_pcm(array: np.ndarray) -> np.ndarray:
+    """Scale PCM integers to full scale 1.0: signed types by their lowest value, 8-bit unsigned around 128."""
+    if array.dtype == np.uint8:
+        return (array.astype(np.float64) - 128.0) / 128.0
+    if np.issubdtype(array.dtype, np.signedinteger):
+        return array.astype(np.float64) / -float(np.iinfo(array.dtype).min)
+    if np.issubdtype(array.dtype, np.floating):
+        return array
+    raise UnsupportedInput(
+        f"Audio must be floats, signed PCM integers or 8-bit unsigned PCM; received {array.dtype}. Convert it to "
+        "float32 with full scale 1.0."
+    )
+
 
 def clip_from_array(samples: np.ndarray, sample_rate_hz: int, name: str = "", domain: str = "") -> Clip:
     """Make a clip from an array ``[S]`` or ``[C, S]`` of floats (full scale 1.0) or PCM integers.
 
+    Args:
+        samples: Floats of any width, int8 to int64 (full scale is the type's lowest value), or uint8 (around 128).
+        sample_rate_hz: Samples per second and channel.
+        name: What to call the clip.
+        domain: What it contains.
+
     Raises:
-        CorruptInput: A sample is not finite.
-        UnsupportedInput: Another number of axes, or an array that looks like ``[S, C]``.
+        CorruptInput: A sample is not finite, or beyond the range of float32.
+        UnsupportedInput: Another type or number of axes, an array that looks like ``[S, C]``, or a bad rate.
     """
-    array = np.asarray(samples)
-    if np.issubdtype(array.dtype, np.signedinteger):
-        array = array.astype(np.float64) / -float(np.iinfo(array.dtype).min)
+    array = _float_from_pcm(np.asarray(samples))
     if array.ndim == 1:
         array = array[None]
     if array.ndim != 2:
-        raise UnsupportedInput(f"Audio must have the axes [C, S] or [S]; received shape {list(array.shape)}.")
+        raise UnsupportedInput(
+            f"Audio must have the axes [C, S] or [S]; received shape {list(array.shape)}. Index or reshape it."
+        )
     if array.shape[0] > 32 and array.shape[0] > array.shape[1]:
         raise UnsupportedInput(
             f"Audio of shape {list(array.shape)} has more channels than samples; is it [S, C]? Pass array.T."
         )
-    if not np.isfinite(array).all():
-        first = int(np.argwhere(~np.isfinite(array))[0, 1])
-        raise CorruptInput(
-            f"Audio {name or '(unnamed)'} has a sample that is not finite (first at index {first}); repair or "
-            "cut the recording."
-        )
-    return Clip(np.ascontiguousarray(array, dtype=np.float32), int(sample_rate_hz), name, domain)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused as such
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    _refuse_not_finite(array, name)
+    return Clip(array, sample_rate_hz, name, domain)
 
 
 def load(path: str | Path, sample_rate_hz: int | None = None, mono: bool = False) -> Clip:
     """Read an audio file.
 
+    A wav whose header promises more than the file holds is read as far as it goes: programs that write to a pipe
+    cannot know the length, and leave such headers.
+
     Args:
-        path: wav, flac, ogg, opus, mp3 or aiff, any rate, any number of channels.
+        path: wav, flac, ogg, opus, mp3 or aiff, any rate, any number of channels, any sample format.
         sample_rate_hz: Resample to this rate; None keeps the file's own.
         mono: Average the channels.
 
@@ -99,85 +166,187 @@ def load(path: str | Path, sample_rate_hz: int | None = None, mono: bool = False
         A clip named after the file's stem.
 
     Raises:
-        CorruptInput: No such file, unreadable, without samples, or with samples that are not finite.
+        CorruptInput: No such file, unreadable, truncated, without samples, or with samples that are not finite.
+        UnsupportedInput: `sample_rate_hz` is no rate, or too far from the file's.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CorruptInput(f"{path} is a folder; pass one file, or use codecbook.clips.load_folder.")
     if not path.is_file():
         raise CorruptInput(f"There is no audio file at {path}; check the path.")
-    try:
-        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise CorruptInput(
-            f"{path} could not be read as audio ({error}); expected one of {', '.join(AUDIO_SUFFIXES)}, "
-            "complete and unprotected."
-        ) from error
+    samples, rate_hz = _read(path)
     if samples.shape[0] == 0:
         raise CorruptInput(f"{path} holds no samples; record or export it again.")
     clip = clip_from_array(samples.T, rate_hz, name=path.stem)
     return convert(clip, sample_rate_hz=sample_rate_hz, channels=1 if mono else None)
 
 
+def _read(path: Path) -> tuple[np.ndarray, int]:
+    """Return float32 ``[S, C]`` and the sampling rate of a file, or say why it cannot be read."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            promised, rate_hz = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except (RuntimeError, TypeError) as error:  # libsndfile's own errors are RuntimeErrors; a ".raw" is a TypeError
+        raise CorruptInput(
+            f"{path} could not be read as audio ({error}); expected one of {', '.join(AUDIO_SUFFIXES)}, "
+            "complete and unprotected. If a player opens it, export it from there as wav or flac."
+        ) from error
+    except (MemoryError, ValueError) as error:
+        # the array for as many samples as the header promises could not be made
+        raise CorruptInput(
+            f"{path} ({path.stat().st_size} bytes) has a header that promises more samples than fit into memory, as "
+            "damaged files do, and flac that was written to a pipe; export it again, and cut a very long recording."
+        ) from error
+    if promised - samples.shape[0] > _HEADER_SLACK_SAMPLES:
+        raise CorruptInput(
+            f"{path} is truncated: {promised} samples are promised, {samples.shape[0]} can be read; copy it again."
+        )
+    return samples, rate_hz
+
+
 def convert(clip: Clip, sample_rate_hz: int | None = None, channels: int | None = None) -> Clip:
     """Resample a clip and change its number of channels.
 
     Mono to stereo duplicates; anything to mono averages; other changes are refused, because which channel
-    goes where is a decision for the caller.
+    goes where is a decision for the caller. ``S > 0`` samples become ``floor(S out / in + 1/2)``, at least one.
+
+    Args:
+        clip: Any clip.
+        sample_rate_hz: New rate; None keeps the clip's.
+        channels: New number of channels; None keeps the clip's.
 
     Raises:
-        UnsupportedInput: A change of channels with no obvious meaning (say, 5 to 2).
+        UnsupportedInput: A change of channels with no obvious meaning (say, 5 to 2), a rate that is not positive,
+            or one more than 256 times higher or lower than the clip's.
     """
-    samples = clip.samples
-    if channels is not None and channels != clip.num_channels:
-        if channels == 1:
-            samples = samples.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
-        elif clip.num_channels == 1:
-            samples = np.repeat(samples, channels, axis=0)
-        else:
-            raise UnsupportedInput(
-                f"Clip {clip.name!r} has {clip.num_channels} channels and {channels} are needed; choose or mix "
-                "channels first, or pass mono=True to load()."
-            )
-    if sample_rate_hz is not None and sample_rate_hz != clip.sample_rate_hz:
-        samples = np.ascontiguousarray(
-            soxr.resample(samples.T, clip.sample_rate_hz, sample_rate_hz, quality="VHQ").T, dtype=np.float32
+    target_hz = clip.sample_rate_hz if sample_rate_hz is None else _checked_rate_hz(sample_rate_hz)
+    samples = clip.samples if channels is None else _with_channels(clip, channels)
+    if target_hz != clip.sample_rate_hz:
+        samples = _resample(samples, clip.sample_rate_hz, target_hz)
+    return replace(clip, samples=samples, sample_rate_hz=target_hz)
+
+
+def _with_channels(clip: Clip, channels: int) -> np.ndarray:
+    if channels == clip.num_channels:
+        return clip.samples
+    if channels == 1:
+        return clip.samples.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+    if clip.num_channels == 1 and channels == 2:
+        return np.repeat(clip.samples, 2, axis=0)
+    raise UnsupportedInput(
+        f"Clip {clip.name!r} has {clip.num_channels} channels and {channels} are asked for; choose or mix "
+        "channels first, or convert to 1."
+    )
+
+
+def _resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    if max(from_hz, to_hz) > _MAX_RATE_RATIO * min(from_hz, to_hz):
+        raise UnsupportedInput(
+            f"Cannot resample from {from_hz} Hz to {to_hz} Hz, more than a factor of {_MAX_RATE_RATIO}; check "
+            "both rates (the unit is Hz, not kHz)."
         )
-        if samples.shape[1] == 0:
-            # soxr rounds a clip shorter than one output sample away; keep the signal's mean instead of nothing
-            samples = clip.samples.mean(axis=1, keepdims=True)[: samples.shape[0]]
-    return replace(clip, samples=samples, sample_rate_hz=sample_rate_hz or clip.sample_rate_hz)
+    resampled = soxr.resample(samples.T, from_hz, to_hz, quality="VHQ").T
+    if resampled.shape[1] == 0 < samples.shape[1]:
+        # soxr rounds a clip shorter than half an output sample away; keep the signal's mean instead of nothing
+        resampled = samples.mean(axis=1, keepdims=True)
+    return np.ascontiguousarray(resampled, dtype=np.float32)
 
 
 def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
-    """Write a clip as wav or flac (16-bit PCM), ogg or mp3, by the path's suffix; samples beyond 1.0 are clipped.
+    """Write a clip as wav or flac (16-bit PCM), ogg or mp3, by the path's suffix.
+
+    The file appears under its name only when it is complete. Samples beyond full scale are clipped, and counted in
+    a warning of the logger ``codecbook.audio``; use `normalise_loudness` or scale the clip to avoid that. Samples
+    that came from a 16-bit file return to it unchanged.
+
+    Returns:
+        The path that was written.
 
     Raises:
-        UnsupportedInput: The suffix is none of these.
+        UnsupportedInput: The suffix is none of these, or its format cannot hold the clip's rate or channels.
         CodecbookError: The file exists and `overwrite` is False.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in _WRITE_SUBTYPE:
-        raise UnsupportedInput(f"Cannot write {path.name}: choose one of {', '.join(_WRITE_SUBTYPE)}.")
+    if path.suffix.lower() not in _WRITE_FORMATS:
+        raise UnsupportedInput(f"Cannot write {path.name}: choose one of {', '.join(_WRITE_FORMATS)}.")
     if path.exists() and not overwrite:
         raise CodecbookError(f"{path} exists; pass overwrite=True, or choose another name.")
+    beyond = int(np.count_nonzero(np.abs(clip.samples) > 1.0))
+    if beyond:
+        _log.warning(
+            "%d of %d samples were beyond full scale and clipped in %s", beyond, clip.samples.size, path
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
-    clipped = np.clip(clip.samples.T, -1.0, 1.0)
-    soundfile.write(path, clipped, clip.sample_rate_hz, subtype=_WRITE_SUBTYPE[suffix])
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        _write(np.clip(clip.samples.T, -1.0, 1.0), clip.sample_rate_hz, partial, path)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 
-def loudness_lufs(clip: Clip) -> float:
-    """Return the integrated loudness in LUFS (ITU-R BS.1770-4), -inf for silence.
+def _write(samples: np.ndarray, sample_rate_hz: int, partial: Path, path: Path) -> None:
+    file_format, subtype = _WRITE_FORMATS[path.suffix.lower()]
+    channels = samples.shape[1]
+    try:
+        with soundfile.SoundFile(partial, "w", sample_rate_hz, channels, subtype, format=file_format) as file:
+            for start in range(0, samples.shape[0], _WRITE_BLOCK_SAMPLES):
+                file.write(samples[start : start + _WRITE_BLOCK_SAMPLES])
+    except soundfile.LibsndfileError as error:
+        raise UnsupportedInput(
+            f"Cannot write {path.name} with {channels} channels at {sample_rate_hz} Hz "
+            f"({error.error_string}); write wav, or convert the clip first."
+        ) from error
 
-    Clips shorter than the standard's 0.4 s block are measured as one block.
+
+def loudness_lufs(clip: Clip) -> float:
+    """Return the integrated loudness in LUFS (ITU-R BS.1770-4).
+
+    A clip shorter than the standard's block of 0.4 s is measured as one block. The result is -inf where no block
+    passes the standard's gate at -70 LUFS, as in silence.
+
+    Raises:
+        UnsupportedInput: More than five channels, or a sampling rate below 4 kHz: the standard's weighting is not
+            defined there.
     """
-    block_s = min(0.4, clip.duration_s)
-    meter = pyloudnorm.Meter(clip.sample_rate_hz, block_size=block_s)
-    if clip.num_samples < 2 or not np.any(clip.samples):
+    if clip.num_channels > 5 or clip.sample_rate_hz < _LOUDNESS_MIN_RATE_HZ:
+        raise UnsupportedInput(
+            f"Loudness is defined for up to 5 channels at {_LOUDNESS_MIN_RATE_HZ} Hz and more; received "
+            f"{clip.num_channels} channels at {clip.sample_rate_hz} Hz. Convert the clip first."
+        )
+    if clip.num_samples < 2:
         return float("-inf")
-    return float(meter.integrated_loudness(clip.samples[:5].T.astype(np.float64)))
+    # one step below the duration: pyloudnorm compares it to the block in floats, and refuses by a rounding error
+    block_s = min(_LOUDNESS_BLOCK_S, math.nextafter(clip.duration_s, 0.0))
+    meter = pyloudnorm.Meter(clip.sample_rate_hz, block_size=block_s)
+    return float(meter.integrated_loudness(clip.samples.T.astype(np.float64)))
+
+
+def normalise_loudness(clip: Clip, target_lufs: float, max_peak: float = 0.98) -> Clip:
+    """Scale a clip to a loudness, or as near to it as its peak allows.
+
+    Args:
+        clip: A clip that is not silent.
+        target_lufs: Loudness to reach, in LUFS.
+        max_peak: Largest magnitude allowed in the result; it wins over the target.
+
+    Raises:
+        UnsupportedInput: The clip is too quiet to measure, or as `loudness_lufs`.
+    """
+    measured_lufs = loudness_lufs(clip)
+    if not math.isfinite(measured_lufs):
+        raise UnsupportedInput(
+            f"Clip {clip.name!r} is silent by the standard's gate (peak {clip.peak:.3g}) and has no loudness to scale; "
+            "leave it out."
+        )
+    gain = min(10.0 ** ((target_lufs - measured_lufs) / 20.0), max_peak / clip.peak)
+    return replace(clip, samples=(clip.samples * np.float32(gain)).astype(np.float32))
 
 
 def rms(clip: Clip) -> float:
-    """Return the root mean square over all channels and samples, full scale = 1.0."""
+    """Return the root mean square over all channels and samples, full scale = 1.0; 0 without samples."""
+    if clip.samples.size == 0:
+        return 0.0
     return float(np.sqrt(np.mean(np.square(clip.samples, dtype=np.float64))))

@@ -1,1 +1,1 @@
-"""Measures of audio quality, of information, and of their uncertainty."""
+"""How good, how large and how fast: quality, information, intervals and real-time factors."""

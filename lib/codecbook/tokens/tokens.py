@@ -1,16 +1,17 @@
 """`Tokens`: what a codec's encoder says of a clip, one array of codes per codebook."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
+from math import isfinite
 
 import numpy as np
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokens:
-    """Codes of one clip, validated when made.
+    """Codes of one clip, validated when made; equal where all codes and all that is known about them are equal.
 
     Codebooks may run at different rates (SNAC), so there is one array per codebook. A codec that works in
     independent segments (EnCodec 48 kHz: 1 s, normalised, overlapping by 1 %) lays its segments end to end and
@@ -27,8 +28,14 @@ class Tokens:
         num_samples: Length of the coded audio in samples per channel, None where unknown.
         bandwidth_kbps: Nominal bitrate that was asked for, None where unknown.
         segment_frames: Frames in each segment, the sum being ``T``; empty for a codec without segments.
-        scales: float32, one gain per segment, for codecs that normalise; empty otherwise.
+        scales: One gain per segment, rounded to float32, for codecs that normalise; empty otherwise.
+        source_bitrate_kbps: Bitrate of the recording that was coded (192 for such an mp3), None where unknown.
+        mid_codebooks: Of stereo coded as mid and side, each with its own codebooks: how many of these, from the
+            first, code mid; the rest code side. None for mono, and where codebooks see both channels at once.
     """
+
+    # two Tokens are compared by their arrays' contents, for which there is no cheap hash
+    __hash__ = None  # type: ignore[assignment]
 
     codes: tuple[np.ndarray, ...]
     codebook_sizes: tuple[int, ...]
@@ -40,7 +47,9 @@ class Tokens:
     num_samples: int | None = None
     bandwidth_kbps: float | None = None
     segment_frames: tuple[int, ...] = ()
-    scales: tuple[float, ...] = field(default=())
+    scales: tuple[float, ...] = ()
+    source_bitrate_kbps: float | None = None
+    mid_codebooks: int | None = None
 
     def __post_init__(self) -> None:
         count = len(self.codes)
@@ -51,31 +60,76 @@ class Tokens:
                 f"Tokens have {count} code arrays, {len(self.codebook_sizes)} codebook sizes and "
                 f"{len(self.frame_rates_hz)} frame rates; give one of each per codebook."
             )
-        checked = []
-        for k, (codes, size) in enumerate(zip(self.codes, self.codebook_sizes, strict=True)):
-            array = np.asarray(codes)
-            if array.ndim != 1 or not (np.issubdtype(array.dtype, np.integer)):
+        self._check_rates_and_sizes()
+        object.__setattr__(
+            self,
+            "codes",
+            tuple(
+                _checked_codes(k, codes, size)
+                for k, (codes, size) in enumerate(zip(self.codes, self.codebook_sizes, strict=True))
+            ),
+        )
+        self._check_metadata()
+        self._check_segments()
+
+    def _check_rates_and_sizes(self) -> None:
+        for k, (size, rate) in enumerate(zip(self.codebook_sizes, self.frame_rates_hz, strict=True)):
+            if int(size) != size or size < 1:
+                raise UnsupportedInput(f"Codebook {k} has size {size}; give its number of codes, 1 or more.")
+            if not (isfinite(rate) and rate > 0):
                 raise UnsupportedInput(
-                    f"Codes of codebook {k} must be integers [T]; received {array.dtype} {list(array.shape)}."
+                    f"Codebook {k} has a frame rate of {rate} Hz; give its frames per second, above 0."
                 )
-            # compared before the cast: an unsigned value above 2^63 would turn negative, and so would its message
-            if array.size and (array.min() < 0 or array.max() >= size):
-                at = int(np.flatnonzero((array < 0) | (array >= size))[0])
-                raise CorruptInput(
-                    f"Code {array[at]} at index {at} of codebook {k} is outside 0..{size - 1}; the tokens are "
-                    "damaged, or belong to a codec with larger codebooks."
+        object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
+        object.__setattr__(self, "frame_rates_hz", tuple(float(rate) for rate in self.frame_rates_hz))
+
+    def _check_metadata(self) -> None:
+        if self.sample_rate_hz < 0 or self.channels < 0 or (self.num_samples or 0) < 0:
+            raise UnsupportedInput(
+                f"sample_rate_hz={self.sample_rate_hz}, channels={self.channels} and num_samples="
+                f"{self.num_samples} must not be negative; leave out what is unknown."
+            )
+        for name in ("bandwidth_kbps", "source_bitrate_kbps"):
+            value = getattr(self, name)
+            if value is not None and not (isfinite(value) and value > 0):
+                raise UnsupportedInput(
+                    f"{name} is {value}; give kbit/s above 0, or None where it is unknown."
                 )
-            checked.append(np.ascontiguousarray(array, dtype=np.int64))
-        object.__setattr__(self, "codes", tuple(checked))
-        if self.segment_frames and sum(self.segment_frames) != len(checked[0]):
+        if self.mid_codebooks is None:
+            return
+        if self.channels != 2 or not 1 <= self.mid_codebooks <= self.num_codebooks:
+            raise UnsupportedInput(
+                f"mid_codebooks={self.mid_codebooks} with channels={self.channels} and {self.num_codebooks} "
+                f"codebooks; mid and side need channels=2 and mid_codebooks from 1 to {self.num_codebooks}."
+            )
+
+    def _check_segments(self) -> None:
+        num_frames = len(self.codes[0])
+        object.__setattr__(self, "segment_frames", tuple(int(n) for n in self.segment_frames))
+        with np.errstate(over="ignore"):  # a scale beyond float32 becomes infinite, and is refused below
+            scales = np.asarray(self.scales, dtype=np.float64).astype(np.float32)
+        object.__setattr__(self, "scales", tuple(scales.tolist()))
+        if self.segment_frames and (min(self.segment_frames) < 1 or sum(self.segment_frames) != num_frames):
             raise CorruptInput(
-                f"Segments of {sum(self.segment_frames)} frames in all do not cover the {len(checked[0])} frames "
-                "of codebook 0; the tokens are incomplete."
+                f"Segments of {sum(self.segment_frames)} frames in all, the shortest of "
+                f"{min(self.segment_frames)}, do not cover the {num_frames} frames of codebook 0; the tokens are "
+                "incomplete."
             )
         if self.scales and len(self.scales) != max(1, len(self.segment_frames)):
             raise CorruptInput(
                 f"{len(self.scales)} scales for {max(1, len(self.segment_frames))} segments; give one per segment."
             )
+        if not all(isfinite(scale) for scale in self.scales):
+            raise CorruptInput(
+                f"Scales {self.scales} are not all finite float32 numbers; encode the clip again."
+            )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Tokens):
+            return NotImplemented
+        return self.same_codes(other) and all(
+            getattr(self, f.name) == getattr(other, f.name) for f in fields(self) if f.name != "codes"
+        )
 
     @property
     def num_codebooks(self) -> int:
@@ -120,6 +174,8 @@ class Tokens:
     def leading(self, num_codebooks: int) -> "Tokens":
         """Return the tokens of the first `num_codebooks` codebooks alone.
 
+        Of mid and side, side is cut first; `bandwidth_kbps` is dropped where it no longer holds.
+
         Raises:
             UnsupportedInput: There are fewer, or `num_codebooks` is below 1.
         """
@@ -133,6 +189,8 @@ class Tokens:
             codes=self.codes[:num_codebooks],
             codebook_sizes=self.codebook_sizes[:num_codebooks],
             frame_rates_hz=self.frame_rates_hz[:num_codebooks],
+            bandwidth_kbps=self.bandwidth_kbps if num_codebooks == self.num_codebooks else None,
+            mid_codebooks=None if self.mid_codebooks is None else min(self.mid_codebooks, num_codebooks),
         )
 
     def same_codes(self, other: "Tokens") -> bool:
@@ -140,6 +198,23 @@ class Tokens:
         return self.codebook_sizes == other.codebook_sizes and all(
             np.array_equal(a, b) for a, b in zip(self.codes, other.codes, strict=True)
         )
+
+
+def _checked_codes(k: int, codes: np.ndarray, codebook_size: int) -> np.ndarray:
+    """Return the codes of codebook `k` as contiguous int64 ``[T]``, or raise as `Tokens` says."""
+    array = np.asarray(codes)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise UnsupportedInput(
+            f"Codes of codebook {k} must be integers [T]; received {array.dtype} {list(array.shape)}."
+        )
+    # compared before the cast: an unsigned value above 2^63 would turn negative, and so would its message
+    if array.size and (array.min() < 0 or array.max() >= codebook_size):
+        at = int(np.flatnonzero((array < 0) | (array >= codebook_size))[0])
+        raise CorruptInput(
+            f"Code {array[at]} at index {at} of codebook {k} is outside 0..{codebook_size - 1}; the tokens are "
+            "damaged, or belong to a codec with larger codebooks."
+        )
+    return np.ascontiguousarray(array, dtype=np.int64)
 
 
 def tokens_from_frames(
@@ -152,12 +227,18 @@ def tokens_from_frames(
         codebook_sizes: ``V`` per codebook, or one for all.
         frame_rate_hz: Frames per second.
         metadata: Further fields of `Tokens`.
+
+    Raises:
+        UnsupportedInput: Another number of axes, no integers, or metadata that `Tokens` refuses.
+        CorruptInput: A code outside its codebook.
     """
     array = np.asarray(frames)
     if array.ndim != 2:
         raise UnsupportedInput(f"Frames must have the axes [T, K]; received shape {list(array.shape)}.")
     count = array.shape[1]
-    sizes = (codebook_sizes,) * count if isinstance(codebook_sizes, int) else tuple(codebook_sizes)
+    sizes = (
+        (codebook_sizes,) * count if isinstance(codebook_sizes, int | np.integer) else tuple(codebook_sizes)
+    )
     return Tokens(
         codes=tuple(array[:, k] for k in range(count)),
         codebook_sizes=sizes,

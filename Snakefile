@@ -1,0 +1,58 @@
+"""The DAG of notebooks, for Snakemake.
+
+`./run_all.sh` calls this with checks, a short log and an index page around it; `snakemake --config preset=fast` works
+too. Which stages there are, what they need and their parameters stand in config/. One rule runs them all:
+
+- The output is the stage's result file, so a stage is done when its notebook has come to its last cell.
+- The executed notebook, the HTML and the text log are `log:` files: they outlive a failed job, outputs do not.
+- Parameters come from `lambda w:`, as Snakemake notices no change in those that look at `input` or `output`.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from stages import data_files, library_files, read_plan
+
+PRESET = Path(config.get("preset", "fast"))
+PLAN = read_plan(PRESET if PRESET.suffix else ROOT / "config" / f"{PRESET}.yaml", ROOT)
+RUN_DIR = PLAN.run_dir
+PYTHON = sys.executable
+
+
+wildcard_constraints:
+    stage="|".join(PLAN.stages),
+
+
+rule all:
+    input:
+        [str(PLAN.result(stage)) for stage in PLAN.stages],
+
+
+rule notebook:
+    input:
+        notebook="notebooks/{stage}.ipynb",
+        script="workflow/execute.py",
+        library=library_files(ROOT),
+        data=data_files(ROOT),
+        upstream=lambda w: [str(PLAN.result(need)) for need in PLAN.stages[w.stage].needs],
+    output:
+        str(PLAN.result("{stage}")),
+    log:
+        text=str(PLAN.log("{stage}")),
+        executed=str(PLAN.executed("{stage}")),
+        html=str(PLAN.html("{stage}")),
+    params:
+        parameters=lambda w: PLAN.stages[w.stage].parameters_json,
+    threads: lambda w: PLAN.stages[w.stage].threads
+    resources:
+        mem_mb=lambda w: PLAN.stages[w.stage].memory_mb,
+    message:
+        "{wildcards.stage}"
+    # exec: a signal to the job then reaches the script and not a shell around it
+    shell:
+        "exec {PYTHON:q} {input.script:q} --stage {wildcards.stage:q} --notebook {input.notebook:q}"
+        " --run-dir {RUN_DIR:q} --threads {threads} --parameters {params.parameters:q}"
+        " > {log.text:q} 2>&1"

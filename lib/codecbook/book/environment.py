@@ -1,0 +1,148 @@
+"""What this machine has of what the notebooks want: packages, tools, recordings, weights.
+
+Each function returns a table that `codecbook.book.tables.show` displays and that the index notebook asserts on.
+"""
+
+import importlib.metadata
+import importlib.util
+import shutil
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from packaging.version import Version
+
+from codecbook.clips import ClipEntry
+from codecbook.codecs import load_codec
+from codecbook.errors import MissingWeights
+from codecbook.paths import extra_dir, repository_dir
+
+SHOWN_PACKAGES = (
+    "torch", "numpy", "scipy", "soxr", "soundfile", "encodec", "snac", "transformers", "numba", "pyarrow",
+    "torchmetrics", "pystoi", "auraloss", "matplotlib", "papermill", "nbconvert", "jupyterlab", "snakemake",
+)  # fmt: skip
+
+
+def pinned_versions() -> dict[str, str]:
+    """Return ``{package: version}`` of ``requirements.lock``, names in lower case."""
+    pinned = {}
+    for line in (repository_dir() / "requirements.lock").read_text().splitlines():
+        requirement = line.split("#")[0].split(";")[0].strip()
+        name, separator, version = requirement.partition("==")
+        if separator:
+            pinned[name.strip().lower()] = version.strip()
+    return pinned
+
+
+def packages(names: Sequence[str] = SHOWN_PACKAGES) -> pd.DataFrame:
+    """Compare installed versions with the pinned ones.
+
+    Returns:
+        Columns ``package``, ``installed`` (empty where absent), ``pinned``, ``as_pinned`` (bool; a build tag such
+        as ``+cpu`` does not count as a difference).
+    """
+    pinned = pinned_versions()
+    rows = []
+    for name in names:
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            installed = ""
+        wanted = pinned.get(name.lower(), "")
+        same = bool(installed) and bool(wanted) and Version(installed).public == Version(wanted).public
+        rows.append({"package": name, "installed": installed, "pinned": wanted, "as_pinned": same})
+    return pd.DataFrame(rows)
+
+
+def optional_tools() -> pd.DataFrame:
+    """List what single sections or tests use, and whether this machine has it.
+
+    Returns:
+        Columns ``tool``, ``serves``, ``here`` (bool), ``remedy``.
+    """
+
+    def program(*names: str) -> bool:
+        return any(shutil.which(name) for name in names)
+
+    def module(name: str) -> bool:
+        return importlib.util.find_spec(name) is not None
+
+    rows = [
+        ("pesq", "PESQ among the quality measures", module("pesq"), "pip install pesq (needs a C compiler)"),
+        ("ai-edge-litert", "the codec Lyra V2", module("ai_edge_litert"), "pip install ai-edge-litert"),
+        ("Chromium", "browser tests of the reports", program("chromium", "chromium-browser", "google-chrome"),
+         "install the Debian package chromium"),
+        ("flite, espeak-ng, fluidsynth", "remaking the bundled clips",
+         program("flite") and program("espeak-ng") and program("fluidsynth"),
+         "install the Debian packages flite, espeak-ng, fluidsynth, fluid-soundfont-gm"),
+        ("CUDA", "longer training, the CUDA column", torch.cuda.is_available(), "none needed: all runs on a CPU"),
+        ("MPS", "the MPS column", torch.backends.mps.is_available(), "none needed: all runs on a CPU"),
+        ("further recordings", "tests on human speech and real codecs", extra_dir() is not None,
+         "set CODECBOOK_EXTRA to their folder"),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["tool", "serves", "here", "remedy"])
+    table.loc[table["here"], "remedy"] = ""
+    return table
+
+
+def clips_by_domain(entries: Sequence[ClipEntry]) -> pd.DataFrame:
+    """Count the clips of a catalogue.
+
+    Returns:
+        Columns ``domain``, ``clips``, ``duration_s`` (sum), ``sample_rates_hz``, ``channels``, ``licences``.
+    """
+    table = pd.DataFrame([vars(entry) for entry in entries])
+
+    def distinct(values: pd.Series) -> str:
+        return ", ".join(str(value) for value in sorted(set(values)))
+
+    grouped = table.groupby("domain", sort=True)
+    return pd.DataFrame(
+        {
+            "clips": grouped.size(),
+            "duration_s": grouped["duration_s"].sum(),
+            "sample_rates_hz": grouped["sample_rate_hz"].agg(distinct),
+            "channels": grouped["channels"].agg(distinct),
+            "licences": grouped["licence"].agg(distinct),
+        }
+    ).reset_index()
+
+
+def codec_table(names: Sequence[str]) -> pd.DataFrame:
+    """Load each codec's bundled weights and describe it; without bundled weights, say so.
+
+    Returns:
+        Columns ``codec``, ``bundled`` (bool), ``sample_rate_hz``, ``channels``, ``codebooks``, ``codebook_sizes``,
+        ``frame_rates_hz``, ``bandwidths_kbps``, ``weights``; the middle ones are empty where there is nothing bundled.
+    """
+
+    def listed(values: Sequence[float]) -> str:
+        distinct = list(dict.fromkeys(values))
+        return ", ".join(f"{value:g}" for value in distinct)
+
+    rows = []
+    for name in names:
+        try:
+            codec = load_codec(name)
+        except MissingWeights as error:
+            rows.append({"codec": name, "bundled": False, "weights": str(error)})
+            continue
+        rows.append(
+            {
+                "codec": name,
+                "bundled": True,
+                "sample_rate_hz": codec.sample_rate_hz,
+                "channels": codec.channels,
+                "codebooks": len(codec.codebook_sizes),
+                "codebook_sizes": listed(codec.codebook_sizes),
+                "frame_rates_hz": listed(codec.frame_rates_hz),
+                "bandwidths_kbps": listed(codec.bandwidths_kbps),
+                "weights": str(codec.weights),
+            }
+        )
+    return pd.DataFrame(rows).astype({"sample_rate_hz": "Int64", "channels": "Int64", "codebooks": "Int64"})
+
+
+def free_disk_gb() -> float:
+    """Return the free space where reports are written, in gigabytes (10^9 bytes)."""
+    return shutil.disk_usage(repository_dir()).free / 1e9

@@ -1,0 +1,91 @@
+"""What a reader of an executed notebook wants to know of it, and what must not reach the report."""
+
+import re
+
+from nbformat import NotebookNode
+
+_PAPERMILL_MARKER = "papermill-error-cell-tag"
+_PROGRESS = re.compile(r"\d+%\|.*|^\s*\d+(it|batch|clip)\w* \[.*", re.MULTILINE)
+
+
+def clean(notebook: NotebookNode) -> None:
+    """Remove, in place, what is noise in a report: progress bars, widget state, papermill's own markers."""
+    notebook.metadata.pop("widgets", None)
+    notebook.cells = [
+        cell for cell in notebook.cells if _PAPERMILL_MARKER not in cell.metadata.get("tags", [])
+    ]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in _joined(cell.outputs) if _is_worth_showing(output)]
+
+
+def failing_cell(notebook: NotebookNode) -> NotebookNode | None:
+    """Return the cell at which the run stopped, None where all went well.
+
+    A cell tagged ``raises-exception`` is meant to raise.
+    """
+    for cell in notebook.cells:
+        if cell.cell_type != "code" or "raises-exception" in cell.metadata.get("tags", []):
+            continue
+        raised = any(output.output_type == "error" for output in cell.outputs)
+        if raised or cell.metadata.get("papermill", {}).get("exception"):
+            return cell
+    return None
+
+
+def first_heading(notebook: NotebookNode) -> str:
+    """Return the text of the first ``#`` heading, empty where there is none."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            match = re.search(r"^# +(.+?)\s*#*$", cell.source, re.MULTILINE)
+            if match:
+                return re.sub(r"[`*_]{1,2}(\S.*?\S|\S)[`*_]{1,2}", r"\1", match[1])
+    return ""
+
+
+def lead(notebook: NotebookNode) -> str:
+    """Return the first paragraph below the first heading as plain text, empty where there is none."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            paragraphs = [block.strip() for block in re.split(r"\n\s*\n", cell.source)]
+            texts = [text for text in paragraphs if text and not text.startswith(("#", "|", "-", "<", "$"))]
+            if texts:
+                return _plain(texts[0])
+    return ""
+
+
+def _plain(markdown: str) -> str:
+    """Remove quote marks, emphasis and link targets from Markdown text."""
+    text = re.sub(r"^>\s?", "", markdown, flags=re.MULTILINE)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return " ".join(re.sub(r"\*\*|[`*]", "", text).split())
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Join neighbouring pieces of one stream, and apply carriage returns as a terminal does."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        previous = joined[-1] if joined else None
+        if output.output_type != "stream":
+            joined.append(output)
+        elif previous is not None and previous.output_type == "stream" and previous.name == output.name:
+            previous.text += output.text
+        else:
+            joined.append(output)
+    for output in joined:
+        if output.output_type == "stream":
+            lines = [line.rstrip("\r").rpartition("\r")[2] for line in output.text.split("\n")]
+            kept = [line for line in lines if not _PROGRESS.search(line)]
+            output.text = "\n".join(kept).strip("\n")
+    return joined
+
+
+def _is_worth_showing(output: NotebookNode) -> bool:
+    if output.output_type == "stream":
+        return bool(output.text.strip())
+    if output.output_type in ("display_data", "execute_result"):
+        data = output.data
+        if "application/vnd.jupyter.widget-view+json" in data and "text/html" not in data:
+            return False
+        return bool(data) and not (set(data) == {"text/plain"} and _PROGRESS.search(data["text/plain"]))
+    return True

@@ -1,0 +1,142 @@
+"""Provenance: what a figure was made with, so that a reader can make it again or see why it differs."""
+
+import html
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import cpuinfo
+from IPython.display import HTML, display
+
+from codecbook.paths import repository_dir
+
+if TYPE_CHECKING:
+    from codecbook.book.results import Run
+
+_PACKAGES = (
+    "codecbook", "torch", "numpy", "scipy", "numba", "soxr", "soundfile", "encodec", "snac", "transformers",
+    "pyarrow", "pandas",
+)  # fmt: skip
+
+
+def collect(parameters: dict[str, Any], seed: int | None, started: datetime) -> dict[str, Any]:
+    """Describe this process, machine and checkout.
+
+    Args:
+        parameters: The notebook's parameters.
+        seed: The seed among them, None for a notebook without randomness.
+        started: When the stage began, timezone-aware.
+
+    Returns:
+        Keys ``git_commit`` (None outside a checkout), ``git_dirty`` (None there), ``python``, ``packages``, ``os``,
+        ``cpu``, ``cores``, ``threads``, ``device``, ``parameters``, ``seed``, ``started_utc``, ``wall_s``,
+        ``peak_memory_mb`` (largest resident size of this process, MB of 10^6 bytes).
+    """
+    status = _git("status", "--porcelain")
+    return {
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if status is None else bool(status),
+        "python": platform.python_version(),
+        "packages": _package_versions(),
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": cpuinfo.get_cpu_info().get("brand_raw") or platform.processor() or "unknown",
+        "cores": os.cpu_count(),
+        "threads": _threads(),
+        "device": _device(parameters),
+        "parameters": parameters,
+        "seed": seed,
+        "started_utc": started.astimezone(UTC).isoformat(timespec="seconds"),
+        "wall_s": round((datetime.now(UTC) - started).total_seconds(), 3),
+        "peak_memory_mb": round(_peak_memory_bytes() / 1e6, 1),
+    }
+
+
+def show(run: "Run") -> None:
+    """Display a stage's provenance as a folded table below its one-line summary."""
+    facts = run.provenance or collect(run.parameters, run.parameters.get("seed"), run.started)
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
+        for name, value in _rows(facts)
+    )
+    summary = f"{_commit_text(facts)}, {facts['wall_s']:.1f} s, {facts['device']}, seed {facts['seed']}"
+    display(
+        HTML(
+            f'<details class="provenance"><summary>Provenance: {html.escape(summary)}</summary>'
+            f'<div class="scroll"><table><tbody>{rows}</tbody></table></div></details>'
+        )
+    )
+
+
+def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    parameters = ", ".join(f"{name} = {value!r}" for name, value in facts["parameters"].items())
+    return [
+        ("code", _commit_text(facts)),
+        ("parameters", parameters or "none"),
+        ("seed", str(facts["seed"])),
+        ("device", f"{facts['device']}; {facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads"),
+        ("system", f"{facts['os']}, Python {facts['python']}"),
+        ("packages", packages),
+        ("started (UTC)", facts["started_utc"]),
+        ("wall time", f"{facts['wall_s']:.1f} s"),
+        ("peak memory", f"{facts['peak_memory_mb']:.0f} MB"),
+    ]
+
+
+def commit_text() -> str:
+    """Return the checkout's commit in words, with a note where files differ from it."""
+    status = _git("status", "--porcelain")
+    return _commit_text({"git_commit": _git("rev-parse", "HEAD"), "git_dirty": bool(status)})
+
+
+def _commit_text(facts: dict[str, Any]) -> str:
+    if facts["git_commit"] is None:
+        return "commit unknown (no git checkout)"
+    return f"commit {facts['git_commit'][:10]}" + (" with local changes" if facts["git_dirty"] else "")
+
+
+def _git(*arguments: str) -> str | None:
+    """Return git's answer about the checkout, None where there is no git or no checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(repository_dir()), *arguments], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _package_versions() -> dict[str, str]:
+    installed = {}
+    for name in _PACKAGES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def _threads() -> int:
+    """Return how many threads torch may use, or the cores open to this process where torch is not loaded."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return torch.get_num_threads()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _device(parameters: dict[str, Any]) -> str:
+    device = str(parameters.get("device", "cpu"))
+    torch = sys.modules.get("torch")
+    if torch is not None and device.startswith("cuda") and torch.cuda.is_available():
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return device
+
+
+def _peak_memory_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere

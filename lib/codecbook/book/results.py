@@ -1,0 +1,190 @@
+"""Results of a run: figures of merit as one flat JSON file per stage, and artifacts beside it.
+
+Layout of a run's folder, ``reports/<preset>`` (in a notebook that is run by hand, ``reports/interactive``)::
+
+    results/<stage>.json        headline figures, flat snake_case keys with units, and "provenance"
+    artifacts/<stage>/          tables, tokens, streams, models
+
+The environment variable ``CODECBOOK_RUN_DIR`` names that folder in a batch run.
+"""
+
+import json
+import math
+import numbers
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codecbook.book import provenance
+from codecbook.book.files import write_in_one_step
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.paths import repository_dir
+
+_STAGE = re.compile(r"[a-z0-9][a-z0-9_.~+-]*", re.IGNORECASE)
+_KEY = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
+
+Figure = int | float | str | bool
+
+
+def batch() -> bool:
+    """Say whether the notebook is run by the workflow (``CODECBOOK_BATCH=1``), with nobody to click."""
+    return os.environ.get("CODECBOOK_BATCH", "") not in ("", "0")
+
+
+def run_dir() -> Path:
+    """Return the folder of this run: ``CODECBOOK_RUN_DIR``, or ``reports/interactive`` where it is not set."""
+    value = os.environ.get("CODECBOOK_RUN_DIR")
+    return Path(value).resolve() if value else _reports_dir() / "interactive"
+
+
+@dataclass
+class Run:
+    """One stage of one run; made by `begin`, filled by `record`, written by `finish`.
+
+    Attributes:
+        stage: The notebook's stem, such as ``"05_determinism"``.
+        parameters: The notebook's validated parameters.
+        folder: The run's folder.
+        started: When `begin` was called, in UTC.
+        figures: What has been recorded, in order; the first ones are shown on the index page.
+        provenance: Filled by `finish`, empty before.
+    """
+
+    stage: str
+    parameters: dict[str, Any]
+    folder: Path
+    started: datetime
+    figures: dict[str, Figure] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder for this stage's tables, tokens, streams and models; made on first use."""
+        folder = self.folder / "artifacts" / self.stage
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def record(self, figures: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+        """Keep headline figures; the most telling ones first, as the index page shows the first few.
+
+        Args:
+            figures: ``{key: value}`` for keys with dots (``"exact.frame_ms"``).
+            named: ``key=value``; a key says its unit (``bits_per_token``), a value is a number, str or bool.
+
+        Raises:
+            UnsupportedInput: A key that is not flat snake_case, or a value of another type.
+            CorruptInput: A number that is not finite: leave it out and say why with `skip`.
+        """
+        for key, value in {**(figures or {}), **named}.items():
+            if not _KEY.fullmatch(key) or key == "provenance":
+                raise UnsupportedInput(
+                    f"Result key {key!r} is not flat snake_case (dots allowed), or is reserved; write it like "
+                    "'bits_per_token' or 'exact.frame_ms'."
+                )
+            self.figures[key] = _scalar(key, value)
+
+    def skip(self, what: str, reason: str) -> None:
+        """Record that something was not measured, and why, under ``skipped.<what>``; the index page shows it."""
+        self.record({f"skipped.{what}": reason})
+
+    def finish(self) -> dict[str, Any]:
+        """Write ``results/<stage>.json`` in one step and return what it holds.
+
+        Called last: a notebook that fails before leaves no result, so nothing downstream mistakes it for one.
+        """
+        self.provenance = provenance.collect(self.parameters, self.parameters.get("seed"), self.started)
+        content = {**self.figures, "provenance": self.provenance}
+        path = self.folder / "results" / f"{self.stage}.json"
+        write_in_one_step(json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", path)
+        return content
+
+
+def begin(stage: str, parameters: Mapping[str, Any]) -> Run:
+    """Start the clock of a stage.
+
+    Args:
+        stage: The notebook's stem.
+        parameters: As `codecbook.book.parameters.validate` returns them; ``seed`` among them goes into the
+            provenance.
+
+    Raises:
+        UnsupportedInput: `stage` is no plain file name.
+    """
+    _check_stage(stage)
+    return Run(stage, dict(parameters), run_dir(), datetime.now(UTC))
+
+
+def read(stage: str) -> dict[str, Any]:
+    """Return an earlier stage's headline figures, with ``"provenance"``.
+
+    A batch run reads its own folder. In an interactive session the newest results under ``reports/`` are taken.
+
+    Raises:
+        CodecbookError: The stage has not been run; the message names the command.
+        CorruptInput: The file is no JSON.
+    """
+    path = _find(stage, Path("results") / f"{stage}.json")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise CorruptInput(
+            f"{path} is not JSON ({error}); delete it and run ./run_all.sh {stage}."
+        ) from error
+
+
+def artifact(stage: str, name: str) -> Path:
+    """Return the path of an artifact of an earlier stage, looked for as `read` does.
+
+    Raises:
+        CodecbookError: It does not exist; the message names the command that makes it.
+    """
+    return _find(stage, Path("artifacts") / stage / name)
+
+
+def _find(stage: str, relative: Path) -> Path:
+    _check_stage(stage)
+    if os.environ.get("CODECBOOK_RUN_DIR"):
+        found = [run_dir() / relative]
+    else:
+        found = sorted(_reports_dir().glob(f"*/{relative}"), key=lambda p: p.stat().st_mtime, reverse=True)
+    if not found or not found[0].exists():
+        where = run_dir() if os.environ.get("CODECBOOK_RUN_DIR") else _reports_dir()
+        raise CodecbookError(f"There is no {relative} under {where}; run ./run_all.sh {stage} to make it.")
+    return found[0]
+
+
+def _reports_dir() -> Path:
+    return repository_dir() / "reports"
+
+
+def _check_stage(stage: str) -> None:
+    if not _STAGE.fullmatch(stage):
+        raise UnsupportedInput(
+            f"{stage!r} is no name of a stage; use the notebook's stem, such as '05_determinism'."
+        )
+
+
+def _scalar(key: str, value: Any) -> Figure:
+    """Return a number, str or bool as JSON can hold it."""
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        if not math.isfinite(value):
+            raise CorruptInput(
+                f"Result {key} is {value}; leave it out and say why: run.skip({key!r}, reason=...)."
+            )
+        return float(value)
+    raise UnsupportedInput(
+        f"Result {key} must be a number, str or bool; received {type(value).__name__}. Record one figure per key, "
+        "and write tables into run.artifacts."
+    )

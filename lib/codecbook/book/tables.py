@@ -1,0 +1,128 @@
+"""Tables for readers: captioned, accessible, with digits that can be compared at a glance."""
+
+import html
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, display
+
+from codecbook.book.figures_style import axis_label
+from codecbook.errors import UnsupportedInput
+
+Format = str | Callable[[Any], str]
+_MISSING = '<span aria-label="no value">–</span>'
+_SIGNIFICANT_DIGITS = 4
+
+
+def show(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format] | None = None) -> None:
+    """Display a table; see `to_html`."""
+    display(HTML(to_html(dataframe, caption, formats)))
+
+
+def to_html(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format] | None = None) -> str:
+    """Render a table as HTML with caption, column scopes and right-aligned numbers.
+
+    An index with a name becomes the leading columns; one without a name is left out. Column names become headings
+    as axis labels do (``bitrate_kbps``: "Bitrate (kbps)"). A column of floats gets as many decimals as its largest
+    value needs for four significant digits, so that points align; where a column spans more than five decades,
+    each value has three digits.
+
+    Args:
+        dataframe: What to show, one row a line.
+        caption: What the table says, one sentence.
+        formats: By column: a format specification (``".2f"``) or a function from value to text.
+
+    Raises:
+        UnsupportedInput: No columns, no caption, or a format for a column that does not exist.
+    """
+    table = _flatten(dataframe)
+    formats = formats or {}
+    if table.shape[1] == 0 or not caption.strip():
+        raise UnsupportedInput("A table needs at least one column and a caption; received none.")
+    unknown = [name for name in formats if name not in table.columns]
+    if unknown:
+        raise UnsupportedInput(
+            f"Formats name {unknown}, but the columns are {list(table.columns)}; correct the names."
+        )
+    columns = [_column(table.iloc[:, j].tolist(), formats.get(name)) for j, name in enumerate(table.columns)]
+    head = "".join(
+        f'<th scope="col"{_alignment(is_number)}>{html.escape(axis_label(str(name)))}</th>'
+        for name, (_, is_number) in zip(table.columns, columns, strict=True)
+    )
+    body = "\n".join(
+        "<tr>" + "".join(_cell(cells[row], is_number, first=j == 0) for j, (cells, is_number) in enumerate(columns))
+        + "</tr>"
+        for row in range(len(table))
+    )  # fmt: skip
+    return (
+        f'<div class="codecbook-table scroll" tabindex="0" role="group" aria-label="{html.escape(caption)}" '
+        'style="overflow-x:auto">\n'
+        f"<table>\n<caption>{html.escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{body}\n</tbody>\n</table></div>"
+    )
+
+
+def _flatten(dataframe: pd.DataFrame) -> pd.DataFrame:
+    """Turn a named index into columns and many-level column names into one level."""
+    table = dataframe.copy()
+    if isinstance(table.columns, pd.MultiIndex):
+        table.columns = [" ".join(str(part) for part in parts if str(part)) for parts in table.columns]
+    if any(name is not None for name in table.index.names):
+        table = table.reset_index()
+    return table
+
+
+def _column(values: list, chosen: Format | None) -> tuple[list[str], bool]:
+    """Return the cells of a column as HTML text, and whether it is a column of numbers."""
+    present = [value for value in values if not _is_missing(value)]
+    is_number = bool(present) and all(_is_number(value) for value in present)
+    to_text = _formatter(present, chosen, is_number)
+    return [_MISSING if _is_missing(v) else html.escape(to_text(v)) for v in values], is_number
+
+
+def _formatter(present: list, chosen: Format | None, is_number: bool) -> Callable[[Any], str]:
+    if callable(chosen):
+        return chosen
+    if chosen is not None:
+        return lambda value: _minus(format(value, chosen))
+    if not is_number:
+        return _text
+    if all(isinstance(value, numbers.Integral) for value in present):
+        return lambda value: _minus(f"{int(value):,}".replace(",", "\u202f"))
+    sizes = [abs(float(v)) for v in present if float(v) != 0 and math.isfinite(v)]
+    if not sizes or max(sizes) / min(sizes) > 1e5 or max(sizes) < 1e-3:
+        return lambda value: _minus(f"{float(value):.3g}")
+    decimals = max(0, _SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(max(sizes))))
+    return lambda value: _minus(f"{float(value):,.{min(decimals, 4)}f}".replace(",", "\u202f"))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _minus(text: str) -> str:
+    """Use the minus sign, as wide as a digit, for a leading hyphen."""
+    return "\u2212" + text[1:] if text.startswith("-") else text
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float | np.floating) and math.isnan(value))
+
+
+def _alignment(is_number: bool) -> str:
+    return ' style="text-align:right"' if is_number else ' style="text-align:left"'
+
+
+def _cell(text: str, is_number: bool, first: bool) -> str:
+    tag, scope = ("th", ' scope="row"') if first and not is_number else ("td", "")
+    return f"<{tag}{scope}{_alignment(is_number)}>{text}</{tag}>"

@@ -1,0 +1,342 @@
+"""Where a notebook's clips come from: the bundled ones, or a folder of the reader's own.
+
+Notebooks call `load_clips`, which takes either. The bundled clips lie in ``data/clips`` with a catalogue that says
+of each who speaks or plays what, how it was made and under which licence; ``data/clips/make_clips.py`` makes them.
+A folder of one's own needs no catalogue: the names of sub-folders say what its files are.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice, zip_longest
+from pathlib import Path, PurePath
+from typing import TypeVar
+
+import numpy as np
+
+from codecbook import audio
+from codecbook.audio import AUDIO_SUFFIXES, Clip
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.paths import data_dir
+
+CATALOGUE_NAME = "catalogue.json"
+DOMAINS = ("speech", "music")
+UNKNOWN_DOMAIN = "unknown"
+# the spectral measures look through windows of up to 2048 samples, 85 ms at 24 kHz
+DEFAULT_MIN_DURATION_S = 0.1
+_SHOWN_REASONS = 10
+
+
+@dataclass(frozen=True)
+class ClipEntry:
+    """What the catalogue says of a bundled clip.
+
+    Attributes:
+        file: Name of the file in ``data/clips``.
+        domain: ``"speech"`` or ``"music"``.
+        duration_s: Duration in seconds, rounded to 0.1 ms.
+        sample_rate_hz: Samples per second and channel.
+        channels: Number of channels.
+        licence: Of the text or score, and of what spoke or played it.
+        how_made: The command that made it.
+        sha256: Digest of the file.
+        voice: Who speaks; empty for music.
+        transcript: What is said; empty for music.
+        instruments: Who plays; empty for speech.
+    """
+
+    file: str
+    domain: str
+    duration_s: float
+    sample_rate_hz: int
+    channels: int
+    licence: str
+    how_made: str
+    sha256: str
+    voice: str = ""
+    transcript: str = ""
+    instruments: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the clip: its file's stem."""
+        return Path(self.file).stem
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that could not be used, and why.
+
+    Attributes:
+        path: The file.
+        reason: Condition, received value and remedy, in words.
+    """
+
+    path: Path
+    reason: str
+
+
+def catalogue() -> tuple[ClipEntry, ...]:
+    """Return the catalogue of the bundled clips, in its own order: speech, then music.
+
+    Raises:
+        CorruptInput: The catalogue is missing or damaged.
+    """
+    entries = _read_catalogue(data_dir() / "clips")
+    if not entries:
+        raise CorruptInput(
+            f"{data_dir() / 'clips' / CATALOGUE_NAME} lists no clips; restore the folder from the repository."
+        )
+    known = {field.name for field in dataclasses.fields(ClipEntry)}
+    try:
+        return tuple(
+            ClipEntry(**{**entry, "instruments": tuple(entry.get("instruments", ()))}) for entry in entries
+        )
+    except TypeError as error:
+        raise CorruptInput(
+            f"{data_dir() / 'clips' / CATALOGUE_NAME} has an entry with other fields than {sorted(known)} ({error}); "
+            "restore the folder from the repository."
+        ) from error
+
+
+def load_bundled(
+    domain: str | None = None, names: Sequence[str] | None = None, limit: int | None = None
+) -> list[Clip]:
+    """Load bundled clips at their own rates and channels, in the order of the catalogue.
+
+    Args:
+        domain: ``"speech"``, ``"music"``, or None for both.
+        names: Load these clips only; None loads all.
+        limit: Load at most so many, taken from the domains in turn.
+
+    Raises:
+        CorruptInput: A file is missing, or differs from the digest in the catalogue.
+        UnsupportedInput: An unknown domain or name, or a limit below 1.
+    """
+    _check_selection(() if domain is None else (domain,), limit)
+    entries = catalogue()
+    unknown = sorted(set(names or ()) - {entry.name for entry in entries})
+    if unknown:
+        raise UnsupportedInput(
+            f"There are no bundled clips named {', '.join(unknown)}; choose from "
+            f"{', '.join(entry.name for entry in entries)}."
+        )
+    chosen = [
+        entry
+        for entry in entries
+        if domain in (None, entry.domain) and (names is None or entry.name in names)
+    ]
+    taken = set(islice(_in_turn(chosen), limit))
+    return [_load_entry(entry) for entry in chosen if entry in taken]
+
+
+def load_folder(
+    clips_dir: str | Path,
+    domains: Iterable[str] = (),
+    limit: int | None = None,
+    min_duration_s: float = DEFAULT_MIN_DURATION_S,
+) -> tuple[list[Clip], list[Skipped]]:
+    """Load every usable audio file of a folder and its sub-folders, in the order of their paths.
+
+    Files that cannot be used are skipped with a reason, and the others go on: those that are missing though the
+    catalogue lists them, unreadable, empty, silent, too short, or with samples that are not finite. Files with more
+    than two channels are averaged to mono, which `Clip.note` records. Hidden files are left alone.
+
+    A file's domain is what ``catalogue.json`` in `clips_dir` says (``{"clips": [{"file": path, "domain": domain}]}``),
+    else the name of the nearest folder called ``speech`` or ``music``, up to `clips_dir` itself, else ``"unknown"``.
+    A clip is named after its file's stem, or after its path in the folder where several files share a stem.
+
+    Args:
+        clips_dir: Folder of wav, flac, ogg, opus, mp3 or aiff files, of any rate and number of channels.
+        domains: Load clips of these domains, and clips of unknown domain, only; empty loads all.
+        limit: Stop after so many usable clips, taken from the domains in turn.
+        min_duration_s: Skip what is shorter.
+
+    Returns:
+        The clips, at their files' rates, and the files that were tried and skipped.
+
+    Raises:
+        UnsupportedInput: No such folder, an unknown domain, a limit below 1, or no usable clip (each file's reason
+            is listed).
+        CorruptInput: The folder's catalogue is damaged.
+    """
+    folder = Path(clips_dir).expanduser()
+    domains = tuple(domains)
+    if not folder.is_dir():
+        raise UnsupportedInput(f"There is no folder {folder}; pass the folder that holds your audio files.")
+    found = _find_files(folder)
+    _check_selection(domains, limit, {*DOMAINS, *(file.domain for file in found)})
+    wanted = [file for file in found if not domains or file.domain in (*domains, UNKNOWN_DOMAIN)]
+    clips: dict[Path, Clip] = {}
+    skipped: list[Skipped] = []
+    for file in _in_turn(wanted):
+        if limit is not None and len(clips) == limit:
+            break
+        try:
+            clips[file.path] = _load_usable(file, min_duration_s)
+        except CodecbookError as error:
+            skipped.append(Skipped(file.path, str(error)))
+    if not clips:
+        raise UnsupportedInput(_nothing_usable(folder, found, domains, skipped))
+    skipped.sort(key=lambda skip: skip.path)
+    return [clips[path] for path in sorted(clips)], skipped
+
+
+def load_clips(
+    clips_dir: str | Path = "",
+    domains: Iterable[str] = (),
+    limit: int | None = None,
+    min_duration_s: float = DEFAULT_MIN_DURATION_S,
+) -> tuple[list[Clip], list[Skipped]]:
+    """Load the bundled clips, or those of a folder: what a notebook's parameters name.
+
+    Args:
+        clips_dir: A folder, see `load_folder`; the empty string stands for the bundled clips.
+        domains: Domains to load; empty loads all.
+        limit: Load at most so many, taken from the domains in turn; None loads all.
+        min_duration_s: Skip what is shorter, in a folder.
+
+    Returns:
+        The clips at their own rates and channels (`codecbook.audio.convert` brings them to a codec's), and the files
+        that were skipped, of which the bundled clips have none.
+
+    Raises:
+        CodecbookError: As `load_folder` and `load_bundled`.
+    """
+    if str(clips_dir):
+        return load_folder(clips_dir, domains, limit, min_duration_s)
+    domains = tuple(domains)
+    _check_selection(domains, limit)
+    chosen = [entry for entry in catalogue() if not domains or entry.domain in domains]
+    return load_bundled(names=[entry.name for entry in islice(_in_turn(chosen), limit)]), []
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    name: str
+    domain: str
+
+
+_Item = TypeVar("_Item", ClipEntry, _File)
+
+
+def _check_selection(domains: tuple[str, ...], limit: int | None, known: Iterable[str] = DOMAINS) -> None:
+    unknown = [domain for domain in domains if domain not in known]
+    if unknown:
+        raise UnsupportedInput(f"Unknown domain {unknown[0]!r}; choose from {', '.join(sorted(known))}.")
+    if limit is not None and limit < 1:
+        raise UnsupportedInput(f"limit must be at least 1, or None for all clips; received {limit}.")
+
+
+def _in_turn(items: Iterable[_Item]) -> Iterator[_Item]:
+    """Yield one item of each domain in turn, so that a limit cuts all domains alike."""
+    by_domain: dict[str, list[_Item]] = {}
+    for item in items:
+        by_domain.setdefault(item.domain, []).append(item)
+    return (item for item in chain.from_iterable(zip_longest(*by_domain.values())) if item is not None)
+
+
+def _read_catalogue(folder: Path) -> list[dict]:
+    """Return the entries of a folder's catalogue, each with a ``file``; none where the folder has no catalogue."""
+    path = folder / CATALOGUE_NAME
+    if not path.is_file():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["clips"]
+        problem = next(filter(None, map(_entry_problem, entries)), "")
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        raise CorruptInput(
+            f"{path} is no catalogue of clips ({problem}); expected "
+            '{"clips": [{"file": "a.wav", "domain": "speech"}, ...]}. Correct it, or remove it to go without.'
+        )
+    return entries
+
+
+def _entry_problem(entry: dict) -> str:
+    """Say what is wrong with an entry of a catalogue; empty where nothing is."""
+    file, domain = entry["file"], entry.get("domain", UNKNOWN_DOMAIN)
+    if not isinstance(file, str) or not isinstance(domain, str):
+        return f"file {file!r} and domain {domain!r} should be strings"
+    if not file or PurePath(file).is_absolute() or ".." in PurePath(file).parts:
+        return f"file {file!r} should be a path inside the folder"
+    return ""
+
+
+def _load_entry(entry: ClipEntry) -> Clip:
+    path = data_dir() / "clips" / entry.file
+    if not path.is_file():
+        raise CorruptInput(f"The bundled clip {path} is missing; restore it from the repository.")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != entry.sha256:
+        raise CorruptInput(
+            f"The bundled clip {path} has SHA-256 {digest}, and the catalogue says {entry.sha256}; restore it from "
+            "the repository, or remake all clips with data/clips/make_clips.py."
+        )
+    return replace(audio.load(path), domain=entry.domain)
+
+
+def _find_files(folder: Path) -> list[_File]:
+    """Return the audio files below a folder, and those that only its catalogue names, sorted by path."""
+    listed = {folder / entry["file"]: entry.get("domain") for entry in _read_catalogue(folder)}
+    there = {path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()}
+    hidden = {path for path in there if any(part.startswith(".") for part in path.relative_to(folder).parts)}
+    paths = sorted((there - hidden) | listed.keys())
+    stems = Counter(path.stem for path in paths)
+    files = []
+    for path in paths:
+        inside = path.relative_to(folder)
+        name = path.stem if stems[path.stem] == 1 else "__".join(inside.parts)
+        files.append(_File(path, name, listed.get(path) or _domain_of(folder, inside)))
+    return files
+
+
+def _domain_of(folder: Path, inside: Path) -> str:
+    for part in (*reversed(inside.parts[:-1]), folder.resolve().name):
+        if part.lower() in DOMAINS:
+            return part.lower()
+    return UNKNOWN_DOMAIN
+
+
+def _load_usable(file: _File, min_duration_s: float) -> Clip:
+    """Load a file of a folder, or raise why it is of no use."""
+    clip = replace(audio.load(file.path), name=file.name, domain=file.domain)
+    if clip.duration_s < min_duration_s:
+        raise UnsupportedInput(
+            f"{file.path} is too short for any measure: {clip.num_samples} sample(s) at {clip.sample_rate_hz} Hz, "
+            f"{clip.duration_s:.4g} s of at least {min_duration_s:g} s; pass a smaller min_duration_s to use it."
+        )
+    if clip.num_channels > 2:
+        note = f"{clip.num_channels} channels averaged to mono"
+        clip = replace(audio.convert(clip, channels=1), note=note)
+    if not np.any(clip.samples):
+        raise CorruptInput(
+            f"{file.path} is silent: all {clip.num_samples} samples of {clip.num_channels} channel(s) are zero; "
+            "leave it out, or record it again."
+        )
+    return clip
+
+
+def _nothing_usable(
+    folder: Path, found: list[_File], domains: tuple[str, ...], skipped: list[Skipped]
+) -> str:
+    """Explain why a folder gave no clip."""
+    if not found:
+        return (
+            f"There is no audio file in {folder} or its sub-folders; expected names that end in "
+            f"{', '.join(AUDIO_SUFFIXES)}."
+        )
+    if not skipped:
+        counts = ", ".join(f"{n} {domain}" for domain, n in Counter(f.domain for f in found).items())
+        return (
+            f"{folder} has no clip of domain {', '.join(domains)} (it has {counts}); ask for another domain."
+        )
+    reasons = [f"- {skip.reason}" for skip in skipped[:_SHOWN_REASONS]]
+    if len(skipped) > _SHOWN_REASONS:
+        reasons.append(f"- and {len(skipped) - _SHOWN_REASONS} more")
+    return f"None of the {len(skipped)} audio files in {folder} can be used:\n" + "\n".join(reasons)

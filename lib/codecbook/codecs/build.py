@@ -1,0 +1,341 @@
+"""Build small codecs from published parts: EnCodec (mono and stereo), SNAC, and an FSQ codec.
+
+The modules are those of the packages ``encodec``, ``snac`` and ``vector-quantize-pytorch``, so whatever reads
+their models reads ours. They are built with random parameters; `codecbook.codecs.train` trains them.
+
+Small SEANets are built with their strides in the order 2, 4, 5, 8 (decoder's view): the encoder then shortens
+the signal eightfold at its first stage, where upstream halves it. Most arithmetic of a SEANet is spent at the full
+rate, so that this order trains twice as fast at the same width.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import snac
+import torch
+from torch import Tensor, nn
+from vector_quantize_pytorch import FSQ
+
+from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
+from codecbook.errors import UnsupportedInput
+
+STRIDES = (2, 4, 5, 8)
+
+
+def offered_bandwidths_kbps(num_codebooks: int, codebook_size: int, frame_rate_hz: float) -> list[float]:
+    """Return the bitrates of 2, 4, 8 ... codebooks and of all of them, ascending.
+
+    Example:
+        >>> offered_bandwidths_kbps(16, 1024, 75)
+        [1.5, 3.0, 6.0, 12.0]
+    """
+    counts = {2**exponent for exponent in range(1, num_codebooks.bit_length())}
+    counts = {count for count in counts if count <= num_codebooks} | {num_codebooks}
+    return [math.log2(codebook_size) * frame_rate_hz * count / 1000 for count in sorted(counts)]
+
+
+def _check_codebooks(num_codebooks: int, codebook_size: int) -> None:
+    if num_codebooks < 1 or codebook_size < 2 or codebook_size & (codebook_size - 1):
+        raise UnsupportedInput(
+            f"num_codebooks must be at least 1 and codebook_size a power of two; received {num_codebooks} and "
+            f"{codebook_size}."
+        )
+
+
+def _encodec(
+    name: str,
+    channels: int,
+    sample_rate_hz: int,
+    num_codebooks: int,
+    codebook_size: int,
+    hidden_dim: int,
+    num_filters: int,
+    strides: Sequence[int],
+    num_lstm_layers: int,
+    norm: str,
+    causal: bool,
+    normalize: bool,
+    segment_s: float | None,
+) -> "encodec.model.EncodecModel":
+    _check_codebooks(num_codebooks, codebook_size)
+    hop_length = math.prod(strides)
+    if sample_rate_hz % hop_length:
+        raise UnsupportedInput(
+            f"The strides {tuple(strides)} multiply to {hop_length}, which does not divide {sample_rate_hz} Hz; "
+            "choose strides that give a whole number of frames a second."
+        )
+    seanet = {
+        "channels": channels,
+        "dimension": hidden_dim,
+        "n_filters": num_filters,
+        "ratios": list(strides),
+        "norm": norm,
+        "causal": causal,
+        "lstm": num_lstm_layers,
+    }
+    with deprecated_weight_norm():
+        encoder = encodec.modules.SEANetEncoder(**seanet)
+        decoder = encodec.modules.SEANetDecoder(**seanet)
+    quantizer = encodec.quantization.ResidualVectorQuantizer(
+        dimension=hidden_dim, n_q=num_codebooks, bins=codebook_size, kmeans_init=False
+    )
+    return encodec.model.EncodecModel(
+        encoder,
+        decoder,
+        quantizer,
+        offered_bandwidths_kbps(num_codebooks, codebook_size, sample_rate_hz // hop_length),
+        sample_rate_hz,
+        channels,
+        normalize=normalize,
+        segment=segment_s,
+        overlap=0.01,
+        name=name,
+    )
+
+
+def build(
+    num_codebooks: int = 8,
+    codebook_size: int = 1024,
+    hidden_dim: int = 64,
+    sample_rate_hz: int = 24_000,
+    bandwidth_kbps: float = 6.0,
+    num_filters: int = 16,
+    strides: Sequence[int] = STRIDES,
+    num_lstm_layers: int = 0,
+    name: str = "encodec_24khz_mini",
+) -> "encodec.model.EncodecModel":
+    """Build a causal mono EnCodec with random parameters.
+
+    Args:
+        num_codebooks: Residual codebooks, ``K``.
+        codebook_size: Entries of each, ``V``, a power of two.
+        hidden_dim: Dimension of the latents and of the codewords.
+        sample_rate_hz: Sampling rate; with the default strides (320 samples a frame) 24 kHz gives 75 frames/s.
+        bandwidth_kbps: Bitrate to set; 1.5, 3, 6 and 12 kbps are 2, 4, 8 and 16 codebooks of 1024 at 24 kHz.
+        num_filters: Channels of the first convolution; they double at each stride.
+        strides: The decoder's upsampling factors in order.
+        num_lstm_layers: LSTM layers next to the bottleneck (upstream: 2). Without, the receptive field is finite.
+        name: Name of the model, written into ``.ecdc`` headers.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        UnsupportedInput: Codebooks, strides or bandwidth that do not fit together.
+    """
+    model = _encodec(
+        name, 1, sample_rate_hz, num_codebooks, codebook_size, hidden_dim, num_filters, strides, num_lstm_layers,
+        norm="weight_norm", causal=True, normalize=False, segment_s=None,
+    )  # fmt: skip
+    set_bandwidth(model, bandwidth_kbps)
+    return model.eval()
+
+
+def build_stereo(
+    num_codebooks: int = 8,
+    codebook_size: int = 1024,
+    hidden_dim: int = 64,
+    sample_rate_hz: int = 48_000,
+    bandwidth_kbps: float = 12.0,
+    num_filters: int = 16,
+    strides: Sequence[int] = STRIDES,
+    num_lstm_layers: int = 0,
+    norm: str = "weight_norm",
+    name: str = "encodec_48khz_mini",
+) -> "encodec.model.EncodecModel":
+    """Build a stereo EnCodec like upstream's at 48 kHz: not causal, normalised segments of 1 s with 1 % overlap.
+
+    Args:
+        num_codebooks: Residual codebooks; 150 frames/s of 10 bits make 1.5 kbps each.
+        codebook_size: Entries of each, a power of two.
+        hidden_dim: Dimension of the latents and of the codewords.
+        sample_rate_hz: Sampling rate.
+        bandwidth_kbps: Bitrate to set.
+        num_filters: Channels of the first convolution.
+        strides: The decoder's upsampling factors in order.
+        num_lstm_layers: LSTM layers next to the bottleneck.
+        norm: ``"weight_norm"``, or upstream's ``"time_group_norm"``.
+        name: Name of the model, written into ``.ecdc`` headers.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        UnsupportedInput: Codebooks, strides or bandwidth that do not fit together.
+    """
+    model = _encodec(
+        name, 2, sample_rate_hz, num_codebooks, codebook_size, hidden_dim, num_filters, strides, num_lstm_layers,
+        norm=norm, causal=False, normalize=True, segment_s=1.0,
+    )  # fmt: skip
+    set_bandwidth(model, bandwidth_kbps)
+    return model.eval()
+
+
+def set_bandwidth(model: "encodec.model.EncodecModel", bandwidth_kbps: float) -> None:
+    """Choose how many codebooks an EnCodec uses.
+
+    Raises:
+        UnsupportedInput: The model does not offer this bitrate.
+    """
+    for offered in model.target_bandwidths:
+        if math.isclose(offered, bandwidth_kbps, rel_tol=1e-6):
+            model.set_target_bandwidth(offered)
+            return
+    raise UnsupportedInput(
+        f"This model has no bandwidth of {bandwidth_kbps} kbps; choose one of "
+        f"{', '.join(f'{offered:g}' for offered in model.target_bandwidths)}, or build it with other codebooks."
+    )
+
+
+def build_snac(
+    codebook_size: int = 4096,
+    codebook_dim: int = 16,
+    vq_strides: Sequence[int] = (4, 2, 1),
+    encoder_dim: int = 16,
+    decoder_dim: int = 256,
+    encoder_strides: Sequence[int] = (8, 8, 4, 2),
+    sample_rate_hz: int = 24_000,
+) -> snac.SNAC:
+    """Build a small SNAC: as the published 24 kHz model three levels of 4096 codes and 512 samples a frame.
+
+    It has neither noise blocks (their output differs at each call) nor local attention.
+
+    Args:
+        codebook_size: Entries of each level.
+        codebook_dim: Dimension in which codewords are compared.
+        vq_strides: Frames for which one code of each level stands, coarse to fine.
+        encoder_dim: Channels of the encoder's first convolution; they double at each stride.
+        decoder_dim: Channels of the decoder's first convolution; they halve at each stride.
+        encoder_strides: Downsampling factors; the decoder goes through them backwards.
+        sample_rate_hz: Sampling rate.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        UnsupportedInput: No level, or strides that do not descend to 1.
+    """
+    _check_codebooks(len(vq_strides), codebook_size)
+    if list(vq_strides) != sorted(vq_strides, reverse=True) or any(vq_strides[0] % s for s in vq_strides):
+        raise UnsupportedInput(
+            f"vq_strides must descend and divide the first; received {tuple(vq_strides)}, try (4, 2, 1)."
+        )
+    return snac.SNAC(
+        sampling_rate=sample_rate_hz,
+        encoder_dim=encoder_dim,
+        encoder_rates=list(encoder_strides),
+        decoder_dim=decoder_dim,
+        decoder_rates=list(reversed(encoder_strides)),
+        attn_window_size=None,
+        codebook_size=codebook_size,
+        codebook_dim=codebook_dim,
+        vq_strides=list(vq_strides),
+        noise=False,
+        depthwise=True,
+    ).eval()
+
+
+class FsqCodec(nn.Module):
+    """A SEANet around one finite scalar quantiser (Mentzer et al. 2023): one token a frame.
+
+    Attributes:
+        sample_rate_hz: Sampling rate of the mono audio in and out.
+        hop_length: Samples a frame.
+        codebook_size: Number of codes, the product of the levels.
+    """
+
+    def __init__(self, encoder: nn.Module, quantizer: FSQ, decoder: nn.Module, sample_rate_hz: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.quantizer = quantizer
+        self.decoder = decoder
+        self.sample_rate_hz = sample_rate_hz
+        self.hop_length = int(encoder.hop_length)
+        self.codebook_size = int(quantizer.codebook_size)
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Turn float32 ``[B, 1, S]`` into codes, int64 ``[B, T]`` with ``T = ceil(S / hop_length)``."""
+        return self.quantizer(self.encoder(waveform).transpose(1, 2))[1].long()
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Turn codes ``[B, T]`` into float32 ``[B, 1, T * hop_length]``."""
+        return self.decoder(self.quantizer.indices_to_codes(codes).transpose(1, 2))
+
+
+def build_fsq(
+    levels: Sequence[int] = (4, 4, 4, 4, 4, 4, 4, 4),
+    hidden_dim: int = 64,
+    sample_rate_hz: int = 24_000,
+    num_filters: int = 16,
+    strides: Sequence[int] = (2, 5, 6, 8),
+    num_lstm_layers: int = 0,
+) -> FsqCodec:
+    """Build a causal mono codec with one codebook: a finite scalar quantiser over 480 samples, 50 frames/s.
+
+    Args:
+        levels: Values that each scalar can take; eight of 4 make a vocabulary of 65,536 (16 bits, 0.8 kbps).
+        hidden_dim: Dimension of the latents, which a linear layer takes to ``len(levels)`` scalars and back.
+        sample_rate_hz: Sampling rate.
+        num_filters: Channels of the first convolution.
+        strides: The decoder's upsampling factors in order.
+        num_lstm_layers: LSTM layers next to the bottleneck.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        UnsupportedInput: A level below 3, which the quantiser cannot centre.
+    """
+    if not levels or min(levels) < 3:
+        raise UnsupportedInput(f"FSQ levels must be at least 3 each; received {tuple(levels)}.")
+    seanet = {
+        "channels": 1,
+        "dimension": hidden_dim,
+        "n_filters": num_filters,
+        "ratios": list(strides),
+        "norm": "weight_norm",
+        "causal": True,
+        "lstm": num_lstm_layers,
+    }
+    with deprecated_weight_norm():
+        encoder = encodec.modules.SEANetEncoder(**seanet)
+        decoder = encodec.modules.SEANetDecoder(**seanet)
+    return FsqCodec(encoder, FSQ(list(levels), dim=hidden_dim), decoder, sample_rate_hz).eval()
+
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "encodec": build,
+    "encodec_stereo": build_stereo,
+    "snac": build_snac,
+    "fsq": build_fsq,
+}
+
+
+def build_architecture(architecture: str, arguments: dict) -> nn.Module:
+    """Build a model from a name of `ARCHITECTURES` and keyword arguments, as model files state them.
+
+    Raises:
+        UnsupportedInput: Unknown name or arguments.
+    """
+    if architecture not in ARCHITECTURES:
+        raise UnsupportedInput(
+            f"Unknown architecture {architecture!r}; this version builds {', '.join(ARCHITECTURES)}."
+        )
+    try:
+        return ARCHITECTURES[architecture](**arguments)
+    except (TypeError, AssertionError) as error:
+        raise UnsupportedInput(
+            f"{architecture} cannot be built with {arguments} ({error}); see codecbook.codecs.build."
+        ) from error
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Return the number of trainable parameters (codebooks that are buffers not counted)."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def random_seeded(architecture: str, arguments: dict, seed: int) -> nn.Module:
+    """Build a model whose random parameters depend on the seed alone, and leave torch's generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_architecture(architecture, arguments)

@@ -1,0 +1,1 @@
+"""From a token model's logits to bytes and back: integer counts, entropy coders, streams."""

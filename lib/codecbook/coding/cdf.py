@@ -1,0 +1,166 @@
+"""CDF arrays: their axes, their checks, the intervals that codes own in them.
+
+A CDF is int64 ``[T, K, V]``, inclusive: in row ``(t, k)`` code ``v`` owns ``cdf[v-1] <= x < cdf[v]``, with
+``cdf[-1] = 0``. Coders go through it frame by frame, within a frame codebook by codebook.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from codecbook.compiled import kernel
+from codecbook.errors import CorruptInput, UnsupportedInput
+
+CdfSource = np.ndarray | Callable[[np.ndarray], np.ndarray]
+"""A CDF ``[T, K, V]``, or a function from the codes so far, int64 ``[K, t]``, to the next frame's rows ``[K, V]``.
+
+The function cannot know K before the first frame, so its first argument has the shape ``[0, 0]``.
+"""
+
+
+def as_array(values: Any) -> np.ndarray:
+    """Return an array or torch tensor (of any device) as a numpy array, without a copy where possible.
+
+    Raises:
+        UnsupportedInput: A tensor of a type that numpy lacks, such as bfloat16.
+    """
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    if values.dtype == torch.bfloat16:
+        raise UnsupportedInput("A bfloat16 tensor has no numpy counterpart; cast it with .float() first.")
+    return values.detach().cpu().numpy()
+
+
+def as_columns(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return columns as ``[T, V, K]``, and the shape of their CDF: ``[T, K, V]``, or ``[V]`` for one column ``[V]``.
+
+    Raises:
+        UnsupportedInput: Other axes, or no codes; the message calls the array `name`.
+    """
+    if array.ndim not in (1, 3) or array.shape[array.ndim // 2] == 0:
+        raise UnsupportedInput(
+            f"{name} need the axes [T, V, K] or [V], V >= 1; received shape {list(array.shape)}."
+        )
+    if array.ndim == 1:
+        return array[None, :, None], array.shape
+    T, V, K = array.shape
+    return array, (T, K, V)
+
+
+def as_cdf(cdf: Any, min_width: int, last_range: tuple[int, int]) -> np.ndarray:
+    """Return a CDF as int64 ``[T, K, V]``, checked.
+
+    Args:
+        cdf: Integers ``[T, K, V]``.
+        min_width: Least width of a code; 0 or below checks nothing but the type and the axes.
+        last_range: Least and greatest last value of a row.
+
+    Raises:
+        UnsupportedInput: Not integers, other axes, a width below `min_width`, or a last value out of range.
+    """
+    array = as_array(cdf)
+    if not np.issubdtype(array.dtype, np.integer) or array.ndim != 3 or array.shape[2] == 0:
+        raise UnsupportedInput(
+            f"A CDF must be integers [T, K, V], V >= 1; received {array.dtype} {list(array.shape)}."
+        )
+    array = array.astype(np.int64, copy=False)
+    if min_width > 0:
+        row = int(_first_bad_row(array, min_width, *last_range))
+        if row >= 0:
+            t, k = divmod(row, array.shape[1])
+            raise UnsupportedInput(
+                f"The CDF of frame {t}, codebook {k} has a width below {min_width}, or ends at {array[t, k, -1]} "
+                f"outside {last_range[0]}..{last_range[1]}; make it with codecbook.coding.counts, by the rule of "
+                "this coder."
+            )
+    return array
+
+
+def coded_intervals(symbols: Any, cdf: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each symbol's coding depends on: ``cdf[symbol-1]`` and ``cdf[symbol]``.
+
+    Two machines whose intervals agree produce the same bytes, whatever the rest of their CDFs.
+
+    Args:
+        symbols: Integers ``[K, T]``.
+        cdf: Integers ``[T, K, V]``, which may be a broadcast view of one row.
+
+    Returns:
+        ``(cum_low, cum_high)``, each int64 ``[T, K]``, in coding order when flattened.
+
+    Raises:
+        CorruptInput: A symbol outside ``0..V-1``.
+        UnsupportedInput: Axes that do not match, or not integers.
+    """
+    codes = as_array(symbols)
+    rows = as_array(cdf)
+    if (
+        codes.ndim != 2
+        or rows.ndim != 3
+        or codes.shape != rows.shape[1::-1]
+        or not np.issubdtype(codes.dtype, np.integer)
+    ):
+        raise UnsupportedInput(
+            f"Symbols {codes.dtype} {list(codes.shape)} do not match a CDF {list(rows.shape)}; give integers [K, T] "
+            "for a CDF [T, K, V]."
+        )
+    V = rows.shape[2]
+    if codes.size and (codes.min() < 0 or codes.max() >= V):
+        k, t = np.argwhere((codes < 0) | (codes >= V))[0]
+        raise CorruptInput(
+            f"Symbol {codes[k, t]} of codebook {k}, frame {t} is outside 0..{V - 1}; the tokens are damaged, or the "
+            "CDF belongs to a smaller codebook."
+        )
+    places = codes.T[..., None].astype(np.int64)
+    high = np.take_along_axis(rows, places, axis=2)[..., 0].astype(np.int64)
+    below = np.take_along_axis(rows, np.maximum(places - 1, 0), axis=2)[..., 0].astype(np.int64)
+    return np.where(places[..., 0] > 0, below, 0), high
+
+
+def ideal_bits(cum_low: np.ndarray, cum_high: np.ndarray, total: int) -> float:
+    """Return the code length in bits that no coder of these intervals can undercut: sum of log2(total / width)."""
+    widths = np.asarray(cum_high, dtype=np.float64) - np.asarray(cum_low, dtype=np.float64)
+    return float(np.log2(total / widths).sum())
+
+
+def decode_frames(
+    pull_frames: Callable[[np.ndarray], np.ndarray], cdf: CdfSource, num_frames: int | None
+) -> np.ndarray:
+    """Return the codes int64 ``[K, T]`` that a decoder finds with a CDF that exists, or is computed frame by frame.
+
+    Args:
+        pull_frames: From rows ``[T, K, V]`` to their codes ``[T, K]``.
+        cdf: All rows, or the function that computes them.
+        num_frames: T, needed for a function.
+
+    Raises:
+        UnsupportedInput: A function without `num_frames`.
+    """
+    if not callable(cdf):
+        return np.ascontiguousarray(pull_frames(cdf).T)
+    if num_frames is None:
+        raise UnsupportedInput("A CDF that is computed frame by frame needs num_frames; none was given.")
+    codes = np.empty((0, num_frames), dtype=np.int64)
+    for t in range(num_frames):
+        frame = pull_frames(as_array(cdf(codes[:, :t]))[None])[0]
+        if t == 0:
+            codes = np.empty((len(frame), num_frames), dtype=np.int64)
+        codes[:, t] = frame
+    return codes
+
+
+@kernel
+def _first_bad_row(cdf, min_width, least_last, greatest_last):
+    T, K, V = cdf.shape
+    for t in range(T):
+        for k in range(K):
+            below = np.int64(0)
+            for v in range(V):
+                if cdf[t, k, v] - below < min_width:
+                    return t * K + k
+                below = cdf[t, k, v]
+            if below < least_last or below > greatest_last:
+                return t * K + k
+    return -1

@@ -1,0 +1,277 @@
+"""Logits to integer CDFs: the border where a token model's numbers become an entropy coder's intervals.
+
+Encoder and decoder must agree on every integer here; one that differs desynchronises all that follows. Three rules
+stand side by side:
+
+- `cdf_upstream`: package ``encodec`` 0.1.1. Float softmax, so equal only where the softmax rounds equally.
+- `cdf_grid`: ``acv=4`` of encodec's pull request 95. Logits are rounded to a grid first, which makes a
+  difference between machines rarer, not impossible.
+- `cdf_exact`: integers from the logits on, so equal on every machine for equal integer logits.
+
+All take logits ``[T, V, K]`` and return an inclusive CDF int64 ``[T, K, V]``: code ``v`` owns
+``cdf[v-1] <= x < cdf[v]``, with ``cdf[-1] = 0``. A single column ``[V]`` gives a single row ``[V]``, the same as it
+would be inside a matrix. numpy arrays and torch tensors are taken alike.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from codecbook.coding.cdf import as_array, as_columns
+from codecbook.coding.exact_counts import cdf_exact, cdf_from_weights
+from codecbook.errors import CorruptInput, UnsupportedInput
+
+__all__ = [
+    "GRID_DIALECTS",
+    "TOTAL",
+    "TOTAL_BITS",
+    "GridDialect",
+    "cdf_exact",
+    "cdf_from_weights",
+    "cdf_grid",
+    "cdf_grid_unclamped",
+    "cdf_upstream",
+    "cdf_upstream_from_pdf",
+]
+
+TOTAL_BITS = 24
+"""The coders of encodec divide 2^24 among the codes."""
+TOTAL = 1 << TOTAL_BITS
+
+_UPSTREAM_ROUNDOFF = 1e-8
+_UPSTREAM_MIN_RANGE = 2
+_FRAMES_AT_ONCE = 64  # bounds the float64 intermediates; frames do not interact
+
+
+@dataclass(frozen=True)
+class GridDialect:
+    """One of the two meanings of ``acv=4``; a header tells them apart by `fp_scale` alone.
+
+    Attributes:
+        qstep: Step of the logit grid, in nats.
+        fp_scale: Counts before the CDF is made: ``floor(p * fp_scale)`` (header key ``fp``).
+        min_range: Least width of a code's interval, of 2^24 (header key ``mr``).
+        lm_dtype: Float type of the language model and of the division by `qstep`.
+        tau: Temperature that divides the logits (header key ``tau``).
+    """
+
+    qstep: float
+    fp_scale: int
+    min_range: int
+    lm_dtype: str
+    tau: float = 1.0
+
+    def cdf(self, logits: Any) -> np.ndarray:
+        """Return `cdf_grid` of the logits ``[T, V, K]`` with these parameters."""
+        return cdf_grid(logits, self.qstep, self.fp_scale, self.min_range, self.tau, self.lm_dtype)
+
+
+GRID_DIALECTS = {
+    "qstep128": GridDialect(qstep=1 / 128, fp_scale=65536, min_range=1, lm_dtype="float32"),
+    "qstep64": GridDialect(qstep=1 / 64, fp_scale=8192, min_range=2, lm_dtype="float64"),
+}
+
+
+def cdf_upstream(logits: Any) -> np.ndarray:
+    """Return the CDF that package ``encodec`` 0.1.1 codes with.
+
+    The softmax is torch's, over the same layout as in ``LMModel.forward``; see `cdf_upstream_from_pdf` for the rest.
+
+    Args:
+        logits: float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats; -inf is probability 0.
+
+    Returns:
+        int64 ``[T, K, V]``, widths >= 2. Its last value is **near** 2^24, seldom equal: rounding down loses up to
+        one per code, and float32 rounding up gains one now and then (see `codecbook.coding.arithmetic`).
+
+    Raises:
+        CorruptInput: A column has NaN, +inf, or nothing but -inf; check the model that made it.
+        UnsupportedInput: Another dtype or shape, or more than 2^23 codes.
+    """
+
+    def softmax(columns: np.ndarray) -> np.ndarray:
+        return torch.softmax(torch.from_numpy(columns)[..., None], dim=1)[..., 0].numpy()
+
+    return _by_frames(lambda part, start: _upstream_cdf(softmax(part), start), logits)
+
+
+def cdf_upstream_from_pdf(pdf: Any) -> np.ndarray:
+    """Return upstream's CDF for probabilities, which is what its ``LMModel`` puts out.
+
+    With ``r = 1e-8``, in the dtype of `pdf`: ``q = floor(p / r) * r``; ``width = floor(((1 - 2V/2^24) 2^24) q) + 2``;
+    the CDF is their running sum. Division, product and floor are IEEE operations, so that equal probabilities give
+    equal CDFs on every machine. Oracle: ``encodec.quantization.ac.build_stable_quantized_cdf``.
+
+    Args:
+        pdf: float32 or float64 ``[T, V, K]`` (or ``[V]``).
+
+    Returns:
+        As `cdf_upstream`.
+
+    Raises:
+        CorruptInput: Probabilities that are not finite, or negative.
+        UnsupportedInput: Another dtype or shape, or more than 2^23 codes.
+    """
+    return _by_frames(_upstream_cdf, pdf)
+
+
+def cdf_grid(
+    logits: Any,
+    qstep: float = 1 / 128,
+    fp_scale: int = 65536,
+    min_range: int = 1,
+    tau: float = 1.0,
+    lm_dtype: str = "float32",
+) -> np.ndarray:
+    """Return the CDF of ``acv=4`` (encodec pull request 95), either dialect; see `GRID_DIALECTS`.
+
+    1. ``y = (logits / tau) / qstep`` in `lm_dtype`; ``q = floor(y + 1/2 - 2^-40)`` in float64; value ``q * qstep``.
+    2. Softmax in float64: subtract the maximum, ``exp``, divide by the last element of the running sum. A column
+       whose sum is not finite or not positive becomes uniform.
+    3. ``count = floor(max(0, p * fp_scale))``; a column of zeros becomes one of ones.
+    4. ``alloc = 2^24 - V * min_range`` is shared as ``alloc * count // sum(count)``; what is left goes one each to
+       the largest remainders, ties to the lower index; then `min_range` is added to all.
+
+    The pull request also nudges ``p * fp_scale`` by 2^-60 where it lies within 2^-40 of an integer, upwards at odd
+    and downwards at even places of the ``[V, K]`` matrix. After the clamp at 0 this cannot change a count: next to 1
+    and above, 2^-60 is below half a unit in the last place, and below 2^-40 the floor is 0 either way. So the
+    nudge is absent here (and `cdf_grid_unclamped` shows what it does without the clamp). For the same reason the
+    pull request's versions for a matrix and for a single column agree, constant columns included: equal
+    probabilities give equal counts, and those give the CDF of a uniform vector whatever their value.
+
+    Args:
+        logits: float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats; cast to `lm_dtype` first.
+        qstep: Grid step, > 0.
+        fp_scale: 1 to 2^32.
+        min_range: >= 1, and at most ``2^24 / V``.
+        tau: Temperature, > 0.
+        lm_dtype: ``"float32"`` or ``"float64"``.
+
+    Returns:
+        int64 ``[T, K, V]``, widths >= `min_range`, last value 2^24.
+
+    Raises:
+        UnsupportedInput: A parameter out of range, or another dtype or shape.
+    """
+    return _grid(logits, qstep, fp_scale, min_range, tau, lm_dtype, nudge=False)
+
+
+def cdf_grid_unclamped(
+    logits: Any,
+    qstep: float = 1 / 128,
+    fp_scale: int = 65536,
+    min_range: int = 1,
+    tau: float = 1.0,
+    lm_dtype: str = "float32",
+) -> np.ndarray:
+    """Return the **faulty** CDF that ``acv=4`` had before its fix: an exhibit, never to be coded with.
+
+    Without the clamp, a probability of exactly 0 at an even place of the ``[V, K]`` matrix becomes
+    ``floor(-2^-60) = -1``. Where its share outweighs `min_range` the CDF falls, and a binary search over it returns
+    wrong codes without any error. Places count over the matrix that is passed, so here a column alone and the same
+    column inside a matrix differ.
+
+    Args, Returns and Raises are those of `cdf_grid`, but widths may be zero or negative.
+    """
+    return _grid(logits, qstep, fp_scale, min_range, tau, lm_dtype, nudge=True)
+
+
+def _upstream_cdf(pdf: np.ndarray, start: int) -> np.ndarray:
+    """Return the CDF ``[T, K, V]`` of probabilities ``[T, V, K]``, whose first frame is number `start`."""
+    valid = np.isfinite(pdf) & (pdf >= 0)
+    if not valid.all():
+        t, v, k = np.argwhere(~valid)[0]
+        raise CorruptInput(
+            f"Frame {start + t}, codebook {k} gives code {v} the probability {pdf[t, v, k]}; the model's output "
+            "holds NaN or infinities: check its weights and input."
+        )
+    V = pdf.shape[1]
+    if _UPSTREAM_MIN_RANGE * V > TOTAL:
+        raise UnsupportedInput(f"{V} codes with a width of 2 each exceed 2^24; use a smaller codebook.")
+    floored = np.floor(pdf / _UPSTREAM_ROUNDOFF) * _UPSTREAM_ROUNDOFF
+    share = (1 - _UPSTREAM_MIN_RANGE * V / TOTAL) * TOTAL
+    widths = np.floor(share * floored).astype(np.int64) + _UPSTREAM_MIN_RANGE
+    return np.cumsum(widths.transpose(0, 2, 1), axis=2)
+
+
+def _grid(
+    logits: Any, qstep: float, fp_scale: int, min_range: int, tau: float, lm_dtype: str, nudge: bool
+) -> np.ndarray:
+    for name, value in (("qstep", qstep), ("tau", tau)):
+        if not (math.isfinite(value) and value > 0):
+            raise UnsupportedInput(f"{name}={value} is not a positive number; the default is 1/128 and 1.0.")
+    if not 1 <= fp_scale <= 1 << 32:
+        raise UnsupportedInput(f"fp_scale={fp_scale} is outside 1..2^32; acv=4 uses 65536 or 8192.")
+    if lm_dtype not in ("float32", "float64"):
+        raise UnsupportedInput(f"lm_dtype={lm_dtype!r}; choose 'float32' or 'float64'.")
+
+    def cdf(columns: np.ndarray, _: int) -> np.ndarray:
+        V = columns.shape[1]
+        if not 1 <= min_range <= TOTAL // V:
+            raise UnsupportedInput(
+                f"min_range={min_range} with {V} codes does not fit 2^24; use 1..{TOTAL // V}."
+            )
+        pdf = _grid_pdf(columns.astype(lm_dtype), qstep, tau)
+        counts = _grid_counts(pdf, fp_scale, nudge)
+        return _grid_cdf(counts.transpose(0, 2, 1), min_range)
+
+    return _by_frames(cdf, logits)
+
+
+def _grid_pdf(logits: np.ndarray, qstep: float, tau: float) -> np.ndarray:
+    """Return float64 probabilities ``[T, V, K]`` of logits rounded to the grid; NaN where a column has no sum."""
+    # infinite logits leave NaN, which is what makes their column uniform
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        steps = ((logits / tau) / qstep).astype(np.float64)
+        value = np.floor(steps + (0.5 - 2.0**-40)) * qstep
+        weight = np.exp(value - value.max(axis=1, keepdims=True))
+        return weight / np.cumsum(weight, axis=1)[:, -1:, :]
+
+
+def _grid_counts(pdf: np.ndarray, fp_scale: int, nudge: bool) -> np.ndarray:
+    """Return counts int64 ``[T, V, K]`` with a positive sum per column; `nudge` without a clamp is the old fault."""
+    usable = np.isfinite(pdf).all(axis=1, keepdims=True)
+    scaled = np.where(usable, pdf, 1.0) * fp_scale
+    if nudge:
+        fraction = scaled - np.floor(scaled)
+        near_integer = (fraction <= 2.0**-40) | (fraction >= 1 - 2.0**-40)
+        V, K = pdf.shape[1:]
+        upwards = np.arange(V * K).reshape(V, K) % 2 == 1
+        scaled = np.where(near_integer, scaled + np.where(upwards, 2.0**-60, -(2.0**-60)), scaled)
+    counts = np.floor(scaled).astype(np.int64)
+    return np.where(counts.sum(axis=1, keepdims=True) > 0, counts, 1)
+
+
+def _grid_cdf(counts: np.ndarray, min_range: int) -> np.ndarray:
+    """Share 2^24 in proportion to counts ``[T, K, V]``, largest remainders first."""
+    V = counts.shape[2]
+    alloc = TOTAL - min_range * V
+    total = counts.sum(axis=2, keepdims=True)
+    widths, remainder = np.divmod(alloc * counts, total)
+    left = alloc - widths.sum(axis=2, keepdims=True)
+    # the rank in a stable order: of equal remainders the lower index comes first
+    order = np.argsort(-remainder, axis=2, kind="stable")
+    bonus = np.zeros_like(widths)
+    np.put_along_axis(bonus, order, (np.arange(V) < left).astype(np.int64), axis=2)
+    return np.cumsum(widths + bonus + min_range, axis=2)
+
+
+def _by_frames(function: Callable[[np.ndarray, int], np.ndarray], values: Any) -> np.ndarray:
+    """Apply `function(part [T', V, K], first frame) -> [T', K, V]` to blocks of frames of float values."""
+    array = as_array(values)
+    if array.dtype not in (np.float32, np.float64):
+        raise UnsupportedInput(
+            f"Logits and probabilities must be float32 or float64; received {array.dtype}: cast them (integer "
+            "logits are for cdf_exact)."
+        )
+    columns, shape = as_columns(array, "Logits and probabilities")
+    T, V, K = columns.shape
+    cdf = np.empty((T, K, V), dtype=np.int64)
+    for start in range(0, T, _FRAMES_AT_ONCE):
+        part = np.ascontiguousarray(columns[start : start + _FRAMES_AT_ONCE])
+        cdf[start : start + len(part)] = function(part, start)
+    return cdf.reshape(shape)

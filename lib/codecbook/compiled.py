@@ -1,0 +1,30 @@
+"""`kernel`: compile an integer loop with numba, and keep the machine code between runs where that is possible.
+
+Compilation takes seconds and running takes microseconds, so kernels are cached on disk. numba looks for a place to
+write (``NUMBA_CACHE_DIR``, beside the source, the user's cache folder) and refuses to define the function where it
+finds none, as in a read-only container; here it is then compiled anew by every process instead.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def kernel(function: _Function) -> _Function:
+    """Compile a function of integers and integer arrays at its first call, without the interpreter lock.
+
+    A kernel that another file's kernel calls is copied into the caller's cached code, and numba watches only the
+    caller's file: after an edit of the inner one, remove the ``__pycache__`` folders.
+
+    Args:
+        function: Uses numba's subset of Python; no floats, so that the result is the same on every machine.
+    """
+    try:
+        return cast(_Function, numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError as error:
+        if "cannot cache function" not in str(error):
+            raise
+        return cast(_Function, numba.njit(nogil=True)(function))

@@ -1,0 +1,148 @@
+"""Check that a reference clip and its estimate are comparable, and tell whether they are aligned.
+
+Every measure of `quality` compares sample by sample, so a pair that is shifted, truncated or at another
+rate gives a number that says nothing of the codec. The checks here refuse such pairs; nothing is shifted
+or resampled behind the caller's back.
+"""
+
+import numpy as np
+from scipy.signal import correlate, correlation_lags
+
+from codecbook.audio import Clip
+from codecbook.errors import CorruptInput, UnsupportedInput
+
+FRAME_SAMPLES = 2048
+"""Largest difference in length that is trimmed: one frame of the slowest codebook here (SNAC at 24 kHz)."""
+
+_USUAL_RATES_HZ = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
+
+
+def check_pair(
+    reference: Clip, estimate: Clip, frame_samples: int = FRAME_SAMPLES
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check that two clips may be compared, and cut them to their common length.
+
+    A decoder works in whole frames and may return up to one more, or one less, than went in; the end of the
+    longer clip is cut then. A larger difference is an error of the caller's.
+
+    Args:
+        reference: What went into the codec.
+        estimate: What came out of it.
+        frame_samples: Largest difference in length, in samples, that is cut.
+
+    Returns:
+        Reference and estimate, float64 ``[C, S]``.
+
+    Raises:
+        UnsupportedInput: Rates, channels or lengths differ.
+        CorruptInput: A clip holds no samples, or samples that are not finite.
+    """
+    label = f"of {reference.name!r} " if reference.name else ""
+    if reference.sample_rate_hz != estimate.sample_rate_hz:
+        raise UnsupportedInput(
+            f"The reference {label}is at {reference.sample_rate_hz} Hz and the estimate at "
+            f"{estimate.sample_rate_hz} Hz; bring both to one rate with codecbook.audio.convert."
+        )
+    if reference.num_channels != estimate.num_channels:
+        raise UnsupportedInput(
+            f"The reference {label}has {reference.num_channels} channel(s) and the estimate "
+            f"{estimate.num_channels}; bring both to the same with codecbook.audio.convert(clip, channels=...)."
+        )
+    for role, clip in (("reference", reference), ("estimate", estimate)):
+        if clip.num_samples == 0:
+            raise CorruptInput(f"The {role} {label}holds no samples; leave the clip out.")
+        if not np.isfinite(clip.samples).all():
+            raise CorruptInput(
+                f"The {role} {label}has samples that are not finite; did the decoder overflow? Leave the clip "
+                "out, and count it as a failure."
+            )
+    if abs(reference.num_samples - estimate.num_samples) > frame_samples:
+        raise UnsupportedInput(
+            f"The reference {label}has {reference.num_samples} samples and the estimate {estimate.num_samples}, "
+            f"both at {reference.sample_rate_hz} Hz: more than one frame ({frame_samples} samples) apart. "
+            + _guess_why_lengths_differ(reference, estimate)
+        )
+    length = min(reference.num_samples, estimate.num_samples)
+    return (
+        reference.samples[:, :length].astype(np.float64),
+        estimate.samples[:, :length].astype(np.float64),
+    )
+
+
+def lag_samples(
+    reference: Clip, estimate: Clip, max_lag_s: float = 0.25, frame_samples: int = FRAME_SAMPLES
+) -> int:
+    """Return by how many samples the estimate is late (negative: early), from the cross-correlation's peak.
+
+    The peak is taken in absolute value, so that an inverted estimate is still found, and the shortest of
+    equally good lags wins. A lag of a sample or two at a low SI-SDR is within what a codec's phase errors
+    produce; a stable lag over many clips is a delay that should be removed before measuring.
+
+    Args:
+        reference: What went into the codec.
+        estimate: What came out of it.
+        max_lag_s: Largest lag that is looked for, in seconds, either way.
+        frame_samples: As in `check_pair`.
+
+    Returns:
+        The lag in samples; 0 where either clip is silent.
+    """
+    lag, _ = _lag_and_gain(
+        *check_pair(reference, estimate, frame_samples), reference.sample_rate_hz, max_lag_s
+    )
+    return lag
+
+
+def misalignment_note(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> tuple[int, str]:
+    """Return the lag of a checked pair, and a sentence where shifting would clearly help (empty otherwise).
+
+    "Clearly" is a gain of more than 0.05 in the normalised cross-correlation, so that the one-sample lags of
+    coarse codecs pass unremarked.
+
+    Args:
+        reference: float64 ``[C, S]``.
+        estimate: float64 ``[C, S]``.
+        sample_rate_hz: Sampling rate of both.
+    """
+    lag, gain = _lag_and_gain(reference, estimate, sample_rate_hz, max_lag_s=0.25)
+    if gain <= 0.05:
+        return lag, ""
+    return lag, (
+        f"estimate is {abs(lag)} samples {'late' if lag > 0 else 'early'} (correlation would rise by {gain:.2f}); "
+        "did you forget to remove the codec's delay?"
+    )
+
+
+def _lag_and_gain(
+    reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int, max_lag_s: float
+) -> tuple[int, float]:
+    """Return the best lag, and by how much it raises the normalised cross-correlation over lag 0."""
+    norm = np.sqrt(np.sum(reference**2) * np.sum(estimate**2))
+    if norm == 0:
+        return 0, 0.0
+    length = reference.shape[1]
+    lags = correlation_lags(length, length)
+    correlation = np.zeros(len(lags))  # [2 S - 1]
+    for wanted, received in zip(reference, estimate, strict=True):
+        correlation += correlate(received, wanted, method="fft")
+    correlation = np.abs(correlation) / norm
+    near = np.abs(lags) <= max_lag_s * sample_rate_hz
+    lags, correlation = lags[near], correlation[near]
+    peak = correlation.max()
+    # the FFT's rounding must not decide between lags that are equally good, as for a periodic signal
+    best = lags[correlation >= peak - 1e-9]
+    lag = int(best[np.argmin(np.abs(best))])
+    return lag, float(peak - correlation[lags == 0][0])
+
+
+def _guess_why_lengths_differ(reference: Clip, estimate: Clip) -> str:
+    """Say what may have happened: a rate that was stated wrongly shows in the ratio of the lengths."""
+    ratio = estimate.num_samples / reference.num_samples
+    rate_hz = reference.sample_rate_hz
+    for stated_hz in _USUAL_RATES_HZ:
+        if stated_hz != rate_hz and abs(ratio * rate_hz / stated_hz - 1) < 1e-3:
+            return (
+                f"The ratio is that of {stated_hz} to {rate_hz} Hz: is the estimate really at {rate_hz} Hz, or did "
+                "one of the two miss its resampling?"
+            )
+    return "Is it the decoding of this clip? If so, cut both to the part that they share."

@@ -1,0 +1,327 @@
+"""How close a decoded clip is to the original: SI-SDR, SNR, spectral distances, STOI and PESQ.
+
+Conventions. Both clips are compared sample by sample, as they are: nothing is shifted, scaled or resampled,
+except that STOI works at 10 kHz and PESQ at 16 kHz by definition. A difference in length of up to one codec
+frame is cut (`pairs.check_pair`). Several channels are measured one by one, and the mean over the channels is
+reported. Where a measure is undefined, a silent reference for instance, its value is NaN rather than a number
+that would spoil an average, and `evaluate` says why in `Quality.notes`; input that contradicts itself
+(rates, channels, lengths, samples that are not finite) is an error.
+"""
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import pystoi
+
+from codecbook.audio import Clip, clip_from_array, convert
+from codecbook.errors import UnsupportedInput
+from codecbook.measure.pairs import FRAME_SAMPLES, check_pair, misalignment_note
+from codecbook.measure.spectral import STFT_MIN_SAMPLES, channel_log_mel_distance_db, channel_stft_distance
+
+MEASURES = (
+    "si_sdr_db",
+    "snr_db",
+    "log_mel_distance_db",
+    "stft_distance",
+    "stoi",
+    "extended_stoi",
+    "pesq_wideband",
+)
+"""Names of all measures: fields of `Quality`, functions of this module."""
+
+_SILENT_REFERENCE = "the reference is silent"
+_STOI_RATE_HZ = 10_000
+_PESQ_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Measures of one clip; None where not asked for, NaN where undefined (`notes` says why).
+
+    Attributes:
+        name: The reference's name.
+        domain: The reference's domain.
+        compared_s: Duration that was compared.
+        lag_samples: By how much the estimate is late, from the cross-correlation.
+        notes: What a reader of the figures should know: undefined measures, channels left out, a delay.
+    """
+
+    name: str
+    domain: str
+    compared_s: float  # s
+    lag_samples: int  # samples, positive: the estimate is late
+    si_sdr_db: float | None = None  # dB, higher is better
+    snr_db: float | None = None  # dB, higher is better
+    log_mel_distance_db: float | None = None  # dB, 0 is best
+    stft_distance: float | None = None  # dimensionless, 0 is best
+    stoi: float | None = None  # about 0 to 1, higher is better
+    extended_stoi: float | None = None  # about 0 to 1, higher is better
+    pesq_wideband: float | None = None  # MOS-LQO, 1.04 to 4.64, higher is better
+    notes: tuple[str, ...] = ()
+
+    def as_row(self) -> dict[str, object]:
+        """Return the fields as one flat row of a table, the notes joined by ``"; "``."""
+        return {**asdict(self), "notes": "; ".join(self.notes)}
+
+
+def evaluate(
+    reference: Clip,
+    estimate: Clip,
+    measures: Iterable[str] | None = None,
+    frame_samples: int = FRAME_SAMPLES,
+) -> Quality:
+    """Measure a decoded clip against its original.
+
+    Args:
+        reference: What went into the codec.
+        estimate: What came out, at the same rate and channels.
+        measures: Names out of `MEASURES`; None takes all, PESQ only where its package is installed.
+        frame_samples: Largest difference in length, in samples, that is cut.
+
+    Raises:
+        UnsupportedInput: Rates, channels or lengths differ; an unknown measure; PESQ asked for but not installed.
+        CorruptInput: A clip holds no samples, or samples that are not finite.
+    """
+    wanted, received = check_pair(reference, estimate, frame_samples)
+    notes = []
+    if measures is None:
+        measures = [name for name in MEASURES if name != "pesq_wideband" or pesq_available()]
+        if not pesq_available():
+            notes.append("pesq_wideband: the package pesq is not installed")
+    measures = list(measures)
+    _check_measures(measures)
+    if reference.num_samples != estimate.num_samples:
+        notes.append(
+            f"estimate has {estimate.num_samples - reference.num_samples:+d} samples; compared without"
+        )
+    lag, delay = misalignment_note(wanted, received, reference.sample_rate_hz)
+    if delay:
+        notes.append(delay)
+    values = {}
+    for name in measures:
+        values[name], reasons = _mean_over_channels(
+            _CHANNEL_MEASURES[name], wanted, received, reference.sample_rate_hz
+        )
+        notes.extend(f"{name}: {reason}" for reason in reasons)
+    compared_s = wanted.shape[1] / reference.sample_rate_hz
+    return Quality(reference.name, reference.domain, compared_s, lag, notes=tuple(notes), **values)
+
+
+def si_sdr_db(reference: Clip, estimate: Clip) -> float:
+    """Return the scale-invariant signal-to-distortion ratio in dB.
+
+    ``10 log10(|a r|^2 / |a r - e|^2)`` with ``a = <e, r> / <r, r>``, after removing the mean of both; computed
+    in float64 without the small constants that libraries add, so a perfect copy gives inf and an uncorrelated
+    estimate -inf. NaN where reference or estimate is silent or constant: the ratio is then 0/0.
+
+    Source: Le Roux et al., SDR - half-baked or well done?, ICASSP 2019, equation 5.
+    """
+    return _measure(_channel_si_sdr_db, reference, estimate)
+
+
+def snr_db(reference: Clip, estimate: Clip) -> float:
+    """Return the signal-to-noise ratio ``10 log10(|r|^2 / |r - e|^2)`` in dB; gain and polarity count.
+
+    inf for a perfect copy; 0 dB for a silent estimate; NaN for a silent reference.
+    """
+    return _measure(_channel_snr_db, reference, estimate)
+
+
+def log_mel_distance_db(reference: Clip, estimate: Clip, max_frequency_hz: float | None = None) -> float:
+    """Return the mean absolute difference of log-mel spectrograms over five resolutions, in dB.
+
+    The definition stands in `codecbook.measure.spectral.channel_log_mel_distance_db`. NaN for a silent reference.
+
+    Args:
+        reference: What went into the codec.
+        estimate: What came out of it.
+        max_frequency_hz: Compare only up to this frequency; for clips of different sampling rates.
+    """
+    return _measure(
+        partial(_channel_log_mel_distance_db, max_frequency_hz=max_frequency_hz), reference, estimate
+    )
+
+
+def stft_distance(reference: Clip, estimate: Clip) -> float:
+    """Return the multi-resolution STFT distance (spectral convergence + natural log magnitude), dimensionless.
+
+    The definition stands in `codecbook.measure.spectral.channel_stft_distance`. NaN for a silent reference, or
+    1024 samples or less.
+    """
+    return _measure(_channel_stft_distance, reference, estimate)
+
+
+def stoi(reference: Clip, estimate: Clip) -> float:
+    """Return the short-time objective intelligibility, about 0 to 1, at 10 kHz (package pystoi).
+
+    NaN for a silent reference, a rate below 10 kHz, or less than about 0.4 s of speech once frames 40 dB below
+    the loudest are dropped.
+
+    Source: Taal et al., IEEE Trans. Audio, Speech and Language Processing 19(7), 2011.
+    """
+    return _measure(_channel_stoi, reference, estimate)
+
+
+def extended_stoi(reference: Clip, estimate: Clip) -> float:
+    """Return the extended STOI, which does not assume that bands are independent; otherwise as `stoi`.
+
+    Source: Jensen and Taal, IEEE/ACM Trans. Audio, Speech and Language Processing 24(11), 2016.
+    """
+    return _measure(_channel_extended_stoi, reference, estimate)
+
+
+def pesq_available() -> bool:
+    """Say whether the optional package `pesq` is installed."""
+    return importlib.util.find_spec("pesq") is not None
+
+
+def pesq_wideband(reference: Clip, estimate: Clip) -> float:
+    """Return wideband PESQ as MOS-LQO, 1.04 to 4.64, resampled to 16 kHz (ITU-T P.862.2, package pesq).
+
+    PESQ aligns the two signals in time itself. It is defined for speech; on music it is a number without a
+    meaning. NaN for a silent reference or estimate, a rate below 16 kHz, less than 0.25 s, or where no speech is
+    detected.
+
+    Raises:
+        UnsupportedInput: The package is not installed.
+    """
+    _check_measures(["pesq_wideband"])
+    return _measure(_channel_pesq_wideband, reference, estimate)
+
+
+# One channel: float64 [S] twice and the rate, to a value, or the reason why there is none.
+_ChannelMeasure = Callable[[np.ndarray, np.ndarray, int], float | str]
+
+
+def _channel_si_sdr_db(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    centred = [signal - signal.mean() for signal in (reference, estimate)]
+    for role, signal, original in zip(("reference", "estimate"), centred, (reference, estimate), strict=True):
+        # what the mean's own rounding leaves of a constant is no signal
+        if np.sum(signal**2) <= 1e-24 * np.sum(original**2):
+            return f"the {role} is silent or constant"
+    wanted, received = centred
+    target = np.dot(received, wanted) / np.dot(wanted, wanted) * wanted
+    return _ratio_db(target, target - received)
+
+
+def _channel_snr_db(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    return _ratio_db(reference, reference - estimate) if reference.any() else _SILENT_REFERENCE
+
+
+def _channel_log_mel_distance_db(
+    reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int, max_frequency_hz: float | None = None
+) -> float | str:
+    if not reference.any():
+        return _SILENT_REFERENCE
+    return channel_log_mel_distance_db(reference, estimate, sample_rate_hz, max_frequency_hz)
+
+
+def _channel_stft_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    if not reference.any():
+        return _SILENT_REFERENCE
+    if len(reference) < STFT_MIN_SAMPLES:
+        return f"{len(reference)} samples are fewer than the {STFT_MIN_SAMPLES} that its longest window needs"
+    return channel_stft_distance(reference, estimate)
+
+
+def _channel_stoi(
+    reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int, extended: bool = False
+) -> float | str:
+    if not reference.any():
+        return _SILENT_REFERENCE
+    if sample_rate_hz < _STOI_RATE_HZ:
+        return f"{sample_rate_hz} Hz is below the {_STOI_RATE_HZ} Hz that it is defined at"
+    too_short = "too short: it needs about 0.4 s after silent frames are dropped"
+    # 384 ms are its shortest segment; far below that, pystoi fails instead of warning
+    if len(reference) < 0.384 * sample_rate_hz:
+        return too_short
+    # pystoi adds noise of 2e-16 from numpy's global generator, which decides the result where the estimate is
+    # digital silence: seed it for this call, and leave the caller's state as it was
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
+            return float(pystoi.stoi(reference, estimate, sample_rate_hz, extended=extended))
+    except RuntimeWarning:
+        return too_short
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+_channel_extended_stoi = partial(_channel_stoi, extended=True)
+
+
+def _channel_pesq_wideband(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    from pesq import PesqError, pesq
+
+    if not reference.any():
+        return _SILENT_REFERENCE
+    if not estimate.any():
+        return "the estimate is silent"
+    if sample_rate_hz < _PESQ_RATE_HZ:
+        return f"{sample_rate_hz} Hz is below the {_PESQ_RATE_HZ} Hz of the wideband mode"
+    wanted, received = (
+        convert(clip_from_array(signal, sample_rate_hz), _PESQ_RATE_HZ).samples[0]
+        for signal in (reference, estimate)
+    )
+    try:
+        return float(pesq(_PESQ_RATE_HZ, wanted, received, "wb"))
+    except PesqError as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        return reason.decode() if isinstance(reason, bytes) else str(reason)
+    except ValueError:  # the wrapper fails to convert a NaN of the reference implementation
+        return "PESQ came to no number, as for an estimate that is all but silent"
+
+
+_CHANNEL_MEASURES: dict[str, _ChannelMeasure] = {
+    "si_sdr_db": _channel_si_sdr_db,
+    "snr_db": _channel_snr_db,
+    "log_mel_distance_db": _channel_log_mel_distance_db,
+    "stft_distance": _channel_stft_distance,
+    "stoi": _channel_stoi,
+    "extended_stoi": _channel_extended_stoi,
+    "pesq_wideband": _channel_pesq_wideband,
+}
+
+
+def _ratio_db(signal: np.ndarray, noise: np.ndarray) -> float:
+    """Return the energy ratio in dB, +-inf where one of the energies is zero."""
+    with np.errstate(divide="ignore"):
+        return float(10 * np.log10(np.sum(signal**2)) - 10 * np.log10(np.sum(noise**2)))
+
+
+def _measure(measure: _ChannelMeasure, reference: Clip, estimate: Clip) -> float:
+    wanted, received = check_pair(reference, estimate)
+    return _mean_over_channels(measure, wanted, received, reference.sample_rate_hz)[0]
+
+
+def _mean_over_channels(
+    measure: _ChannelMeasure, reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int
+) -> tuple[float, list[str]]:
+    """Return the mean over the channels for which the measure is defined, and why it is not for the others."""
+    values, reasons = [], []
+    for channel, (wanted, received) in enumerate(zip(reference, estimate, strict=True)):
+        outcome = measure(wanted, received, sample_rate_hz)
+        if isinstance(outcome, str):
+            reasons.append(outcome if len(reference) == 1 else f"channel {channel}: {outcome}")
+        else:
+            values.append(outcome)
+    return (float(np.mean(values)) if values else float("nan")), reasons
+
+
+def _check_measures(measures: list[str]) -> None:
+    unknown = [name for name in measures if name not in MEASURES]
+    if unknown:
+        raise UnsupportedInput(
+            f"There is no measure {', '.join(map(repr, unknown))}; choose from {', '.join(MEASURES)}."
+        )
+    if "pesq_wideband" in measures and not pesq_available():
+        raise UnsupportedInput(
+            "pesq_wideband needs the optional package pesq, which is not installed; run pip install "
+            "'codecbook[pesq]', or leave this measure out."
+        )

@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# Sets up the environment on first use, then runs the notebooks, the tests or JupyterLab. See --help.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
+venv="$root/.venv"
+lock="$root/requirements.lock"
+stamp="$venv/installed.lock" # a copy of the lock that the environment was made from, written last
+log="$venv/install.log"
+
+usage() {
+    cat <<'HELP'
+Usage: ./run_all.sh [OPTIONS] [STAGE...]   run the notebooks that are out of date
+       ./run_all.sh test [PYTEST OPTIONS]  lint, types, unit, notebook and browser tests
+       ./run_all.sh lab                    JupyterLab on the index notebook
+
+STAGE is a notebook's name, such as 01_tokenize: it and what it needs are run; without one, all are.
+
+  --preset NAME|FILE.yaml  parameters: fast (default, minutes), full (longer runs), real (pretrained weights),
+                           or a file of your own; the report lies in reports/<preset>/index.html
+  --jobs N                 cores to use (default 2); with --executor, jobs at a time
+  --executor NAME          run elsewhere, with the settings of profiles/NAME: slurm
+  --dry-run                say what would run, and why
+  --fresh                  run everything, up to date or not
+  --no-keep-going          stop at the first failing notebook (by default the others go on)
+  --help                   this text
+
+The first call makes .venv from requirements.lock. It uses the active environment instead if this checkout's codecbook
+is installed there. PYTHON=/path/to/python chooses the interpreter that .venv is made with (3.11 or later).
+HELP
+}
+
+fail() {
+    echo "run_all.sh: $*" >&2
+    exit 1
+}
+
+is_recent() { # PYTHON: is it Python 3.11 or later?
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+has_codecbook() { # PYTHON: is the codecbook of this checkout installed there, with the engine?
+    "$1" -P - "$root/lib/codecbook" 2>/dev/null <<'PYTHON'
+import importlib.util, os, sys
+codecbook, snakemake = (importlib.util.find_spec(name) for name in ("codecbook", "snakemake"))
+sys.exit(not (codecbook and snakemake and os.path.samefile(os.path.dirname(codecbook.origin), sys.argv[1])))
+PYTHON
+}
+
+find_python() { # prints a Python to make .venv with
+    local candidate
+    for candidate in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11 python; do
+        if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 && is_recent "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "Python 3.11 or later is needed, and none was found on the PATH." \
+        "Install one (python.org, your package manager, conda), or call PYTHON=/path/to/python ./run_all.sh"
+}
+
+pip_step() { # WORDS PIP-ARGUMENTS...: one step of the installation, shown by its larger downloads
+    echo "  $1"
+    shift
+    if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off "$@" 2>&1 |
+        tee -a "$log" | sed -n 's/^ *Downloading \([^ ]*\) (\([0-9.]* [MG]B\)).*/    downloading \1, \2/p'; then
+        tail -n 15 "$log" >&2
+        fail "The installation stopped (all of it: $log). Call again to go on from here."
+    fi
+}
+
+install() {
+    local base
+    echo "Setting up $venv (on first use, and when requirements.lock has changed; some minutes)."
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        base="$(find_python)"
+        "$base" -m venv --clear "$venv" ||
+            fail "$base cannot make a virtual environment. On Debian or Ubuntu: apt install python3-venv"
+    fi
+    rm -f "$stamp"
+    : >"$log"
+    # torch with its dependencies, which differ between machines; then the complete list, without any, because
+    # encodec asks for torchaudio, which nothing here needs
+    pip_step "1/3 PyTorch" --constraint "$lock" "$(sed -n 's/^\(torch==[^ ;]*\).*/\1/p' "$lock")"
+    pip_step "2/3 the packages of requirements.lock" --no-deps --requirement "$lock"
+    pip_step "3/3 codecbook itself" --no-deps --no-build-isolation --editable "$root"
+    "$venv/bin/python" -m pip install --quiet --no-deps "pesq==0.0.4" >>"$log" 2>&1 ||
+        echo "  pesq was not installed, as it needs a C compiler; notebooks leave its column out."
+    cp "$lock" "$stamp"
+}
+
+choose_python() { # sets $python, after an installation where one is due
+    local active
+    active="$(command -v python3 || command -v python || true)"
+    if [ -n "$active" ] && ! [ "$(dirname "$active")" -ef "$venv/bin" ] &&
+        is_recent "$active" && has_codecbook "$active"; then
+        python="$active"
+        return
+    fi
+    python="$venv/bin/python"
+    if ! cmp -s "$lock" "$stamp" || ! has_codecbook "$python"; then
+        "$@" # refuses a mistyped command line before minutes of installation
+        install
+    fi
+}
+
+check() { # NAME COMMAND...: run one check of `test`, note the result, go on
+    local name="$1" began=$SECONDS
+    shift
+    echo "== $name"
+    if "$@"; then
+        summary="$summary
+  ok      $name ($((SECONDS - began)) s)"
+    else
+        status=1
+        summary="$summary
+  failed  $name ($((SECONDS - began)) s)"
+    fi
+}
+
+run_tests() {
+    status=0
+    summary="Summary:"
+    cd "$root"
+    check "format" "$python" -m ruff format --check .
+    check "lint" "$python" -m ruff check .
+    check "types" "$python" -m pyright --pythonpath "$python"
+    check "tests" "$python" -m pytest "$@"
+    echo "$summary"
+    exit "$status"
+}
+
+case "${1:-}" in
+-h | --help | help)
+    usage
+    ;;
+test)
+    shift
+    choose_python true
+    run_tests "$@"
+    ;;
+lab)
+    shift
+    choose_python true
+    cd "$root"
+    exec "$python" -m jupyterlab "$@" notebooks/00_index.ipynb
+    ;;
+*)
+    for argument in "$@"; do
+        case "$argument" in -h | --help)
+            usage
+            exit
+            ;;
+        esac
+    done
+    check_arguments() {
+        local base
+        base="$(find_python)"
+        "$base" "$root/workflow/run.py" --check "$@"
+    }
+    choose_python check_arguments "$@"
+    exec "$python" "$root/workflow/run.py" "$@"
+    ;;
+esac

@@ -1,0 +1,269 @@
+"""The workflow on a tiny project: what runs, what does not, and what a failure leaves behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("00_alone", "01_source", "02_middle", "03_last")
+STAGES_YAML = """\
+00_alone: {}
+01_source: {}
+02_middle: {needs: [01_source]}
+03_last: {needs: [02_middle], threads: 2}
+"""
+PARAMETERS_CELL = "x: int = 1  # a number that goes into the result\nsleep_s: float = 0.0  # how long it takes"
+RESULT_CELL = """\
+import json, os, time, uuid
+from pathlib import Path
+run_dir, stage = Path(os.environ["CODECBOOK_RUN_DIR"]), os.environ["CODECBOOK_STAGE"]
+(run_dir / f"{stage}.started").touch()
+time.sleep(sleep_s)
+result = {"x": x, "run": uuid.uuid4().hex, "omp_threads": os.environ["OMP_NUM_THREADS"]}
+(run_dir / "results").mkdir(exist_ok=True)
+(run_dir / "results" / f"{stage}.json").write_text(json.dumps(result))
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the workflow with four small notebooks in place of the workbook's."""
+
+    root: Path
+
+    @property
+    def run_dir(self) -> Path:
+        return self.root / "reports" / "fast"
+
+    def command(self, *arguments: str) -> list[str]:
+        return ["bash", str(self.root / "run_all.sh"), *arguments]
+
+    def environment(self) -> dict[str, str]:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return {**os.environ, "PATH": path, "PYTHONPATH": str(self.root / "lib")}
+
+    def run(self, *arguments: str, returncode: int = 0) -> str:
+        """Call run_all.sh from elsewhere and return what it printed."""
+        done = subprocess.run(
+            self.command(*arguments), cwd="/", env=self.environment(), capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == returncode, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def start(self) -> subprocess.Popen:
+        return subprocess.Popen(
+            self.command(), cwd="/", env=self.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def results(self) -> dict[str, dict]:
+        return {path.stem: json.loads(path.read_text()) for path in (self.run_dir / "results").glob("*.json")}
+
+    def write_notebook(self, stage: str, code: str = RESULT_CELL) -> None:
+        cells = [
+            nbformat.v4.new_markdown_cell(f"# Stage {stage}"),
+            nbformat.v4.new_code_cell(PARAMETERS_CELL, metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(code),
+        ]
+        for number, cell in enumerate(cells):
+            cell["id"] = f"cell-{number}"
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        nbformat.write(notebook, self.root / "notebooks" / f"{stage}.ipynb")
+
+    def write_preset(self, text: str) -> None:
+        (self.root / "config" / "fast.yaml").write_text(text)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    root = tmp_path / "a checkout"  # a path with a space
+    root.mkdir()
+    for name in ("run_all.sh", "Snakefile", "requirements.lock"):
+        shutil.copy2(ROOT / name, root / name)
+    for name in ("workflow", "profiles", "config", "lib"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (root / "config" / "stages.yaml").write_text(STAGES_YAML)
+    for preset in ("fast", "full", "real"):
+        (root / "config" / f"{preset}.yaml").write_text("{}\n")
+    (root / "data" / "clips").mkdir(parents=True)
+    (root / "data" / "clips" / "clip.txt").write_text("one\n")
+    (root / "notebooks").mkdir()
+    made = Project(root)
+    for stage in STAGES:
+        made.write_notebook(stage)
+    return made
+
+
+def changed(before: dict[str, dict], after: dict[str, dict]) -> set[str]:
+    return {stage for stage in after if before.get(stage, {}).get("run") != after[stage]["run"]}
+
+
+@pytest.mark.slow
+def test_only_what_is_out_of_date_runs(project: Project) -> None:
+    plan = project.run("--dry-run")
+    assert plan.count("would run") == 4 and not project.run_dir.exists()
+
+    said = project.run()
+    first = project.results()
+    assert set(first) == set(STAGES)
+    assert "[4/4] ok 03_last" in said
+    assert said.rstrip().endswith(str(project.run_dir / "index.html"))
+    assert all((project.run_dir / f"{stage}.html").is_file() for stage in (*STAGES, "index"))
+    assert (first["01_source"]["omp_threads"], first["03_last"]["omp_threads"]) == ("1", "2")
+
+    (project.root / "notebooks" / "01_source.ipynb").touch()
+    (project.run_dir / "02_middle.html").unlink()
+    said = project.run()
+    assert "Nothing to do: 4 of 4" in said
+    assert project.results() == first
+    assert "Stage 02_middle" in (project.run_dir / "02_middle.html").read_text()
+
+    project.write_preset("02_middle: {x: 5}\n")
+    project.run("02_middle")
+    second = project.results()
+    assert changed(first, second) == {"02_middle"}
+    assert second["02_middle"]["x"] == 5
+
+    project.write_notebook("00_alone", RESULT_CELL + "# edited\n")
+    project.run()
+    third = project.results()
+    assert changed(second, third) == {"00_alone", "03_last"}
+
+    (project.root / "data" / "clips" / "clip.txt").write_text("two\n")
+    assert project.run("--dry-run").count("would run") == 4
+
+
+@pytest.mark.slow
+def test_a_failing_notebook_is_kept_and_the_next_call_resumes(project: Project) -> None:
+    project.run("02_middle")
+    before = project.results()
+    project.write_notebook("01_source", RESULT_CELL + 'raise ValueError("no such luck\\nand more")\n')
+
+    said = project.run(returncode=1)
+    assert "ValueError: no such luck (cell [2])" in said
+    assert "failed   01_source: look at reports/fast/01_source.html" in said
+    assert "not run  02_middle: it needs 01_source" in said
+    assert "CalledProcessError" not in said
+    assert set(project.results()) == {"00_alone"}, "results that build on a failed stage are withdrawn"
+    executed = nbformat.read(project.run_dir / "notebooks" / "01_source.ipynb", as_version=4)
+    assert any(output.output_type == "error" for cell in executed.cells for output in cell.get("outputs", []))
+    assert "no such luck" in (project.run_dir / "01_source.html").read_text()
+    assert "01_source" in (project.run_dir / "index.html").read_text()
+
+    alone = project.results()["00_alone"]
+    project.write_notebook("01_source")
+    project.run()
+    after = project.results()
+    assert set(after) == set(STAGES)
+    assert after["00_alone"] == alone, "what had succeeded is not run again"
+    assert before["02_middle"]["run"] != after["02_middle"]["run"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_neither_lock_nor_job(project: Project) -> None:
+    project.write_preset("00_alone: {sleep_s: 600.0}\n")
+    run = project.start()
+    started = project.run_dir / "00_alone.started"
+    wait_for(started.exists, "the notebook to start")
+    assert "another run writes into reports/fast" in project.run(returncode=2)
+
+    engine = int((project.run_dir / ".lock").read_text())
+    jobs = children_of(engine)
+    assert jobs, "the job is a child of the engine"
+    os.kill(engine, signal.SIGKILL)
+    run.kill()
+    run.wait()
+    wait_for(lambda: not any(is_alive(job) for job in jobs), "the jobs to end")
+
+    project.write_preset("{}\n")
+    project.run("00_alone")
+    assert set(project.results()) >= {"00_alone"}
+
+
+@pytest.mark.slow
+def test_a_terminated_run_ends_its_jobs(project: Project) -> None:
+    project.write_preset("00_alone: {sleep_s: 600.0}\n")
+    run = project.start()
+    wait_for((project.run_dir / "00_alone.started").exists, "the notebook to start")
+    jobs = children_of(int((project.run_dir / ".lock").read_text()))
+    run.terminate()
+    assert run.wait(timeout=120) == 130
+    wait_for(lambda: not any(is_alive(job) for job in jobs), "the jobs to end")
+    assert "00_alone" not in project.results()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+        (["--preset", "fsat"], "fsat is neither a preset (fast, full, real) nor the path of a YAML file"),
+        (["04_nowhere"], "04_nowhere is neither a command nor a stage. Stages: 00_alone"),
+        (["--jobs", "none"], "none is no whole number of at least 1"),
+        (["--executor", "moon"], "no profiles/moon/config.yaml. Known: default, slurm"),
+    ],
+)
+def test_a_mistyped_command_line_is_refused_in_one_line(
+    project: Project, arguments: list[str], message: str
+) -> None:
+    said = project.run(*arguments, returncode=2)
+    assert message in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("fast.yaml", "01_source: {y: 3}\n", "01_source.ipynb has no parameter 'y'"),
+        ("fast.yaml", "01_source: {x: many}\n", "x must be int"),
+        ("fast.yaml", "01_sauce: {x: 3}\n", "'01_sauce'; did you mean 01_source?"),
+        ("fast.yaml", "- x\n", "is no mapping"),
+        ("fast.yaml", "{\n", "cannot be read as YAML"),
+        ("stages.yaml", "01_source: {needs: [02_middle]}\n02_middle: {}\n", "does not stand above it"),
+        ("stages.yaml", "01_source: {need: []}\n", "has a key 'need'; did you mean needs?"),
+        ("stages.yaml", "01_source: {threads: 0}\n", "give a int of at least 1"),
+        ("stages.yaml", "05_absent: {}\n", "notebooks/05_absent.ipynb does not exist"),
+    ],
+)
+def test_a_wrong_preset_or_plan_is_refused_before_anything_runs(
+    project: Project, file: str, text: str, message: str
+) -> None:
+    (project.root / "config" / file).write_text(text)
+    assert message in project.run(returncode=2)
+    assert not project.run_dir.exists()
+
+
+def test_a_preset_of_ones_own_is_named_by_its_path(project: Project, tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text("02_middle: {x: 7}\n")
+    assert "reports/mine/results/03_last.json" in project.run("--preset", str(own), "--dry-run", "03_last")
+    taken = tmp_path / "full.yaml"
+    taken.write_text("{}\n")
+    assert "rename the file" in project.run("--preset", str(taken), returncode=2)
+
+
+def wait_for(condition, what: str, limit_s: float = 120.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end_s, f"waited {limit_s} s for {what}"
+        time.sleep(0.2)
+
+
+def children_of(process: int) -> list[int]:
+    import psutil
+
+    return [child.pid for child in psutil.Process(process).children(recursive=True)]
+
+
+def is_alive(process: int) -> bool:
+    import psutil
+
+    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE

@@ -1,0 +1,153 @@
+"""The set-up of run_all.sh, with a stand-in for Python that writes down what it is asked to do."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ("bash", "cat", "cmp", "cp", "dirname", "mkdir", "rm", "sed", "tail", "tee")
+
+# records each call; makes environments that hold itself; fails where the file "fail-on" holds a word of the call
+STAND_IN = """\
+#!/bin/bash
+here="{folder}"
+if [ "$1" = -P ]; then  # the question whether codecbook is installed
+    case "$0" in */.venv/*) exit 0 ;; esac
+    exit 1
+fi
+[ "$1" = -c ] && exit "$(cat "$here/too-old" 2>/dev/null || echo 0)"
+echo "$*" >> "$here/calls"
+if [ "$1 $2" = "-m venv" ]; then
+    mkdir -p "${{@: -1}}/bin"
+    cp "$here/python3" "${{@: -1}}/bin/python"
+fi
+if [ -s "$here/fail-on" ]; then
+    case "$*" in *"$(cat "$here/fail-on")"*) echo "ERROR: no route to host"; exit 1 ;; esac
+fi
+exit 0
+"""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout without an environment, and a PATH on which the stand-in is the only Python."""
+
+    root: Path
+    tools: Path
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [str(self.root / "run_all.sh"), *arguments],
+            env={"PATH": str(self.tools), **environment},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def calls(self) -> list[str]:
+        """Return what the stand-in has been asked to do since the last time."""
+        path = self.tools / "calls"
+        lines = path.read_text().replace(str(self.root), "ROOT").splitlines() if path.exists() else []
+        path.write_text("")
+        return lines
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    root, tools = tmp_path / "a checkout", tmp_path / "tools"
+    for folder in (root / "lib" / "codecbook", tools):
+        folder.mkdir(parents=True)
+    shutil.copy2(ROOT / "run_all.sh", root / "run_all.sh")
+    (root / "requirements.lock").write_text("numpy==2.4.6\ntorch==2.13.0\n")
+    for name in TOOLS:
+        (tools / name).symlink_to(shutil.which(name) or pytest.skip(f"{name} is not installed"))
+    stand_in = tools / "python3"
+    stand_in.write_text(STAND_IN.format(folder=tools))
+    stand_in.chmod(0o755)
+    (tools / "env").symlink_to(shutil.which("env") or "/usr/bin/env")
+    return Checkout(root, tools)
+
+
+def test_the_first_call_installs_and_the_second_does_not(checkout: Checkout) -> None:
+    assert checkout.run("--jobs", "1").returncode == 0
+    calls = checkout.calls()
+    assert calls[0] == "ROOT/workflow/run.py --check --jobs 1"
+    assert "-m venv --clear ROOT/.venv" in calls
+    installs = [call.split("--progress-bar off ")[1] for call in calls if "--progress-bar" in call]
+    assert installs == [
+        "--constraint ROOT/requirements.lock torch==2.13.0",
+        "--no-deps --requirement ROOT/requirements.lock",
+        "--no-deps --no-build-isolation --editable ROOT",
+    ]
+    assert calls[-1] == "ROOT/workflow/run.py --jobs 1"
+
+    checkout.run()
+    assert checkout.calls() == ["ROOT/workflow/run.py"]
+
+    (checkout.root / "requirements.lock").write_text("numpy==2.4.7\ntorch==2.13.0\n")
+    checkout.run()
+    assert any("--requirement" in call for call in checkout.calls()), "a changed lock installs again"
+
+
+def test_an_interrupted_installation_is_resumed(checkout: Checkout) -> None:
+    (checkout.tools / "fail-on").write_text("--requirement")
+    done = checkout.run()
+    assert done.returncode == 1
+    assert "no route to host" in done.stderr
+    assert "Call again to go on from here." in done.stderr
+    assert "ROOT/workflow/run.py" not in checkout.calls()
+
+    (checkout.tools / "fail-on").write_text("")
+    assert checkout.run().returncode == 0
+    calls = checkout.calls()
+    assert not any("venv" in call.split()[:2] for call in calls), "the environment itself is kept"
+    assert calls[-1] == "ROOT/workflow/run.py"
+
+
+def test_pesq_may_fail_to_build(checkout: Checkout) -> None:
+    (checkout.tools / "fail-on").write_text("pesq==")
+    done = checkout.run()
+    assert done.returncode == 0
+    assert "pesq was not installed" in done.stdout
+
+
+def test_a_missing_python_is_named_with_its_remedy(checkout: Checkout) -> None:
+    (checkout.tools / "too-old").write_text("1")
+    done = checkout.run()
+    assert done.returncode == 1
+    assert "Python 3.11 or later is needed" in done.stderr
+    assert not (checkout.root / ".venv").exists()
+
+
+def test_help_needs_no_environment(checkout: Checkout) -> None:
+    for arguments in (["--help"], ["-h"], ["01_tokenize", "--help"]):
+        done = checkout.run(*arguments)
+        assert done.returncode == 0
+        assert "--preset" in done.stdout
+    assert not checkout.calls()
+
+
+def test_the_script_is_executable() -> None:
+    assert os.access(ROOT / "run_all.sh", os.X_OK)
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_test_runs_every_check_and_reports_each(checkout: Checkout) -> None:
+    checkout.run("lab")
+    checkout.calls()
+    (checkout.tools / "fail-on").write_text("ruff check")
+    done = checkout.run("test", "-k", "tokens")
+    assert done.returncode == 1
+    assert checkout.calls() == [
+        "-m ruff format --check .",
+        "-m ruff check .",
+        "-m pyright --pythonpath ROOT/.venv/bin/python",
+        "-m pytest -k tokens",
+    ]
+    states = [line.split()[0] for line in done.stdout.split("Summary:")[1].strip().splitlines()]
+    assert states == ["ok", "failed", "ok", "ok"]

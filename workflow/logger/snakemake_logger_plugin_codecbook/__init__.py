@@ -1,0 +1,68 @@
+"""A Snakemake logger that says one line per stage: ``[2/4] ok 04_bitstream 3s``."""
+
+import logging
+from pathlib import Path
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+# what the engine says about a failed stage, beside the line that names its error
+REPEATED = ("CalledProcessError", "At least one job did not complete successfully")
+
+
+class LogHandler(LogHandlerBase):
+    """Prints the start and end of each stage, why one failed, and the engine's own errors."""
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        self._stages: dict[int, str] = {}  # by job id
+        self._started_s: dict[int, float] = {}
+        self._total = 0
+        self._done = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print what a person who waits for the run wants to know, and nothing else."""
+        event = getattr(record, "event", None)
+        fields = record.__dict__
+        if event == LogEvent.RUN_INFO:
+            stats = fields.get("stats", {})
+            self._total = stats.get("total", 0) - stats.get("all", 0)
+        elif event == LogEvent.JOB_INFO and "stage" in fields["wildcards"]:
+            self._announce(record)
+        elif event == LogEvent.JOB_FINISHED and fields["job_id"] in self._stages:
+            self._say_end("ok", fields["job_id"], record.created)
+        elif event == LogEvent.JOB_ERROR and fields["jobid"] in self._stages:
+            self._say_end("failed", fields["jobid"], record.created)
+            log = next(Path(path.split(" (")[0]) for path in fields["log"] if ".log" in path)
+            print(f"      {_last_line(log)}", flush=True)
+        elif event == LogEvent.ERROR and not any(words in record.getMessage() for words in REPEATED):
+            print(record.getMessage(), flush=True)
+
+    def _announce(self, record: logging.LogRecord) -> None:
+        fields = record.__dict__
+        stage = fields["wildcards"]["stage"]
+        self._stages[fields["jobid"]] = stage
+        self._started_s[fields["jobid"]] = record.created
+        if self.common_settings.dryrun:
+            print(f"would run {stage}: {fields['reason']}", flush=True)
+        else:
+            print(f"      running {stage}", flush=True)
+
+    def _say_end(self, state: str, job: int, now_s: float) -> None:
+        self._done += 1
+        took_s = now_s - self._started_s[job]
+        print(f"[{self._done}/{self._total}] {state} {self._stages[job]} {took_s:.0f}s", flush=True)
+
+
+def _last_line(log: Path) -> str:
+    """Return the last line of a stage's log, where its script says why it failed."""
+    try:
+        lines = log.read_text(errors="replace").split("\n")
+    except OSError:
+        lines = []
+    return next((line for line in reversed(lines) if line.strip()), f"no message; see {log}")

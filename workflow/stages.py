@@ -1,0 +1,166 @@
+"""The plan of a run: which notebooks there are, what each needs, and the parameters a preset gives it."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from codecbook.errors import UnsupportedInput
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES_FILE = "config/stages.yaml"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One notebook of the workflow.
+
+    Attributes:
+        name: The notebook's stem.
+        needs: Stages whose results it reads.
+        threads: Cores that it computes on.
+        memory_mb: Memory that a cluster reserves for it.
+        parameters: What replaces the values of its parameters cell.
+    """
+
+    name: str
+    needs: tuple[str, ...] = ()
+    threads: int = 1
+    memory_mb: int = 4000
+    parameters: Mapping[str, Any] | None = None
+
+    @property
+    def parameters_json(self) -> str:
+        """The parameters as one line in a fixed order, so that equal parameters compare equal."""
+        return json.dumps(self.parameters or {}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of one preset and where their files lie.
+
+    Attributes:
+        run_dir: ``reports/<preset>``, relative to the root of the checkout.
+        stages: By name; every stage stands after those it needs.
+    """
+
+    run_dir: Path
+    stages: Mapping[str, Stage]
+
+    def result(self, stage: str) -> Path:
+        """Return where the stage's headline figures lie, relative to the root."""
+        return self.run_dir / "results" / f"{stage}.json"
+
+    def html(self, stage: str) -> Path:
+        """Return where the stage's report lies, relative to the root."""
+        return self.run_dir / f"{stage}.html"
+
+    def executed(self, stage: str) -> Path:
+        """Return where the executed notebook lies, relative to the root."""
+        return self.run_dir / "notebooks" / f"{stage}.ipynb"
+
+    def log(self, stage: str) -> Path:
+        """Return where the stage's text log lies, relative to the root; its last line says why it failed."""
+        return self.run_dir / "logs" / f"{stage}.log"
+
+    def with_needs(self, wanted: Iterable[str]) -> list[str]:
+        """Return the wanted stages, all without an argument, and what they need, in the order of the plan."""
+        found: set[str] = set()
+        pending = list(wanted) or list(self.stages)
+        while pending:
+            name = pending.pop()
+            if name not in found:
+                found.add(name)
+                pending.extend(self.stages[name].needs)
+        return [name for name in self.stages if name in found]
+
+
+def read_plan(preset: Path, root: Path = ROOT) -> Plan:
+    """Read ``config/stages.yaml`` and a preset.
+
+    Args:
+        preset: YAML that maps stages to parameters; its stem names the run's folder.
+        root: The checkout.
+
+    Raises:
+        UnsupportedInput: A file is no such YAML, a key or stage is unknown, a notebook is missing, or a stage
+            needs one that does not stand above it.
+    """
+    entries = _mapping(root / STAGES_FILE, None)
+    overrides = _mapping(preset, None)
+    for name in overrides:
+        if name not in entries:
+            raise UnsupportedInput(f"{preset} names the stage {name!r}; {known_names(name, entries)}")
+    stages: dict[str, Stage] = {}
+    for name, entry in entries.items():
+        stage = _stage(name, _mapping(root / STAGES_FILE, entry, name), list(stages))
+        if not (root / "notebooks" / f"{name}.ipynb").is_file():
+            raise UnsupportedInput(
+                f"{STAGES_FILE} lists {name!r}, but notebooks/{name}.ipynb does not exist; remove the entry."
+            )
+        parameters = {**(stage.parameters or {}), **_mapping(preset, overrides.get(name), name)}
+        stages[name] = Stage(name, stage.needs, stage.threads, stage.memory_mb, parameters)
+    return Plan(Path("reports") / preset.stem, stages)
+
+
+def library_files(root: Path = ROOT) -> list[str]:
+    """Return all files of the package, its templates and scripts included, relative to the root."""
+    return _files(root, "lib/codecbook")
+
+
+def data_files(root: Path = ROOT) -> list[str]:
+    """Return the clips and weights that notebooks read, relative to the root."""
+    return _files(root, "data/clips") + _files(root, "data/models")
+
+
+def known_names(wanted: str, names: Iterable[str]) -> str:
+    """Return the end of an error message: the nearest name and all known ones."""
+    names = list(names)
+    nearest = difflib.get_close_matches(wanted, names, n=1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    return f"{hint}Known: {', '.join(names) or 'none'}."
+
+
+def _files(root: Path, folder: str) -> list[str]:
+    return sorted(
+        str(path.relative_to(root))
+        for path in (root / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+    )
+
+
+def _stage(name: str, entry: Mapping[str, Any], above: list[str]) -> Stage:
+    fields = {"needs": list, "threads": int, "memory_mb": int, "parameters": dict}
+    for key, value in entry.items():
+        if key not in fields:
+            raise UnsupportedInput(f"{STAGES_FILE}: {name} has a key {key!r}; {known_names(key, fields)}")
+        if not isinstance(value, fields[key]) or (fields[key] is int and value < 1):
+            raise UnsupportedInput(
+                f"{STAGES_FILE}: {key} of {name} is {value!r}; give a {fields[key].__name__}"
+                + (" of at least 1." if fields[key] is int else ".")
+            )
+    for need in entry.get("needs", []):
+        if need not in above:
+            raise UnsupportedInput(
+                f"{STAGES_FILE}: {name} needs {need!r}, which does not stand above it; {known_names(need, above)}"
+            )
+    return Stage(name, **{**entry, "needs": tuple(entry.get("needs", ()))})
+
+
+def _mapping(path: Path, part: Any, name: str = "") -> Mapping[str, Any]:
+    """Return `part` of a YAML file, or without one the file, as a mapping; nothing counts as empty."""
+    if part is None and not name:
+        try:
+            part = yaml.safe_load(path.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise UnsupportedInput(f"{path} cannot be read as YAML: {reason}. Correct it.") from error
+    part = {} if part is None else part
+    if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
+        where = f"{name} in {path}" if name else f"{path}"
+        raise UnsupportedInput(f"{where} is no mapping of names to values: {part!r}. Write 'name: value' lines.")
+    return part
