@@ -49,7 +49,7 @@ PYTHON
 
 find_python() { # prints a Python to make .venv with
     local candidate
-    for candidate in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11 python; do
+    for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3 python; do
         if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 && is_recent "$candidate"; then
             echo "$candidate"
             return

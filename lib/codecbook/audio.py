@@ -187,7 +187,7 @@ def _read(path: Path) -> tuple[np.ndarray, int]:
         with soundfile.SoundFile(path) as file:
             promised, rate_hz = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
-    except (RuntimeError, TypeError) as error:  # libsndfile's own errors are RuntimeErrors; a ".raw" is a TypeError
+    except (RuntimeError, TypeError) as error:  # libsndfile's errors are RuntimeErrors; ".raw" is a TypeError
         raise CorruptInput(
             f"{path} could not be read as audio ({error}); expected one of {', '.join(AUDIO_SUFFIXES)}, "
             "complete and unprotected. If a player opens it, export it from there as wav or flac."

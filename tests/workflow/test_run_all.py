@@ -21,7 +21,9 @@ STAGES_YAML = """\
 02_middle: {needs: [01_source]}
 03_last: {needs: [02_middle], threads: 2}
 """
-PARAMETERS_CELL = "x: int = 1  # a number that goes into the result\nsleep_s: float = 0.0  # how long it takes"
+PARAMETERS_CELL = (
+    "x: int = 1  # a number that goes into the result\nsleep_s: float = 0.0  # how long it takes"
+)
 RESULT_CELL = """\
 import json, os, time, uuid
 from pathlib import Path
@@ -54,14 +56,23 @@ class Project:
     def run(self, *arguments: str, returncode: int = 0) -> str:
         """Call run_all.sh from elsewhere and return what it printed."""
         done = subprocess.run(
-            self.command(*arguments), cwd="/", env=self.environment(), capture_output=True, text=True, timeout=600
+            self.command(*arguments),
+            cwd="/",
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
         assert done.returncode == returncode, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def start(self) -> subprocess.Popen:
         return subprocess.Popen(
-            self.command(), cwd="/", env=self.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.command(),
+            cwd="/",
+            env=self.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
 
     def results(self) -> dict[str, dict]:
@@ -85,7 +96,24 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    root = tmp_path / "a checkout"  # a path with a space
+    return make_project(tmp_path / "a checkout")  # a path with a space
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """Return a project whose notebooks have all been run, and what that printed."""
+    made = make_project(tmp_path_factory.mktemp("first run") / "a checkout")
+    return made, made.run()
+
+
+@pytest.fixture
+def finished(first_run: tuple[Project, str], tmp_path: Path) -> Project:
+    """Return a copy of the finished project: a checkout may be moved without running everything again."""
+    shutil.copytree(first_run[0].root, tmp_path / "moved")
+    return Project(tmp_path / "moved")
+
+
+def make_project(root: Path) -> Project:
     root.mkdir()
     for name in ("run_all.sh", "Snakefile", "requirements.lock"):
         shutil.copy2(ROOT / name, root / name)
@@ -97,10 +125,10 @@ def project(tmp_path: Path) -> Project:
     (root / "data" / "clips").mkdir(parents=True)
     (root / "data" / "clips" / "clip.txt").write_text("one\n")
     (root / "notebooks").mkdir()
-    made = Project(root)
+    project = Project(root)
     for stage in STAGES:
-        made.write_notebook(stage)
-    return made
+        project.write_notebook(stage)
+    return project
 
 
 def changed(before: dict[str, dict], after: dict[str, dict]) -> set[str]:
@@ -108,64 +136,62 @@ def changed(before: dict[str, dict], after: dict[str, dict]) -> set[str]:
 
 
 @pytest.mark.slow
-def test_only_what_is_out_of_date_runs(project: Project) -> None:
-    plan = project.run("--dry-run")
-    assert plan.count("would run") == 4 and not project.run_dir.exists()
-
-    said = project.run()
-    first = project.results()
-    assert set(first) == set(STAGES)
+def test_a_run_leaves_a_result_and_a_report_of_every_stage(first_run: tuple[Project, str]) -> None:
+    project, said = first_run
+    results = project.results()
+    assert set(results) == set(STAGES)
     assert "[4/4] ok 03_last" in said
-    assert said.rstrip().endswith(str(project.run_dir / "index.html"))
+    assert said.rstrip().endswith(f"Report: {project.run_dir / 'index.html'}")
     assert all((project.run_dir / f"{stage}.html").is_file() for stage in (*STAGES, "index"))
-    assert (first["01_source"]["omp_threads"], first["03_last"]["omp_threads"]) == ("1", "2")
-
-    (project.root / "notebooks" / "01_source.ipynb").touch()
-    (project.run_dir / "02_middle.html").unlink()
-    said = project.run()
-    assert "Nothing to do: 4 of 4" in said
-    assert project.results() == first
-    assert "Stage 02_middle" in (project.run_dir / "02_middle.html").read_text()
-
-    project.write_preset("02_middle: {x: 5}\n")
-    project.run("02_middle")
-    second = project.results()
-    assert changed(first, second) == {"02_middle"}
-    assert second["02_middle"]["x"] == 5
-
-    project.write_notebook("00_alone", RESULT_CELL + "# edited\n")
-    project.run()
-    third = project.results()
-    assert changed(second, third) == {"00_alone", "03_last"}
-
-    (project.root / "data" / "clips" / "clip.txt").write_text("two\n")
-    assert project.run("--dry-run").count("would run") == 4
+    assert (results["01_source"]["omp_threads"], results["03_last"]["omp_threads"]) == ("1", "2")
 
 
 @pytest.mark.slow
-def test_a_failing_notebook_is_kept_and_the_next_call_resumes(project: Project) -> None:
-    project.run("02_middle")
-    before = project.results()
-    project.write_notebook("01_source", RESULT_CELL + 'raise ValueError("no such luck\\nand more")\n')
+def test_only_what_is_out_of_date_runs(finished: Project) -> None:
+    first = finished.results()
+    (finished.root / "notebooks" / "01_source.ipynb").touch()
+    (finished.run_dir / "02_middle.html").unlink()
+    said = finished.run()
+    assert "Nothing to do: 4 of 4" in said
+    assert finished.results() == first
+    assert "Stage 02_middle" in (finished.run_dir / "02_middle.html").read_text()
 
-    said = project.run(returncode=1)
+    finished.write_preset("02_middle: {x: 5}\n")
+    finished.write_notebook("00_alone", RESULT_CELL + "# edited\n")
+    finished.run()
+    second = finished.results()
+    assert changed(first, second) == {"00_alone", "02_middle", "03_last"}
+    assert second["02_middle"]["x"] == 5
+
+    (finished.root / "data" / "clips" / "clip.txt").write_text("two\n")
+    assert finished.run("--dry-run").count("would run") == 4
+    assert finished.results() == second
+
+
+@pytest.mark.slow
+def test_a_failing_notebook_is_kept_and_the_next_call_resumes(finished: Project) -> None:
+    before = finished.results()
+    finished.write_notebook("01_source", RESULT_CELL + 'raise ValueError("no such luck\\nand more")\n')
+    finished.write_notebook("00_alone", RESULT_CELL + "# edited\n")
+
+    said = finished.run(returncode=1)
     assert "ValueError: no such luck (cell [2])" in said
     assert "failed   01_source: look at reports/fast/01_source.html" in said
     assert "not run  02_middle: it needs 01_source" in said
     assert "CalledProcessError" not in said
-    assert set(project.results()) == {"00_alone"}, "results that build on a failed stage are withdrawn"
-    executed = nbformat.read(project.run_dir / "notebooks" / "01_source.ipynb", as_version=4)
+    failed = finished.results()
+    assert set(failed) == {"00_alone"}, "results that build on a failed stage are withdrawn"
+    assert changed(before, failed) == {"00_alone"}, "the others go on"
+    executed = nbformat.read(finished.run_dir / "notebooks" / "01_source.ipynb", as_version=4)
     assert any(output.output_type == "error" for cell in executed.cells for output in cell.get("outputs", []))
-    assert "no such luck" in (project.run_dir / "01_source.html").read_text()
-    assert "01_source" in (project.run_dir / "index.html").read_text()
+    assert "no such luck" in (finished.run_dir / "01_source.html").read_text()
+    assert "01_source" in (finished.run_dir / "index.html").read_text()
 
-    alone = project.results()["00_alone"]
-    project.write_notebook("01_source")
-    project.run()
-    after = project.results()
-    assert set(after) == set(STAGES)
-    assert after["00_alone"] == alone, "what had succeeded is not run again"
-    assert before["02_middle"]["run"] != after["02_middle"]["run"]
+    finished.write_notebook("01_source")
+    finished.run("02_middle")
+    after = finished.results()
+    assert set(after) == {"00_alone", "01_source", "02_middle"}
+    assert changed(failed, after) == {"01_source", "02_middle"}, "what had succeeded is not run again"
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ def abx(
         )
     gain = common_gain(clips)
     if batch():
-        display(HTML(_static_html(clips, labels, gain, trials, title)))
+        display(HTML(static_html(clips, labels, gain, trials, title)))
         return AbxTest()
     media = [{"label": text, "data": flac_bytes(c, gain)} for text, c in zip(labels, clips, strict=True)]
     widget = _widget_class()(clips=media, trials=trials, title=title)
@@ -93,7 +93,7 @@ def abx(
     return AbxTest(widget)
 
 
-def _static_html(clips: Sequence[Clip], labels: Sequence[str], gain: float, trials: int, title: str) -> str:
+def static_html(clips: Sequence[Clip], labels: Sequence[str], gain: float, trials: int, title: str) -> str:
     """Return plain players, which a script on the page turns into the test; without scripts they stay."""
     players = "".join(
         f'<p>{html.escape(label)}<br><audio controls preload="metadata" aria-label="{html.escape(label)}" '

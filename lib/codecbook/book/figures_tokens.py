@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from codecbook.book.figures_style import BLUE, GRID, INK, RC, RED, new_figure
 from codecbook.errors import UnsupportedInput
+from codecbook.measure.information import CodebookStatistics
 from codecbook.tokens.tokens import Tokens
 
 
@@ -61,43 +61,48 @@ def token_map(tokens: Tokens, codebooks: Sequence[int] | None = None, max_frames
     return figure
 
 
-def codebook_usage(statistics: pd.DataFrame) -> Figure:
+def codebook_usage(statistics: Sequence[CodebookStatistics]) -> Figure:
     """Draw for each codebook how many bits its codes carry, out of how many its size could.
 
+    The mark beside the bar is the entropy corrected for the small sample (Miller-Madow); far from the bar, the
+    sample is too small for either. Codebooks that use less than half of their codes are pointed out.
+
     Args:
-        statistics: One row per codebook with ``codebook`` (index), ``entropy_bits`` and ``codebook_size``; with
-            ``codes_used`` the number of used codes is written beside the bar.
+        statistics: One per codebook, as `codecbook.measure.information.codebook_statistics` returns them.
 
     Raises:
-        UnsupportedInput: A column is missing.
+        UnsupportedInput: An empty sequence.
     """
-    missing = {"codebook", "entropy_bits", "codebook_size"} - set(statistics.columns)
-    if missing or statistics.empty:
+    if not statistics:
         raise UnsupportedInput(
-            f"Usage statistics lack {sorted(missing) or 'rows'}; received columns {list(statistics.columns)}. Give "
-            "one row per codebook with codebook, entropy_bits and codebook_size."
+            "There are no codebooks to draw; received an empty sequence. Pass codebook_statistics(tokens)."
         )
     rows = np.arange(len(statistics))
-    sizes = statistics["codebook_size"].to_numpy()
-    capacity_bits = np.log2(sizes)
+    capacity_bits = np.log2([entry.size for entry in statistics])
     with mpl.rc_context(RC):
-        figure = new_figure(7.2, 0.8 + 0.27 * len(rows))
+        figure = new_figure(7.2, max(1.7, 0.8 + 0.27 * len(rows)))
         axes = figure.subplots()
         axes.barh(rows, capacity_bits, height=0.72, color=GRID, label="capacity, log2 of the size")
-        axes.barh(rows, statistics["entropy_bits"], height=0.72, color=BLUE, label="entropy of the codes")
-        if "codes_used" in statistics:
-            for row, (used, size) in enumerate(zip(statistics["codes_used"], sizes, strict=True)):
-                axes.text(
-                    capacity_bits[row] + 0.08,
-                    row,
-                    f"{used} of {size} used",
-                    va="center",
-                    fontsize=8.5,
-                    color=RED if used < size / 2 else INK,
-                )
+        axes.barh(
+            rows,
+            [entry.entropy_bits for entry in statistics],
+            height=0.72,
+            color=BLUE,
+            label="entropy of the codes",
+        )
+        corrected_bits = [entry.entropy_corrected_bits for entry in statistics]
+        axes.plot(
+            corrected_bits, rows, color=INK, marker="|", markersize=9, markeredgewidth=1.6, linestyle="none",
+            label="corrected for the sample",
+        )  # fmt: skip
+        for row, entry in enumerate(statistics):
+            color = RED if entry.used < entry.size / 2 else INK
+            text = f"{entry.used} of {entry.size} used"
+            at = max(capacity_bits[row], corrected_bits[row]) + 0.08
+            axes.text(at, row, text, va="center", fontsize=8.5, color=color)
         axes.set(xlabel="Information per code (bits)", ylabel="Codebook", ylim=(len(rows) - 0.4, -0.6))
-        axes.set_xlim(0, float(capacity_bits.max()) * (1.22 if "codes_used" in statistics else 1.02))
-        axes.set_yticks(rows, [str(k) for k in statistics["codebook"]])
+        axes.set_xlim(0, max(*capacity_bits, *corrected_bits) * 1.22)
+        axes.set_yticks(rows, [str(entry.codebook) for entry in statistics])
         axes.grid(visible=False, axis="y")
-        figure.legend(loc="outside upper left", ncols=2)
+        figure.legend(loc="outside upper left", ncols=3)
     return figure

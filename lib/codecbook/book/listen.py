@@ -93,7 +93,7 @@ def grid_html(clips: Mapping[str, Clip] | Mapping[str, Mapping[str, Clip]], capt
 def _row(clip: Clip, label: str, scale: tuple[float, float, float]) -> str:
     """Return a table row: label and player, and beside them the picture."""
     return (
-        f'<tr><th scope="row" style="text-align:left;min-width:14em">{html.escape(label)}'
+        f'<tr><th scope="row" style="text-align:left;min-width:17em">{html.escape(label)}'
         f"{_audio(clip, label, scale)}</th>"
         f'<td style="text-align:left">{_picture(clip, label, scale)}</td></tr>'
     )

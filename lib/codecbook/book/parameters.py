@@ -4,13 +4,19 @@ A notebook's parameters are annotated scalars or lists in the cell tagged ``para
 checks their types nor refuses unknown names, so both are done here, with messages that say what to type instead.
 """
 
+import ast
 import difflib
+import io
 import math
+import tokenize
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import nbformat
 
 from codecbook.errors import UnsupportedInput
 
@@ -79,14 +85,7 @@ def check_against_notebook(notebook: Path, parameters: Mapping[str, Any]) -> Non
         UnsupportedInput: The notebook has no parameters cell, a name is unknown, or a value is ill-typed; the
             message lists the known names with their help and the nearest match.
     """
-    import papermill  # here, because it takes seconds and a notebook that only validates does not need it
-
-    try:
-        known = papermill.inspect_notebook(str(notebook))
-    except ValueError as error:
-        raise UnsupportedInput(
-            f"The parameters of {notebook} cannot be read ({error}); save it with a Python kernel."
-        ) from error
+    known = _declared(Path(notebook))
     if not known and parameters:
         raise UnsupportedInput(
             f"{notebook.name} has no parameters, but received {', '.join(parameters)}; tag its parameters cell "
@@ -97,11 +96,54 @@ def check_against_notebook(notebook: Path, parameters: Mapping[str, Any]) -> Non
             raise UnsupportedInput(
                 f"{notebook.name} has no parameter {name!r}; {_known(known, name)}\n{_help(known)}"
             )
-        kind = _named_type(known[name]["inferred_type_name"])
         try:
-            _typed(name, value, kind)
+            _typed(name, value, _named_type(known[name].annotation))
         except UnsupportedInput as error:
             raise UnsupportedInput(f"{notebook.name}: {error}\n{_help(known)}") from error
+
+
+@dataclass(frozen=True)
+class _Declaration:
+    """A line of a parameters cell, as text: ``name: annotation = default  # help``."""
+
+    annotation: str
+    default: str
+    help: str
+
+
+def _declared(notebook: Path) -> dict[str, _Declaration]:
+    """Read the parameters cell of a notebook.
+
+    papermill's own inspection takes seconds to import and overlooks annotations such as ``int | None``.
+    """
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if not tagged:
+        return {}
+    try:
+        tree = ast.parse(tagged[0])
+    except SyntaxError as error:
+        raise UnsupportedInput(
+            f"The parameters cell of {notebook} is no Python ({error}); correct it."
+        ) from error
+    lines = io.StringIO(tagged[0]).readline
+    comments = {
+        token.end[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(lines)
+        if token.type == tokenize.COMMENT
+    }
+    declared = {}
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign):
+            target, annotation = node.target, ast.unparse(node.annotation)
+        elif isinstance(node, ast.Assign):
+            target, annotation = node.targets[0], ""
+        else:
+            continue
+        if isinstance(target, ast.Name) and node.value is not None:
+            help_text = comments.get(node.end_lineno or node.lineno, "")
+            declared[target.id] = _Declaration(annotation, ast.unparse(node.value), help_text)
+    return declared
 
 
 def _annotations(namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,6 +157,8 @@ def _annotations(namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named_type(name: str) -> Any:
     """Turn an annotation's text into a type; Any where it names none that is known here."""
+    if not name:
+        return Any
     holder = types.ModuleType("parameters")
     holder.__annotations__ = {"value": name.strip()}
     try:
@@ -198,9 +242,8 @@ def _known(names: Iterable[str], wanted: str) -> str:
     return f"{hint}Known names: {', '.join(names)}."
 
 
-def _help(known: Mapping[str, Mapping[str, str]]) -> str:
-    lines = [
-        f"  {name}: {entry['inferred_type_name']} = {entry['default']}  # {entry['help']}"
+def _help(known: Mapping[str, _Declaration]) -> str:
+    return "\n".join(
+        f"  {name}{': ' if entry.annotation else ''}{entry.annotation} = {entry.default}  # {entry.help}"
         for name, entry in known.items()
-    ]
-    return "\n".join(lines)
+    )

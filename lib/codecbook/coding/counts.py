@@ -44,7 +44,7 @@ TOTAL = 1 << TOTAL_BITS
 
 _UPSTREAM_ROUNDOFF = 1e-8
 _UPSTREAM_MIN_RANGE = 2
-_FRAMES_AT_ONCE = 64  # bounds the float64 intermediates; frames do not interact
+_LOGITS_AT_ONCE = 1 << 18  # bounds the float64 intermediates; frames do not interact
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,8 @@ def _by_frames(function: Callable[[np.ndarray, int], np.ndarray], values: Any) -
     columns, shape = as_columns(array, "Logits and probabilities")
     T, V, K = columns.shape
     cdf = np.empty((T, K, V), dtype=np.int64)
-    for start in range(0, T, _FRAMES_AT_ONCE):
-        part = np.ascontiguousarray(columns[start : start + _FRAMES_AT_ONCE])
+    step = max(1, _LOGITS_AT_ONCE // max(1, V * K))
+    for start in range(0, T, step):
+        part = np.ascontiguousarray(columns[start : start + step])
         cdf[start : start + len(part)] = function(part, start)
     return cdf.reshape(shape)

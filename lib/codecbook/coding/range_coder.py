@@ -203,10 +203,8 @@ class RangeDecoder(_RangeCoder):
             CorruptInput: It did not: bytes are missing, too many or altered, or the CDF was not the encoder's.
         """
         low, offset = int(self._state[kernels.LOW]), int(self._state[kernels.OFFSET])
-        span, shifted = (
-            int(self._state[kernels.RANGE]),
-            int(self._state[kernels.POSITION]) - kernels.WINDOW_BYTES,
-        )
+        span = int(self._state[kernels.RANGE])
+        shifted = int(self._state[kernels.POSITION]) - kernels.WINDOW_BYTES
         if low == 0:
             expected, ending = 0, 0
         elif low + span > 1 << kernels.TOP_BITS:

@@ -118,7 +118,7 @@ def si_sdr_db(reference: Clip, estimate: Clip) -> float:
     in float64 without the small constants that libraries add, so a perfect copy gives inf and an uncorrelated
     estimate -inf. NaN where reference or estimate is silent or constant: the ratio is then 0/0.
 
-    Source: Le Roux et al., SDR - half-baked or well done?, ICASSP 2019, equation 5.
+    Source: Le Roux et al., SDR - half-baked or well done?, ICASSP 2019 (arXiv 1811.02508).
     """
     return _measure(_channel_si_sdr_db, reference, estimate)
 

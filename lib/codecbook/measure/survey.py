@@ -54,8 +54,8 @@ def survey_codec(
 
     Returns:
         The table has the columns ``codec``, ``weights``, ``clip``, ``domain``, ``duration_s``, ``bandwidth_kbps``
-        (nominal), ``codebooks``, ``actual_kbps`` (raw codes over duration), one column per measure,
-        ``encode_rtf`` (all codebooks) and ``decode_rtf`` (processing time over duration, one call, so only
+        (nominal), ``codebooks``, ``actual_kbps`` (raw codes over duration), one column per measure, ``notes``
+        (undefined measures, a delay), ``encode_rtf`` (all codebooks) and ``decode_rtf`` (processing time over duration, one call, so only
         indicative).
     """
     offered = tuple(bandwidths_kbps or codec.bandwidths_kbps)
@@ -89,6 +89,7 @@ def survey_codec(
                     "codebooks": leading.num_codebooks,
                     "actual_kbps": leading.bits / reference.duration_s / 1000,
                     **{name: getattr(quality, name) for name in measures},
+                    "notes": "; ".join(quality.notes),
                     "encode_rtf": encode_rtf,
                     "decode_rtf": decode_rtf,
                 }

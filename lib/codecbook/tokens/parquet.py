@@ -1,6 +1,6 @@
 """Keep the tokens of whole corpora in Parquet, with all that is known about them.
 
-One row is one codebook of one clip, so that data-frame users find what they expect (``table[table.codebook == 0]``)
+One row is one codebook of one clip, so that data-frame users find what they expect (``table[table["codebook"] == 0]``)
 and codebooks of several rates need no padding:
 
 ======================  ===============  =====================================================================

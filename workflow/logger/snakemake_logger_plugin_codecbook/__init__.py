@@ -13,11 +13,12 @@ REPEATED = ("CalledProcessError", "At least one job did not complete successfull
 class LogHandler(LogHandlerBase):
     """Prints the start and end of each stage, why one failed, and the engine's own errors."""
 
-    writes_to_stream = True
-    writes_to_file = False
-    has_filter = True
-    has_formatter = True
-    needs_rulegraph = False
+    # the interface declares properties; plain attributes do
+    writes_to_stream = True  # pyright: ignore[reportAssignmentType]
+    writes_to_file = False  # pyright: ignore[reportAssignmentType]
+    has_filter = True  # pyright: ignore[reportAssignmentType]
+    has_formatter = True  # pyright: ignore[reportAssignmentType]
+    needs_rulegraph = False  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
         self._stages: dict[int, str] = {}  # by job id

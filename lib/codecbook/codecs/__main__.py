@@ -1,0 +1,218 @@
+"""Command line: ``python -m codecbook.codecs list | export | to-wav | inspect``.
+
+    python -m codecbook.codecs export "music/**/*.mp3" --codec encodec_24khz --bandwidth 6 --outdir tokens
+    python -m codecbook.codecs inspect tokens/song.npq
+    python -m codecbook.codecs to-wav tokens/song.npq --out song.wav
+
+Errors are one line on stderr, and exit status 2; status 1 means that some recordings of an export failed.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from codecbook import audio, paths
+from codecbook.codecs.base import Codec
+from codecbook.codecs.export import FileReport, export, find_recordings
+from codecbook.codecs.registry import codec_names, load_codec
+from codecbook.codecs.token_files import FORMATS, header_bytes, read_companion, read_token_file
+from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.tokens.parquet import read_tokens
+from codecbook.tokens.tokens import Tokens
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except CodecbookError as error:
+        print(f"codecbook: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"codecbook: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("codecbook: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m codecbook.codecs", description="Audio to tokens and back."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    listing = commands.add_parser("list", help="name the codecs, and whether small weights are bundled")
+    listing.set_defaults(command=_list)
+
+    exporting = commands.add_parser("export", help="encode recordings into token files")
+    exporting.add_argument(
+        "inputs", nargs="+", help="files, folders, or quoted patterns such as 'music/**/*.mp3'"
+    )
+    exporting.add_argument("--codec", required=True, choices=codec_names())
+    _add_model_options(exporting, "bundled")
+    size = exporting.add_mutually_exclusive_group()
+    size.add_argument("--codebooks", type=int, help="how many leading codebooks (default: all)")
+    size.add_argument("--bandwidth", type=float, metavar="KBPS", help="nominal bitrate instead of codebooks")
+    exporting.add_argument(
+        "--chunk-seconds", type=float, metavar="S", help="audio at a time (default: the codec's own)"
+    )
+    exporting.add_argument(
+        "--format", choices=FORMATS, default="npq", help="of the token files (default: npq)"
+    )
+    exporting.add_argument(
+        "--outdir", type=Path, required=True, help="for token files, export.json and export.csv"
+    )
+    exporting.set_defaults(command=_export)
+
+    decoding = commands.add_parser("to-wav", help="decode a token file")
+    decoding.add_argument("file", type=Path)
+    decoding.add_argument("--codec", choices=codec_names(), help="(default: the one that the file names)")
+    _add_model_options(decoding, None)
+    decoding.add_argument("--codebooks", type=int, help="how many leading codebooks to decode (default: all)")
+    decoding.add_argument("--clip", help="which clip of a Parquet file of several")
+    decoding.add_argument("--out", type=Path, required=True, help="wav, flac, ogg or mp3")
+    decoding.add_argument("--overwrite", action="store_true")
+    decoding.set_defaults(command=_to_wav)
+
+    inspecting = commands.add_parser("inspect", help="say what a token file holds")
+    inspecting.add_argument("file", type=Path)
+    inspecting.set_defaults(command=_inspect)
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser, weights: str | None) -> None:
+    parser.add_argument(
+        "--weights",
+        default=weights,
+        help="bundled, pretrained, random:SEED or a path (default: bundled, or those that made the file)",
+    )
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+
+
+def _list(_options: argparse.Namespace) -> int:
+    models = paths.data_dir() / "models"
+    for name in codec_names():
+        bundled = (models / f"{name}_mini").is_dir()
+        print(f"{name:16} {'bundled, ' if bundled else ''}pretrained or a path, random:SEED")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    recordings = find_recordings(options.inputs)
+    codec = load_codec(options.codec, options.weights, options.device)
+    # tqdm draws on a terminal only; the lines below go to stdout wherever it leads
+    with tqdm(total=len(recordings), unit="file", disable=None) as progress:
+
+        def show(report: FileReport) -> None:
+            progress.update()
+            progress.write(_line(report), file=sys.stdout)
+
+        reports = export(
+            recordings,
+            codec,
+            options.outdir,
+            file_format=options.format,
+            bandwidth_kbps=options.bandwidth,
+            num_codebooks=options.codebooks,
+            chunk_s=options.chunk_seconds,
+            on_report=show,
+        )
+    counts = {
+        status: sum(r.status == status for r in reports) for status in ("exported", "skipped", "failed")
+    }
+    print(
+        f"{', '.join(f'{count} {status}' for status, count in counts.items())}; see {options.outdir}/export.csv"
+    )
+    return 1 if counts["failed"] else 0
+
+
+def _line(report: FileReport) -> str:
+    if report.status == "failed":
+        return f"failed    {report.source}: {report.error}"
+    frames, rates = sorted(set(report.frames)), sorted(set(report.frame_rates_hz))
+    seams = ""
+    if report.seam_tokens_checked:
+        seams = (
+            f", {report.seam_tokens_differing} of {report.seam_tokens_checked} tokens differ from one pass"
+        )
+    return (
+        f"{report.status:9} {report.output}: {report.codec} ({report.weights}), {report.sample_rate_hz} Hz, "
+        f"{'/'.join(f'{rate:g}' for rate in rates)} frames/s x {len(report.frames)}, "
+        f"{'/'.join(str(count) for count in frames)} frames, {report.header_bytes} B header, "
+        f"{report.file_bytes} B, {report.bitrate_kbps:.2f} kbps, 1:{report.ratio_to_pcm16:.1f} of 16-bit PCM, "
+        f"1:{report.ratio_to_source:.1f} of the source{seams}"
+    )
+
+
+def _to_wav(options: argparse.Namespace) -> int:
+    tokens = read_token_file(options.file, options.clip)
+    name = options.codec or tokens.codec
+    if not name:
+        raise UnsupportedInput(f"{options.file} does not say which codec made it; name it with --codec.")
+    codec = load_codec(name, options.weights or _weights_that_made(tokens), options.device)
+    _check_weights(options.file, tokens, codec)
+    clip = codec.decode(tokens, options.codebooks)
+    audio.save(clip, options.out, overwrite=options.overwrite)
+    print(f"{options.out}: {clip.duration_s:.3f} s, {clip.sample_rate_hz} Hz, {codec.name} ({codec.weights})")
+    return 0
+
+
+def _weights_that_made(tokens: Tokens) -> str:
+    """Turn what `Weights` prints (``"random: seed 3"``) back into an argument of `load_codec`."""
+    kind, _, source = tokens.weights.partition(": ")
+    if kind == "random":
+        return f"random:{source.removeprefix('seed ')}"
+    if source and Path(source).exists():
+        return source
+    return kind or "bundled"
+
+
+def _check_weights(file: Path, tokens: Tokens, codec: Codec) -> None:
+    companion = read_companion(file)
+    made_with = companion.settings.get("weights_sha256", "") if companion else ""
+    if made_with and made_with != codec.weights.sha256:
+        raise UnsupportedInput(
+            f"{file} was made with the weights {tokens.weights!r} (SHA-256 {made_with[:12]}...), not with "
+            f"{str(codec.weights)!r} ({codec.weights.sha256[:12]}...); name the right ones with --weights."
+        )
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    clips = (
+        read_tokens(options.file)
+        if options.file.suffix == ".parquet"
+        else {"": read_token_file(options.file)}
+    )
+    size = options.file.stat().st_size
+    print(f"{options.file}: {size} bytes, {header_bytes(options.file)} of them header, {len(clips)} clip(s)")
+    for name, tokens in clips.items():
+        length = f"{tokens.duration_s:.3f} s"
+        print(
+            f"{name or options.file.stem}: {tokens.codec or 'codec unknown'}, {tokens.weights or 'weights unknown'}"
+        )
+        print(
+            f"  {length}, {tokens.num_tokens} tokens, {tokens.bits / tokens.duration_s / 1000:.3f} kbps raw"
+        )
+        for k, codes in enumerate(tokens.codes):
+            print(f"  codebook {k}: {_usage(codes, tokens.codebook_sizes[k], tokens.frame_rates_hz[k])}")
+    return 0
+
+
+def _usage(codes: np.ndarray, codebook_size: int, frame_rate_hz: float) -> str:
+    _, counts = np.unique(codes, return_counts=True)
+    shares = counts / max(1, codes.size)
+    entropy_bits = float(-(shares * np.log2(shares)).sum())
+    return (
+        f"{codes.size} codes at {frame_rate_hz:g} Hz, {counts.size} of {codebook_size} used, "
+        f"entropy {entropy_bits:.2f} of {np.log2(codebook_size):.2f} bits"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""Export recordings as tokens: many files, long files, interrupted and resumed.
+
+    reports = export(find_recordings(["music/**/*.mp3"]), codec, Path("tokens"))
+
+Long recordings go through the codec in chunks. Where a codec joins them by its own state or by overlap, tokens do not
+depend on the chunks, up to rounding in the last bits of a latent; so the beginning of every file that needs more than
+one chunk is also encoded in one pass, and the report states how many tokens differ.
+"""
+
+import csv
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codecbook import audio
+from codecbook.audio import AUDIO_SUFFIXES, Clip
+from codecbook.codecs.base import Codec
+from codecbook.codecs.model_files import write_atomically
+from codecbook.codecs.token_files import FORMATS, is_complete, read_companion, write_with_companion
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.tokens.tokens import Tokens
+
+_MAGIC = "*?["
+_CHECK_CHUNKS = 2.5
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file to export.
+
+    Attributes:
+        path: Where it is.
+        name: Under which name, without suffix, its tokens go into the output folder; may contain folders.
+    """
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one recording.
+
+    Attributes:
+        source: Path of the recording.
+        status: ``"exported"``, ``"skipped"`` (it was complete already) or ``"failed"``.
+        error: Why it failed.
+        output: Path of the tokens.
+        codec: Registry name.
+        weights: Where the weights are from.
+        weights_sha256: Of the weights.
+        sample_rate_hz: Of the coded audio.
+        channels: Of the coded audio.
+        duration_s: Of the recording.
+        frame_rates_hz: Per codebook.
+        frames: Codes per codebook.
+        header_bytes: Size of the token file's description of itself.
+        file_bytes: Size of the token file.
+        source_bytes: Size of the recording's file.
+        pcm16_bytes: Size of the recording as 16-bit PCM, at its own rate and channels.
+        ratio_to_pcm16: `pcm16_bytes` over `file_bytes`.
+        ratio_to_source: `source_bytes` over `file_bytes`.
+        bitrate_kbps: Of the token file over the duration.
+        encode_s: Time that encoding took, without reading and resampling.
+        seam_tokens_checked: Tokens at the beginning that were compared with those of one pass.
+        seam_tokens_differing: How many of them differ.
+    """
+
+    source: str
+    status: str
+    error: str = ""
+    output: str = ""
+    codec: str = ""
+    weights: str = ""
+    weights_sha256: str = ""
+    sample_rate_hz: int = 0
+    channels: int = 0
+    duration_s: float = 0.0
+    frame_rates_hz: tuple[float, ...] = ()
+    frames: tuple[int, ...] = ()
+    header_bytes: int = 0
+    file_bytes: int = 0
+    source_bytes: int = 0
+    pcm16_bytes: int = 0
+    ratio_to_pcm16: float = 0.0
+    ratio_to_source: float = 0.0
+    bitrate_kbps: float = 0.0
+    encode_s: float = 0.0
+    seam_tokens_checked: int = 0
+    seam_tokens_differing: int = 0
+
+
+def find_recordings(inputs: Sequence[str]) -> list[Recording]:
+    """Find recordings by files, folders (all audio below them) and patterns such as ``music/**/*.mp3``.
+
+    Tokens are named by the path below the folder or the fixed part of the pattern; files named one by one, below
+    the folder that they share. Where two would have one name (``a.mp3`` and ``a.wav``), the suffix stays in it.
+
+    Raises:
+        UnsupportedInput: An input that matches nothing, or files of one name from several inputs.
+    """
+    found: dict[Path, Path] = {}
+    singles = [Path(text) for text in inputs if Path(text).is_file()]
+    shared = Path(os.path.commonpath([path.parent.resolve() for path in singles])) if singles else Path()
+    for text in inputs:
+        path = Path(text)
+        if path.is_file():
+            matches, root = [path], shared
+        elif path.is_dir():
+            matches, root = [p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES], path.resolve()
+        else:
+            root, pattern = _split_pattern(text)
+            matches = [match for match in root.glob(pattern) if match.is_file()] if pattern else []
+        if not matches:
+            raise UnsupportedInput(f"Nothing matches {text!r}; check the path, and quote patterns.")
+        for match in matches:
+            found.setdefault(match.resolve(), match.resolve().relative_to(root))
+    return _named(found)
+
+
+def _split_pattern(text: str) -> tuple[Path, str]:
+    """Split ``music/**/*.mp3`` into the folder ``music`` and the pattern below it, empty without wildcards."""
+    parts = Path(text).parts
+    first = next((i for i, part in enumerate(parts) if any(sign in part for sign in _MAGIC)), len(parts))
+    return Path(*parts[:first]).resolve(), "/".join(parts[first:])
+
+
+def _named(found: dict[Path, Path]) -> list[Recording]:
+    stems = [str(name.with_suffix("")) for name in found.values()]
+    recordings = [
+        Recording(path, str(name) if stems.count(stem) > 1 else stem)
+        for (path, name), stem in zip(found.items(), stems, strict=True)
+    ]
+    names = [recording.name for recording in recordings]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UnsupportedInput(
+            f"Several recordings would be written as {twice[0]!r}; export them to different folders."
+        )
+    return sorted(recordings, key=lambda recording: recording.name)
+
+
+def export(
+    recordings: Iterable[Recording],
+    codec: Codec,
+    outdir: Path,
+    *,
+    file_format: str = "npq",
+    bandwidth_kbps: float | None = None,
+    num_codebooks: int | None = None,
+    chunk_s: float | None = None,
+    on_report: Callable[[FileReport], None] = lambda report: None,
+) -> list[FileReport]:
+    """Export recordings; one that fails is reported, and the others go on.
+
+    The summary ``export.json`` and ``export.csv`` in `outdir` is written after every file, so that an interrupted
+    export leaves one too.
+
+    Args:
+        recordings: Of `find_recordings`.
+        codec: Recordings are resampled to its rate; stereo is averaged for a mono codec, mono doubled for stereo.
+        outdir: Made if it does not exist.
+        file_format: ``"npq"`` or ``"parquet"``.
+        bandwidth_kbps: As in `Codec.encode`.
+        num_codebooks: As in `Codec.encode`.
+        chunk_s: As in `Codec.encode`.
+        on_report: Called after every file.
+
+    Raises:
+        UnsupportedInput: Settings that hold for no recording: format, bandwidth, codebooks, chunks.
+    """
+    count = _checked_settings(codec, file_format, bandwidth_kbps, num_codebooks, chunk_s)
+    settings = {
+        "codec": codec.name,
+        "weights": str(codec.weights),
+        "weights_sha256": codec.weights.sha256,
+        "num_codebooks": count,
+        "bandwidth_kbps": bandwidth_kbps,
+        "chunk_s": chunk_s,
+    }
+    reports = []
+    for recording in recordings:
+        output = outdir / f"{recording.name}.{file_format}"
+        try:
+            report = _export_one(recording.path, codec, output, settings)
+        except (CodecbookError, OSError, MemoryError, RuntimeError) as error:  # torch: RuntimeError
+            report = FileReport(
+                str(recording.path), "failed", error=" ".join(str(error).split()) or repr(error)
+            )
+        reports.append(report)
+        write_summary(outdir, reports)
+        on_report(report)
+    return reports
+
+
+def _checked_settings(
+    codec: Codec,
+    file_format: str,
+    bandwidth_kbps: float | None,
+    num_codebooks: int | None,
+    chunk_s: float | None,
+) -> int:
+    """Return the number of codebooks, having tried all settings on an empty batch."""
+    if file_format not in FORMATS:
+        raise UnsupportedInput(f"file_format={file_format!r}; choose one of {', '.join(FORMATS)}.")
+    codec.encode_batch([], bandwidth_kbps, num_codebooks=num_codebooks, chunk_s=chunk_s)
+    count = codec.num_codebooks_at(bandwidth_kbps) if num_codebooks is None else num_codebooks
+    if file_format == "npq" and len(set(codec.frame_rates_hz[:count])) > 1:
+        raise UnsupportedInput(
+            f"NPQ holds codebooks of one rate, and {codec.name} has several; choose parquet."
+        )
+    return count
+
+
+def _export_one(source: Path, codec: Codec, output: Path, settings: dict[str, Any]) -> FileReport:
+    stat = source.stat()
+    settings = {
+        **settings,
+        "source": str(source),
+        "source_bytes": stat.st_size,
+        "source_mtime_ns": stat.st_mtime_ns,
+    }
+    if companion := is_complete(output, settings):
+        return _report_of(companion.report, "skipped")
+    original = audio.load(source)
+    clip = audio.convert(original, codec.sample_rate_hz, codec.channels)
+    chunk_s = settings["chunk_s"]
+    start_s = time.perf_counter()
+    tokens = codec.encode(clip, num_codebooks=settings["num_codebooks"], chunk_s=chunk_s)
+    encode_s = time.perf_counter() - start_s
+    checked, differing = check_seams(codec, clip, settings["num_codebooks"], chunk_s)
+    tokens = dataclasses.replace(
+        tokens,
+        bandwidth_kbps=settings["bandwidth_kbps"] or tokens.bandwidth_kbps,
+        source_bitrate_kbps=stat.st_size * 8 / original.duration_s / 1000,
+    )
+    report = FileReport(
+        source=str(source),
+        status="exported",
+        output=str(output),
+        codec=codec.name,
+        weights=str(codec.weights),
+        weights_sha256=codec.weights.sha256,
+        sample_rate_hz=codec.sample_rate_hz,
+        channels=codec.channels,
+        duration_s=original.duration_s,
+        frame_rates_hz=tokens.frame_rates_hz,
+        frames=tuple(len(codes) for codes in tokens.codes),
+        source_bytes=stat.st_size,
+        pcm16_bytes=2 * original.num_channels * original.num_samples,
+        encode_s=encode_s,
+        seam_tokens_checked=checked,
+        seam_tokens_differing=differing,
+    )
+    write_with_companion(output, tokens, settings, dataclasses.asdict(report))
+    written = read_companion(output)
+    assert written is not None
+    return _report_of(written.report, "exported")
+
+
+def _report_of(values: dict[str, Any], status: str) -> FileReport:
+    """Make a report from a companion, with what follows from the size of the token file."""
+    try:
+        report = FileReport(**{**values, "status": status})
+    except TypeError as error:
+        raise CorruptInput(
+            f"The report in a companion file is damaged ({error}); remove the file."
+        ) from error
+    return dataclasses.replace(
+        report,
+        frame_rates_hz=tuple(report.frame_rates_hz),
+        frames=tuple(report.frames),
+        ratio_to_pcm16=report.pcm16_bytes / report.file_bytes,
+        ratio_to_source=report.source_bytes / report.file_bytes,
+        bitrate_kbps=report.file_bytes * 8 / report.duration_s / 1000,
+    )
+
+
+def check_seams(codec: Codec, clip: Clip, num_codebooks: int, chunk_s: float | None) -> tuple[int, int]:
+    """Compare the tokens of a clip's first two and a half chunks with those of one pass.
+
+    Returns:
+        How many tokens were compared, and how many of them differ; 0 where the clip is a single chunk.
+    """
+    chunk_s = chunk_s or codec.chunk_s
+    if chunk_s is None or clip.duration_s < 2 * chunk_s:
+        return 0, 0
+    head = dataclasses.replace(
+        clip, samples=clip.samples[:, : round(_CHECK_CHUNKS * chunk_s * clip.sample_rate_hz)]
+    )
+    chunked = codec.encode(head, num_codebooks=num_codebooks, chunk_s=chunk_s)
+    whole = codec.encode(head, num_codebooks=num_codebooks, chunk_s=head.duration_s)
+    return chunked.num_tokens, _num_differing(chunked, whole)
+
+
+def _num_differing(a: Tokens, b: Tokens) -> int:
+    return sum(int(np.count_nonzero(x != y)) for x, y in zip(a.codes, b.codes, strict=True))
+
+
+def write_summary(outdir: Path, reports: Sequence[FileReport]) -> None:
+    """Write ``export.json`` and ``export.csv``, one entry per recording."""
+    rows = [dataclasses.asdict(report) for report in reports]
+    write_atomically(outdir / "export.json", (json.dumps(rows, indent=2) + "\n").encode())
+    lines: list[str] = []
+    writer = csv.DictWriter(_Lines(lines), [field.name for field in dataclasses.fields(FileReport)])
+    writer.writeheader()
+    for row in rows:
+        # lists as "75;75", so that a spreadsheet shows them as text
+        writer.writerow(
+            {k: ";".join(f"{x:g}" for x in v) if isinstance(v, tuple) else v for k, v in row.items()}
+        )
+    write_atomically(outdir / "export.csv", "".join(lines).encode())
+
+
+class _Lines:
+    """The part of a text file that csv writes to."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def write(self, line: str) -> None:
+        self._lines.append(line)

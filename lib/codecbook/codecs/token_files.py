@@ -1,0 +1,173 @@
+"""Token files with a companion that says how they were made.
+
+NPQ keeps codes and little else, so beside ``song.npq`` lies ``song.npq.json``: codec, weights, settings, the
+recording's size and the token file's SHA-256. An export is resumed by it, and decoding needs no options.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codecbook.codecs.model_files import write_atomically
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.tokens.npq import inspect_npq, read_npq, write_npq
+from codecbook.tokens.parquet import read_tokens, write_tokens
+from codecbook.tokens.tokens import Tokens
+
+FORMATS = ("npq", "parquet")
+_SCHEMA = 1
+# what NPQ leaves out of Tokens
+_TOKEN_FIELDS = (
+    "codec", "weights", "sample_rate_hz", "channels", "num_samples", "bandwidth_kbps", "segment_frames", "scales",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Companion:
+    """What the JSON file beside a token file says.
+
+    Attributes:
+        settings: How the tokens were made; equal settings make equal tokens.
+        tokens: Fields of `Tokens` that the token file itself may not keep.
+        report: The export's report on this file.
+        output_sha256: Of the token file, hex.
+    """
+
+    settings: dict[str, Any]
+    tokens: dict[str, Any]
+    report: dict[str, Any]
+    output_sha256: str
+
+
+def companion_path(path: Path) -> Path:
+    """Return where the companion of a token file lies."""
+    return path.with_name(f"{path.name}.json")
+
+
+def write_with_companion(
+    path: Path, tokens: Tokens, settings: dict[str, Any], report: dict[str, Any]
+) -> None:
+    """Write tokens as NPQ or Parquet by the path's suffix, then the companion; both complete or not at all.
+
+    Raises:
+        UnsupportedInput: Another suffix, or tokens that the format cannot hold.
+    """
+    _write(path, tokens)
+    companion = Companion(
+        settings=settings,
+        tokens={name: getattr(tokens, name) for name in _TOKEN_FIELDS},
+        report={**report, "file_bytes": path.stat().st_size, "header_bytes": header_bytes(path)},
+        output_sha256=_sha256(path),
+    )
+    text = json.dumps({"codecbook_companion": _SCHEMA, **asdict(companion)}, indent=2) + "\n"
+    write_atomically(companion_path(path), text.encode())
+
+
+def _write(path: Path, tokens: Tokens) -> None:
+    _refuse_suffix(path)
+    if path.suffix == ".npq":
+        write_npq(path, tokens, overwrite=True)
+    else:
+        write_tokens(path, tokens, overwrite=True)
+
+
+def _refuse_suffix(path: Path) -> None:
+    if path.suffix not in (".npq", ".parquet"):
+        raise UnsupportedInput(f"{path.name} is no token file; its name must end in .npq or .parquet.")
+
+
+def read_companion(path: Path) -> Companion | None:
+    """Return the companion of a token file, or None where there is none.
+
+    Raises:
+        CorruptInput: There is one, but it is damaged.
+    """
+    file = companion_path(path)
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content.pop("codecbook_companion") != _SCHEMA:
+            raise KeyError("codecbook_companion")
+        companion = Companion(**content)
+        if set(companion.tokens) != set(_TOKEN_FIELDS):
+            raise KeyError("tokens")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptInput(
+            f"{file} is damaged ({error!r}); remove it, or export the recording again."
+        ) from error
+    return companion
+
+
+def is_complete(path: Path, settings: dict[str, Any]) -> Companion | None:
+    """Return the companion where a token file is whole and was made with just these settings, else None."""
+    if not path.is_file():
+        return None
+    try:
+        companion = read_companion(path)
+    except CorruptInput:
+        return None  # export it again: that is what the message would advise
+    # settings have gone through JSON, which turns tuples into lists
+    if companion is None or companion.settings != json.loads(json.dumps(settings)):
+        return None
+    return companion if _sha256(path) == companion.output_sha256 else None
+
+
+def read_token_file(path: str | Path, clip: str | None = None) -> Tokens:
+    """Read the tokens of one clip, with what the companion adds.
+
+    Args:
+        path: ``.npq`` or ``.parquet``.
+        clip: Which clip of a Parquet file of several.
+
+    Raises:
+        CorruptInput: No such file, damaged, or altered since its companion was written.
+        UnsupportedInput: Another suffix, or several clips and none named.
+    """
+    path = Path(path)
+    _refuse_suffix(path)
+    if path.suffix == ".parquet":
+        return _one_clip(path, read_tokens(path), clip)
+    tokens = read_npq(path)
+    companion = read_companion(path)
+    if companion is None:
+        return tokens
+    if _sha256(path) != companion.output_sha256:
+        raise CorruptInput(
+            f"{path} was altered since {companion_path(path).name} was written; export it again."
+        )
+    try:
+        return replace(tokens, **{name: _unlisted(value) for name, value in companion.tokens.items()})
+    except (CodecbookError, TypeError) as error:
+        raise CorruptInput(
+            f"{companion_path(path)} does not fit its file ({error}); export it again."
+        ) from error
+
+
+def _unlisted(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _one_clip(path: Path, clips: dict[str, Tokens], clip: str | None) -> Tokens:
+    if clip is None and len(clips) == 1:
+        return next(iter(clips.values()))
+    if clip not in clips:
+        raise UnsupportedInput(f"{path} holds the clips {', '.join(clips)}; name one of them, not {clip!r}.")
+    return clips[clip]
+
+
+def header_bytes(path: Path) -> int:
+    """Return how many bytes of a token file describe it: NPQ's header, or Parquet's footer and magic."""
+    if path.suffix == ".npq":
+        return inspect_npq(path).header_bytes
+    import pyarrow.parquet as pq
+
+    # "PAR1" at both ends and the footer's length
+    return pq.read_metadata(path).serialized_size + 12
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

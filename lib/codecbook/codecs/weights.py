@@ -1,0 +1,256 @@
+"""Where weights come from: names of kinds, seeded random ones that pass audio through, and what to say if none came."""
+
+import contextlib
+import importlib.util
+import re
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, remove_weight_norm
+
+from codecbook import paths
+from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
+
+CONNECT_TIMEOUT_S = 15.0
+_RANDOM = re.compile(r"random(?::(\d+))?")
+_Model = TypeVar("_Model")
+
+
+@dataclass(frozen=True)
+class WeightsRequest:
+    """What a caller asked for.
+
+    Attributes:
+        kind: ``"bundled"``, ``"pretrained"`` or ``"random"``.
+        seed: Of random weights.
+        path: Folder or file of bundled or pretrained weights; None where they are to be fetched, or drawn.
+    """
+
+    kind: str
+    seed: int = 0
+    path: Path | None = None
+
+
+def parse_weights(name: str, weights: str | Path) -> WeightsRequest:
+    """Understand the `weights` argument of `codecbook.codecs.load_codec`.
+
+    A folder that this project's training wrote counts as bundled wherever it lies, any other path as pretrained.
+
+    Raises:
+        MissingWeights: A path that does not exist, or bundled weights that are not there.
+        UnsupportedInput: An empty string, or a seed that is no number.
+    """
+    text = str(weights)
+    if match := _RANDOM.fullmatch(text):
+        return WeightsRequest("random", seed=int(match[1] or 0))
+    if text.startswith("random:") or not text:
+        raise UnsupportedInput(
+            f"weights={text!r} is not understood; use random:0, or another whole number as seed."
+        )
+    if text == "pretrained":
+        return WeightsRequest("pretrained")
+    if text == "bundled":
+        return WeightsRequest("bundled", path=_bundled_folder(name))
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise MissingWeights(
+            f"There are no weights at {path}; give a file or folder that exists, or one of bundled, pretrained, "
+            "random and random:SEED."
+        )
+    return WeightsRequest("bundled" if is_model_folder(path) else "pretrained", path=path)
+
+
+def is_model_folder(path: Path) -> bool:
+    """Say whether this project's own code wrote the folder: its configuration names a format."""
+    config = path / "config.json"
+    return config.is_file() and '"format": 1' in config.read_text(encoding="utf-8", errors="replace")
+
+
+def _bundled_folder(name: str) -> Path:
+    folder = paths.data_dir() / "models" / f"{name}_mini"
+    if not folder.is_dir():
+        raise MissingWeights(
+            f"{name} has no bundled weights ({folder} does not exist); load it with weights='pretrained', a path to "
+            "weights, or weights='random:0' (for code paths and tests)."
+        )
+    return folder
+
+
+def model_source(folder: Path) -> str:
+    """Return how to name a model folder in tables: by name where it is one of `data/models`, else by path."""
+    is_own = folder.resolve().parent == (paths.data_dir() / "models").resolve()
+    return folder.name if is_own else str(folder)
+
+
+def missing(name: str, source: str, error: Exception | str, remedy: str) -> MissingWeights:
+    """Make the error that says what was tried, why it failed and what to do.
+
+    Args:
+        name: Codec.
+        source: Address or hub repository that was tried.
+        error: What went wrong there.
+        remedy: Which local path would do instead, as part of a sentence.
+    """
+    reason = " ".join(str(error).split())
+    reason = reason if len(reason) <= 200 else f"{reason[:200]}..."
+    return MissingWeights(
+        f"The pretrained weights of {name} could not be fetched from {source} ({reason}). Connect to the "
+        f"internet, or pass weights= a local path: {remedy}."
+    )
+
+
+@contextlib.contextmanager
+def connect_timeout(seconds: float = CONNECT_TIMEOUT_S) -> Iterator[None]:
+    """Give up on a silent server: urllib, by which torch.hub downloads, waits for ever by default."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def from_hub(name: str, repository: str, load: Callable[..., _Model], remedy: str) -> tuple[_Model, str]:
+    """Load a model from the Hugging Face hub, or from its cache on this machine.
+
+    The hub's client retries for half a minute where there is no network, so it is asked only after one quick
+    request has been answered; what is cached is used without.
+
+    Args:
+        name: Codec.
+        repository: On the hub.
+        load: Takes the repository and ``local_files_only``.
+        remedy: As in `missing`.
+
+    Returns:
+        The model, and where it is from.
+
+    Raises:
+        MissingWeights: Neither cached nor to be fetched.
+    """
+    import httpx
+    from huggingface_hub import constants
+
+    try:
+        return load(repository, local_files_only=True), f"{repository} (hub cache)"
+    except (OSError, ValueError) as error:
+        not_cached = error
+    if constants.HF_HUB_OFFLINE:
+        raise missing(
+            name, f"{constants.ENDPOINT}/{repository}", "HF_HUB_OFFLINE is set", remedy
+        ) from not_cached
+    try:
+        httpx.head(constants.ENDPOINT, timeout=CONNECT_TIMEOUT_S)
+        return load(repository, local_files_only=False), f"{repository} (hub)"
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+        raise missing(name, f"{constants.ENDPOINT}/{repository}", error, remedy) from error
+
+
+def require_package(package: str, purpose: str, install: str) -> None:
+    """Check that an optional package is installed.
+
+    Raises:
+        UnsupportedInput: It is not.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise UnsupportedInput(
+            f"{purpose} needs the package {install}; install it with pip install {install}."
+        )
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict (``.th``, ``.pt``, ``.bin``, ``.safetensors``) without running code from it.
+
+    Raises:
+        CorruptInput: The file is damaged, or holds something else.
+    """
+    import safetensors.torch
+
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip, EOF, safetensors: each reader of a damaged file raises its own
+        raise CorruptInput(f"{path} could not be read as weights ({error}); fetch the file again.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CorruptInput(f"{path} holds no state dict of tensors; give the file of weights itself.")
+    return state
+
+
+def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
+    """Copy a state dict into a module.
+
+    Raises:
+        UnsupportedInput: It is of another architecture.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UnsupportedInput(
+            f"The weights in {source} are of another model ({reason}); check the path."
+        ) from error
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's generator as seeded, and leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@torch.no_grad()
+def keep_signal_alive(module: nn.Module, run: Callable[[Tensor], Any], probe: Tensor) -> None:
+    """Rescale random convolutions so that audio passes: zero bias, output of unit deviation, in forward order.
+
+    With the packages' default initialisation the signal dies over some fifteen convolutions, and every clip
+    would have the same tokens (data-dependent initialisation, Salimans and Kingma 2016, section 3).
+
+    Args:
+        module: Changed in place.
+        run: Sends the probe through all of it.
+        probe: ``[1, C, S]``.
+    """
+
+    def rescale(convolution: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        if convolution.bias is not None:
+            output = output - convolution.bias[:, None]
+            convolution.bias.zero_()
+        deviation = output.std()
+        _gain(convolution).div_(deviation)
+        return output / deviation
+
+    handles = [
+        part.register_forward_hook(rescale)
+        for part in module.modules()
+        if isinstance(part, nn.Conv1d | nn.ConvTranspose1d)
+    ]
+    try:
+        run(probe)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _gain(convolution: Any) -> Tensor:
+    """Return the parameter that scales a convolution's weight linearly, weight norm of either kind or none."""
+    if hasattr(convolution, "weight_g"):
+        return convolution.weight_g
+    if parametrize.is_parametrized(convolution, "weight"):
+        return convolution.parametrizations.weight.original0
+    return convolution.weight
+
+
+def fold_weight_norm(module: nn.Module) -> None:
+    """Compute the weights from magnitude and direction once, instead of at every call; equal to the last bit."""
+    for part in module.modules():
+        if parametrize.is_parametrized(part, "weight"):
+            parametrize.remove_parametrizations(part, "weight")
+        elif hasattr(part, "weight_g"):
+            remove_weight_norm(part)

@@ -1,0 +1,171 @@
+import base64
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from codecbook.audio import clip_from_array
+from codecbook.book import figures
+from codecbook.book.figures_style import NEUTRALS, axis_label
+from codecbook.errors import UnsupportedInput
+from codecbook.measure.information import codebook_statistics
+from codecbook.tokens.tokens import Tokens, tokens_from_frames
+
+
+@pytest.fixture(scope="module")
+def clips():
+    rng = np.random.default_rng(0)
+    return {
+        "original": clip_from_array(0.1 * rng.standard_normal(24_000), 24_000),
+        "short, 8 kHz": clip_from_array(0.1 * rng.standard_normal(50), 8_000),
+        "silence": clip_from_array(np.zeros(12_000, np.float32), 24_000),
+    }
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    rng = np.random.default_rng(1)
+    return tokens_from_frames(rng.integers(0, 64, (100, 4)), 64, 75.0)
+
+
+def svg_of(html: str) -> str:
+    source = BeautifulSoup(html, "html.parser").select_one("img")["src"]
+    assert source.startswith("data:image/svg+xml;base64,")
+    return base64.b64decode(source.partition(",")[2]).decode()
+
+
+def test_figures_follow_the_colour_scheme(clips):
+    svg = svg_of(figures.to_html(figures.waveforms(clips), "three clips", "Waveforms"))
+    assert "prefers-color-scheme:dark" in svg
+    body = svg.partition("</style>")[2]
+    for name, light, dark in NEUTRALS:
+        assert light not in body
+        assert f"--{name}:{dark}" in svg
+    assert "var(--ink)" in body
+
+
+def test_figures_carry_text_units_and_description(clips):
+    html = figures.to_html(figures.spectrograms(clips), 'alt "quoted"', "Caption <1>")
+    soup = BeautifulSoup(html, "html.parser")
+    assert soup.img["alt"] == 'alt "quoted"'
+    assert soup.figcaption.get_text() == "Caption <1>"
+    svg = svg_of(html)
+    for text in ("Time (s)", "Frequency (kHz)", "Level (dB re loudest bin)", "short, 8 kHz"):
+        assert text in svg
+
+
+def test_a_figure_is_drawn_alike_every_time(clips):
+    first, second = (figures.to_html(figures.waveforms(clips), "a", "c") for _ in range(2))
+    assert first == second
+
+
+def test_spectrograms_share_one_scale():
+    time_s = np.arange(24_000) / 24_000
+    loud = np.sin(2 * np.pi * 1000 * time_s)
+    figure = figures.spectrograms(
+        {"loud": clip_from_array(loud, 24_000), "quiet": clip_from_array(0.01 * loud, 24_000)}
+    )
+    peaks_db = [float(axes.images[0].get_array().max()) for axes in figure.axes if axes.images]
+    assert peaks_db[0] == 0.0
+    assert peaks_db[1] == pytest.approx(-40.0, abs=0.01)  # a factor of 100 in amplitude
+
+
+def test_waveform_keeps_a_single_wrong_sample():
+    samples = np.zeros(240_000, np.float32)
+    samples[123_457] = 0.75
+    axes = figures.waveforms({"click": clip_from_array(samples, 24_000)}).axes[0]
+    assert axes.collections[0].get_paths()[0].vertices[:, 1].max() == 0.75
+
+
+def test_token_map_draws_codebooks_at_their_own_rates():
+    codes = tuple(np.zeros(count, np.int64) for count in (12, 24, 48))
+    figure = figures.token_map(Tokens(codes, (16,) * 3, (12.0, 24.0, 48.0)), max_frames=24)
+    assert [image.get_array().shape[1] for image in figure.axes[0].images] == [6, 12, 24]
+    assert figure.axes[0].get_xlim() == (0.0, 0.5)
+
+
+@pytest.mark.parametrize("codebooks", [[], [4], [-1]])
+def test_token_map_refuses_codebooks_that_are_not_there(tokens, codebooks):
+    with pytest.raises(UnsupportedInput, match="these tokens have 4"):
+        figures.token_map(tokens, codebooks=codebooks)
+
+
+def test_codebook_usage_draws_what_it_is_given(tokens):
+    statistics = codebook_statistics(tokens)
+    axes = figures.codebook_usage(statistics).axes[0]
+    entropy, capacity = (
+        [bar.get_width() for bar in bars] for bars in (axes.containers[1], axes.containers[0])
+    )
+    assert entropy == [entry.entropy_bits for entry in statistics]
+    assert capacity == [6.0] * 4
+    with pytest.raises(UnsupportedInput, match="no codebooks"):
+        figures.codebook_usage([])
+
+
+def test_rate_quality_draws_points_and_intervals():
+    table = pd.DataFrame(
+        {"codec": ["a", "a", "b"], "bitrate_kbps": [6.0, 3.0, 3.0], "si_sdr_db": [5.0, 4.0, 3.0],
+         "low": [4.5, 3.5, 2.0], "high": [6.0, 4.25, 3.5]}
+    )  # fmt: skip
+    axes = figures.rate_quality(table, "bitrate_kbps", "si_sdr_db", "codec", "low", "high").axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Bitrate (kbps)", "SI-SDR (dB)")
+    assert axes.lines[0].get_xydata().tolist() == [[3.0, 4.0], [6.0, 5.0]]
+    assert axes.collections[0].get_segments()[0].tolist() == [[3.0, 3.5], [3.0, 4.25]]
+    with pytest.raises(UnsupportedInput, match="nothing"):
+        figures.rate_quality(table, "bitrate_kbps", "nothing", "codec")
+    with pytest.raises(UnsupportedInput, match="both ends"):
+        figures.rate_quality(table, "bitrate_kbps", "si_sdr_db", "codec", low="low")
+
+
+def test_large_figures_become_png():
+    rng = np.random.default_rng(2)
+    figures.style()
+    figure, axes = plt.subplots()
+    axes.scatter(*rng.standard_normal((2, 9_000)))
+    html = figures.to_html(figure, "cloud", "Cloud")
+    assert re.search(r'src="data:image/png;base64,', html)
+    assert len(html) < 300_000
+    plt.close(figure)
+
+
+def test_show_closes_the_figure_so_that_no_backend_shows_it_again(monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "display", shown.append)
+    figure, _ = plt.subplots()
+    number = figure.number
+    figures.show(figure, "empty axes", "Nothing")
+    assert len(shown) == 1
+    assert not plt.fignum_exists(number)
+
+
+@pytest.mark.parametrize(("alt", "caption"), [("", "c"), ("a", " ")])
+def test_figures_without_description_are_refused(clips, alt, caption):
+    with pytest.raises(UnsupportedInput, match="alternative text and a caption"):
+        figures.to_html(figures.waveforms(clips), alt, caption)
+
+
+def test_empty_mappings_and_clips_are_refused():
+    for draw in (figures.waveforms, figures.spectrograms):
+        with pytest.raises(UnsupportedInput, match="no clips"):
+            draw({})
+        with pytest.raises(UnsupportedInput, match="holds no samples"):
+            draw({"a": clip_from_array(np.zeros((1, 0), np.float32), 8_000)})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("bitrate_kbps", "Bitrate (kbps)"),
+        ("si_sdr_db", "SI-SDR (dB)"),
+        ("bits_per_token", "Bits per token"),
+        ("estoi", "ESTOI"),
+        ("rate_overhead_percent", "Rate overhead (%)"),
+        ("Loss (bits)", "Loss (bits)"),
+        ("s", "S"),
+    ],
+)
+def test_axis_labels(name, expected):
+    assert axis_label(name) == expected

@@ -1,0 +1,37 @@
+import platform
+import re
+from datetime import UTC, datetime, timedelta
+
+from codecbook.book import provenance, results
+
+
+def test_collect_describes_machine_code_and_run():
+    started = datetime.now(UTC) - timedelta(seconds=5)
+    facts = provenance.collect({"device": "cpu", "rate": 6.0}, 3, started)
+    assert 5 <= facts["wall_s"] < 60
+    assert facts["python"] == platform.python_version()
+    assert facts["packages"]["numpy"]
+    assert facts["threads"] >= 1
+    assert facts["peak_memory_mb"] > 10
+    assert (facts["seed"], facts["device"], facts["parameters"]["rate"]) == (3, "cpu", 6.0)
+    assert facts["git_commit"] is None or re.fullmatch("[0-9a-f]{40}", facts["git_commit"])
+    assert datetime.fromisoformat(facts["started_utc"]).utcoffset() == timedelta(0)
+
+
+def test_no_checkout_is_no_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "repository_dir", lambda: tmp_path)
+    facts = provenance.collect({}, None, datetime.now(UTC))
+    assert facts["git_commit"] is None
+    assert facts["git_dirty"] is None
+    assert "no git checkout" in provenance.commit_text()
+
+
+def test_show_escapes_and_folds(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODECBOOK_RUN_DIR", str(tmp_path))
+    shown = []
+    monkeypatch.setattr(provenance, "display", lambda html: shown.append(html.data))
+    provenance.show(results.begin("a", {"seed": 1, "name": "<b>"}))
+    assert shown[0].startswith("<details")
+    assert "&lt;b&gt;" in shown[0]
+    assert "<b>" not in shown[0]
+    assert '<th scope="row">peak memory</th>' in shown[0]

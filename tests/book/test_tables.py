@@ -1,0 +1,67 @@
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from codecbook.book import tables
+from codecbook.errors import UnsupportedInput
+
+
+def cells(frame: pd.DataFrame, **arguments) -> list[list[str]]:
+    soup = BeautifulSoup(tables.to_html(frame, "What it says", **arguments), "html.parser")
+    return [[cell.get_text() for cell in row.select("th, td")] for row in soup.select("tr")]
+
+
+def test_heads_rows_and_caption_are_accessible():
+    frame = pd.DataFrame({"codec": ["a<b", "c"], "si_sdr_db": [1.0, -12.25]})
+    soup = BeautifulSoup(tables.to_html(frame, "Codecs & quality"), "html.parser")
+    assert soup.caption is not None
+    assert soup.caption.get_text() == "Codecs & quality"
+    assert [th["scope"] for th in soup.select("thead th")] == ["col", "col"]
+    assert [th["scope"] for th in soup.select("tbody th")] == ["row", "row"]
+    assert [cell.get("style") for cell in soup.select("thead th")] == ["text-align:left", "text-align:right"]
+    assert [[c.get_text() for c in row] for row in soup.select("tr")] == [
+        ["Codec", "SI-SDR (dB)"], ["a<b", "1.00"], ["c", "\u221212.25"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 20_000], ["1", "20\u202f000"]),
+        ([0.5, 0.25], ["0.5000", "0.2500"]),
+        ([1234.5, 2.0], ["1\u202f234", "2"]),
+        ([1e-7, 10.0], ["1e-07", "10"]),
+        ([1.5, None], ["1.50", "–"]),
+        ([True, False], ["yes", "no"]),
+        (["x", None], ["x", "–"]),
+        ([0.0, 0.0], ["0", "0"]),
+        ([float("inf"), 1.0], ["inf", "1.000"]),
+    ],
+)
+def test_digits(values, expected):
+    shown = [row[-1] for row in cells(pd.DataFrame({"v": values}))[1:]]
+    assert shown == [text if text != "1.50" else "1.500" for text in expected]
+
+
+def test_formats_by_column():
+    frame = pd.DataFrame({"share": [0.123, -0.5], "name": ["a", "b"]})
+    shown = cells(frame, formats={"share": ".1%", "name": str.upper})
+    assert shown[1:] == [["12.3%", "A"], ["\u221250.0%", "B"]]
+
+
+def test_named_index_becomes_columns_and_plain_index_goes():
+    frame = pd.DataFrame({"codec": ["a", "b"], "rate": [3, 6]})
+    assert cells(frame)[0] == ["Codec", "Rate"]
+    assert cells(frame.set_index("codec"))[1] == ["a", "3"]
+    wide = frame.groupby("codec").agg({"rate": ["min", "max"]})
+    assert cells(wide)[0] == ["Codec", "rate min", "rate max"]
+
+
+def test_bad_calls_are_refused():
+    frame = pd.DataFrame({"a": [1]})
+    with pytest.raises(UnsupportedInput, match="caption"):
+        tables.to_html(frame, " ")
+    with pytest.raises(UnsupportedInput, match="at least one column"):
+        tables.to_html(pd.DataFrame(), "x")
+    with pytest.raises(UnsupportedInput, match=r"\['b'\]"):
+        tables.to_html(frame, "x", {"b": ".1f"})

@@ -1,0 +1,111 @@
+"""pyproject.toml, requirements.lock and environment.yml speak of the same packages."""
+
+import ast
+import importlib.metadata
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+# installed by environment.yml and the lock; the other extras are optional on some machines
+STANDARD = [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["test"]]
+# needs a C compiler: run_all.sh tries it by itself
+NOT_LOCKED = {"pesq"}
+# encodec's own metadata asks for torchaudio, so it cannot stand in pyproject.toml
+UNDECLARED = {"encodec"}
+
+
+def locked() -> dict[str, Requirement]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    return {canonicalize_name(requirement.name): requirement for requirement in requirements}
+
+
+def pinned_version(requirement: Requirement) -> Version:
+    (pin,) = requirement.specifier
+    assert pin.operator == "==", requirement
+    return Version(pin.version)
+
+
+def by_name(requirements: list[str]) -> dict[str, str]:
+    parsed = [Requirement(requirement) for requirement in requirements]
+    return {canonicalize_name(item.name): str(item.specifier) for item in parsed}
+
+
+def test_the_lock_pins_one_public_version_of_each_package() -> None:
+    names = []
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        if line.strip() and not line.startswith("#"):
+            requirement = Requirement(line)
+            assert pinned_version(requirement).local is None, line
+            names.append(canonicalize_name(requirement.name))
+    assert names == sorted(set(names))
+
+
+@pytest.mark.parametrize("declared", [*STANDARD, *EXTRAS["lyra"], *EXTRAS["slurm"]])
+def test_every_declared_package_is_locked_at_an_allowed_version(declared: str) -> None:
+    requirement = Requirement(declared)
+    pin = locked()[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(pinned_version(pin)), f"{pin} is not {requirement}"
+
+
+def test_what_locked_packages_need_is_locked() -> None:
+    """The lock is installed without dependencies, so it has to be complete."""
+    lock = locked()
+    missing = {}
+    for name in lock:
+        if name in UNDECLARED or name == "torch":  # torch is installed with its dependencies
+            continue
+        try:
+            needs = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            assert lock[name].marker is not None, (
+                f"{name} is locked for every machine, but not installed here"
+            )
+            continue
+        for need in map(Requirement, needs):
+            wanted = need.marker is None or need.marker.evaluate({"extra": ""})
+            if wanted and canonicalize_name(need.name) not in lock:
+                missing[str(need)] = name
+    assert missing == {}
+
+
+def test_environment_yml_equals_pyproject() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == PROJECT["name"]
+    *conda, pip = environment["dependencies"]
+    assert conda == [f"python{PROJECT['requires-python']}", "pip"]
+    assert by_name(pip["pip"]) == by_name(STANDARD)
+
+
+def test_every_imported_package_is_declared() -> None:
+    """A package that happens to be installed here may be absent elsewhere."""
+    everything = [requirement for group in EXTRAS.values() for requirement in group] + PROJECT["dependencies"]
+    declared = set(by_name(everything)) | UNDECLARED | {"codecbook"}
+    providers = importlib.metadata.packages_distributions()
+    undeclared = {}
+    for folder in ("lib", "tests", "workflow"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for module in imported_modules(path) - set(sys.stdlib_module_names) - {"stages"}:
+                distributions = {canonicalize_name(name) for name in providers.get(module, [module])}
+                if not distributions & declared:
+                    undeclared.setdefault(module, str(path.relative_to(ROOT)))
+    assert undeclared == {}, undeclared
+
+
+def imported_modules(path: Path) -> set[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.append(node.module or "")
+    return {name.split(".")[0] for name in names}
