@@ -57,9 +57,21 @@ def test_every_declared_package_is_locked_at_an_allowed_version(declared: str) -
     assert requirement.specifier.contains(pinned_version(pin)), f"{pin} is not {requirement}"
 
 
-def test_what_locked_packages_need_is_locked() -> None:
-    """The lock is installed without dependencies, so it has to be complete."""
-    lock = locked()
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize(
+    ("platform", "machine"), [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64")]
+)
+def test_what_locked_packages_need_is_locked(platform: str, machine: str, python: str) -> None:
+    """The lock is installed without dependencies, so it has to be complete on every machine."""
+    target = {
+        "sys_platform": platform,
+        "platform_system": platform.capitalize(),
+        "platform_machine": machine,
+        "python_version": python,
+        "python_full_version": f"{python}.1",
+        "extra": "",
+    }
+    lock = {name: pin for name, pin in locked().items() if pin.marker is None or pin.marker.evaluate(target)}
     missing = {}
     for name in lock:
         if name in UNDECLARED or name == "torch":  # torch is installed with its dependencies
@@ -72,7 +84,7 @@ def test_what_locked_packages_need_is_locked() -> None:
             )
             continue
         for need in map(Requirement, needs):
-            wanted = need.marker is None or need.marker.evaluate({"extra": ""})
+            wanted = need.marker is None or need.marker.evaluate(target)
             if wanted and canonicalize_name(need.name) not in lock:
                 missing[str(need)] = name
     assert missing == {}
@@ -90,11 +102,14 @@ def test_every_imported_package_is_declared() -> None:
     """A package that happens to be installed here may be absent elsewhere."""
     everything = [requirement for group in EXTRAS.values() for requirement in group] + PROJECT["dependencies"]
     declared = set(by_name(everything)) | UNDECLARED | {"codecbook"}
+    scripts = {
+        path.stem for folder in ("data", "tests", "workflow") for path in (ROOT / folder).rglob("*.py")
+    }
     providers = importlib.metadata.packages_distributions()
     undeclared = {}
     for folder in ("lib", "tests", "workflow"):
         for path in (ROOT / folder).rglob("*.py"):
-            for module in imported_modules(path) - set(sys.stdlib_module_names) - {"stages"}:
+            for module in imported_modules(path) - set(sys.stdlib_module_names) - scripts:
                 distributions = {canonicalize_name(name) for name in providers.get(module, [module])}
                 if not distributions & declared:
                     undeclared.setdefault(module, str(path.relative_to(ROOT)))

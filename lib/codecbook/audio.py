@@ -8,7 +8,6 @@ quality (linear phase, as the codecs' training pipelines use), files are read an
 import logging
 import math
 import operator
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,8 @@ import pyloudnorm
 import soundfile
 import soxr
 
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.files import new_file
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 _WRITE_FORMATS = {
@@ -270,20 +270,13 @@ def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
     path = Path(path)
     if path.suffix.lower() not in _WRITE_FORMATS:
         raise UnsupportedInput(f"Cannot write {path.name}: choose one of {', '.join(_WRITE_FORMATS)}.")
-    if path.exists() and not overwrite:
-        raise CodecbookError(f"{path} exists; pass overwrite=True, or choose another name.")
     beyond = int(np.count_nonzero(np.abs(clip.samples) > 1.0))
     if beyond:
         _log.warning(
             "%d of %d samples were beyond full scale and clipped in %s", beyond, clip.samples.size, path
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with new_file(path, overwrite) as partial:
         _write(np.clip(clip.samples.T, -1.0, 1.0), clip.sample_rate_hz, partial, path)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -121,7 +121,7 @@ def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any]) ->
         question=lead(notebook) if notebook is not None else "",
         status=status,
         report=f"{name}.html" if (run_dir / f"{name}.html").is_file() else "",
-        wall_s=result.get("provenance", {}).get("wall_s") or _execution_s(notebook),
+        wall_s=result.get("provenance", {}).get("wall_s") or _execution_s(notebook if source == executed else None),
         headlines=figures[:_HEADLINES],
         further=figures[_HEADLINES:],
         skipped=[(key[len(_SKIPPED) :], str(v)) for key, v in result.items() if key.startswith(_SKIPPED)],

@@ -12,7 +12,7 @@ from codecbook.codecs.build import FsqCodec
 from codecbook.codecs.encodec_package import encodec
 from codecbook.codecs.losses import commitment_loss
 from codecbook.codecs.rvq import fit_codebook, init_codebooks, nearest_codes, update_averages
-from codecbook.codecs.train_start import linear_start, linear_start_snac
+from codecbook.codecs.train_start import linear_start, principal_components
 from codecbook.errors import UnsupportedInput
 
 AllReduce = Callable[[Tensor], Tensor]
@@ -158,9 +158,25 @@ class TrainableSnac(Trainable):
         super().__init__(module)
         self.num_codebooks = module.n_codebooks
 
+    @torch.no_grad()
     def start(self, waveform: Tensor) -> None:
         """Begin as a cascade of principal component transforms."""
-        linear_start_snac(self.module, waveform)
+        linear_start(self.module.encoder, self.module.decoder, self.module.preprocess(waveform))
+        self._start_projections(self.latents(waveform))
+
+    def _start_projections(self, latents: Tensor) -> None:
+        """Let each level's projection keep the principal components of what the levels before it left over."""
+        residual = latents
+        for level in self.module.quantizer.quantizers:
+            pooled = functional.avg_pool1d(residual, level.stride, level.stride)
+            vectors = pooled.transpose(1, 2).flatten(0, 1)
+            directions = principal_components(vectors, level.codebook_dim)  # [codebook_dim, D]
+            level.in_proj.weight = directions[:, :, None]
+            level.out_proj.weight = directions.T[:, :, None]
+            level.in_proj.bias.zero_()
+            level.out_proj.bias.zero_()
+            part = level.out_proj(level.in_proj(pooled)).repeat_interleave(level.stride, dim=-1)
+            residual = residual - part
 
     def latents(self, waveform: Tensor) -> Tensor:
         """Encode ``[B, 1, S]``, padded to whole frames of the coarsest level."""

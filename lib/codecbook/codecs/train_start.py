@@ -14,11 +14,12 @@ and what is left is a constant. Two remedies, both computed from a batch of real
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from snac.layers import DecoderBlock, EncoderBlock, Snake1d
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from codecbook.errors import UnsupportedInput
 
@@ -27,11 +28,41 @@ _CARRIER_DEVIATION = 0.1
 _SPARE_DEVIATION = 0.5
 _WHITENING_FLOOR = 0.02
 _NOISE = 0.02
+_SNAKE_ALPHA = 0.3
 
 
 def normalised_convolutions(module: nn.Module) -> list[nn.Module]:
-    """Return the weight-normalised convolutions (torch.nn.utils.weight_norm) in order of definition."""
-    return [part for part in module.modules() if hasattr(part, "weight_g")]
+    """Return the weight-normalised convolutions (of either of torch's implementations) in order of definition."""
+    return [
+        part
+        for part in module.modules()
+        if isinstance(part, nn.Conv1d | nn.ConvTranspose1d)
+        and (hasattr(part, "weight_g") or parametrize.is_parametrized(part, "weight"))
+    ]
+
+
+def _weight(convolution: nn.Module) -> Tensor:
+    if hasattr(convolution, "weight_g"):
+        return torch._weight_norm(convolution.weight_v, convolution.weight_g, 0)
+    return convolution.weight.clone()
+
+
+def _set_weight(convolution: nn.Module, weight: Tensor) -> None:
+    """Write a weight into its direction and magnitude."""
+    if hasattr(convolution, "weight_g"):
+        convolution.weight_v.copy_(weight)
+        convolution.weight_g.copy_(weight.flatten(1).norm(dim=1)[:, None, None])
+    else:
+        convolution.weight = weight
+
+
+def _scale_outputs(convolution: nn.Module, factor: Tensor) -> None:
+    """Multiply what each output channel (``factor``: [C]) or all of them (scalar) give."""
+    per_channel = factor.expand(convolution.out_channels)
+    shape = (1, -1, 1) if isinstance(convolution, nn.ConvTranspose1d) else (-1, 1, 1)
+    _set_weight(convolution, _weight(convolution) * per_channel.view(shape))
+    if convolution.bias is not None:
+        convolution.bias.mul_(per_channel)
 
 
 @torch.no_grad()
@@ -40,7 +71,7 @@ def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.
 
     Args:
         module: Takes `batch`; its convolutions are weight-normalised. Changed in place.
-        batch: Real audio ``[B, C, S]``.
+        batch: Real audio ``[B, C, S]``, or whatever the module takes.
         last_gain: Extra factor on the last convolution: a quiet estimate is a better start than a loud wrong one.
 
     Raises:
@@ -57,14 +88,8 @@ def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.
         mean = output.mean(dim=(0, 2))
         centred = output - mean[None, :, None]
         deviation = centred.square().mean(dim=(0, 2)).sqrt().clamp(min=1e-6)
-        if isinstance(convolution, nn.ConvTranspose1d):
-            # here weight_g is per input channel, so that the outputs can share one factor only
-            deviation = deviation.square().mean().sqrt().expand_as(deviation)
-            convolution.weight_g.div_(deviation[0])
-        else:
-            convolution.weight_g.div_(deviation[:, None, None])
-        if convolution.bias is not None:
-            convolution.bias.copy_((convolution.bias - mean) / deviation)
+        convolution.bias.sub_(mean)
+        _scale_outputs(convolution, 1.0 / deviation)
         last[:] = [convolution]
         return centred / deviation[None, :, None]
 
@@ -74,9 +99,7 @@ def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.
     finally:
         for handle in handles:
             handle.remove()
-    last[0].weight_g.mul_(last_gain)
-    if last[0].bias is not None:
-        last[0].bias.mul_(last_gain)
+    _scale_outputs(last[0], torch.tensor(last_gain))
 
 
 @dataclass
@@ -95,60 +118,47 @@ class _Signal:
         return (carriers - carriers.mean(dim=(0, 2), keepdim=True)) * self.scales[None, :, None]
 
 
-def _convolution_of(wrapper: nn.Module) -> nn.Module:
-    return normalised_convolutions(wrapper)[0]
+@dataclass(frozen=True)
+class _Stage:
+    """A principal component transform: directions ``[count, C * stride]`` over patches of C carriers."""
+
+    directions: Tensor
+    carriers: int
 
 
-def _set(convolution: nn.Module, weight: Tensor) -> None:
-    """Write a weight into its magnitude and direction, with a little noise so that no direction is empty."""
-    noise = torch.randn_like(weight) * _NOISE * weight.square().mean().sqrt()
-    weight = weight + noise
-    convolution.weight_v.copy_(weight)
-    convolution.weight_g.copy_(weight.flatten(1).norm(dim=1)[:, None, None])
+def _noisy(weight: Tensor) -> Tensor:
+    """Add a little noise, so that weights that begin at 0 do not all learn the same."""
+    return weight + torch.randn_like(weight) * _NOISE * weight.square().mean().sqrt()
 
 
-def _rewrite(convolution: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-    """Replace the weight that magnitude and direction stand for by a function of it."""
-    direction = convolution.weight_v / convolution.weight_v.flatten(1).norm(dim=1)[:, None, None]
-    weight = change(convolution.weight_g * direction)
-    convolution.weight_v.copy_(weight)
-    convolution.weight_g.copy_(weight.flatten(1).norm(dim=1)[:, None, None])
-
-
-def _settle(wrapper: nn.Module, values: Tensor, carriers: int, spare_deviation: float | None) -> _Signal:
-    """Run a convolution, then centre its outputs and give carriers and spare channels their deviations."""
-    convolution = _convolution_of(wrapper)
+def _settle(layer: nn.Module, values: Tensor, carriers: int, is_last: bool) -> _Signal:
+    """Run a convolution, centre its outputs and, unless it is the last, give them their deviations."""
+    convolution = normalised_convolutions(layer)[0]
     convolution.bias.zero_()
-    output = wrapper(values)
+    output = layer(values)
     mean = output.mean(dim=(0, 2))
     deviation = (output - mean[None, :, None]).square().mean(dim=(0, 2)).sqrt()
-    target = torch.full_like(deviation, _CARRIER_DEVIATION)
     factor = torch.ones_like(deviation)
-    if spare_deviation is not None:
-        floor = deviation[:carriers].max() * _WHITENING_FLOOR
-        factor[:carriers] = target[:carriers] / deviation[:carriers].clamp(min=float(floor))
-        factor[carriers:] = spare_deviation / deviation[carriers:].clamp(min=1e-6)
-        if isinstance(convolution, nn.ConvTranspose1d):
-            _rewrite(convolution, lambda weight: weight * factor[None, :, None])
-        else:
-            convolution.weight_g.mul_(factor[:, None, None])
-    convolution.bias.copy_(-mean * factor)
-    return _Signal(wrapper(values), carriers, 1.0 / factor[:carriers])
+    if not is_last:
+        floor = float(deviation[:carriers].max()) * _WHITENING_FLOOR
+        factor[:carriers] = _CARRIER_DEVIATION / deviation[:carriers].clamp(min=floor)
+        factor[carriers:] = _SPARE_DEVIATION / deviation[carriers:].clamp(min=1e-6)
+    convolution.bias.copy_(-mean)
+    _scale_outputs(convolution, factor)
+    return _Signal(layer(values), carriers, 1.0 / factor[:carriers])
 
 
 def _through_residual(block: nn.Module, signal: _Signal) -> _Signal:
     """Make a residual block an identity plus a tenth of a random branch, and run it."""
-    shortcut = normalised_convolutions(block.shortcut)
-    if shortcut:
-        weight = torch.eye(shortcut[0].weight_v.shape[0])[:, :, None]
-        shortcut[0].weight_v.copy_(weight + torch.randn_like(weight) * 1e-3)
-        shortcut[0].weight_g.copy_(shortcut[0].weight_v.flatten(1).norm(dim=1)[:, None, None])
-        shortcut[0].bias.zero_()
+    for shortcut in normalised_convolutions(getattr(block, "shortcut", nn.Identity())):
+        identity = torch.eye(shortcut.out_channels, device=signal.values.device)[:, :, None]
+        _set_weight(shortcut, identity + torch.randn_like(identity) * 1e-3)
+        shortcut.bias.zero_()
     unit_deviation_start(block.block, signal.values, last_gain=0.1 * _CARRIER_DEVIATION)
     return _Signal(block(signal.values), signal.carriers, signal.scales)
 
 
-def _principal_components(patches: Tensor, count: int) -> Tensor:
+def principal_components(patches: Tensor, count: int) -> Tensor:
     """Return the leading principal directions ``[count, D]`` of centred vectors ``[N, D]``."""
     covariance = patches.T.double() @ patches.double() / len(patches)
     _, vectors = torch.linalg.eigh(covariance)
@@ -161,103 +171,127 @@ def _patches(natural: Tensor, stride: int) -> Tensor:
     return whole.unflatten(-1, (-1, stride)).permute(0, 2, 1, 3).flatten(0, 1).flatten(1)
 
 
-def _own_tap(wrapper: nn.Module, kernel: int, stride: int) -> int:
-    """Return which tap of a strided or plain (transposed) convolution meets the first sample of its own patch."""
-    transposed = hasattr(wrapper, "convtr")
-    if wrapper.causal:
-        return 0 if transposed else kernel - stride
-    total = kernel - stride
-    return total - total // 2
+def _own_tap(layer: nn.Module) -> int:
+    """Return which tap of a (transposed) convolution meets the first sample of its own patch."""
+    convolution = normalised_convolutions(layer)[0]
+    if convolution.padding[0]:
+        return convolution.padding[0]  # SNAC pads inside the convolution
+    spare = convolution.kernel_size[0] - convolution.stride[0]
+    if getattr(layer, "causal", False):
+        return 0 if isinstance(convolution, nn.ConvTranspose1d) else spare
+    return spare - spare // 2
 
 
-def _start_encoder(encoder: nn.Module, audio: Tensor) -> list[tuple[Tensor, int]]:
-    """Set the encoder up; return (directions [count, C * stride], carriers before) of each stage."""
-    layers = list(encoder.model)
-    stages: list[tuple[Tensor, int]] = []
-    channels = audio.shape[1]
-    signal = _Signal(audio, channels, torch.ones(channels))
+def _is_residual(layer: nn.Module) -> bool:
+    return hasattr(layer, "block")
+
+
+def _start_encoder(layers: list[nn.Module], audio: Tensor) -> list[_Stage]:
+    """Set an encoder up, given as its layers in order; return the transform of each convolution."""
+    stages: list[_Stage] = []
+    signal = _Signal(audio, audio.shape[1], torch.ones(audio.shape[1], device=audio.device))
     for layer in layers:
-        if hasattr(layer, "shortcut"):
+        if _is_residual(layer):
             signal = _through_residual(layer, signal)
             continue
         if not normalised_convolutions(layer):
             signal = _Signal(layer(signal.values), signal.carriers, signal.scales)
             continue
-        convolution = _convolution_of(layer)
-        out_channels, _, kernel = convolution.weight_v.shape
-        stride = convolution.stride[0]
-        is_last = layer is layers[-1]
-        count = min(signal.carriers * stride, out_channels)
-        directions = _principal_components(_patches(signal.natural(), stride), count)
-        stages.append((directions, signal.carriers))
-        weight = convolution.weight_v * 0.0 if is_last else convolution.weight_v.clone()
-        tap = _own_tap(layer, kernel, stride)
+        convolution = normalised_convolutions(layer)[0]
+        is_last, stride, tap = layer is layers[-1], convolution.stride[0], _own_tap(layer)
+        if convolution.groups > 1:
+            # a depthwise layer can keep the components apart, and scale them back to natural proportions
+            weight = torch.zeros_like(_weight(convolution))
+            weight[:, 0, tap] = signal.scales
+            _set_weight(convolution, _noisy(weight))
+            signal = _settle(layer, signal.values, signal.carriers, is_last)
+            stages.append(_Stage(torch.eye(signal.carriers, device=audio.device), signal.carriers))
+            continue
+        count = min(signal.carriers * stride, convolution.out_channels)
+        directions = principal_components(_patches(signal.natural(), stride), count)
+        stages.append(_Stage(directions, signal.carriers))
+        weight = _weight(convolution) * (not is_last)
         weight[:count] = 0.0
-        in_natural = directions.view(count, signal.carriers, stride) * signal.scales[None, :, None]
-        weight[:count, : signal.carriers, tap : tap + stride] = in_natural
-        _set(convolution, weight)
-        signal = _settle(layer, signal.values, count, None if is_last else _SPARE_DEVIATION)
+        taps = directions.view(count, signal.carriers, stride) * signal.scales[None, :, None]
+        weight[:count, : signal.carriers, tap : tap + stride] = taps
+        _set_weight(convolution, _noisy(weight))
+        signal = _settle(layer, signal.values, count, is_last)
     return stages
 
 
-def _start_decoder(decoder: nn.Module, latents: Tensor, stages: list[tuple[Tensor, int]]) -> None:
-    """Set the decoder up as the transpose of the encoder's stages."""
-    layers = list(decoder.model)
-    stages = list(stages)
-    signal = _Signal(latents, latents.shape[1], torch.ones(latents.shape[1]))
+def _start_decoder(layers: list[nn.Module], latents: Tensor, gain: float, stages: list[_Stage]) -> None:
+    """Set a decoder up as the transposes of an encoder's transforms, last first."""
+    remaining = list(stages)
+    signal = _Signal(latents, latents.shape[1], torch.full((latents.shape[1],), 1.0 / gain, device=latents.device))
+    convolutions = [layer for layer in layers if not _is_residual(layer) and normalised_convolutions(layer)]
     for layer in layers:
-        if hasattr(layer, "shortcut"):
+        if _is_residual(layer):
             signal = _through_residual(layer, signal)
             continue
-        if not normalised_convolutions(layer):
+        if layer not in convolutions:
             signal = _Signal(layer(signal.values), signal.carriers, signal.scales)
             continue
-        convolution = _convolution_of(layer)
-        is_last = layer is layers[-1]
-        directions, carriers = stages.pop()
-        count, kernel = len(directions), convolution.weight_v.shape[2]
-        stride = convolution.stride[0]
-        count = min(count, signal.carriers)
-        tap = _own_tap(layer, kernel, stride)
-        back = directions[:count].view(count, carriers, stride) * signal.scales[:count, None, None]
-        weight = convolution.weight_v.clone() * (0.0 if is_last else 1.0)
+        convolution = normalised_convolutions(layer)[0]
+        is_last, stride, tap = layer is convolutions[-1], convolution.stride[0], _own_tap(layer)
+        if convolution.groups > 1:
+            weight = torch.zeros_like(_weight(convolution))
+            weight[:, 0, tap] = 1.0
+            _set_weight(convolution, _noisy(weight))
+            signal = _Signal(layer(signal.values), signal.carriers, signal.scales)
+            continue
+        stage = remaining.pop()
+        count = min(len(stage.directions), signal.carriers)
+        back = stage.directions[:count].view(count, stage.carriers, stride) * signal.scales[:count, None, None]
+        weight = _weight(convolution) * (not is_last)
         if isinstance(convolution, nn.ConvTranspose1d):
-            weight[:, :carriers] = 0.0
-            weight[:count, :carriers, tap : tap + stride] = back
+            weight[:, : stage.carriers] = 0.0
+            weight[:count, : stage.carriers, tap : tap + stride] = back
         else:
-            weight[:carriers] = 0.0
-            weight[:carriers, :count, tap : tap + stride] = back.transpose(0, 1)
-        _set(convolution, weight)
-        signal = _settle(layer, signal.values, carriers, None if is_last else _SPARE_DEVIATION)
+            weight[: stage.carriers] = 0.0
+            weight[: stage.carriers, :count, tap : tap + stride] = back.transpose(0, 1)
+        _set_weight(convolution, _noisy(weight))
+        signal = _settle(layer, signal.values, stage.carriers, is_last)
+
+
+def _layers(network: nn.Module) -> list[nn.Module]:
+    """Return a SEANet's or SNAC's layers in order: convolutions, activations, residual blocks."""
+    layers: list[nn.Module] = []
+    for part in next(iter(network.children())):
+        if isinstance(part, EncoderBlock | DecoderBlock):
+            layers.extend(part.block)
+        else:
+            layers.append(part)
+    return layers
 
 
 @torch.no_grad()
 def linear_start(encoder: nn.Module, decoder: nn.Module, audio: Tensor) -> None:
-    """Set a SEANet autoencoder up as a cascade of principal component transforms, in place.
+    """Set an autoencoder up as a cascade of principal component transforms, in place.
 
     Args:
-        encoder: ``encodec.modules.SEANetEncoder`` with weight_norm and without LSTM.
-        decoder: The ``SEANetDecoder`` that mirrors it.
-        audio: Real audio ``[B, C, S]``; some ten seconds in all suffice.
+        encoder: A SEANet encoder with weight_norm and without LSTM, or SNAC's encoder without attention.
+        decoder: The decoder that mirrors it: the same strides and widths in reverse.
+        audio: Real audio ``[B, C, S]``, S a multiple of the frame; some ten seconds in all suffice.
 
     Raises:
-        UnsupportedInput: An LSTM, another norm, or an encoder and decoder that do not mirror each other.
+        UnsupportedInput: Other layers, or an encoder and decoder that do not mirror each other.
     """
     for network in (encoder, decoder):
         if not normalised_convolutions(network) or any(isinstance(part, nn.LSTM) for part in network.modules()):
             raise UnsupportedInput(
-                "linear_start needs SEANets with weight_norm and without LSTM; use unit_deviation_start for others."
+                "linear_start needs networks with weight_norm and without LSTM; use unit_deviation_start for others."
             )
-    if list(encoder.ratios) != list(reversed(decoder.ratios)):
-        raise UnsupportedInput(
-            f"Encoder strides {list(encoder.ratios)} and decoder strides {list(decoder.ratios)} do not mirror."
-        )
-    stages = _start_encoder(encoder, audio)
-    gain = 1.0 / math.sqrt(float(encoder(audio).var(dim=(0, 2)).mean()) + 1e-12)
+    strides = [
+        [c.stride[0] for c in normalised_convolutions(network) if c.stride[0] > 1] for network in (encoder, decoder)
+    ]
+    if strides[0] != strides[1][::-1]:
+        raise UnsupportedInput(f"Encoder strides {strides[0]} and decoder strides {strides[1]} do not mirror.")
+    for activation in (part for part in decoder.modules() if isinstance(part, Snake1d)):
+        activation.alpha.fill_(_SNAKE_ALPHA)
+    for activation in (part for part in encoder.modules() if isinstance(part, Snake1d)):
+        activation.alpha.fill_(_SNAKE_ALPHA)
+    stages = _start_encoder(_layers(encoder), audio)
     # latents of deviation 1 on average suit the quantiser's constants; the proportions between them stay
-    last = _convolution_of(list(encoder.model)[-1])
-    last.weight_g.mul_(gain)
-    last.bias.mul_(gain)
-    directions, carriers = stages[-1]
-    stages[-1] = (directions / gain, carriers)
-    _start_decoder(decoder, encoder(audio), stages)
+    gain = 1.0 / math.sqrt(float(encoder(audio).var(dim=(0, 2)).mean()) + 1e-12)
+    _scale_outputs(normalised_convolutions(encoder)[-1], torch.tensor(gain, device=audio.device))
+    _start_decoder(_layers(decoder), encoder(audio), gain, stages)

@@ -30,7 +30,7 @@ from codecbook.coding.cdf import CdfSource, as_cdf, coded_intervals, decode_fram
 from codecbook.coding.counts import TOTAL
 from codecbook.errors import CorruptInput, UnsupportedInput
 
-_MOST_ABOVE_TOTAL = 1024  # upstream's float32 rounding was seen to add 1 or 2 to 2^24
+_MOST_ABOVE_TOTAL = 1024  # upstream's float32 rounding adds a few units to 2^24 at most
 
 
 def encode_upstream(symbols: Any, cdf: Any) -> bytes:
@@ -139,8 +139,9 @@ class _Encoder(_Coder):
 class UpstreamEncoder(_Encoder):
     """Encode symbol by symbol as package ``encodec`` 0.1.1 does: `push` each, then `finish`.
 
-    Upstream's CDF may end at 2^24 + 1. Then the last code's interval reaches one beyond the coder's range, and where
-    that has no room the package fails an assertion; `push` raises UnsupportedInput at the same symbol.
+    Upstream's CDF may end a little above 2^24, which is common where the model is sure of one code. Then the last
+    code's interval reaches beyond the coder's range, and where that has no room the package fails an assertion;
+    `push` raises UnsupportedInput at the same symbol.
 
     Args:
         check: False skips the check that every row is increasing (needed only to show what a faulty CDF does).

@@ -86,7 +86,7 @@ def cdf_upstream(logits: Any) -> np.ndarray:
 
     Returns:
         int64 ``[T, K, V]``, widths >= 2. Its last value is **near** 2^24, seldom equal: rounding down loses up to
-        one per code, and float32 rounding up gains one now and then (see `codecbook.coding.arithmetic`).
+        one per code, and float32 rounding up may gain a few (see `codecbook.coding.arithmetic.UpstreamEncoder`).
 
     Raises:
         CorruptInput: A column has NaN, +inf, or nothing but -inf; check the model that made it.
@@ -170,8 +170,8 @@ def cdf_grid_unclamped(
 ) -> np.ndarray:
     """Return the **faulty** CDF that ``acv=4`` had before its fix: an exhibit, never to be coded with.
 
-    Without the clamp, a probability of exactly 0 at an even place of the ``[V, K]`` matrix becomes
-    ``floor(-2^-60) = -1``. Where its share outweighs `min_range` the CDF falls, and a binary search over it returns
+    Without the clamp, a probability of 0, or so small that ``p * fp_scale < 2^-60``, gives ``floor(-2^-60) = -1`` at
+    every even place of the ``[V, K]`` matrix. Where its share outweighs `min_range` the CDF falls, and a binary search over it returns
     wrong codes without any error. Places count over the matrix that is passed, so here a column alone and the same
     column inside a matrix differ.
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.tokens.atomic import new_file
+from codecbook.files import new_file
 from codecbook.tokens.npq_layouts import (
     MAX_HEADER_BYTES,
     STORAGE_DTYPES,

@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.tokens.atomic import new_file
+from codecbook.files import new_file
 from codecbook.tokens.tokens import Tokens
 
 _VERSION_KEY = b"codecbook_tokens_version"

@@ -40,6 +40,17 @@ def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_file(path: str | Path, content: bytes | str, overwrite: bool = False) -> Path:
+    """Write bytes, or text as UTF-8, by way of `new_file`; return the path.
+
+    Raises:
+        CodecbookError: As `new_file`.
+    """
+    with new_file(path, overwrite) as partial:
+        partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return Path(path)
+
+
 def _refuse_existing(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise CodecbookError(f"{path} is a folder; name a file inside it.")

@@ -1,7 +1,7 @@
 import pytest
 
 from codecbook.errors import CodecbookError
-from codecbook.tokens.atomic import new_file
+from codecbook.files import new_file, write_file
 
 
 def test_a_file_appears_when_the_block_succeeds(tmp_path):
@@ -55,3 +55,10 @@ def test_a_file_that_another_writer_made_meanwhile_is_kept(tmp_path):
 def test_a_folder_is_never_replaced(tmp_path):
     with pytest.raises(CodecbookError, match="is a folder"), new_file(tmp_path, overwrite=True):
         pytest.fail("the block must not run")
+
+
+def test_write_file_takes_bytes_and_text(tmp_path):
+    assert write_file(tmp_path / "a", "ä\n").read_bytes() == "ä\n".encode()
+    assert write_file(tmp_path / "a", b"\x00\r\n", overwrite=True).read_bytes() == b"\x00\r\n"
+    with pytest.raises(CodecbookError, match="exists; pass overwrite=True"):
+        write_file(tmp_path / "a", b"")

@@ -1,0 +1,99 @@
+"""The listening test as a widget in JupyterLab: it renders, and a vote reaches Python."""
+
+import importlib.util
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import nbformat.v4 as nbf
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+TOKEN = "test"
+START_S = 90
+CELL = """
+import json, pathlib
+import numpy as np
+from codecbook.audio import clip_from_array
+from codecbook.book import listen
+
+tone = clip_from_array(0.4 * np.sin(np.arange(8_000) / 8), 16_000)
+test = listen.abx(tone, tone, tone, labels=("original", "3 kbps", "6 kbps"), trials=2)
+test.widget.observe(lambda change: pathlib.Path("votes.json").write_text(json.dumps(test.votes)), "votes")
+"""
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """Start JupyterLab in a folder with one notebook, and stop it afterwards; yield its address."""
+    if importlib.util.find_spec("jupyterlab") is None:
+        pytest.skip("JupyterLab is not installed; pip install jupyterlab")
+    monkeypatch.delenv("CODECBOOK_BATCH", raising=False)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbf.new_notebook(cells=[nbf.new_code_cell(CELL)], metadata={"kernelspec": kernel})
+    nbformat.write(notebook, tmp_path / "abx.ipynb")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = [
+        "--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
+        "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={tmp_path}", f"--IdentityProvider.token={TOKEN}",
+        "--LabApp.expose_app_in_browser=True", f"--LabApp.user_settings_dir={tmp_path / '.settings'}",
+        f"--LabApp.workspaces_dir={tmp_path / '.workspaces'}",
+    ]  # fmt: skip
+    with (tmp_path / "lab.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options], stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for_server(server, f"{address}/api/status?token={TOKEN}", tmp_path / "lab.log")
+        yield f"{address}/lab/tree/abx.ipynb?token={TOKEN}"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def wait_for_server(server: subprocess.Popen, address: str, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        assert server.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.3)
+    raise AssertionError(f"JupyterLab did not start within {START_S} s:\n{log.read_text()}")
+
+
+def test_a_vote_reaches_python(lab, page, tmp_path):
+    page.set_default_timeout(START_S * 1000)
+    page.goto(lab)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_selector('[data-status="idle"], .jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    test = page.locator("section.abx")
+    test.wait_for()
+    assert "Trial 1 of 2" in test.get_by_role("status").inner_text()
+    test.get_by_role("button", name="X is B").click()
+    votes_file = tmp_path / "votes.json"
+    deadline = time.monotonic() + START_S
+    while not votes_file.exists() and time.monotonic() < deadline:
+        page.wait_for_timeout(200)
+    (vote,) = json.loads(votes_file.read_text())
+    assert vote["vote"] == "B"
+    assert vote["correct"] == (vote["x"] == "B")
+    assert "Trial 2 of 2" in test.get_by_role("status").inner_text()
+
+    # digits belong to the test while it has the focus: JupyterLab would turn the cell into a heading
+    test.get_by_role("button", name="Play").focus()
+    page.keyboard.press("4")
+    assert test.get_by_role("button", name="X", exact=True).get_attribute("aria-pressed") == "true"
+    assert page.locator(".jp-CodeCell").count() == 1
