@@ -188,7 +188,44 @@ def _restore_reports(plan: "Plan", wanted: list[str]) -> None:
 
 
 def _snakemake(plan: "Plan", wanted: list[str], arguments: argparse.Namespace, lock: TextIO | None) -> int:
-    """Let Snakemake bring the wanted stages up to date and return its exit code."""
+    """Let Snakemake bring the wanted stages up to date; a signal that ends this process ends the jobs too."""
+    process: subprocess.Popen | None = None
+    interrupted = False
+
+    def interrupt(_signal_number: int, _frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        if process and process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+
+    # before the start: what runs in the background of a script inherits an ignored interrupt, and would pass it on
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has its way
+            signal.signal(number, interrupt)
+    sys.stdout.flush()  # what was printed so far stands before the engine's own lines, also in a pipe
+    process = subprocess.Popen(
+        _command(plan, wanted, arguments),
+        cwd=ROOT,
+        env=_environment(),
+        pass_fds=[lock.fileno()] if lock else [],
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,  # with its jobs, to which it passes no signal on
+    )
+    if lock:
+        lock.truncate(0)
+        lock.write(str(process.pid))
+        lock.flush()
+    for line in process.stderr or ():
+        if "for setting default command line arguments" not in line:  # said on every start
+            print(line, end="", file=sys.stderr, flush=True)
+    returncode = process.wait()
+    if interrupted:
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if returncode else 0
+
+
+def _command(plan: "Plan", wanted: list[str], arguments: argparse.Namespace) -> list[str]:
     command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile"]
     command += ["--workflow-profile", f"profiles/{arguments.executor}", "--logger", "codecbook", "--nolock"]
     command += ["--config", f"preset={arguments.preset}"]
@@ -198,43 +235,15 @@ def _snakemake(plan: "Plan", wanted: list[str], arguments: argparse.Namespace, l
     command += ["--keep-going"] * arguments.keep_going
     command += ["--dry-run"] * arguments.dry_run
     command += ["--forceall"] * arguments.fresh
-    command += ["--", *(str(plan.result(stage)) for stage in wanted)]
+    return [*command, "--", *(str(plan.result(stage)) for stage in wanted)]
+
+
+def _environment() -> dict[str, str]:
     environment = dict(os.environ)
     environment.pop("SNAKEMAKE_PROFILE", None)  # a user's own profile would mix with the project's
     search_path = [str(ROOT / "workflow" / "logger"), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, search_path))
-    # flush: what was printed so far stands before the engine's own lines, also in a pipe
-    sys.stdout.flush()
-    inherited = [lock.fileno()] if lock else []
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, pass_fds=inherited, stderr=subprocess.PIPE, text=True
-    )
-    if lock:
-        lock.truncate(0)
-        lock.write(str(process.pid))
-        lock.flush()
-    return _wait(process)
-
-
-def _wait(process: subprocess.Popen) -> int:
-    """Wait for Snakemake; a signal to this process is passed on as the interrupt that ends its jobs too."""
-    interrupted = False
-
-    def interrupt(signal_number: int, _frame: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        if signal_number == signal.SIGTERM:  # an interrupt from the keyboard has reached it already
-            process.send_signal(signal.SIGINT)
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
-    for line in process.stderr or ():
-        if "for setting default command line arguments" not in line:  # said on every start
-            print(line, end="", file=sys.stderr, flush=True)
-    returncode = process.wait()
-    if interrupted:
-        return EXIT_INTERRUPTED
-    return EXIT_FAILED if returncode else 0
+    return environment
 
 
 def _started_since(plan: "Plan", stage: str, started_s: float) -> bool:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -45,12 +46,21 @@ def lab(tmp_path, monkeypatch):
     options = [
         "--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
         "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={tmp_path}", f"--IdentityProvider.token={TOKEN}",
-        "--LabApp.expose_app_in_browser=True", f"--LabApp.user_settings_dir={tmp_path / '.settings'}",
+        "--LabApp.expose_app_in_browser=True", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        f"--LabApp.user_settings_dir={tmp_path / '.settings'}",
         f"--LabApp.workspaces_dir={tmp_path / '.workspaces'}",
     ]  # fmt: skip
+    # neither the user's settings nor their extensions have a say
+    own_folders = {
+        f"JUPYTER_{kind}_DIR": str(tmp_path / f".{kind}") for kind in ("CONFIG", "DATA", "RUNTIME")
+    }
     with (tmp_path / "lab.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path
+            [sys.executable, "-m", "jupyterlab", *options],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=tmp_path,
+            env={**os.environ, **own_folders},
         )
     try:
         address = f"http://127.0.0.1:{port}"
@@ -73,12 +83,16 @@ def wait_for_server(server: subprocess.Popen, address: str, log: Path) -> None:
     raise AssertionError(f"JupyterLab did not start within {START_S} s:\n{log.read_text()}")
 
 
-def test_a_vote_reaches_python(lab, page, tmp_path):
+def test_a_vote_reaches_python(lab, browser, tmp_path):
+    page = browser.new_page()
     page.set_default_timeout(START_S * 1000)
     page.goto(lab)
     page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.wait_for_selector('[data-status="idle"], .jp-Notebook-ExecutionIndicator[data-status="idle"]')
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    # to run before the session has its kernel opens a dialog that asks for one
+    page.wait_for_function(
+        "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+    )
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     test = page.locator("section.abx")
     test.wait_for()
     assert "Trial 1 of 2" in test.get_by_role("status").inner_text()
@@ -97,3 +111,4 @@ def test_a_vote_reaches_python(lab, page, tmp_path):
     page.keyboard.press("4")
     assert test.get_by_role("button", name="X", exact=True).get_attribute("aria-pressed") == "true"
     assert page.locator(".jp-CodeCell").count() == 1
+    page.close()

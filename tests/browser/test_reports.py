@@ -2,6 +2,7 @@
 
 import base64
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -98,7 +99,7 @@ def test_headings_are_in_order(report, visit):
     )
     assert levels.count(1) == 1
     assert levels[0] == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), levels
+    assert all(after <= before + 1 for before, after in pairwise(levels)), levels
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -1,5 +1,6 @@
 """The workflow on a tiny project: what runs, what does not, and what a failure leaves behind."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,14 +69,26 @@ class Project:
         assert done.returncode == returncode, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def start(self) -> subprocess.Popen:
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def running(self) -> Iterator[subprocess.Popen]:
+        """Start run_all.sh and wait until its first notebook is at work; a test that fails leaves nothing running."""
+        run = subprocess.Popen(
             self.command(),
             cwd="/",
             env=self.environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        try:
+            wait_for((self.run_dir / "00_alone.started").exists, "the notebook to start")
+            yield run
+        finally:
+            run.terminate()
+            run.wait(timeout=60)
+
+    def engine(self) -> int:
+        """Return the process that runs the notebooks."""
+        return int((self.run_dir / ".lock").read_text())
 
     def results(self) -> dict[str, dict]:
         return {path.stem: json.loads(path.read_text()) for path in (self.run_dir / "results").glob("*.json")}
@@ -197,33 +212,29 @@ def test_a_failing_notebook_is_kept_and_the_next_call_resumes(finished: Project)
 @pytest.mark.slow
 def test_a_killed_run_leaves_neither_lock_nor_job(project: Project) -> None:
     project.write_preset("00_alone: {sleep_s: 600.0}\n")
-    run = project.start()
-    started = project.run_dir / "00_alone.started"
-    wait_for(started.exists, "the notebook to start")
-    assert "another run writes into reports/fast" in project.run(returncode=2)
-
-    engine = int((project.run_dir / ".lock").read_text())
-    jobs = children_of(engine)
-    assert jobs, "the job is a child of the engine"
-    os.kill(engine, signal.SIGKILL)
-    run.kill()
-    run.wait()
-    wait_for(lambda: not any(is_alive(job) for job in jobs), "the jobs to end")
+    with project.running() as run:
+        assert "another run writes into reports/fast" in project.run(returncode=2)
+        jobs = children_of(project.engine())
+        assert jobs
+        os.kill(project.engine(), signal.SIGKILL)
+        run.kill()
+        run.wait()
+        wait_for(lambda: not any(is_alive(job) for job in jobs), "the jobs to end")
 
     project.write_preset("{}\n")
     project.run("00_alone")
-    assert set(project.results()) >= {"00_alone"}
+    assert "00_alone" in project.results()
 
 
 @pytest.mark.slow
 def test_a_terminated_run_ends_its_jobs(project: Project) -> None:
     project.write_preset("00_alone: {sleep_s: 600.0}\n")
-    run = project.start()
-    wait_for((project.run_dir / "00_alone.started").exists, "the notebook to start")
-    jobs = children_of(int((project.run_dir / ".lock").read_text()))
-    run.terminate()
-    assert run.wait(timeout=120) == 130
-    wait_for(lambda: not any(is_alive(job) for job in jobs), "the jobs to end")
+    with project.running() as run:
+        jobs = children_of(project.engine())
+        assert jobs
+        run.terminate()
+        assert run.wait(timeout=120) == 130
+        wait_for(lambda: not any(is_alive(job) for job in jobs), "the jobs to end")
     assert "00_alone" not in project.results()
 
 
@@ -270,13 +281,13 @@ def test_a_wrong_preset_or_plan_is_refused_before_anything_runs(
 def test_a_preset_of_ones_own_is_named_by_its_path(project: Project, tmp_path: Path) -> None:
     own = tmp_path / "mine.yaml"
     own.write_text("02_middle: {x: 7}\n")
-    assert "reports/mine/results/03_last.json" in project.run("--preset", str(own), "--dry-run", "03_last")
+    assert "reports/mine/results/02_middle.json" in project.run("--preset", str(own), "--dry-run", "03_last")
     taken = tmp_path / "full.yaml"
     taken.write_text("{}\n")
     assert "rename the file" in project.run("--preset", str(taken), returncode=2)
 
 
-def wait_for(condition, what: str, limit_s: float = 120.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 120.0) -> None:
     end_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end_s, f"waited {limit_s} s for {what}"
@@ -284,12 +295,8 @@ def wait_for(condition, what: str, limit_s: float = 120.0) -> None:
 
 
 def children_of(process: int) -> list[int]:
-    import psutil
-
     return [child.pid for child in psutil.Process(process).children(recursive=True)]
 
 
 def is_alive(process: int) -> bool:
-    import psutil
-
     return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE

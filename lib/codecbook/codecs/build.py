@@ -191,10 +191,11 @@ def build_snac(
     codebook_size: int = 4096,
     codebook_dim: int = 16,
     vq_strides: Sequence[int] = (4, 2, 1),
-    encoder_dim: int = 16,
-    decoder_dim: int = 256,
+    encoder_dim: int = 8,
+    decoder_dim: int = 128,
     encoder_strides: Sequence[int] = (8, 8, 4, 2),
     sample_rate_hz: int = 24_000,
+    depthwise: bool = False,
 ) -> snac.SNAC:
     """Build a small SNAC: as the published 24 kHz model three levels of 4096 codes and 512 samples a frame.
 
@@ -208,6 +209,8 @@ def build_snac(
         decoder_dim: Channels of the decoder's first convolution; they halve at each stride.
         encoder_strides: Downsampling factors; the decoder goes through them backwards.
         sample_rate_hz: Sampling rate.
+        depthwise: Whether residual units filter each channel apart, as the published models do; on a CPU full
+            convolutions with as many channels take hardly longer.
 
     Returns:
         The model, in evaluation mode.
@@ -231,7 +234,7 @@ def build_snac(
         codebook_dim=codebook_dim,
         vq_strides=list(vq_strides),
         noise=False,
-        depthwise=True,
+        depthwise=depthwise,
     ).eval()
 
 

@@ -66,7 +66,9 @@ def mel_filters(window: int, num_mels: int, sample_rate_hz: int) -> Tensor:
         bins' spacing is given the bin nearest to its peak.
     """
     top_mel = 2595.0 * torch.log10(torch.tensor(1.0 + sample_rate_hz / 2 / 700.0, dtype=torch.float64))
-    edges_hz = 700.0 * (10.0 ** (torch.linspace(0.0, 1.0, num_mels + 2, dtype=torch.float64) * top_mel / 2595.0) - 1)
+    edges_hz = 700.0 * (
+        10.0 ** (torch.linspace(0.0, 1.0, num_mels + 2, dtype=torch.float64) * top_mel / 2595.0) - 1
+    )
     bins_hz = torch.linspace(0.0, sample_rate_hz / 2, window // 2 + 1, dtype=torch.float64)[:, None]
     low, peak, high = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     filters = torch.minimum((bins_hz - low) / (peak - low), (high - bins_hz) / (high - peak)).clamp(min=0.0)
@@ -190,7 +192,7 @@ def codec_loss(
     target: Tensor,
     sample_rate_hz: int,
     commitment: Tensor | float = 0.0,
-    weights: LossWeights = LossWeights(),  # noqa: B008 (frozen)
+    weights: LossWeights = LossWeights(),
 ) -> tuple[Tensor, dict[str, float]]:
     """Add up the parts of a codec's reconstruction loss.
 

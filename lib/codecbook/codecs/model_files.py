@@ -111,7 +111,9 @@ def save_model(
     folder = Path(folder)
     existing = [name for name in (PARAMETERS_NAME, CONFIG_NAME) if (folder / name).exists()]
     if existing and not overwrite:
-        raise CodecbookError(f"{folder} holds {existing[0]} already; pass overwrite=True, or choose another folder.")
+        raise CodecbookError(
+            f"{folder} holds {existing[0]} already; pass overwrite=True, or choose another folder."
+        )
     tensors = _stored_tensors(module)
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():

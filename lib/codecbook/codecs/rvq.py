@@ -15,7 +15,9 @@ from codecbook.errors import CorruptInput, UnsupportedInput
 
 def _check_codebooks(codebooks: Tensor, num_codebooks: int | None) -> int:
     if codebooks.ndim != 3:
-        raise UnsupportedInput(f"Codebooks must have the axes [K, V, D]; received shape {list(codebooks.shape)}.")
+        raise UnsupportedInput(
+            f"Codebooks must have the axes [K, V, D]; received shape {list(codebooks.shape)}."
+        )
     count = len(codebooks) if num_codebooks is None else num_codebooks
     if not 1 <= count <= len(codebooks):
         raise UnsupportedInput(f"num_codebooks must be between 1 and {len(codebooks)}; received {count}.")
@@ -93,7 +95,7 @@ def rvq_dequantize(codes: Tensor, codebooks: Tensor) -> Tensor:
     count = _check_codebooks(codebooks, codes.shape[1] if codes.ndim == 3 else None)
     if codes.ndim != 3:
         raise UnsupportedInput(f"Codes must have the axes [B, K, T]; received shape {list(codes.shape)}.")
-    if codes.numel() and not (0 <= int(codes.min()) and int(codes.max()) < codebooks.shape[1]):
+    if codes.numel() and not (int(codes.min()) >= 0 and int(codes.max()) < codebooks.shape[1]):
         raise CorruptInput(
             f"Codes must lie in 0..{codebooks.shape[1] - 1}; received {int(codes.min())}..{int(codes.max())}."
         )
@@ -173,6 +175,8 @@ def update_averages(
     Returns:
         The new (cluster_size, embed_avg); the codeword is their quotient.
     """
-    counts = torch.zeros_like(cluster_size).index_add_(0, codes, torch.ones_like(codes, dtype=cluster_size.dtype))
+    counts = torch.zeros_like(cluster_size).index_add_(
+        0, codes, torch.ones_like(codes, dtype=cluster_size.dtype)
+    )
     sums = torch.zeros_like(embed_avg).index_add_(0, codes, vectors.to(embed_avg.dtype))
     return cluster_size * decay + counts * (1 - decay), embed_avg * decay + sums * (1 - decay)

@@ -34,11 +34,15 @@ def parse_folder(text: str) -> Folder:
     except ValueError:
         value = -1.0
     if not value > 0:
-        raise UnsupportedInput(f"--data {text!r}: the share after '=' must be a positive number, e.g. speech=0.7.")
+        raise UnsupportedInput(
+            f"--data {text!r}: the share after '=' must be a positive number, e.g. speech=0.7."
+        )
     return Folder(Path(path), value)
 
 
-def split_files(folder: Folder, hold_out_every: int, hold_out: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
+def split_files(
+    folder: Folder, hold_out_every: int, hold_out: tuple[str, ...]
+) -> tuple[list[Path], list[Path]]:
     """Return (files to train on, files held out), both sorted by path.
 
     Args:
@@ -105,7 +109,9 @@ class Crops:
     def _crop(self, num_samples: int) -> np.ndarray:
         group = int(self._random.choice(len(self._groups), p=self._shares))
         ends = self._durations[group]
-        recording = self._groups[group][int(np.searchsorted(ends, self._random.random() * ends[-1], side="right"))]
+        recording = self._groups[group][
+            int(np.searchsorted(ends, self._random.random() * ends[-1], side="right"))
+        ]
         spare = recording.shape[1] - num_samples
         start = int(self._random.integers(0, spare + 1)) if spare > 0 else 0
         crop = recording[:, start : start + num_samples].astype(np.float32)

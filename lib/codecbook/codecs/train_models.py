@@ -201,7 +201,9 @@ class TrainableSnac(Trainable):
 
         def through(level: nn.Module, projected: Tensor) -> Tensor:
             words, _ = level.decode_latents(projected)
-            losses.append(functional.mse_loss(words, projected.detach()) + commitment_loss(projected, words) / 4)
+            losses.append(
+                functional.mse_loss(words, projected.detach()) + commitment_loss(projected, words) / 4
+            )
             return straight_through(projected, words)
 
         return self._levels(latents, through), torch.stack(losses).mean()
@@ -285,4 +287,6 @@ def trainable(module: nn.Module) -> Trainable:
         return TrainableSnac(module)
     if isinstance(module, FsqCodec):
         return TrainableFsq(module)
-    raise UnsupportedInput(f"{type(module).__name__} has no training adapter; build it with codecbook.codecs.build.")
+    raise UnsupportedInput(
+        f"{type(module).__name__} has no training adapter; build it with codecbook.codecs.build."
+    )

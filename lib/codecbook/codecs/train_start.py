@@ -222,7 +222,9 @@ def _start_encoder(layers: list[nn.Module], audio: Tensor) -> list[_Stage]:
 def _start_decoder(layers: list[nn.Module], latents: Tensor, gain: float, stages: list[_Stage]) -> None:
     """Set a decoder up as the transposes of an encoder's transforms, last first."""
     remaining = list(stages)
-    signal = _Signal(latents, latents.shape[1], torch.full((latents.shape[1],), 1.0 / gain, device=latents.device))
+    signal = _Signal(
+        latents, latents.shape[1], torch.full((latents.shape[1],), 1.0 / gain, device=latents.device)
+    )
     convolutions = [layer for layer in layers if not _is_residual(layer) and normalised_convolutions(layer)]
     for layer in layers:
         if _is_residual(layer):
@@ -241,7 +243,9 @@ def _start_decoder(layers: list[nn.Module], latents: Tensor, gain: float, stages
             continue
         stage = remaining.pop()
         count = min(len(stage.directions), signal.carriers)
-        back = stage.directions[:count].view(count, stage.carriers, stride) * signal.scales[:count, None, None]
+        back = (
+            stage.directions[:count].view(count, stage.carriers, stride) * signal.scales[:count, None, None]
+        )
         weight = _weight(convolution) * (not is_last)
         if isinstance(convolution, nn.ConvTranspose1d):
             weight[:, : stage.carriers] = 0.0
@@ -277,15 +281,20 @@ def linear_start(encoder: nn.Module, decoder: nn.Module, audio: Tensor) -> None:
         UnsupportedInput: Other layers, or an encoder and decoder that do not mirror each other.
     """
     for network in (encoder, decoder):
-        if not normalised_convolutions(network) or any(isinstance(part, nn.LSTM) for part in network.modules()):
+        if not normalised_convolutions(network) or any(
+            isinstance(part, nn.LSTM) for part in network.modules()
+        ):
             raise UnsupportedInput(
                 "linear_start needs networks with weight_norm and without LSTM; use unit_deviation_start for others."
             )
     strides = [
-        [c.stride[0] for c in normalised_convolutions(network) if c.stride[0] > 1] for network in (encoder, decoder)
+        [c.stride[0] for c in normalised_convolutions(network) if c.stride[0] > 1]
+        for network in (encoder, decoder)
     ]
     if strides[0] != strides[1][::-1]:
-        raise UnsupportedInput(f"Encoder strides {strides[0]} and decoder strides {strides[1]} do not mirror.")
+        raise UnsupportedInput(
+            f"Encoder strides {strides[0]} and decoder strides {strides[1]} do not mirror."
+        )
     for activation in (part for part in decoder.modules() if isinstance(part, Snake1d)):
         activation.alpha.fill_(_SNAKE_ALPHA)
     for activation in (part for part in encoder.modules() if isinstance(part, Snake1d)):

@@ -9,8 +9,8 @@ stand side by side:
 - `cdf_exact`: integers from the logits on, so equal on every machine for equal integer logits.
 
 All take logits ``[T, V, K]`` and return an inclusive CDF int64 ``[T, K, V]``: code ``v`` owns
-``cdf[v-1] <= x < cdf[v]``, with ``cdf[-1] = 0``. A single column ``[V]`` gives a single row ``[V]``, the same as it
-would be inside a matrix. numpy arrays and torch tensors are taken alike.
+``cdf[v-1] <= x < cdf[v]``, with ``cdf[-1] = 0``. A single column ``[V]`` gives a single row ``[V]``. numpy arrays and
+torch tensors are taken alike.
 """
 
 import math
@@ -79,7 +79,9 @@ GRID_DIALECTS = {
 def cdf_upstream(logits: Any) -> np.ndarray:
     """Return the CDF that package ``encodec`` 0.1.1 codes with.
 
-    The softmax is torch's, over the same layout as in ``LMModel.forward``; see `cdf_upstream_from_pdf` for the rest.
+    The softmax is torch's, one frame at a time as in upstream's loop; see `cdf_upstream_from_pdf` for the rest. One
+    frame at a time matters: with 8 codebooks and more, torch's vector code rounds otherwise for a lone column, for
+    several frames at once, and for another number of threads, so that **equal logits** give different CDFs.
 
     Args:
         logits: float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats; -inf is probability 0.
@@ -94,7 +96,9 @@ def cdf_upstream(logits: Any) -> np.ndarray:
     """
 
     def softmax(columns: np.ndarray) -> np.ndarray:
-        return torch.softmax(torch.from_numpy(columns)[..., None], dim=1)[..., 0].numpy()
+        return np.concatenate(
+            [torch.softmax(frame[None], dim=1).numpy() for frame in torch.from_numpy(columns)]
+        )
 
     return _by_frames(lambda part, start: _upstream_cdf(softmax(part), start), logits)
 
@@ -171,9 +175,9 @@ def cdf_grid_unclamped(
     """Return the **faulty** CDF that ``acv=4`` had before its fix: an exhibit, never to be coded with.
 
     Without the clamp, a probability of 0, or so small that ``p * fp_scale < 2^-60``, gives ``floor(-2^-60) = -1`` at
-    every even place of the ``[V, K]`` matrix. Where its share outweighs `min_range` the CDF falls, and a binary search over it returns
-    wrong codes without any error. Places count over the matrix that is passed, so here a column alone and the same
-    column inside a matrix differ.
+    every even place of the ``[V, K]`` matrix. Where its share outweighs `min_range` the CDF falls, and a binary search
+    over it returns wrong codes without any error. Places count over the matrix that is passed, so here a column alone
+    and the same column inside a matrix differ.
 
     Args, Returns and Raises are those of `cdf_grid`, but widths may be zero or negative.
     """

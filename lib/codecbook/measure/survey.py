@@ -46,7 +46,7 @@ def survey_codec(
     so that what the codec cannot represent at all (say, 24 kHz of bandwidth) is not held against it twice.
 
     Args:
-        codec: With a decoder.
+        codec: One without a decoder gives one row per clip and bandwidth all the same, with its measures missing.
         clips: Of any rate and any number of channels that `codecbook.audio.convert` takes.
         bandwidths_kbps: Of those that the codec offers; None takes all.
         measures: As `codecbook.measure.quality.evaluate` takes them.
@@ -55,8 +55,8 @@ def survey_codec(
     Returns:
         The table has the columns ``codec``, ``weights``, ``clip``, ``domain``, ``duration_s``, ``bandwidth_kbps``
         (nominal), ``codebooks``, ``actual_kbps`` (raw codes over duration), one column per measure, ``notes``
-        (undefined measures, a delay), ``encode_rtf`` (all codebooks) and ``decode_rtf`` (processing time over duration, one call, so only
-        indicative).
+        (undefined measures, a delay), ``encode_rtf`` (all codebooks) and ``decode_rtf`` (processing time over
+        duration, one call each, so only indicative).
     """
     offered = tuple(bandwidths_kbps or codec.bandwidths_kbps)
     highest = max(offered)
@@ -74,10 +74,6 @@ def survey_codec(
         kept[original.name] = tokens
         for bandwidth_kbps in offered:
             leading = tokens.leading(codec.num_codebooks_at(bandwidth_kbps))
-            start = perf_counter()
-            estimate = codec.decode(leading)
-            decode_rtf = (perf_counter() - start) / reference.duration_s
-            quality = evaluate(reference, estimate, measures=measures)
             rows.append(
                 {
                     "codec": codec.name,
@@ -88,13 +84,63 @@ def survey_codec(
                     "bandwidth_kbps": bandwidth_kbps,
                     "codebooks": leading.num_codebooks,
                     "actual_kbps": leading.bits / reference.duration_s / 1000,
-                    **{name: getattr(quality, name) for name in measures},
-                    "notes": "; ".join(quality.notes),
                     "encode_rtf": encode_rtf,
-                    "decode_rtf": decode_rtf,
+                    **_decode_and_measure(codec, leading, reference, measures),
                 }
             )
     return Survey(pd.DataFrame(rows), kept, skipped)
+
+
+def quality_by_codebooks(
+    codec: Codec,
+    clips: Sequence[Clip],
+    counts: Sequence[int],
+    measures: Sequence[str] = DEFAULT_MEASURES,
+) -> pd.DataFrame:
+    """Decode each clip from its first codebook, its first two, and so on, and measure.
+
+    Args:
+        codec: With a decoder.
+        clips: Of any rate and any number of channels that `codecbook.audio.convert` takes.
+        counts: How many leading codebooks to decode from, such as ``(1, 2, 4, 8)``.
+        measures: As `codecbook.measure.quality.evaluate` takes them.
+
+    Returns:
+        One row per clip and count: ``codec``, ``weights``, ``clip``, ``domain``, ``codebooks``, one column per
+        measure, ``notes``, ``decode_rtf``.
+    """
+    rows = []
+    for original in clips:
+        reference = convert(original, codec.sample_rate_hz, codec.channels)
+        tokens = codec.encode(reference)
+        for count in counts:
+            rows.append(
+                {
+                    "codec": codec.name,
+                    "weights": codec.weights.kind,
+                    "clip": original.name,
+                    "domain": original.domain,
+                    "codebooks": count,
+                    **_decode_and_measure(codec, tokens.leading(count), reference, measures),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _decode_and_measure(codec: Codec, tokens: Tokens, reference: Clip, measures: Sequence[str]) -> dict:
+    """Return the columns that a row owes to decoding; missing ones for a tokenizer that cannot decode."""
+    if not codec.decodes:
+        return {
+            **dict.fromkeys(measures, np.nan),
+            "notes": "a tokenizer without a decoder",
+            "decode_rtf": np.nan,
+        }
+    start = perf_counter()
+    estimate = codec.decode(tokens)
+    decode_rtf = (perf_counter() - start) / reference.duration_s
+    quality = evaluate(reference, estimate, measures=measures)
+    values = {name: getattr(quality, name) for name in measures}
+    return {**values, "notes": "; ".join(quality.notes), "decode_rtf": decode_rtf}
 
 
 def summarise(

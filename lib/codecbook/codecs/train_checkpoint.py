@@ -1,0 +1,46 @@
+"""Checkpoints of training: written atomically, read with checks."""
+
+import io
+import pickle
+from pathlib import Path
+
+import torch
+
+from codecbook.codecs.model_files import write_atomically
+from codecbook.errors import CorruptInput, UnsupportedInput
+
+
+def write_checkpoint(path: Path, state: dict) -> None:
+    """Write a checkpoint; whoever is interrupted leaves the previous one intact."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_checkpoint(path: Path, recipe: dict) -> dict | None:
+    """Read a checkpoint, None where there is none.
+
+    Args:
+        path: The file.
+        recipe: The recipe as a dictionary, which must be the one that the checkpoint was made with.
+
+    Raises:
+        CorruptInput: The file is truncated or no checkpoint.
+        UnsupportedInput: It was made with another recipe.
+    """
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        saved_recipe = state["recipe"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+        raise CorruptInput(
+            f"{path} is no complete checkpoint ({error}); delete it to start again."
+        ) from error
+    if saved_recipe != recipe:
+        changed = sorted(key for key in recipe if saved_recipe.get(key) != recipe[key])
+        raise UnsupportedInput(
+            f"{path} was made with another recipe (different: {', '.join(changed)}); choose another --out folder, or "
+            "delete the checkpoint."
+        )
+    return state

@@ -1,0 +1,387 @@
+"""The training loop: phases, averaged parameters, checkpoints, recovery from divergence, several processes.
+
+A run is a function of its seed: a run that is stopped and continued from its checkpoint makes the same parameters,
+bit for bit, as one that was not (on one machine, with a number of steps rather than of minutes, and without
+recoveries in between).
+"""
+
+import copy
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from codecbook.codecs.build import random_seeded
+from codecbook.codecs.losses import codec_loss
+from codecbook.codecs.train_adversary import Adversary
+from codecbook.codecs.train_checkpoint import read_checkpoint, write_checkpoint
+from codecbook.codecs.train_data import Crops
+from codecbook.codecs.train_models import trainable
+from codecbook.codecs.train_recipes import Phase, Recipe
+from codecbook.errors import CodecbookError, UnsupportedInput
+
+_LOG_EVERY_STEPS = 10
+_MAX_RECOVERIES = 8
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: give one of the two.
+
+    Attributes:
+        steps: Number of steps; makes a run reproducible.
+        minutes: Wall time, resumptions added up; the schedule follows the clock, whatever the load.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        values = [value for value in (self.steps, self.minutes) if value is not None]
+        if len(values) != 1 or not values[0] > 0:
+            raise UnsupportedInput(
+                f"A budget is a positive number of either steps or minutes; received steps={self.steps}, "
+                f"minutes={self.minutes}."
+            )
+
+
+def all_reduce_mean(tensor: Tensor) -> Tensor:
+    """Return the mean over all processes; the tensor itself where there is one process."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return tensor
+    result = tensor.clone()
+    torch.distributed.all_reduce(result)
+    return result / torch.distributed.get_world_size()
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace gradients by their mean over all processes, in one message."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = all_reduce_mean(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def phase_at(phases: tuple[Phase, ...], progress: float) -> tuple[int, float]:
+    """Return (index of the phase, how far through it, 0 to 1)."""
+    start = 0.0
+    for index, phase in enumerate(phases):
+        if progress < phase.until or index == len(phases) - 1:
+            return index, min(1.0, (progress - start) / (phase.until - start))
+        start = phase.until
+    raise UnsupportedInput("A recipe needs at least one phase.")
+
+
+def learning_rate(recipe: Recipe, progress: float, step: int) -> float:
+    """Return the rate: a linear rise at the very start, and a half cosine through each phase."""
+    index, through = phase_at(recipe.phases, progress)
+    phase = recipe.phases[index]
+    shape = phase.final_rate + (phase.rate - phase.final_rate) * 0.5 * (1.0 + math.cos(math.pi * through))
+    return recipe.learning_rate * shape * min(1.0, (step + 1) / max(1, recipe.warmup_steps))
+
+
+class Trainer:
+    """One training run.
+
+    Args:
+        recipe: What to train, and how.
+        crops: Source of batches; each process has its own, with its own seed.
+        budget: How long.
+        folder: Where ``checkpoint.pt`` and ``log.jsonl`` go; a checkpoint that is there is continued.
+        device: Torch device.
+        checkpoint_every_s: Seconds between checkpoints.
+
+    Attributes:
+        model: The codec in training, with `trainable`'s interface.
+        step: Steps done.
+        elapsed_s: Training time so far, resumptions added up.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        crops: Crops,
+        budget: Budget,
+        folder: Path,
+        device: str = "cpu",
+        checkpoint_every_s: float = 120.0,
+    ) -> None:
+        self.recipe, self.crops, self.budget, self.device = recipe, crops, budget, torch.device(device)
+        self.folder, self.checkpoint_every_s = folder, checkpoint_every_s
+        self.model = trainable(
+            random_seeded(recipe.architecture, recipe.arguments, recipe.seed).to(self.device)
+        )
+        self.model.module.train()
+        self.step, self.elapsed_s, self.phase, self.rate_scale, self.recoveries = 0, 0.0, -1, 1.0, 0
+        self.random = np.random.default_rng(recipe.seed + 1)
+        self.torch_random = torch.Generator().manual_seed(recipe.seed + 2)
+        self.average = copy.deepcopy(dict(self.model.module.named_parameters()))
+        self.parameters: list[nn.Parameter] = []
+        self.adversary: Adversary | None = None
+        self._make_optimizer(list(self.model.module.parameters()))
+        self.is_main = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        saved = read_checkpoint(folder / "checkpoint.pt", asdict(recipe))
+        if saved is not None:
+            self._restore(saved)
+            self.crops.restore(saved["crops"][self._rank()])
+        self._good = self._state()
+
+    def _rank(self) -> int:
+        return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+    def _make_optimizer(self, parameters: list[nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=1e-5)
+
+    @property
+    def progress(self) -> float:
+        """How far the run is, 0 to 1."""
+        if self.budget.steps is not None:
+            return min(1.0, self.step / self.budget.steps)
+        assert self.budget.minutes is not None
+        return min(1.0, self.elapsed_s / (60.0 * self.budget.minutes))
+
+    def _state(self) -> dict:
+        return copy.deepcopy(
+            {
+                "recipe": asdict(self.recipe),
+                "module": self.model.module.state_dict(),
+                "average": {name: value.detach() for name, value in self.average.items()},
+                "optimizer": self.optimizer.state_dict(),
+                "adversary": self.adversary.state_dict() if self.adversary else None,
+                "step": self.step,
+                "elapsed_s": self.elapsed_s,
+                "phase": self.phase,
+                "rate_scale": self.rate_scale,
+                "recoveries": self.recoveries,
+                "random": self.random.bit_generator.state,
+                "torch_random": self.torch_random.get_state(),
+            }
+        )
+
+    def _restore(self, state: dict) -> None:
+        self.phase = state["phase"]
+        self._prepare_phase()
+        self.model.module.load_state_dict(state["module"])
+        self.average = {
+            name: value.to(self.device) for name, value in copy.deepcopy(state["average"]).items()
+        }
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        if self.adversary and state["adversary"]:
+            self.adversary.load_state_dict(copy.deepcopy(state["adversary"]))
+        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        self.rate_scale, self.recoveries = state["rate_scale"], state["recoveries"]
+        self.random.bit_generator.state = state["random"]
+        self.torch_random.set_state(state["torch_random"])
+
+    def _checkpoint(self) -> None:
+        self._good = self._state()
+        states = [self.crops.state]
+        if torch.distributed.is_initialized():
+            gathered: list = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(gathered, self.crops.state)
+            states = gathered
+        if self.is_main:
+            write_checkpoint(self.folder / "checkpoint.pt", {**self._good, "crops": states})
+
+    def _log(self, record: dict) -> None:
+        if self.is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / "log.jsonl").open("a") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def _batch(self) -> Tensor:
+        batch = self.crops.batch(self.recipe.batch_size, self.recipe.crop_samples)
+        return self.model.normalise(torch.from_numpy(batch).to(self.device))
+
+    def _start(self) -> None:
+        """Set the parameters up from data; every process computes the same, from the first one's audio."""
+        audio = self._batches(math.ceil(32 / self.recipe.batch_size))
+        if torch.distributed.is_initialized():
+            torch.distributed.broadcast(audio, 0)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            self.model.start(audio)
+        self._reset_average()
+
+    def _batches(self, count: int) -> Tensor:
+        return torch.cat([self._batch() for _ in range(count)])
+
+    def _reset_average(self) -> None:
+        self.average = {name: value.detach().clone() for name, value in self.model.module.named_parameters()}
+
+    def _prepare_phase(self) -> None:
+        """Choose what the current phase trains."""
+        decoding = self.phase >= 0 and self.recipe.phases[self.phase].name == "decoder"
+        parameters = self.model.decoding_parameters() if decoding else self.model.module.parameters()
+        self._make_optimizer(list(parameters))
+        if decoding and self.recipe.adversary_weight:
+            self.adversary = Adversary(self.recipe.channels, self.recipe.seed, self.device)
+
+    def _enter_phase(self, index: int) -> None:
+        """Take over the averaged parameters, fit the codebooks, and start with a fresh optimiser."""
+        if self.phase < 0:
+            self._start()
+        else:
+            self.model.module.load_state_dict(self.average, strict=False)
+        self.phase = index
+        if self.recipe.phases[index].name != "autoencoder" and self.model.refits:
+            self.fit_codebooks()
+        self._prepare_phase()
+        self._checkpoint()
+
+    @torch.no_grad()
+    def fit_codebooks(self) -> None:
+        """Fit the codebooks to latents of fresh crops; the first process fits, the others receive."""
+        crop_s = self.recipe.crop_samples / self.recipe.sample_rate_hz
+        count = math.ceil(self.recipe.fit_seconds / crop_s / self.recipe.batch_size)
+        latents = torch.cat([self.model.latents(self._batch()) for _ in range(count)])
+        self.model.fit_codebooks(latents, self.recipe.seed)
+        if torch.distributed.is_initialized():
+            for value in self.model.module.state_dict().values():
+                torch.distributed.broadcast(value, 0)
+
+    def _num_codebooks(self) -> int:
+        """Draw how many codebooks to use: the recipe's main number in half of the steps, else a power of two."""
+        available = self.model.num_codebooks
+        if not self.model.drops_codebooks:
+            return available
+        if self.random.random() < 0.5:
+            return min(self.recipe.main_codebooks, available)
+        return int(2 ** self.random.integers(0, available.bit_length()))
+
+    def _forward(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (estimate, commitment loss) of the current phase."""
+        name = self.recipe.phases[self.phase].name
+        num_codebooks = self._num_codebooks()
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            if name == "autoencoder":
+                quantized = self.model.continuous(self.model.latents(target))
+                commitment = target.new_zeros(())
+            else:
+                with torch.set_grad_enabled(name == "joint"):
+                    latents = self.model.latents(target).float()
+                with torch.autocast("cuda", enabled=False):
+                    quantized, commitment = self.model.quantize(latents, num_codebooks)
+            estimate = self.model.decode(quantized)
+        return estimate.float()[..., : target.shape[-1]], commitment
+
+    def train_step(self) -> dict[str, float]:
+        """Do one step; return the parts of the loss."""
+        target = self._batch()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate_scale * learning_rate(self.recipe, self.progress, self.step)
+        estimate, commitment = self._forward(target)
+        loss, parts = codec_loss(estimate, target, self.recipe.sample_rate_hz, commitment, self.recipe.loss)
+        if self.adversary:
+            feedback = self.adversary.feedback(estimate, target)
+            loss, parts["adversary"] = (
+                loss + self.recipe.adversary_weight * feedback,
+                float(feedback.detach()),
+            )
+        finite = bool(all_reduce_mean(loss.detach().reshape(1)).isfinite())
+        if finite:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            average_gradients(self.parameters)
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
+            finite = bool(norm.isfinite())
+        if not finite:
+            self._recover()
+            return {}
+        self.optimizer.step()
+        if self.recipe.phases[self.phase].name == "joint":
+            self.model.update_codebooks(all_reduce_mean, self.torch_random)
+        if self.adversary:
+            self.adversary.learn(estimate.detach(), target)
+        self._average_parameters()
+        self.step += 1
+        return {"loss": float(loss.detach()), **parts, "gradient_norm": float(norm)}
+
+    @torch.no_grad()
+    def _average_parameters(self) -> None:
+        # a short memory at first, so that the average does not drag the start along
+        decay = min(self.recipe.ema_decay, (1.0 + self.step) / (10.0 + self.step))
+        for name, parameter in self.model.module.named_parameters():
+            self.average[name].lerp_(parameter.detach(), 1.0 - decay)
+
+    def _recover(self) -> None:
+        """Go back to the last checkpoint after a loss that is not finite, with half the learning rate."""
+        step, rate_scale, recoveries = self.step, self.rate_scale / 2, self.recoveries + 1
+        if recoveries > _MAX_RECOVERIES:
+            raise CodecbookError(
+                f"The loss was not finite {recoveries} times, last at step {step}; lower the recipe's learning_rate, "
+                "or look for damaged recordings in the training data."
+            )
+        elapsed_s = self.elapsed_s
+        self._restore(self._good)
+        # crops go on from here: the same batches might diverge in the same way
+        self.elapsed_s, self.rate_scale, self.recoveries = elapsed_s, rate_scale, recoveries
+        self._good = self._state()
+        message = f"Loss not finite at step {step}; back to step {self.step}, learning rate x {rate_scale:g} from here."
+        self._log({"step": step, "message": message})
+        if self.is_main:
+            print(message, flush=True)
+
+    def run(self, stop_after_steps: int | None = None) -> nn.Module:
+        """Train to the end of the budget, or some steps further at most.
+
+        Returns:
+            The module with averaged parameters, in evaluation mode; training can go on afterwards.
+        """
+        last_checkpoint = last_time = time.monotonic()
+        stop_at = math.inf if stop_after_steps is None else self.step + stop_after_steps
+        while self.progress < 1.0 and self.step < stop_at:
+            index, _ = phase_at(self.recipe.phases, self.progress)
+            if index != self.phase:
+                self._enter_phase(index)
+            parts = self.train_step()
+            now = time.monotonic()
+            self.elapsed_s += self._agreed(now - last_time)
+            last_time = now
+            if parts and self.step % _LOG_EVERY_STEPS == 0:
+                self._report(parts)
+            if self._agreed(now - last_checkpoint) > self.checkpoint_every_s:
+                self._checkpoint()
+                last_checkpoint = time.monotonic()
+        self._checkpoint()
+        return self.averaged()
+
+    def _agreed(self, seconds: float) -> float:
+        """Return the mean over processes, so that all of them take the same turns."""
+        return float(all_reduce_mean(torch.tensor([seconds], dtype=torch.float64)))
+
+    def _report(self, parts: dict[str, float]) -> None:
+        progress = max(self.progress, 1e-9)
+        remaining_s = self.elapsed_s / progress - self.elapsed_s
+        record = {
+            "step": self.step,
+            "phase": self.recipe.phases[self.phase].name,
+            "elapsed_s": round(self.elapsed_s, 1),
+            "remaining_s": round(remaining_s, 1),
+            "rate": self.optimizer.param_groups[0]["lr"],
+            **{name: round(value, 5) for name, value in parts.items()},
+        }
+        self._log(record)
+        if self.is_main and self.step % (5 * _LOG_EVERY_STEPS) == 0:
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in parts.items())
+            print(
+                f"{record['phase']} step {self.step}  {100 * progress:.1f} %  {shown}  "
+                f"about {remaining_s / 60:.0f} min left",
+                flush=True,
+            )
+
+    def averaged(self) -> nn.Module:
+        """Return a copy of the codec with averaged parameters, on the CPU, in evaluation mode."""
+        module = random_seeded(self.recipe.architecture, self.recipe.arguments, self.recipe.seed)
+        module.load_state_dict({k: v.cpu() for k, v in self.model.module.state_dict().items()})
+        module.load_state_dict({k: v.cpu() for k, v in self.average.items()}, strict=False)
+        return module.eval()

@@ -1,0 +1,117 @@
+"""Draw tokens from a language model, code by code."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codecbook.errors import UnsupportedInput
+from codecbook.lm.batches import checked_codes
+from codecbook.lm.score import evaluating
+from codecbook.lm.token_lm import TokenLM
+
+
+def sample(
+    model: TokenLM,
+    num_frames: int,
+    prompt: np.ndarray | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Draw frames after BOS or a prompt.
+
+    Random numbers come from a CPU generator whatever the device, so equal logits give equal tokens everywhere.
+
+    Args:
+        model: The model; evaluated without dropout.
+        num_frames: Frames to draw, 1 or more.
+        prompt: Integers ``[T_0, K]`` to continue; None starts from BOS.
+        temperature: Divides the logits; 0 takes the most probable code.
+        top_k: Draw from this many most probable codes alone.
+        top_p: Draw from the smallest set of most probable codes that holds this probability alone.
+        seed: Of the generator.
+
+    Returns:
+        int64 ``[T_0 + num_frames, K]``: the prompt and what follows, as `codecbook.tokens.tokens_from_frames` takes it.
+
+    Raises:
+        UnsupportedInput: A setting out of range, a prompt of another shape, or more frames than the model's context.
+        CorruptInput: A code of the prompt outside its codebook.
+    """
+    _check_settings(num_frames, temperature, top_k, top_p)
+    generator = torch.Generator().manual_seed(seed)
+    before = np.zeros((0, model.num_codebooks), np.int64)
+    if prompt is not None:
+        before = checked_codes(prompt, model.codebook_sizes, "The prompt")
+        if before.ndim != 2:
+            raise UnsupportedInput(f"A prompt has the axes [T, K]; received {list(before.shape)}.")
+    model.check_position(len(before) + num_frames)
+    drawn = []
+    with evaluating(model):
+        hidden, state = model.begin()
+        if len(before):
+            hidden, state = model.read(torch.from_numpy(np.array(before)).to(model.device)[None], state)
+        for t in range(num_frames):
+            if t:
+                hidden, state = model.read(drawn[-1].to(model.device)[:, None], state)
+            drawn.append(_draw_frame(model, hidden[:, -1], temperature, top_k, top_p, generator))
+    return np.concatenate([before, torch.cat(drawn).numpy()])
+
+
+def _draw_frame(
+    model: TokenLM,
+    hidden: Tensor,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """Draw one frame, int64 ``[1, K]`` on the CPU, given hidden ``[1, D]``."""
+    codes = torch.zeros(1, 0, dtype=torch.int64)
+    for _ in range(model.num_codebooks):
+        logits = model.head(hidden, codes.to(model.device)).cpu().double()
+        code = draw(logits, temperature, top_k, top_p, generator)
+        codes = torch.cat((codes, code[:, None]), dim=1)
+    return codes
+
+
+def draw(
+    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
+) -> Tensor:
+    """Draw one code per row.
+
+    Args:
+        logits: float ``[B, V]``.
+        temperature: As in `sample`.
+        top_k: As in `sample`; of equal logits at the border all stay.
+        top_p: As in `sample`, applied after temperature and `top_k`; the most probable code always stays.
+        generator: Of the logits' device.
+
+    Returns:
+        int64 ``[B]``.
+    """
+    if temperature == 0.0:
+        return logits.argmax(dim=-1)
+    logits = logits / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        border = logits.topk(top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < border, -torch.inf)
+    probabilities = logits.softmax(dim=-1)
+    if top_p is not None and top_p < 1.0:
+        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        beyond = ordered.cumsum(dim=-1) - ordered >= top_p  # probability of the codes before this one
+        dropped = torch.zeros_like(beyond).scatter(-1, order, beyond)
+        probabilities = probabilities.masked_fill(dropped, 0.0)
+    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+
+
+def _check_settings(num_frames: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if num_frames < 1:
+        raise UnsupportedInput(f"num_frames={num_frames}; draw 1 frame or more.")
+    if not 0.0 <= temperature < float("inf"):
+        raise UnsupportedInput(f"temperature={temperature}; give 0 (most probable code) or a positive number.")
+    if top_k is not None and top_k < 1:
+        raise UnsupportedInput(f"top_k={top_k}; give 1 or more, or None to allow all codes.")
+    if top_p is not None and not 0.0 < top_p <= 1.0:
+        raise UnsupportedInput(f"top_p={top_p}; give a probability above 0 and up to 1, or None.")

@@ -1,0 +1,78 @@
+"""Learning rate as a function of progress, 0 at the start and 1 at the end, be that in steps or in minutes."""
+
+import math
+from dataclasses import dataclass
+
+from codecbook.errors import UnsupportedInput
+
+SCHEDULES = ("wsd", "cosine")
+_FIRST_SHARE = 0.1  # of the peak, where the warm-up starts
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train. With both, whichever is used up first.
+
+    Attributes:
+        steps: Optimizer steps; alone, a run is a function of its seed.
+        minutes: Minutes of training (evaluation and all), resumptions added up; the schedule follows the clock.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.steps, self.minutes) if value is not None]
+        if not given or not all(math.isfinite(value) and value > 0 for value in given):
+            raise UnsupportedInput(
+                f"A budget of steps={self.steps} and minutes={self.minutes} never ends or never starts; give a "
+                "positive number of one or both."
+            )
+
+    def progress(self, step: int, elapsed_s: float) -> float:
+        """Return how much of the budget is used up, 0 to 1."""
+        by_steps = step / self.steps if self.steps else 0.0
+        by_clock = elapsed_s / (60.0 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(by_steps, by_clock))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning rate over progress.
+
+    ``"wsd"`` (warm-up, stable, decay; Hu et al. 2024, MiniCPM) holds the peak and falls along a half cosine at the
+    end: a run can be prolonged without repeating it. ``"cosine"`` falls from the end of the warm-up on.
+
+    Attributes:
+        peak: Highest rate.
+        kind: ``"wsd"`` or ``"cosine"``.
+        warmup: Share of the run in which the rate rises linearly, from a tenth of the peak.
+        decay: Share of the run in which a ``"wsd"`` rate falls.
+        final: Last rate over the peak.
+    """
+
+    peak: float
+    kind: str = "wsd"
+    warmup: float = 0.05
+    decay: float = 0.10
+    final: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kind not in SCHEDULES:
+            raise UnsupportedInput(f"schedule={self.kind!r}; choose one of {', '.join(SCHEDULES)}.")
+        if not (math.isfinite(self.peak) and self.peak > 0):
+            raise UnsupportedInput(f"learning_rate={self.peak}; give a positive number such as 0.001.")
+        shares = (self.warmup, self.decay, self.final)
+        if not all(0.0 <= share <= 1.0 for share in shares) or self.warmup + self.decay > 1.0:
+            raise UnsupportedInput(
+                f"warmup={self.warmup}, decay={self.decay} and final={self.final} must be shares from 0 to 1, the "
+                "first two at most 1 together."
+            )
+
+    def rate(self, progress: float) -> float:
+        """Return the learning rate at `progress`, 0 to 1."""
+        if progress < self.warmup:
+            return self.peak * (_FIRST_SHARE + (1.0 - _FIRST_SHARE) * progress / self.warmup)
+        start = 1.0 - self.decay if self.kind == "wsd" else self.warmup
+        through = (progress - start) / (1.0 - start) if progress > start else 0.0
+        return self.peak * (self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * through)))

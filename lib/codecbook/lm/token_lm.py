@@ -1,0 +1,295 @@
+"""`TokenLM`: what every language model over codec tokens offers, and the Transformer trunk that all of them share.
+
+There is one way to read tokens, `read`, a block of frames at a time with a cache. A full pass is one block, stepping
+is blocks of one, and scoring an hour takes blocks of any size: all three give the same logits.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.lm.layers import NORM_EPSILON, Block, Rotation, State
+
+
+@dataclass(frozen=True)
+class LMConfig:
+    """What the shapes of all models have in common; subclasses add their own.
+
+    Attributes:
+        codebook_sizes: ``V`` per codebook, all equal.
+        dim: Width of the residual stream, ``D``.
+        layers: Number of Transformer layers.
+        heads: Number of attention heads.
+        hidden: Width of the feed-forward layers.
+        dropout: Share of the activations that training drops.
+    """
+
+    codebook_sizes: tuple[int, ...]
+    dim: int
+    layers: int
+    heads: int
+    hidden: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
+        if not self.codebook_sizes or min(self.codebook_sizes) < 1 or len(set(self.codebook_sizes)) > 1:
+            raise UnsupportedInput(
+                f"Codebook sizes {self.codebook_sizes} are not one or more equal positive numbers; flatten tokens of "
+                "mixed codebooks with codecbook.tokens.orders and train a TinyGPT on the flat stream."
+            )
+        for name in ("dim", "layers", "heads", "hidden"):
+            require_positive(name, getattr(self, name))
+        if self.dim % (2 * self.heads):
+            raise UnsupportedInput(
+                f"dim={self.dim} does not divide into heads={self.heads} of even width; choose a multiple of "
+                f"{2 * self.heads}."
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise UnsupportedInput(f"dropout={self.dropout}; give a share from 0 to below 1.")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the fields as JSON types, which `codecbook.lm.models.build_lm` takes back."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise UnsupportedInput unless a setting is an integer of 1 or more."""
+    if int(value) != value or value < 1:
+        raise UnsupportedInput(f"{name}={value}; give an integer of 1 or more.")
+
+
+class TokenLM(nn.Module, ABC):
+    """A causal language model over frames of ``K`` codes (a flat stream has ``K = 1``).
+
+    Attributes:
+        architecture: Name that `build_lm` knows.
+        config: Shape of the model.
+        gradient_checkpointing: Recompute layers in the backward pass: about a third more time, activations of one
+            layer instead of all.
+    """
+
+    architecture: ClassVar[str]
+    config: LMConfig
+
+    def __init__(self, config: LMConfig, rotation: Rotation | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.rotation = rotation
+        self.blocks = nn.ModuleList(
+            Block(config.dim, config.heads, config.hidden, config.dropout, rotation)
+            for _ in range(config.layers)
+        )
+        self.norm = nn.RMSNorm(config.dim, eps=NORM_EPSILON)
+        self.dropout = nn.Dropout(config.dropout)
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes ``V`` of each codebook."""
+        return self.config.codebook_sizes
+
+    @property
+    def num_codebooks(self) -> int:
+        """Number of codebooks, ``K``."""
+        return len(self.config.codebook_sizes)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return self.norm.weight.device
+
+    @abstractmethod
+    def embed(self, codes: Tensor) -> Tensor:
+        """Return float ``[B, T, D]`` for int64 codes ``[B, T, K]``; code ``V`` is BOS."""
+
+    @abstractmethod
+    def heads(self, hidden: Tensor, codes: Tensor) -> Tensor:
+        """Return logits ``[B, T, K, V]`` of frames whose own codes are known.
+
+        Args:
+            hidden: float ``[B, T, D]``, at each frame the trunk's output for the frames before.
+            codes: int64 ``[B, T, K]``, the frames; a model with in-frame conditioning reads codes below ``k`` for
+                the logits of codebook ``k``, and no others.
+        """
+
+    @abstractmethod
+    def head(self, hidden: Tensor, before: Tensor) -> Tensor:
+        """Return logits ``[B, V]`` of the next codebook of one frame.
+
+        Args:
+            hidden: float ``[B, D]``, the trunk's output for the frames before.
+            before: int64 ``[B, k]``, codes of this frame's codebooks below ``k``.
+        """
+
+    @abstractmethod
+    def masks(self, num_frames: int, num_past: int) -> Sequence[Tensor | None]:
+        """Return one attention mask per layer for `num_frames` frames after `num_past` remembered ones."""
+
+    @property
+    @abstractmethod
+    def remembered_frames(self) -> int:
+        """How many frames a cache needs to keep."""
+
+    @abstractmethod
+    def check_position(self, position: int) -> None:
+        """Raise UnsupportedInput where a sequence of this many frames is more than the model can read."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Return the logits of every frame given the frames before it, the first given BOS.
+
+        Args:
+            codes: int64 ``[B, T, K]``, ``T >= 1``.
+
+        Returns:
+            float ``[B, T, K, V]``: ``[:, t]`` predicts ``codes[:, t]``, so no shift is left to the caller.
+
+        Raises:
+            UnsupportedInput: Another number of codebooks or axes, or more frames than the model's context.
+            CorruptInput: A code outside its codebook.
+        """
+        self.check_codes(codes)
+        inputs = torch.cat((self._bos(codes.shape[0]), codes[:, :-1]), dim=1)
+        hidden, _ = self._trunk(self.embed(inputs), None)
+        return self.heads(hidden, codes)
+
+    def begin(self, batch_size: int = 1) -> tuple[Tensor, State]:
+        """Read the BOS frame: return hidden ``[B, 1, D]``, which predicts frame 0, and a state."""
+        hidden, state = self._trunk(self.embed(self._bos(batch_size)), None)
+        assert state is not None
+        return hidden, state
+
+    def read(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read further frames.
+
+        Args:
+            codes: int64 ``[B, T, K]``.
+            state: Result of `begin` or of an earlier `read`; it stays valid.
+
+        Returns:
+            Hidden float ``[B, T, D]``, at ``t`` the prediction of the frame **after** ``codes[:, t]``, and a state.
+
+        Raises:
+            UnsupportedInput, CorruptInput: As `forward`.
+        """
+        self.check_codes(codes)
+        hidden, state_after = self._trunk(self.embed(codes), state)
+        assert state_after is not None
+        return hidden, state_after
+
+    def step(
+        self, frame: Tensor | None, state: State | None, current: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Read one frame and return the logits of the next, both as in `forward`.
+
+        Args:
+            frame: int64 ``[B, K]``, the frame before; None starts from BOS.
+            state: State that goes with `frame`; None with BOS.
+            current: int64 ``[B, K]``, the frame that the logits are for. Needed where its codes are conditioned on
+                one another; to draw them one by one use `begin`, `read` and `head` (see `codecbook.lm.sampling`).
+
+        Returns:
+            float ``[B, K, V]``, and a state.
+
+        Raises:
+            UnsupportedInput: `current` is missing, or only one of `frame` and `state` is given.
+            CorruptInput: A code outside its codebook.
+        """
+        if (frame is None) != (state is None):
+            raise UnsupportedInput(
+                "step() was given only one of frame and state; give both, or neither to start."
+            )
+        if current is None and self._reads_current_frame:
+            raise UnsupportedInput(
+                "This model predicts codes of a frame one after the other, and step() was not given the frame's codes; "
+                "pass current=, or draw code by code with head()."
+            )
+        if frame is None or state is None:
+            batch_size = 1 if current is None else current.shape[0]
+            hidden, after = self.begin(batch_size)
+        else:
+            hidden, after = self.read(frame[:, None], state)
+        known = hidden.new_zeros(hidden.shape[0], 1, self.num_codebooks, dtype=torch.int64)
+        if current is not None:
+            known = current[:, None]
+            self.check_codes(known)
+        return self.heads(hidden, known)[:, 0], after
+
+    @property
+    def _reads_current_frame(self) -> bool:
+        return False
+
+    def check_codes(self, codes: Tensor) -> None:
+        """Raise as `forward` does unless these are int64 codes ``[B, T, K]`` of this model.
+
+        Ranges are checked on the CPU alone: elsewhere it would make the host wait at every step, so there the
+        trainer and the scorer check them before the copy.
+        """
+        if codes.dtype != torch.int64 or codes.ndim != 3 or codes.shape[2] != self.num_codebooks:
+            raise UnsupportedInput(
+                f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, "
+                f"{self.num_codebooks}]; give frames of {self.num_codebooks} codebook(s)."
+            )
+        if codes.shape[1] < 1:
+            raise UnsupportedInput("Codes have no frames; give at least one.")
+        if codes.device.type == "cpu" and not torch.compiler.is_compiling() and codes.numel():
+            low, high = (int(bound) for bound in codes.aminmax())
+            if low < 0 or high >= self.codebook_sizes[0]:
+                raise CorruptInput(
+                    f"Codes run from {low} to {high}, outside 0..{self.codebook_sizes[0] - 1}; they are damaged, or of "
+                    "a codec with larger codebooks."
+                )
+
+    def _bos(self, batch_size: int) -> Tensor:
+        return torch.full(
+            (batch_size, 1, self.num_codebooks), self.codebook_sizes[0], dtype=torch.int64, device=self.device
+        )
+
+    def _trunk(self, x: Tensor, state: State | None) -> tuple[Tensor, State | None]:
+        """Run embedded frames ``[B, T, D]`` through the layers, and keep what later frames may look at."""
+        position = 0 if state is None else state.position
+        self.check_position(position + x.shape[1])
+        x = self.dropout(x)
+        past = (None,) * len(self.blocks) if state is None else state.layers
+        num_past = 0 if state is None else state.layers[0][0].shape[2]
+        masks = self.masks(x.shape[1], num_past)
+        if self.gradient_checkpointing and torch.is_grad_enabled() and state is None:
+            for block, mask in zip(self.blocks, masks, strict=True):
+                assert isinstance(block, Block)
+                x = block.recomputed(x, mask)
+            return self.norm(x), None
+        layers = []
+        for block, mask, layer_past in zip(self.blocks, masks, past, strict=True):
+            x, (key, value) = block(x, mask, layer_past, position)
+            first = max(0, key.shape[2] - self.remembered_frames)
+            layers.append((key[:, :, first:], value[:, :, first:]))
+        return self.norm(x), State(tuple(layers), position + x.shape[1])
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Return the number of trained parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def num_trunk_parameters(model: TokenLM) -> int:
+    """Return ``N`` of science.md's FLOP counts: all parameters of the layers and the last norm, no tables of codes."""
+    return num_parameters(model.blocks) + num_parameters(model.norm)
+
+
+def check_vocabulary(model: TokenLM, codebook_sizes: Sequence[int], source: str = "The tokens") -> None:
+    """Raise UnsupportedInput unless tokens have the codebooks that a model was made for."""
+    if tuple(codebook_sizes) != model.codebook_sizes:
+        raise UnsupportedInput(
+            f"{source} have {_describe(codebook_sizes)}, the model was made for {_describe(model.codebook_sizes)}; use "
+            "tokens of the same codec and number of codebooks, or train another model."
+        )
+
+
+def _describe(codebook_sizes: Sequence[int]) -> str:
+    sizes = tuple(codebook_sizes)
+    return f"{len(sizes)} x {sizes[0]} codes" if len(set(sizes)) == 1 else f"codebooks of {sizes} codes"

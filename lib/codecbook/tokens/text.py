@@ -1,0 +1,234 @@
+"""Tokens of text: byte-level BPE, of GPT-2's vocabulary or trained on given transcripts.
+
+    bpe = load_gpt2_bpe("gpt2_bpe")  # or train_bpe(transcripts, vocabulary_size=1024)
+    text = text_tokens(bpe, "And so, my fellow Americans", duration_s=2.1)
+    text.tokens_per_s
+
+Byte-level BPE (Sennrich et al. 2016; bytes as in Radford et al. 2019, section 2.2) has a token for every byte, so any
+text is encoded without an "unknown" and comes back exactly. Text has no frames: its tokens per second are measured,
+tokens over duration, and no `codecbook.tokens.Tokens` are made of it.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.files import write_file
+
+GPT2_VOCABULARY_SIZE = 50_257
+_GPT2_END = "<|endoftext|>"
+_BYTES = frozenset(pre_tokenizers.ByteLevel.alphabet())  # the 256 characters that stand for bytes
+
+
+@dataclass(frozen=True, eq=False)
+class TextTokens:
+    """Tokens of a clip's transcript.
+
+    Attributes:
+        ids: int64 ``[N]``, ``0 <= id < vocabulary_size``.
+        vocabulary_size: ``V``.
+        duration_s: Duration of the speech.
+        num_bytes: UTF-8 bytes of the transcript.
+
+    Raises:
+        UnsupportedInput: A duration that is not positive, or ids that are no integers ``[N]``.
+        CorruptInput: An id outside the vocabulary.
+    """
+
+    ids: np.ndarray
+    vocabulary_size: int  # tokens
+    duration_s: float  # s
+    num_bytes: int  # bytes
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.duration_s) and self.duration_s > 0):
+            raise UnsupportedInput(
+                f"duration_s={self.duration_s}; give the length of the speech in seconds, above 0."
+            )
+        object.__setattr__(self, "ids", _checked_ids(self.ids, self.vocabulary_size))
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens per second of speech."""
+        return len(self.ids) / self.duration_s
+
+
+class TextBpe:
+    """A byte-level BPE tokenizer, and one more id that ends a text.
+
+    Encoding never gives `end_of_text`, not even for text that spells it out, so it marks seams without doubt.
+
+    Attributes:
+        name: Where the vocabulary is from.
+        vocabulary_size: ``V``, with `end_of_text`.
+        end_of_text: Id that ends a text: V - 1.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, name: str) -> None:
+        self._tokenizer = tokenizer
+        self.name = name
+        self.end_of_text = tokenizer.get_vocab_size()
+        self.vocabulary_size = self.end_of_text + 1
+
+    def encode(self, text: str) -> np.ndarray:
+        """Return the ids of a text, int64 ``[N]``.
+
+        Raises:
+            UnsupportedInput: The text has no UTF-8 form (lone surrogates).
+        """
+        return np.array(self._tokenizer.encode(_utf8(text), add_special_tokens=False).ids, dtype=np.int64)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Return the text of ids; what `encode` gave comes back exactly.
+
+        `end_of_text` gives nothing. Ids that a model has sampled may cut a character in two; U+FFFD then stands for
+        its bytes.
+
+        Raises:
+            CorruptInput: An id outside the vocabulary.
+        """
+        array = _checked_ids(np.asarray(ids, dtype=np.int64), self.vocabulary_size)
+        kept = array[array != self.end_of_text].tolist()
+        return self._tokenizer.decode(kept, skip_special_tokens=False)
+
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write the vocabulary as the JSON of the package ``tokenizers``; `read_bpe` reads it.
+
+        Raises:
+            CodecbookError: The file exists and `overwrite` is False.
+        """
+        return write_file(path, self._tokenizer.to_str(), overwrite)
+
+
+def load_gpt2_bpe(folder: str | Path) -> TextBpe:
+    """Read GPT-2's vocabulary: ``encoder.json`` and ``vocab.bpe`` in one folder.
+
+    Raises:
+        CorruptInput: A file is missing or damaged, or the vocabulary is another one.
+    """
+    encoder, merges = (Path(folder) / name for name in ("encoder.json", "vocab.bpe"))
+    for path in (encoder, merges):
+        if not path.is_file():
+            raise CorruptInput(f"There is no {path}; give a folder with encoder.json and vocab.bpe of GPT-2.")
+    try:
+        vocabulary = json.loads(encoder.read_text(encoding="utf-8"))
+        if vocabulary.pop(_GPT2_END, None) != GPT2_VOCABULARY_SIZE - 1:
+            raise ValueError(f"{_GPT2_END} is not token {GPT2_VOCABULARY_SIZE - 1}")
+        lines = merges.read_text(encoding="utf-8").splitlines()
+        pairs = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+        return TextBpe(_tokenizer(vocabulary, pairs), "GPT-2")
+    # the package raises plain Exception for merges that do not fit the vocabulary
+    except Exception as error:
+        raise CorruptInput(
+            f"The vocabulary in {folder} could not be read ({error}); copy GPT-2's encoder.json and vocab.bpe again."
+        ) from error
+
+
+def read_bpe(path: str | Path) -> TextBpe:
+    """Read a vocabulary that `TextBpe.save` has written.
+
+    Raises:
+        CorruptInput: No such file, or it is damaged or of another kind of tokenizer.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        model = content["model"]
+        pairs = [tuple(pair.split()) if isinstance(pair, str) else tuple(pair) for pair in model["merges"]]
+        return TextBpe(_tokenizer(model["vocab"], pairs), path.stem)
+    except Exception as error:  # as in load_gpt2_bpe
+        raise CorruptInput(
+            f"{path} could not be read as a byte-level BPE vocabulary ({error}); train and save it again."
+        ) from error
+
+
+def train_bpe(texts: Iterable[str], vocabulary_size: int = 1024) -> TextBpe:
+    """Train a vocabulary on texts; equal texts give an equal vocabulary.
+
+    Args:
+        texts: Transcripts of the training set alone: a vocabulary fitted to held-out text flatters it.
+        vocabulary_size: ``V`` at most, at least 257: the bytes and `TextBpe.end_of_text`. Few texts may give fewer,
+            as only pairs that occur twice are merged.
+
+    Raises:
+        UnsupportedInput: Too small a vocabulary, no text, or text without UTF-8 form.
+    """
+    if vocabulary_size < len(_BYTES) + 1:
+        raise UnsupportedInput(
+            f"vocabulary_size={vocabulary_size} has no room for the 256 bytes and the end of text; choose 257 or more."
+        )
+    checked = [_utf8(text) for text in texts]
+    if not any(checked):
+        raise UnsupportedInput(f"The {len(checked)} texts are all empty; give transcripts to train on.")
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size - 1,
+        min_frequency=2,
+        show_progress=False,
+        special_tokens=[],
+        initial_alphabet=sorted(_BYTES),
+    )
+    tokenizer = _byte_level(Tokenizer(models.BPE()))
+    tokenizer.train_from_iterator(checked, trainer)
+    return TextBpe(tokenizer, f"BPE trained on {len(checked)} transcripts")
+
+
+def text_tokens(bpe: TextBpe, text: str, duration_s: float, end: bool = False) -> TextTokens:
+    """Encode a transcript.
+
+    Args:
+        bpe: The vocabulary.
+        text: The transcript.
+        duration_s: Duration of the speech.
+        end: Add `TextBpe.end_of_text`; it then counts as a token of the clip.
+
+    Raises:
+        UnsupportedInput: As `TextBpe.encode` and `TextTokens`.
+    """
+    ids = bpe.encode(text)
+    if end:
+        ids = np.append(ids, bpe.end_of_text)
+    return TextTokens(ids, bpe.vocabulary_size, duration_s, len(text.encode()))
+
+
+def _tokenizer(vocabulary: dict[str, int], pairs: list[tuple]) -> Tokenizer:
+    """Make a tokenizer; raises whatever does not fit, for the caller to say of which file."""
+    missing = _BYTES - vocabulary.keys()
+    if missing:
+        raise ValueError(f"{len(missing)} of the 256 bytes have no token")
+    if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+        raise ValueError("the ids are not 0 to V - 1, each once")
+    return _byte_level(Tokenizer(models.BPE(vocabulary, pairs)))
+
+
+def _byte_level(tokenizer: Tokenizer) -> Tokenizer:
+    # no prefix space: it would come back as part of the text
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UnsupportedInput(
+            f"The text has no UTF-8 form ({error}); read it with errors='replace', or repair it."
+        ) from error
+    return text
+
+
+def _checked_ids(ids: np.ndarray, vocabulary_size: int) -> np.ndarray:
+    array = np.asarray(ids)
+    if array.ndim != 1 or not (np.issubdtype(array.dtype, np.integer) or array.size == 0):
+        raise UnsupportedInput(f"Ids must be integers [N]; received {array.dtype} {list(array.shape)}.")
+    if array.size and (array.min() < 0 or array.max() >= vocabulary_size):
+        raise CorruptInput(
+            f"Id {array.min() if array.min() < 0 else array.max()} is outside 0..{vocabulary_size - 1}; the ids are of "
+            "another vocabulary."
+        )
+    return array.astype(np.int64)

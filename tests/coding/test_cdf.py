@@ -1,0 +1,91 @@
+"""The axes of CDFs, their checks, and the intervals that symbols own."""
+
+import numpy as np
+import pytest
+import torch
+
+from codecbook.coding.cdf import as_array, as_cdf, as_columns, coded_intervals, decode_frames, ideal_bits
+from codecbook.errors import CorruptInput, UnsupportedInput
+
+CDF = np.array([[[2, 5, 8], [1, 2, 8]], [[3, 6, 8], [6, 7, 8]]])  # [T, K, V] = [2, 2, 3]
+SYMBOLS = np.array([[0, 2], [1, 0]])  # [K, T]
+
+
+def test_intervals_come_frame_by_frame() -> None:
+    low, high = coded_intervals(SYMBOLS, CDF)
+    assert low.tolist() == [[0, 1], [6, 0]]
+    assert high.tolist() == [[2, 2], [8, 6]]
+    assert low.dtype == high.dtype == np.int64
+
+
+def test_intervals_of_one_row_for_all_need_no_copy_of_it() -> None:
+    row = np.array([1, 4, 8])
+    symbols = np.arange(12).reshape(2, 6) % 3
+    cdf = np.broadcast_to(row, (6, 2, 3))
+    low, high = coded_intervals(symbols, cdf)
+    np.testing.assert_array_equal(high, row[symbols.T])
+    np.testing.assert_array_equal(low, np.array([0, 1, 4])[symbols.T])
+    assert as_cdf(cdf, 1, (8, 8)).base is not None
+
+
+def test_ideal_bits() -> None:
+    assert ideal_bits(np.array([0, 4, 0]), np.array([4, 6, 8]), 8) == 1 + 2 + 0
+
+
+@pytest.mark.parametrize("symbol", [-1, 3])
+def test_symbols_out_of_range(symbol: int) -> None:
+    symbols = SYMBOLS.copy()
+    symbols[1, 0] = symbol
+    with pytest.raises(CorruptInput, match=f"Symbol {symbol} of codebook 1, frame 0 is outside 0..2"):
+        coded_intervals(symbols, CDF)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "cdf"),
+    [(SYMBOLS[:, :1], CDF), (SYMBOLS[0], CDF), (SYMBOLS, CDF[0]), (SYMBOLS.astype(float), CDF)],
+    ids=["frames", "one axis", "CDF axes", "floats"],
+)
+def test_symbols_that_do_not_match(symbols: np.ndarray, cdf: np.ndarray) -> None:
+    with pytest.raises(UnsupportedInput, match="do not match"):
+        coded_intervals(symbols, cdf)
+
+
+def test_cdf_check_names_the_row() -> None:
+    assert as_cdf(CDF, 1, (8, 8)) is CDF
+    for values, min_width in (([3, 3, 8], 1), ([3, 2, 8], 1), ([0, 4, 8], 1), ([3, 6, 8], 3), ([3, 6, 9], 1)):
+        bad = CDF.copy()
+        bad[1, 0] = values
+        with pytest.raises(UnsupportedInput, match="frame 1, codebook 0|frame 0, codebook 1") as caught:
+            as_cdf(bad, min_width, (8, 8))
+        assert ("frame 0, codebook 1" in str(caught.value)) == (min_width == 3)
+    assert as_cdf(bad, 0, (8, 8)) is bad
+
+
+@pytest.mark.parametrize("cdf", [CDF.astype(float), CDF[0], np.zeros((2, 2, 0), dtype=int)])
+def test_other_arrays_are_no_cdf(cdf: np.ndarray) -> None:
+    with pytest.raises(UnsupportedInput, match="must be integers"):
+        as_cdf(cdf, 1, (8, 8))
+
+
+def test_tensors_and_columns() -> None:
+    tensor = torch.ones(2, 3, 4, requires_grad=True)
+    array = as_array(tensor)
+    assert as_columns(array, "x")[1] == (2, 4, 3)
+    columns, shape = as_columns(np.arange(5), "x")
+    assert (columns.shape, shape) == ((1, 5, 1), (5,))
+    with pytest.raises(UnsupportedInput, match="bfloat16"):
+        as_array(torch.ones(1, dtype=torch.bfloat16))
+
+
+def test_frames_are_computed_from_the_codes_before_them() -> None:
+    seen = []
+
+    def rows(codes: np.ndarray) -> np.ndarray:
+        seen.append(codes.tolist())
+        return np.full((2, 3), 10 * len(seen))
+
+    codes = decode_frames(lambda cdf: cdf[:, :, 0] + [[0, 1]], rows, 3)
+    assert codes.tolist() == [[10, 20, 30], [11, 21, 31]]
+    assert seen == [[], [[10], [11]], [[10, 20], [11, 21]]]
+    with pytest.raises(UnsupportedInput, match="num_frames"):
+        decode_frames(lambda cdf: cdf[:, :, 0], rows, None)
