@@ -63,7 +63,8 @@ pip_step() { # WORDS PIP-ARGUMENTS...: one step of the installation, shown by it
     echo "  $1"
     shift
     if ! "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off "$@" 2>&1 |
-        tee -a "$log" | sed -n 's/^ *Downloading \([^ ]*\) (\([0-9.]* [MG]B\)).*/    downloading \1, \2/p'; then
+        tee -a "$log" |
+        awk '$1 == "Downloading" && $4 ~ /^[MG]B/ { print "    downloading " $2 " " $3 " " $4; fflush() }'; then
         tail -n 15 "$log" >&2
         fail "The installation stopped (all of it: $log). Call again to go on from here."
     fi

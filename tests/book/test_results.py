@@ -39,6 +39,18 @@ def test_finish_writes_figures_in_order_with_provenance(batch_dir):
     assert [path.name for path in (batch_dir / "results").iterdir()] == ["02_entropy_model.json"]
 
 
+def test_skip_takes_any_name_and_loses_none(batch_dir):
+    run = results.begin("a", {})
+    run.skip("My Clip-1.WAV", "unreadable")
+    run.skip("My Clip_1.WAV", "silent")
+    run.skip("???", "no name")
+    assert run.figures == {
+        "skipped.my_clip_1_wav": "My Clip-1.WAV: unreadable",
+        "skipped.my_clip_1_wav_": "My Clip_1.WAV: silent",
+        "skipped.unnamed": "???: no name",
+    }
+
+
 @pytest.mark.parametrize(
     "key", ["BitsPerToken", "bits per token", "bits-per-token", ".x", "x.", "provenance", "1x"]
 )

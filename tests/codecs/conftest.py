@@ -24,15 +24,25 @@ from codecbook.codecs.base import Weights
 from codecbook.codecs.build import build_architecture
 from codecbook.codecs.mimi_adapter import draw_codebooks
 from codecbook.codecs.model_files import save_model
+from codecbook.codecs.neucodec_adapter import draw_projections
 from codecbook.codecs.snac_adapter import SnacCodec
 from codecbook.codecs.weights import keep_signal_alive, seeded
 
 SMALL_SEANET = {"num_filters": 4, "hidden_dim": 16, "num_lstm_layers": 1}
 ARCHITECTURES = {
-    "encodec_24khz": ("encodec", {"num_codebooks": 4, "codebook_size": 64, "bandwidth_kbps": 0.9, **SMALL_SEANET}),
+    "encodec_24khz": (
+        "encodec",
+        {"num_codebooks": 4, "codebook_size": 64, "bandwidth_kbps": 0.9, **SMALL_SEANET},
+    ),
     "encodec_48khz": (
         "encodec_stereo",
-        {"num_codebooks": 4, "codebook_size": 64, "bandwidth_kbps": 1.8, "norm": "time_group_norm", **SMALL_SEANET},
+        {
+            "num_codebooks": 4,
+            "codebook_size": 64,
+            "bandwidth_kbps": 1.8,
+            "norm": "time_group_norm",
+            **SMALL_SEANET,
+        },
     ),
     "snac_24khz": ("snac", {"codebook_size": 64, "codebook_dim": 4, "encoder_dim": 4, "decoder_dim": 32}),
     "fsq_50hz": ("fsq", {"levels": [4, 4, 4], **SMALL_SEANET}),
@@ -108,17 +118,19 @@ def small_neucodec() -> NeuCodecModel:
         feature_projection_input_dim=160,
     )
     config = NeuCodecConfig(
-        hidden_size=32,
+        hidden_size=64,  # twice the groups of its normalisation
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
-        head_dim=16,
+        head_dim=32,
         encoder_hidden_size=4,
-        quantization_dim=64,
+        quantization_dim=96,
         semantic_model_config=speech,
     )
-    return NeuCodecModel(config).eval()
+    model = NeuCodecModel(config).eval()
+    draw_projections(model)
+    return model
 
 
 TRANSFORMERS: dict[str, Callable] = {"dac_44khz": small_dac, "mimi": small_mimi, "neucodec": small_neucodec}

@@ -50,15 +50,18 @@ def test_symbols_that_do_not_match(symbols: np.ndarray, cdf: np.ndarray) -> None
         coded_intervals(symbols, cdf)
 
 
-def test_cdf_check_names_the_row() -> None:
-    assert as_cdf(CDF, 1, (8, 8)) is CDF
-    for values, min_width in (([3, 3, 8], 1), ([3, 2, 8], 1), ([0, 4, 8], 1), ([3, 6, 8], 3), ([3, 6, 9], 1)):
-        bad = CDF.copy()
-        bad[1, 0] = values
-        with pytest.raises(UnsupportedInput, match="frame 1, codebook 0|frame 0, codebook 1") as caught:
-            as_cdf(bad, min_width, (8, 8))
-        assert ("frame 0, codebook 1" in str(caught.value)) == (min_width == 3)
-    assert as_cdf(bad, 0, (8, 8)) is bad
+@pytest.mark.parametrize(
+    ("row", "min_width"),
+    [([4, 4, 12], 1), ([4, 3, 12], 1), ([0, 8, 12], 1), ([4, 7, 12], 4), ([4, 8, 13], 1), ([4, 8, 11], 1)],
+    ids=["empty", "falling", "first empty", "narrow", "ends late", "ends early"],
+)
+def test_cdf_check_names_the_row(row: list[int], min_width: int) -> None:
+    cdf = np.tile([4, 8, 12], (3, 2, 1))
+    assert as_cdf(cdf, min_width, (12, 12)) is cdf
+    cdf[2, 1] = row
+    with pytest.raises(UnsupportedInput, match=f"frame 2, codebook 1 has a width below {min_width}"):
+        as_cdf(cdf, min_width, (12, 12))
+    assert as_cdf(cdf, 0, (12, 12)) is cdf
 
 
 @pytest.mark.parametrize("cdf", [CDF.astype(float), CDF[0], np.zeros((2, 2, 0), dtype=int)])

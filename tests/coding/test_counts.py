@@ -139,7 +139,7 @@ def test_upstream_ignores_impossible_codes_and_refuses_columns_without_a_distrib
     logits[66, :, 1] = -np.inf
     with pytest.raises(CorruptInput, match="nan"):
         cdf_upstream(logits)
-    with pytest.raises(CorruptInput, match="-0.5"):
+    with pytest.raises(CorruptInput, match=r"probability -0\.5"):
         cdf_upstream_from_pdf(np.array([0.5, -0.5, 1.0]))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ("bash", "cat", "cmp", "cp", "dirname", "mkdir", "rm", "sed", "tail", "tee")
+TOOLS = ("awk", "bash", "cat", "cmp", "cp", "dirname", "mkdir", "rm", "sed", "tail", "tee")
 
 # records each call; makes environments that hold itself; fails where the file "fail-on" holds a word of the call
 STAND_IN = """\
@@ -21,6 +21,11 @@ if [ "$1" = -P ]; then  # the question whether codecbook is installed
 fi
 [ "$1" = -c ] && exit "$(cat "$here/too-old" 2>/dev/null || echo 0)"
 echo "$*" >> "$here/calls"
+case "$*" in *--requirement*)
+    echo "Collecting large"
+    echo "  Downloading large-1.0.whl (55.0 MB)"
+    echo "  Downloading small-1.0.whl (9 kB)" ;;
+esac
 if [ "$1 $2" = "-m venv" ]; then
     mkdir -p "${{@: -1}}/bin"
     cp "$here/python3" "${{@: -1}}/bin/python"
@@ -74,7 +79,10 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def test_the_first_call_installs_and_the_second_does_not(checkout: Checkout) -> None:
-    assert checkout.run("--jobs", "1").returncode == 0
+    done = checkout.run("--jobs", "1")
+    assert done.returncode == 0
+    assert "    downloading large-1.0.whl (55.0 MB)\n" in done.stdout
+    assert "small" not in done.stdout
     calls = checkout.calls()
     assert calls[0] == "ROOT/workflow/run.py --check --jobs 1"
     assert "-m venv --clear ROOT/.venv" in calls

@@ -11,10 +11,10 @@ import nbformat
 
 from codecbook.book import provenance
 from codecbook.book.figures_style import axis_label
-from codecbook.book.files import write_in_one_step
 from codecbook.book.notebooks import failing_cell, first_heading, lead
 from codecbook.book.page import CONTENT_POLICY, asset
 from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.files import write_file
 from codecbook.paths import repository_dir
 
 _HEADLINES = 4
@@ -87,7 +87,7 @@ def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
         facts=_facts(stages, [result["provenance"] for result in results.values() if "provenance" in result]),
         skipped=[(stage.name, what, why) for stage in stages for what, why in stage.skipped],
     )
-    return write_in_one_step(page, run_dir / "index.html")
+    return write_file(run_dir / "index.html", page, overwrite=True)
 
 
 def _result(path: Path) -> dict[str, Any]:
@@ -121,7 +121,8 @@ def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any]) ->
         question=lead(notebook) if notebook is not None else "",
         status=status,
         report=f"{name}.html" if (run_dir / f"{name}.html").is_file() else "",
-        wall_s=result.get("provenance", {}).get("wall_s") or _execution_s(notebook if source == executed else None),
+        wall_s=result.get("provenance", {}).get("wall_s")
+        or _execution_s(notebook if source == executed else None),
         headlines=figures[:_HEADLINES],
         further=figures[_HEADLINES:],
         skipped=[(key[len(_SKIPPED) :], str(v)) for key, v in result.items() if key.startswith(_SKIPPED)],

@@ -19,11 +19,11 @@ from nbformat import NotebookNode
 
 from codecbook import __version__
 from codecbook.book import formulas, provenance
-from codecbook.book.files import write_in_one_step
 from codecbook.book.index_page import render_index
 from codecbook.book.notebooks import clean, failing_cell, first_heading
 from codecbook.book.page import CONTENT_POLICY, asset
 from codecbook.errors import CorruptInput
+from codecbook.files import write_file
 
 __all__ = ["render_index", "render_report"]
 
@@ -195,4 +195,4 @@ def _write(text: str, path: Path) -> Path:
             "shorter clips.",
             stacklevel=3,
         )
-    return write_in_one_step(text, path)
+    return write_file(path, text, overwrite=True)

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from codecbook.book import provenance
-from codecbook.book.files import write_in_one_step
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.files import write_file
 from codecbook.paths import repository_dir
 
 _STAGE = re.compile(r"[a-z0-9][a-z0-9_.~+-]*", re.IGNORECASE)
@@ -90,8 +90,16 @@ class Run:
             self.figures[key] = _scalar(key, value)
 
     def skip(self, what: str, reason: str) -> None:
-        """Record that something was not measured, and why, under ``skipped.<what>``; the index page shows it."""
-        self.record({f"skipped.{what}": reason})
+        """Record that something was not measured, and why, under ``skipped.<what>``; the index page shows it.
+
+        Args:
+            what: A file's name, a codec, a measure; characters that a key may not have become underscores.
+            reason: In words.
+        """
+        key = re.sub(r"[^a-z0-9]+", "_", what.lower()).strip("_") or "unnamed"
+        while f"skipped.{key}" in self.figures:  # two files whose names differ in punctuation only
+            key += "_"
+        self.record({f"skipped.{key}": reason if key == what else f"{what}: {reason}"})
 
     def finish(self) -> dict[str, Any]:
         """Write ``results/<stage>.json`` in one step and return what it holds.
@@ -101,7 +109,7 @@ class Run:
         self.provenance = provenance.collect(self.parameters, self.parameters.get("seed"), self.started)
         content = {**self.figures, "provenance": self.provenance}
         path = self.folder / "results" / f"{self.stage}.json"
-        write_in_one_step(json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", path)
+        write_file(path, json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", overwrite=True)
         return content
 
 

@@ -10,14 +10,20 @@ rate, so that this order trains twice as fast at the same width.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import snac
 import torch
-from torch import Tensor, nn
+from torch import nn
 from vector_quantize_pytorch import FSQ
 
 from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
+from codecbook.codecs.fsq_codec import FsqCodec
 from codecbook.errors import UnsupportedInput
+
+# after the placeholder for torchaudio that encodec_package registers
+from encodec.modules.seanet import SEANetDecoder, SEANetEncoder  # isort: skip
+from encodec.quantization.vq import ResidualVectorQuantizer  # isort: skip
 
 STRIDES = (2, 4, 5, 8)
 
@@ -74,9 +80,8 @@ def _encodec(
         "lstm": num_lstm_layers,
     }
     with deprecated_weight_norm():
-        encoder = encodec.modules.SEANetEncoder(**seanet)
-        decoder = encodec.modules.SEANetDecoder(**seanet)
-    quantizer = encodec.quantization.ResidualVectorQuantizer(
+        encoder, decoder = SEANetEncoder(**seanet), SEANetDecoder(**seanet)
+    quantizer = ResidualVectorQuantizer(
         dimension=hidden_dim, n_q=num_codebooks, bins=codebook_size, kmeans_init=False
     )
     return encodec.model.EncodecModel(
@@ -229,40 +234,13 @@ def build_snac(
         encoder_rates=list(encoder_strides),
         decoder_dim=decoder_dim,
         decoder_rates=list(reversed(encoder_strides)),
-        attn_window_size=None,
+        attn_window_size=cast(Any, None),  # none at all, which the package's annotation does not foresee
         codebook_size=codebook_size,
         codebook_dim=codebook_dim,
         vq_strides=list(vq_strides),
         noise=False,
         depthwise=depthwise,
     ).eval()
-
-
-class FsqCodec(nn.Module):
-    """A SEANet around one finite scalar quantiser (Mentzer et al. 2023): one token a frame.
-
-    Attributes:
-        sample_rate_hz: Sampling rate of the mono audio in and out.
-        hop_length: Samples a frame.
-        codebook_size: Number of codes, the product of the levels.
-    """
-
-    def __init__(self, encoder: nn.Module, quantizer: FSQ, decoder: nn.Module, sample_rate_hz: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.quantizer = quantizer
-        self.decoder = decoder
-        self.sample_rate_hz = sample_rate_hz
-        self.hop_length = int(encoder.hop_length)
-        self.codebook_size = int(quantizer.codebook_size)
-
-    def encode(self, waveform: Tensor) -> Tensor:
-        """Turn float32 ``[B, 1, S]`` into codes, int64 ``[B, T]`` with ``T = ceil(S / hop_length)``."""
-        return self.quantizer(self.encoder(waveform).transpose(1, 2))[1].long()
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """Turn codes ``[B, T]`` into float32 ``[B, 1, T * hop_length]``."""
-        return self.decoder(self.quantizer.indices_to_codes(codes).transpose(1, 2))
 
 
 def build_fsq(
@@ -301,8 +279,7 @@ def build_fsq(
         "lstm": num_lstm_layers,
     }
     with deprecated_weight_norm():
-        encoder = encodec.modules.SEANetEncoder(**seanet)
-        decoder = encodec.modules.SEANetDecoder(**seanet)
+        encoder, decoder = SEANetEncoder(**seanet), SEANetDecoder(**seanet)
     return FsqCodec(encoder, FSQ(list(levels), dim=hidden_dim), decoder, sample_rate_hz).eval()
 
 

@@ -72,6 +72,7 @@ class EncodecCodec(Codec):
         self.hop_length = int(model.encoder.hop_length)
         self.seams = "state" if model.segment is None else "segments"
         self.chunk_s = _ENCODE_CHUNK_S if model.segment is None else float(model.segment)
+        self._segments_at_once = 1 if device == "cpu" else _SEGMENTS_AT_ONCE
 
     @torch.inference_mode()
     def _encode_samples(self, samples: np.ndarray, num_codebooks: int, chunk_s: float | None) -> Encoded:
@@ -97,10 +98,9 @@ class EncodecCodec(Codec):
         model = self.module
         length, stride = model.segment_length, model.segment_stride
         segments = [wave[..., start : start + length] for start in range(0, wave.shape[-1], stride)]
-        at_once = 1 if self.device == "cpu" else _SEGMENTS_AT_ONCE
         codes: list[np.ndarray] = []
         scales: list[float] = []
-        for group in _groups_of_equal_length(segments, at_once):
+        for group in _groups_of_equal_length(segments, self._segments_at_once):
             batch = torch.cat(group).to(self.device)  # [B, C, S]
             if model.normalize:
                 volume = batch.mean(dim=1, keepdim=True).pow(2).mean(dim=2, keepdim=True).sqrt()

@@ -22,9 +22,9 @@ import numpy as np
 from codecbook import audio
 from codecbook.audio import AUDIO_SUFFIXES, Clip
 from codecbook.codecs.base import Codec
-from codecbook.codecs.model_files import write_atomically
 from codecbook.codecs.token_files import FORMATS, is_complete, read_companion, write_with_companion
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.files import write_file
 from codecbook.tokens.tokens import Tokens
 
 _MAGIC = "*?["
@@ -307,7 +307,7 @@ def _num_differing(a: Tokens, b: Tokens) -> int:
 def write_summary(outdir: Path, reports: Sequence[FileReport]) -> None:
     """Write ``export.json`` and ``export.csv``, one entry per recording."""
     rows = [dataclasses.asdict(report) for report in reports]
-    write_atomically(outdir / "export.json", (json.dumps(rows, indent=2) + "\n").encode())
+    write_file(outdir / "export.json", (json.dumps(rows, indent=2) + "\n"), overwrite=True)
     lines: list[str] = []
     writer = csv.DictWriter(_Lines(lines), [field.name for field in dataclasses.fields(FileReport)])
     writer.writeheader()
@@ -316,7 +316,7 @@ def write_summary(outdir: Path, reports: Sequence[FileReport]) -> None:
         writer.writerow(
             {k: ";".join(f"{x:g}" for x in v) if isinstance(v, tuple) else v for k, v in row.items()}
         )
-    write_atomically(outdir / "export.csv", "".join(lines).encode())
+    write_file(outdir / "export.csv", "".join(lines), overwrite=True)
 
 
 class _Lines:

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from codecbook.codecs.base import Codec, Encoded, Weights, checked_device
-from codecbook.codecs.build import FsqCodec, build_fsq
+from codecbook.codecs.build import build_fsq
 from codecbook.codecs.chunks import chunk_bounds
+from codecbook.codecs.fsq_codec import FsqCodec
 from codecbook.codecs.model_files import load_model, tensors_sha256
 from codecbook.codecs.streaming import CausalStream
 from codecbook.codecs.weights import (

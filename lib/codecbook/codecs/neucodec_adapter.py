@@ -134,6 +134,13 @@ def load_neucodec(name: str, request: WeightsRequest, device: str) -> NeuCodec:
 
 def _random_model() -> Any:
     model = NeuCodecModel(NeuCodecConfig()).eval()
-    wave = torch.randn(1, 1, 16_000) * 0.1
-    keep_signal_alive(model.acoustic_encoder, model.acoustic_encoder, wave)
+    draw_projections(model)
     return model
+
+
+def draw_projections(model: Any) -> None:
+    """Let a random model's latents vary as far as the quantiser's levels lie apart, whatever the model's size."""
+    wave = torch.randn(1, 1, 50 * model.config.encoder_hop_length) * 0.1
+    keep_signal_alive(model.acoustic_encoder, model.acoustic_encoder, wave)
+    for layer in (model.fc_encoder, model.quantizer.project_in):
+        torch.nn.init.normal_(layer.weight, std=layer.in_features**-0.5)

@@ -5,6 +5,8 @@ Each codebook quantises what the ones before it left over (Zeghidour et al. 2021
 Ties go to the lower index. The results equal those of ``encodec.quantization.ResidualVectorQuantizer``.
 """
 
+from typing import Any, cast
+
 import numpy as np
 import torch
 from sklearn.cluster import MiniBatchKMeans
@@ -123,10 +125,10 @@ def fit_codebook(vectors: np.ndarray, codebook_size: int, seed: int) -> np.ndarr
         raise UnsupportedInput(
             f"{len(vectors)} vectors cannot fill a codebook of {codebook_size}; use more audio or a smaller codebook."
         )
-    kmeans = MiniBatchKMeans(
+    kmeans: Any = MiniBatchKMeans(
         n_clusters=codebook_size,
         init="random",
-        n_init=1,
+        n_init=cast(Any, 1),  # the annotation knows only "auto"
         batch_size=4096,
         max_iter=30,
         max_no_improvement=20,

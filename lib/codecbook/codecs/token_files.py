@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codecbook.codecs.model_files import write_atomically
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.files import write_file
 from codecbook.tokens.npq import inspect_npq, read_npq, write_npq
 from codecbook.tokens.parquet import read_tokens, write_tokens
 from codecbook.tokens.tokens import Tokens
@@ -62,7 +62,7 @@ def write_with_companion(
         output_sha256=_sha256(path),
     )
     text = json.dumps({"codecbook_companion": _SCHEMA, **asdict(companion)}, indent=2) + "\n"
-    write_atomically(companion_path(path), text.encode())
+    write_file(companion_path(path), text, overwrite=True)
 
 
 def _write(path: Path, tokens: Tokens) -> None:

@@ -17,9 +17,10 @@ from codecbook.audio import Clip, save
 from codecbook.codecs.build import num_parameters
 from codecbook.codecs.model_files import save_model
 from codecbook.codecs.train_data import Crops, load_recordings, parse_folder, split_files
-from codecbook.codecs.train_loop import Budget, Trainer
+from codecbook.codecs.train_loop import Trainer
 from codecbook.codecs.train_models import trainable
 from codecbook.codecs.train_recipes import RECIPES
+from codecbook.codecs.train_schedule import Budget
 from codecbook.errors import CodecbookError
 
 

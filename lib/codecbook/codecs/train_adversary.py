@@ -4,12 +4,18 @@ The package's discriminator takes its spectrogram from torchaudio; here torch.st
 EnCodec's (section 3.4): hinge losses, and a feature distance relative to the mean magnitude of the real features.
 """
 
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
-import encodec.msstftd as package
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from codecbook.codecs.encodec_package import deprecated_weight_norm
+
+# after the placeholder for torchaudio that encodec_package registers
+import encodec.msstftd  # isort: skip
 
 _FEATURE_WEIGHT = 3.0
 
@@ -17,16 +23,22 @@ _FEATURE_WEIGHT = 3.0
 class StftSpectrogram(nn.Module):
     """Complex STFT without centring, as ``torchaudio.transforms.Spectrogram(power=None, center=False)``."""
 
+    window: Tensor
+
     def __init__(
-        self, n_fft: int, hop_length: int, win_length: int, window_fn, normalized: bool = True, **_unused
+        self,
+        n_fft: int,
+        hop_length: int,
+        win_length: int,
+        window_fn: Callable[[int], Tensor],
+        normalized: bool = True,
+        **_unused: object,
     ) -> None:
         super().__init__()
-        self.n_fft, self.hop_length, self.win_length, self.normalized = (
-            n_fft,
-            hop_length,
-            win_length,
-            normalized,
-        )
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.win_length = win_length
+        self.normalized = normalized
         self.register_buffer("window", window_fn(win_length), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -51,14 +63,15 @@ class Adversary:
     """
 
     def __init__(self, channels: int, seed: int, device: torch.device, filters: int = 8) -> None:
+        package: Any = encodec.msstftd
         with (
             torch.random.fork_rng(devices=[]),
             mock.patch.object(package.torchaudio.transforms, "Spectrogram", StftSpectrogram),
+            deprecated_weight_norm(),
         ):
             torch.manual_seed(seed)
-            self.network = package.MultiScaleSTFTDiscriminator(filters, channels, norm="spectral_norm").to(
-                device
-            )
+            network: nn.Module = package.MultiScaleSTFTDiscriminator(filters, channels, norm="weight_norm")
+        self.network = network.to(device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=3e-4, betas=(0.5, 0.9))
 
     def feedback(self, estimate: Tensor, target: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ not heard: every N-th file of each folder, and whatever matches a pattern.
 """
 
 import fnmatch
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,11 +100,11 @@ class Crops:
         self._random = np.random.default_rng(seed)
 
     @property
-    def state(self) -> dict:
+    def state(self) -> Mapping[str, Any]:
         """The generator's state, to be handed to `restore`."""
         return self._random.bit_generator.state
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
         self._random.bit_generator.state = state
 

@@ -9,7 +9,7 @@ import copy
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,69 +23,13 @@ from codecbook.codecs.train_adversary import Adversary
 from codecbook.codecs.train_checkpoint import read_checkpoint, write_checkpoint
 from codecbook.codecs.train_data import Crops
 from codecbook.codecs.train_models import trainable
-from codecbook.codecs.train_recipes import Phase, Recipe
-from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.codecs.train_processes import all_reduce_mean, average_gradients, is_distributed
+from codecbook.codecs.train_recipes import Recipe
+from codecbook.codecs.train_schedule import Budget, learning_rate, phase_at
+from codecbook.errors import CodecbookError
 
 _LOG_EVERY_STEPS = 10
 _MAX_RECOVERIES = 8
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to train: give one of the two.
-
-    Attributes:
-        steps: Number of steps; makes a run reproducible.
-        minutes: Wall time, resumptions added up; the schedule follows the clock, whatever the load.
-    """
-
-    steps: int | None = None
-    minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        values = [value for value in (self.steps, self.minutes) if value is not None]
-        if len(values) != 1 or not values[0] > 0:
-            raise UnsupportedInput(
-                f"A budget is a positive number of either steps or minutes; received steps={self.steps}, "
-                f"minutes={self.minutes}."
-            )
-
-
-def all_reduce_mean(tensor: Tensor) -> Tensor:
-    """Return the mean over all processes; the tensor itself where there is one process."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return tensor
-    result = tensor.clone()
-    torch.distributed.all_reduce(result)
-    return result / torch.distributed.get_world_size()
-
-
-def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Replace gradients by their mean over all processes, in one message."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = all_reduce_mean(torch.cat([gradient.flatten() for gradient in gradients]))
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
-
-
-def phase_at(phases: tuple[Phase, ...], progress: float) -> tuple[int, float]:
-    """Return (index of the phase, how far through it, 0 to 1)."""
-    start = 0.0
-    for index, phase in enumerate(phases):
-        if progress < phase.until or index == len(phases) - 1:
-            return index, min(1.0, (progress - start) / (phase.until - start))
-        start = phase.until
-    raise UnsupportedInput("A recipe needs at least one phase.")
-
-
-def learning_rate(recipe: Recipe, progress: float, step: int) -> float:
-    """Return the rate: a linear rise at the very start, and a half cosine through each phase."""
-    index, through = phase_at(recipe.phases, progress)
-    phase = recipe.phases[index]
-    shape = phase.final_rate + (phase.rate - phase.final_rate) * 0.5 * (1.0 + math.cos(math.pi * through))
-    return recipe.learning_rate * shape * min(1.0, (step + 1) / max(1, recipe.warmup_steps))
 
 
 class Trainer:
@@ -127,7 +71,7 @@ class Trainer:
         self.parameters: list[nn.Parameter] = []
         self.adversary: Adversary | None = None
         self._make_optimizer(list(self.model.module.parameters()))
-        self.is_main = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        self.is_main = not is_distributed() or torch.distributed.get_rank() == 0
         saved = read_checkpoint(folder / "checkpoint.pt", asdict(recipe))
         if saved is not None:
             self._restore(saved)
@@ -135,7 +79,7 @@ class Trainer:
         self._good = self._state()
 
     def _rank(self) -> int:
-        return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        return torch.distributed.get_rank() if is_distributed() else 0
 
     def _make_optimizer(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters
@@ -185,7 +129,7 @@ class Trainer:
     def _checkpoint(self) -> None:
         self._good = self._state()
         states = [self.crops.state]
-        if torch.distributed.is_initialized():
+        if is_distributed():
             gathered: list = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(gathered, self.crops.state)
             states = gathered
@@ -205,7 +149,7 @@ class Trainer:
     def _start(self) -> None:
         """Set the parameters up from data; every process computes the same, from the first one's audio."""
         audio = self._batches(math.ceil(32 / self.recipe.batch_size))
-        if torch.distributed.is_initialized():
+        if is_distributed():
             torch.distributed.broadcast(audio, 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
@@ -245,7 +189,7 @@ class Trainer:
         count = math.ceil(self.recipe.fit_seconds / crop_s / self.recipe.batch_size)
         latents = torch.cat([self.model.latents(self._batch()) for _ in range(count)])
         self.model.fit_codebooks(latents, self.recipe.seed)
-        if torch.distributed.is_initialized():
+        if is_distributed():
             for value in self.model.module.state_dict().values():
                 torch.distributed.broadcast(value, 0)
 

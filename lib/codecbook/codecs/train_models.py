@@ -2,20 +2,23 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import snac
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codecbook.codecs.build import FsqCodec
 from codecbook.codecs.encodec_package import encodec
+from codecbook.codecs.fsq_codec import FsqCodec
 from codecbook.codecs.losses import commitment_loss
 from codecbook.codecs.rvq import fit_codebook, init_codebooks, nearest_codes, update_averages
 from codecbook.codecs.train_start import linear_start, principal_components
 from codecbook.errors import UnsupportedInput
 
 AllReduce = Callable[[Tensor], Tensor]
+# in units of the other dimensions' root mean square length
+_SNAC_CONSTANT = 2.0
 
 
 def straight_through(latents: Tensor, quantized: Tensor) -> Tensor:
@@ -37,7 +40,7 @@ class Trainable(ABC):
     drops_codebooks = False
     refits = True
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: Any) -> None:
         self.module = module
 
     def normalise(self, waveform: Tensor) -> Tensor:
@@ -60,11 +63,13 @@ class Trainable(ABC):
     def quantize(self, latents: Tensor, num_codebooks: int) -> tuple[Tensor, Tensor]:
         """Quantise latents, straight-through; return (quantised latents, commitment loss)."""
 
+    @abstractmethod
     def update_codebooks(self, all_reduce: AllReduce, generator: torch.Generator) -> None:
         """Move the codebooks towards the vectors of the last call of `quantize`, if they move by averages."""
 
+    @abstractmethod
     def fit_codebooks(self, latents: Tensor, seed: int) -> None:
-        """Fit all codebooks by k-means to latents ``[B, D, T]``."""
+        """Fit all codebooks by k-means to latents ``[B, D, T]``, if there are any to fit."""
 
     def decoding_parameters(self) -> Iterable[nn.Parameter]:
         """Yield what may still change once the codes are frozen."""
@@ -85,7 +90,8 @@ class TrainableEncodec(Trainable):
     def __init__(self, module: "encodec.model.EncodecModel") -> None:
         super().__init__(module)
         self.num_codebooks = module.quantizer.n_q
-        self._books = [layer._codebook for layer in module.quantizer.vq.layers]
+        layers: Any = module.quantizer.vq.layers
+        self._books: list[Any] = [layer._codebook for layer in layers]
         self._met: list[tuple[Tensor, Tensor]] = []
 
     def normalise(self, waveform: Tensor) -> Tensor:
@@ -165,16 +171,24 @@ class TrainableSnac(Trainable):
         self._start_projections(self.latents(waveform))
 
     def _start_projections(self, latents: Tensor) -> None:
-        """Let each level's projection keep the principal components of what the levels before it left over."""
+        """Let each level's projection keep the principal components of what the levels before it left over.
+
+        SNAC compares directions alone, and would be deaf to amplitudes. One dimension is therefore set to a
+        constant: the direction of (v, c) tells the length of v as well, and for lengths well below c the angle
+        between two such vectors is in proportion to their distance.
+        """
         residual = latents
         for level in self.module.quantizer.quantizers:
             pooled = functional.avg_pool1d(residual, level.stride, level.stride)
             vectors = pooled.transpose(1, 2).flatten(0, 1)
-            directions = principal_components(vectors, level.codebook_dim)  # [codebook_dim, D]
-            level.in_proj.weight = directions[:, :, None]
-            level.out_proj.weight = directions.T[:, :, None]
+            directions = principal_components(vectors, level.codebook_dim - 1)
+            length = (vectors @ directions.T).square().sum(dim=1).mean().sqrt()
+            spare = 1e-4 * torch.ones_like(directions[:1])
+            level.in_proj.weight = torch.cat([directions / length, spare])[:, :, None]
+            level.out_proj.weight = torch.cat([directions * length, spare]).T[:, :, None]
             level.in_proj.bias.zero_()
-            level.out_proj.bias.zero_()
+            level.in_proj.bias[-1] = _SNAC_CONSTANT
+            level.out_proj.bias.copy_(-level.out_proj.weight[:, -1, 0] * _SNAC_CONSTANT)
             part = level.out_proj(level.in_proj(pooled)).repeat_interleave(level.stride, dim=-1)
             residual = residual - part
 
@@ -182,7 +196,7 @@ class TrainableSnac(Trainable):
         """Encode ``[B, 1, S]``, padded to whole frames of the coarsest level."""
         return self.module.encoder(self.module.preprocess(waveform))
 
-    def _levels(self, latents: Tensor, through: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
+    def _levels(self, latents: Tensor, through: Callable[[Any, Tensor], Tensor]) -> Tensor:
         residual, total = latents, torch.zeros_like(latents)
         for level in self.module.quantizer.quantizers:
             pooled = functional.avg_pool1d(residual, level.stride, level.stride)
@@ -199,7 +213,7 @@ class TrainableSnac(Trainable):
         """Quantise all levels; codewords are drawn to the vectors (weight 1), vectors to codewords (1/4)."""
         losses = []
 
-        def through(level: nn.Module, projected: Tensor) -> Tensor:
+        def through(level: Any, projected: Tensor) -> Tensor:
             words, _ = level.decode_latents(projected)
             losses.append(
                 functional.mse_loss(words, projected.detach()) + commitment_loss(projected, words) / 4
@@ -208,11 +222,14 @@ class TrainableSnac(Trainable):
 
         return self._levels(latents, through), torch.stack(losses).mean()
 
+    def update_codebooks(self, all_reduce: AllReduce, generator: torch.Generator) -> None:
+        """Do nothing: these codebooks are parameters, and the optimiser moves them."""
+
     @torch.no_grad()
     def fit_codebooks(self, latents: Tensor, seed: int) -> None:
         """Cluster the directions of each level's vectors; codewords are the means of the clusters."""
 
-        def through(level: nn.Module, projected: Tensor) -> Tensor:
+        def through(level: Any, projected: Tensor) -> Tensor:
             vectors = projected.transpose(1, 2).flatten(0, 1)
             directions = functional.normalize(vectors)
             centres = torch.from_numpy(fit_codebook(directions.cpu().numpy(), level.codebook_size, seed))
@@ -227,10 +244,6 @@ class TrainableSnac(Trainable):
             return level.decode_latents(projected)[0]
 
         self._levels(latents, through)
-
-    def decoding_parameters(self) -> Iterable[nn.Parameter]:
-        """Yield the decoder's parameters; projections and codebooks decide on codes and stay."""
-        return self.module.decoder.parameters()
 
 
 class TrainableFsq(Trainable):
@@ -252,14 +265,12 @@ class TrainableFsq(Trainable):
             deviation = latents.std(dim=(0, 2))[:count]
             quantizer.project_in.weight.zero_()[:, :count] = torch.diag(0.8 / deviation)
             quantizer.project_in.bias.zero_()
-            codes, _ = quantizer(latents.transpose(1, 2))
             quantizer.project_out.weight.zero_()[:count] = torch.eye(count)
             quantizer.project_out.bias.zero_()
             values = quantizer(latents.transpose(1, 2))[0][..., :count].flatten(0, 1)
             wanted = latents.transpose(1, 2)[..., :count].flatten(0, 1)
             gain = (values * wanted).mean(dim=0) / values.square().mean(dim=0).clamp(min=1e-6)
             quantizer.project_out.weight[:count] = torch.diag(gain)
-            del codes
 
     def continuous(self, latents: Tensor) -> Tensor:
         """Quantise as well: rounding is benign from the first step."""
@@ -268,6 +279,12 @@ class TrainableFsq(Trainable):
     def quantize(self, latents: Tensor, num_codebooks: int) -> tuple[Tensor, Tensor]:
         """Round each scalar to its levels."""
         return self.module.quantizer(latents.transpose(1, 2))[0].transpose(1, 2), latents.new_zeros(())
+
+    def update_codebooks(self, all_reduce: AllReduce, generator: torch.Generator) -> None:
+        """Do nothing: the grid of codes is fixed."""
+
+    def fit_codebooks(self, latents: Tensor, seed: int) -> None:
+        """Do nothing: the grid of codes is fixed."""
 
     def decoding_parameters(self) -> Iterable[nn.Parameter]:
         """Yield the decoder's parameters and the projection in front of it."""

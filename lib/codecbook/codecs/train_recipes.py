@@ -15,6 +15,8 @@ from codecbook.codecs.losses import LossWeights
 _MINI_LOSS = LossWeights(
     time=0.0, spectral=0.0, relative=1.0, log_mel=1.0, commitment=0.25, windows=(64, 256, 512, 1024, 2048)
 )
+
+
 @dataclass(frozen=True)
 class Phase:
     """A part of the training.
@@ -96,11 +98,10 @@ RECIPES: dict[str, Recipe] = {
         {"encoder_dim": 8, "decoder_dim": 128, "codebook_dim": 16, "depthwise": False},
         crop_samples=12_288,
         phases=(
-            Phase("autoencoder", 0.5, 1.0, 0.2),
-            Phase("joint", 0.8, 0.4, 0.05),
-            Phase("decoder", 1.0, 0.4, 0.02),
+            Phase("autoencoder", 0.35, 1.0, 0.5),
+            Phase("joint", 1.0, 0.6, 0.03),
         ),
-        fit_seconds=1200.0,
+        fit_seconds=600.0,
     ),
     "fsq_50hz_mini": Recipe(
         "fsq",

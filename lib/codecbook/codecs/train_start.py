@@ -7,14 +7,15 @@ and what is left is a constant. Two remedies, both computed from a batch of real
   deviation 1 (data-dependent initialisation, Salimans and Kingma 2016, section 3). The signal stays alive; what to
   do with it must be learned.
 * `linear_start` sets a SEANet up as a cascade of principal component transforms. Each strided convolution maps
-  the patch it covers onto its principal components, each transposed convolution maps them back, at amplitudes
-  so small that the ELUs pass them nearly unchanged. The autoencoder then begins as the best linear one of its shape (up to the
-  blockwise patches) instead of having to find it; channels that the transform leaves over stay random and
-  nonlinear. On two CPU cores this saves hours.
+  the patch it covers onto its principal components, each transposed convolution maps them back, at amplitudes so
+  small that the activations pass them nearly unchanged. The autoencoder then begins close to the best blockwise
+  linear one (4 to 5 dB SI-SDR on speech at 24 kHz before the first step) instead of having to find it; channels
+  that the transform leaves over stay random and nonlinear. On two CPU cores this saves hours.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from snac.layers import DecoderBlock, EncoderBlock, Snake1d
@@ -31,7 +32,7 @@ _NOISE = 0.02
 _SNAKE_ALPHA = 0.3
 
 
-def normalised_convolutions(module: nn.Module) -> list[nn.Module]:
+def normalised_convolutions(module: nn.Module) -> list[Any]:
     """Return the weight-normalised convolutions (of either of torch's implementations) in order of definition."""
     return [
         part
@@ -41,13 +42,14 @@ def normalised_convolutions(module: nn.Module) -> list[nn.Module]:
     ]
 
 
-def _weight(convolution: nn.Module) -> Tensor:
+def _weight(convolution: Any) -> Tensor:
     if hasattr(convolution, "weight_g"):
-        return torch._weight_norm(convolution.weight_v, convolution.weight_g, 0)
+        direction = convolution.weight_v / convolution.weight_v.flatten(1).norm(dim=1)[:, None, None]
+        return convolution.weight_g * direction
     return convolution.weight.clone()
 
 
-def _set_weight(convolution: nn.Module, weight: Tensor) -> None:
+def _set_weight(convolution: Any, weight: Tensor) -> None:
     """Write a weight into its direction and magnitude."""
     if hasattr(convolution, "weight_g"):
         convolution.weight_v.copy_(weight)
@@ -56,7 +58,7 @@ def _set_weight(convolution: nn.Module, weight: Tensor) -> None:
         convolution.weight = weight
 
 
-def _scale_outputs(convolution: nn.Module, factor: Tensor) -> None:
+def _scale_outputs(convolution: Any, factor: Tensor) -> None:
     """Multiply what each output channel (``factor``: [C]) or all of them (scalar) give."""
     per_channel = factor.expand(convolution.out_channels)
     shape = (1, -1, 1) if isinstance(convolution, nn.ConvTranspose1d) else (-1, 1, 1)
@@ -82,9 +84,9 @@ def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.
         raise UnsupportedInput(
             "The module has no weight-normalised convolution to rescale; build it with norm='weight_norm'."
         )
-    last: list[nn.Module] = []
+    last: list[Any] = []
 
-    def rescale(convolution: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
+    def rescale(convolution: Any, _inputs: tuple, output: Tensor) -> Tensor:
         mean = output.mean(dim=(0, 2))
         centred = output - mean[None, :, None]
         deviation = centred.square().mean(dim=(0, 2)).sqrt().clamp(min=1e-6)
@@ -131,7 +133,7 @@ def _noisy(weight: Tensor) -> Tensor:
     return weight + torch.randn_like(weight) * _NOISE * weight.square().mean().sqrt()
 
 
-def _settle(layer: nn.Module, values: Tensor, carriers: int, is_last: bool) -> _Signal:
+def _settle(layer: Any, values: Tensor, carriers: int, is_last: bool) -> _Signal:
     """Run a convolution, centre its outputs and, unless it is the last, give them their deviations."""
     convolution = normalised_convolutions(layer)[0]
     convolution.bias.zero_()
@@ -148,7 +150,7 @@ def _settle(layer: nn.Module, values: Tensor, carriers: int, is_last: bool) -> _
     return _Signal(layer(values), carriers, 1.0 / factor[:carriers])
 
 
-def _through_residual(block: nn.Module, signal: _Signal) -> _Signal:
+def _through_residual(block: Any, signal: _Signal) -> _Signal:
     """Make a residual block an identity plus a tenth of a random branch, and run it."""
     for shortcut in normalised_convolutions(getattr(block, "shortcut", nn.Identity())):
         identity = torch.eye(shortcut.out_channels, device=signal.values.device)[:, :, None]
@@ -171,7 +173,7 @@ def _patches(natural: Tensor, stride: int) -> Tensor:
     return whole.unflatten(-1, (-1, stride)).permute(0, 2, 1, 3).flatten(0, 1).flatten(1)
 
 
-def _own_tap(layer: nn.Module) -> int:
+def _own_tap(layer: Any) -> int:
     """Return which tap of a (transposed) convolution meets the first sample of its own patch."""
     convolution = normalised_convolutions(layer)[0]
     if convolution.padding[0]:
@@ -182,11 +184,11 @@ def _own_tap(layer: nn.Module) -> int:
     return spare - spare // 2
 
 
-def _is_residual(layer: nn.Module) -> bool:
+def _is_residual(layer: Any) -> bool:
     return hasattr(layer, "block")
 
 
-def _start_encoder(layers: list[nn.Module], audio: Tensor) -> list[_Stage]:
+def _start_encoder(layers: list[Any], audio: Tensor) -> list[_Stage]:
     """Set an encoder up, given as its layers in order; return the transform of each convolution."""
     stages: list[_Stage] = []
     signal = _Signal(audio, audio.shape[1], torch.ones(audio.shape[1], device=audio.device))
@@ -219,7 +221,7 @@ def _start_encoder(layers: list[nn.Module], audio: Tensor) -> list[_Stage]:
     return stages
 
 
-def _start_decoder(layers: list[nn.Module], latents: Tensor, gain: float, stages: list[_Stage]) -> None:
+def _start_decoder(layers: list[Any], latents: Tensor, gain: float, stages: list[_Stage]) -> None:
     """Set a decoder up as the transposes of an encoder's transforms, last first."""
     remaining = list(stages)
     signal = _Signal(
@@ -257,10 +259,11 @@ def _start_decoder(layers: list[nn.Module], latents: Tensor, gain: float, stages
         signal = _settle(layer, signal.values, stage.carriers, is_last)
 
 
-def _layers(network: nn.Module) -> list[nn.Module]:
+def _layers(network: nn.Module) -> list[Any]:
     """Return a SEANet's or SNAC's layers in order: convolutions, activations, residual blocks."""
-    layers: list[nn.Module] = []
-    for part in next(iter(network.children())):
+    layers: list[Any] = []
+    stack: Any = next(iter(network.children()))
+    for part in stack:
         if isinstance(part, EncoderBlock | DecoderBlock):
             layers.extend(part.block)
         else:
@@ -295,10 +298,9 @@ def linear_start(encoder: nn.Module, decoder: nn.Module, audio: Tensor) -> None:
         raise UnsupportedInput(
             f"Encoder strides {strides[0]} and decoder strides {strides[1]} do not mirror."
         )
-    for activation in (part for part in decoder.modules() if isinstance(part, Snake1d)):
-        activation.alpha.fill_(_SNAKE_ALPHA)
-    for activation in (part for part in encoder.modules() if isinstance(part, Snake1d)):
-        activation.alpha.fill_(_SNAKE_ALPHA)
+    for part in (*encoder.modules(), *decoder.modules()):
+        if isinstance(part, Snake1d):
+            part.alpha.fill_(_SNAKE_ALPHA)
     stages = _start_encoder(_layers(encoder), audio)
     # latents of deviation 1 on average suit the quantiser's constants; the proportions between them stay
     gain = 1.0 / math.sqrt(float(encoder(audio).var(dim=(0, 2)).mean()) + 1e-12)

@@ -28,8 +28,9 @@ from transformers.audio_utils import mel_filter_bank, window_function
 from codecbook import audio
 from codecbook.audio import Clip
 from codecbook.codecs.export import find_recordings
-from codecbook.codecs.model_files import CONFIG_NAME, PARAMETERS_NAME, tensors_sha256, write_atomically
+from codecbook.codecs.model_files import CONFIG_NAME, PARAMETERS_NAME, tensors_sha256
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.files import write_file
 
 SAMPLE_RATE_HZ = 16_000
 UNIT_SAMPLES = 640
@@ -162,8 +163,8 @@ def save_units(folder: Path, units: Units, provenance: dict[str, Any]) -> str:
         "sha256": sha256,
         "provenance": provenance,
     }
-    write_atomically(folder / PARAMETERS_NAME, safetensors.torch.save(tensors))
-    write_atomically(folder / CONFIG_NAME, (json.dumps(config, indent=2) + "\n").encode())
+    write_file(folder / PARAMETERS_NAME, safetensors.torch.save(tensors), overwrite=True)
+    write_file(folder / CONFIG_NAME, (json.dumps(config, indent=2) + "\n"), overwrite=True)
     return sha256
 
 
@@ -247,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "entropy_bits": round(float(-(shares * np.log2(shares)).sum()), 3),
     }
     sha256 = save_units(options.out, units, provenance)
-    write_atomically(options.out / "README.md", _card(units, provenance, sha256).encode())
+    write_file(options.out / "README.md", _card(units, provenance, sha256), overwrite=True)
     print(f"{options.out}: {len(units.centroids)} units from {provenance['duration_s']} s of speech")
     return 0
 

@@ -10,17 +10,18 @@ to 24):
 2. Carry: if ``low >= 2^56``, subtract 2^56 and add 1 to the bytes written so far, read as one big-endian number.
 3. While ``range < 2^48``: write the byte ``low >> 48``; ``low = (low mod 2^48) << 8``; ``range <<= 8``.
 
-End. Of all numbers ``low <= x < low + range`` take one with the most trailing zero bytes, which are not written:
-nothing if ``low = 0``; nothing but a carry if ``low + range > 2^56``; else the one byte ``ceil(low / 2^48)``. (It
-cannot take two: an interval of 2^48 and more always holds a multiple of 2^48.)
+End. One more byte, ``ceil(low / 2^48)``; if that is 256, carry as in 2 and write 0. It names the first multiple of
+2^48 in the interval, which is there since ``range >= 2^48``; the zeros that would follow are not written.
 
 Decoder. ``offset`` = the first 7 bytes, big-endian, zeros standing in past the end; ``range = 2^56``. Then, per
 symbol: ``unit = range >> b``; ``x = offset // unit`` (``x >= 2^b`` is damage); the symbol is the one with
 ``c0 <= x < c1``; ``offset -= unit * c0``; ``range = unit * (c1 - c0)``; while ``range < 2^48``: ``offset = (offset <<
-8) + next byte``, ``range <<= 8``. More than 7 zeros past the end are never needed: the stream is truncated. After the
-last symbol the decoder knows what the encoder would have written, and `RangeDecoder.finish` compares: a sequence of
-symbols has exactly one byte string. That finds every truncation and all bytes too many; damage that turns one
-message into another valid one needs a checksum.
+8) + next byte``, ``range <<= 8``. Exactly 6 zeros stand in for a whole stream; one more, and it is truncated. After the
+last symbol the decoder knows how the encoder would have ended, and `RangeDecoder.finish` compares: a sequence of
+symbols has exactly one byte string. That notices most cut or lengthened streams, but not those that happen to be the
+bytes of another message, as a changed bit often makes them; where damage must be found, add a checksum. (Leaving out
+the last byte where zeros would do is possible and saves a fifth of a byte, but then most streams that are cut by one
+byte pass as another message.)
 
 Why this one. Rounding ``unit`` down wastes at most 2^-24 of the range per symbol (10^-7 bit), and the end costs one
 byte. A carryless coder (Subbotin) cuts the range short wherever a carry might come, which costs rate and another
@@ -202,21 +203,13 @@ class RangeDecoder(_RangeCoder):
         Raises:
             CorruptInput: It did not: bytes are missing, too many or altered, or the CDF was not the encoder's.
         """
-        low, offset = int(self._state[kernels.LOW]), int(self._state[kernels.OFFSET])
-        span = int(self._state[kernels.RANGE])
-        shifted = int(self._state[kernels.POSITION]) - kernels.WINDOW_BYTES
-        if low == 0:
-            expected, ending = 0, 0
-        elif low + span > 1 << kernels.TOP_BITS:
-            expected, ending = (1 << kernels.TOP_BITS) - low, 0
-        else:
-            expected, ending = -low % (1 << kernels.BOTTOM_BITS), 1
-        if shifted + ending != len(self._data):
+        written = int(self._state[kernels.POSITION]) - kernels.IMPLIED_BYTES
+        if written != len(self._data):
             raise CorruptInput(
-                f"These symbols take {shifted + ending} bytes, the stream has {len(self._data)}; it is cut off, goes "
+                f"These symbols take {written} bytes, the stream has {len(self._data)}; it is cut off, goes "
                 "on, or is damaged."
             )
-        if offset != expected:
+        if int(self._state[kernels.OFFSET]) != -int(self._state[kernels.LOW]) % (1 << kernels.BOTTOM_BITS):
             raise CorruptInput(
                 "The last bytes are not those that these symbols end with; the stream is damaged, or the CDF is not "
                 "the encoder's."

@@ -10,6 +10,7 @@ from codecbook.compiled import kernel
 TOP_BITS = 56
 BOTTOM_BITS = 48
 WINDOW_BYTES = 7
+IMPLIED_BYTES = 6  # zeros that stand in for the end of every stream
 LOW, RANGE, POSITION, OFFSET, CUM_LOW, CUM_HIGH = range(6)  # places in the state array
 EXHAUSTED, NO_SYMBOL = -1, -2
 
@@ -52,15 +53,13 @@ def encode_step(state, buffer, cum_low, cum_high, total_bits):
 
 @kernel
 def encode_end(state, buffer):
-    """Write the last byte, if one is needed, with room for it in `buffer`."""
-    low, position = state[LOW], state[POSITION]
-    if low == 0:
-        return
-    if low + state[RANGE] > 1 << TOP_BITS:
+    """Write the last byte, for which `buffer` needs room."""
+    position = state[POSITION]
+    top = (state[LOW] + (1 << BOTTOM_BITS) - 1) >> BOTTOM_BITS
+    if top == 256:
         _carry(buffer, position)
-        return
-    # a top byte of 256 would be low + range > 2^56, which is done above
-    buffer[position] = (low + (1 << BOTTOM_BITS) - 1) >> BOTTOM_BITS
+        top = 0
+    buffer[position] = top
     state[POSITION] = position + 1
 
 
@@ -93,7 +92,7 @@ def decode_step(state, data, row, total_bits):
     span = unit * (row[least] - cum_low)
     position = state[POSITION]
     while span < 1 << BOTTOM_BITS:
-        if position >= data.shape[0] + WINDOW_BYTES:
+        if position >= data.shape[0] + IMPLIED_BYTES:
             return EXHAUSTED
         byte = np.int64(data[position]) if position < data.shape[0] else np.int64(0)
         offset = (offset << 8) | byte

@@ -1,6 +1,5 @@
 """Which windows a step trains on: a function of the seed and the step alone, so that nothing of it needs saving."""
 
-import functools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -16,29 +15,54 @@ class Windows(Protocol):
         """Return the number of windows."""
         ...
 
-    def batch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    def batch(self, indices: np.ndarray) -> np.ndarray:
         """Return int64 ``[B, T, K]``."""
         ...
 
+    def shuffled(self, seed: int) -> np.ndarray:
+        """Return all indices in an order that the seed decides."""
+        ...
 
-@functools.lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, num_windows: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(num_windows)
+
+class Clips(Protocol):
+    """Whole clips, read one at a time."""
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        ...
+
+    def clip(self, index: int) -> np.ndarray:
+        """Return int64 ``[T, K]``."""
+        ...
 
 
-def batch_indices(seed: int, step: int, batch_size: int, num_windows: int) -> np.ndarray:
-    """Return the windows of one step, int64 ``[batch_size]``.
-
-    Every epoch visits each window once, in an order of its own; a batch may reach into the next epoch.
+class BatchOrder:
+    """The windows of every step. Each epoch visits each window once, in an order of its own.
 
     Args:
-        seed: 0 or more.
-        step: 0 or more.
+        windows: What to draw from.
         batch_size: Windows per step, over all processes.
-        num_windows: 1 or more.
+        seed: 0 or more.
     """
-    positions = np.arange(step * batch_size, (step + 1) * batch_size)
-    return np.array([_permutation(seed, int(p) // num_windows, num_windows)[p % num_windows] for p in positions])
+
+    def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
+        self.windows, self.batch_size, self.seed = windows, batch_size, seed
+        self._orders: dict[int, np.ndarray] = {}
+
+    def indices(self, step: int) -> np.ndarray:
+        """Return int64 ``[batch_size]``; a batch may reach into the next epoch."""
+        epochs, places = np.divmod(
+            np.arange(step * self.batch_size, (step + 1) * self.batch_size), len(self.windows)
+        )
+        return np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+            # two epochs at most meet in a batch, unless it is larger than the corpus
+            self._orders = {known: order for known, order in self._orders.items() if known == epoch - 1}
+            self._orders[epoch] = self.windows.shuffled(seed)
+        return self._orders[epoch]
 
 
 def checked_codes(codes: np.ndarray, codebook_sizes: Sequence[int], source: str) -> np.ndarray:

@@ -27,7 +27,8 @@ class RVQTransformerConfig(LMConfig):
         dropout: As in `LMConfig`.
         window_frames: Frames that attention sees, the newest included.
         conditioning: ``"in_frame"`` predicts code ``k`` of a frame from its codes below ``k`` too; ``"none"`` is the
-            published form, one linear head per codebook, independent of one another.
+            published form, one linear head per codebook, independent of one another. With one codebook both are the
+            same model.
         head_dim: With conditioning, width of what a head reads.
         head_hidden: With conditioning, inner width of the shared network before the heads.
     """
@@ -78,11 +79,11 @@ class RVQTransformer(TokenLM):
         K, V = len(config.codebook_sizes), config.codebook_sizes[0]
         self.embedding = nn.Embedding(K * (V + 1), config.dim)  # per codebook V rows, then its BOS
         self.position_bias = RelativeBias(config.layers, config.heads, config.window_frames)
-        self.conditioned = config.conditioning == "in_frame"
+        self.conditioned = config.conditioning == "in_frame" and K > 1
         if self.conditioned:
             self.project = nn.Linear(config.dim, K * config.head_dim, bias=False)
             # the last codebook's codes condition nothing
-            self.frame_embedding = nn.Embedding(max(1, K - 1) * V, config.head_dim)
+            self.frame_embedding = nn.Embedding((K - 1) * V, config.head_dim)
             self.head_norm = nn.RMSNorm(config.head_dim, eps=NORM_EPSILON)
             self.head_feed_forward = FeedForward(config.head_dim, config.head_hidden)
             self.logits_norm = nn.RMSNorm(config.head_dim, eps=NORM_EPSILON)
@@ -102,16 +103,16 @@ class RVQTransformer(TokenLM):
         """Return logits ``[B, T, K, V]`` for hidden ``[B, T, D]`` and the frames' own codes ``[B, T, K]``."""
         B, T, _ = hidden.shape
         K = self.num_codebooks
-        x = hidden.view(B * T, 1, -1).expand(-1, K, -1)
+        x = hidden.reshape(B * T, 1, -1).expand(-1, K, -1)
         if self.conditioned:
             x = self.project(hidden).view(B * T, K, -1)
-            if K > 1:
-                known = self.frame_embedding(codes.view(B * T, K)[:, :-1] + self.get_buffer("_frame_first_rows"))
-                x = x + nn.functional.pad(known.cumsum(dim=1), (0, 0, 1, 0))
-            x = self._refine(x)
+            known = self.frame_embedding(
+                codes.reshape(B * T, K)[:, :-1] + self.get_buffer("_frame_first_rows")
+            )
+            x = self._refine(x + nn.functional.pad(known.cumsum(dim=1), (0, 0, 1, 0)))
         # one product per codebook: [K, BT, d] by [K, d, V]
         logits = torch.bmm(x.transpose(0, 1), self.head_weight.transpose(1, 2))
-        return logits.transpose(0, 1).view(B, T, K, -1) if K == 1 else logits.transpose(0, 1).unflatten(0, (B, T))
+        return logits.transpose(0, 1).unflatten(0, (B, T))
 
     def head(self, hidden: Tensor, before: Tensor) -> Tensor:
         """Return logits ``[B, V]`` of codebook ``k`` for hidden ``[B, D]`` and codes ``[B, k]`` of those before it."""
@@ -126,7 +127,9 @@ class RVQTransformer(TokenLM):
             x = nn.functional.linear(hidden, self.project.weight[rows])
             if k:
                 known = self.frame_embedding(before + self.get_buffer("_frame_first_rows")[:k])
-                x = x + known.cumsum(dim=1)[:, -1]  # cumsum, not sum: the same order of additions as in heads()
+                x = (
+                    x + known.cumsum(dim=1)[:, -1]
+                )  # cumsum, not sum: the same order of additions as in heads()
             x = self._refine(x)
         return nn.functional.linear(x, self.head_weight[k])
 

@@ -1,14 +1,14 @@
 """Bits per token of clips, by any model, in memory that does not grow with their length."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.batches import checked_codes
+from codecbook.lm.batches import Clips, checked_codes
 from codecbook.lm.gpt import TinyGPT
 from codecbook.lm.objective import NATS_TO_BITS, cross_entropy_nats
 from codecbook.lm.token_lm import TokenLM
@@ -32,7 +32,7 @@ class Score:
 
 
 @contextlib.contextmanager
-def evaluating(model: torch.nn.Module):
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Switch to evaluation mode without gradients inside the block, and back to the mode before."""
     was_training = model.training
     model.eval()
@@ -86,17 +86,37 @@ def _stretch_bits(model: TokenLM, codes: np.ndarray, chunk_frames: int) -> np.nd
             after, state = model.read(inputs, state)
             hidden = torch.cat((hidden, after), dim=1)
         _, nats = cross_entropy_nats(model.heads(hidden[:, : chunk.shape[1]], chunk), chunk)
-        bits.append(nats[0].double().cpu().numpy() * NATS_TO_BITS)
+        bits.append(nats[0].cpu().double().numpy() * NATS_TO_BITS)
         hidden = hidden[:, chunk.shape[1] :]
     return np.concatenate(bits)
 
 
-def score_clips(model: TokenLM, clips: Sequence[np.ndarray]) -> Score:
+def clip_bits(model: TokenLM, clips: Clips, indices: Iterable[int]) -> tuple[np.ndarray, int]:
+    """Return (bits of all tokens per codebook, float64 ``[K]``; number of frames) of some of the clips."""
+    total, num_frames = np.zeros(model.num_codebooks), 0
+    for index in indices:
+        bits = token_bits(model, clips.clip(index))
+        total += bits.sum(axis=0)
+        num_frames += len(bits)
+    return total, num_frames
+
+
+def score_from(total_bits: np.ndarray, num_frames: int) -> Score:
+    """Return the score that sums of bits per codebook, ``[K]``, over a number of frames come to."""
+    per_codebook = total_bits / num_frames
+    return Score(
+        float(per_codebook.mean()),
+        tuple(float(bits) for bits in per_codebook),
+        num_frames * len(per_codebook),
+    )
+
+
+def score_clips(model: TokenLM, clips: Clips) -> Score:
     """Return the mean bits per token over clips, each read from its own BOS.
 
     Args:
         model: The model.
-        clips: Integers ``[T, K]`` each.
+        clips: A `codecbook.lm.data.Corpus`, or anything with ``len()`` and ``clip(index)``.
 
     Raises:
         UnsupportedInput: There are no clips; otherwise as `token_bits`.
@@ -104,12 +124,4 @@ def score_clips(model: TokenLM, clips: Sequence[np.ndarray]) -> Score:
     """
     if len(clips) == 0:
         raise UnsupportedInput("There are no clips to score; hold out at least one.")
-    total, num_frames = np.zeros(model.num_codebooks), 0
-    for clip in clips:
-        bits = token_bits(model, clip)
-        total += bits.sum(axis=0)
-        num_frames += len(bits)
-    per_codebook = total / num_frames
-    return Score(
-        float(per_codebook.mean()), tuple(float(bits) for bits in per_codebook), num_frames * model.num_codebooks
-    )
+    return score_from(*clip_bits(model, clips, range(len(clips))))

@@ -174,7 +174,8 @@ class NpzShard(Shard):
     def _read(self) -> Tokens:
         about = self._layout
         try:
-            with np.load(self._path, allow_pickle=False) as archive:
+            # opened here, as numpy leaves the file open where it is no zip archive
+            with self._path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 if about.key not in archive.files:
                     raise UnsupportedInput(
                         f"{self._path} has the arrays {', '.join(archive.files)} and no {about.key!r}; name one "

@@ -22,7 +22,7 @@ T, V, K = 12, 32, 3
 
 
 def make_logits() -> np.ndarray:
-    """Return float32 [T, V, K]: frame 0 is all zeros, 1 has an underflowing column, 2 a constant one, 3 lies on ties."""
+    """Return float32 [T, V, K]: zeros, then an underflowing column, a constant one, ties on the grid, then noise."""
     rng = np.random.default_rng(20240607)
     logits = rng.normal(0, 3, size=(T, V, K))
     logits[0] = 0

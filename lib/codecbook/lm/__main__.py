@@ -1,0 +1,185 @@
+"""Command line: ``python -m codecbook.lm train | inspect``.
+
+    python -m codecbook.lm train tokens --out run --minutes 30 --save model
+    python -m codecbook.lm inspect run
+
+The same command continues a run that was stopped. With several processes::
+
+    torchrun --nproc-per-node 2 -m codecbook.lm train tokens --out run --steps 5000
+
+Errors are one line on stderr, and exit status 2.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codecbook.errors import CodecbookError
+from codecbook.lm.checkpoints import LATEST_NAME
+from codecbook.lm.data import BARK_FINE, Corpus
+from codecbook.lm.inspect import inspect_checkpoint, report_lines
+from codecbook.lm.layout import ORDERS
+from codecbook.lm.model_files import save_lm
+from codecbook.lm.models import ARCHITECTURES
+from codecbook.lm.options import PRECISIONS, TrainOptions, TrainReport
+from codecbook.lm.rvq_transformer import CONDITIONINGS
+from codecbook.lm.schedule import SCHEDULES, Budget
+from codecbook.lm.trackers import tensorboard_tracker, wandb_tracker
+from codecbook.lm.train import train
+
+_ARCHITECTURE_OPTIONS = (
+    ("dim", int), ("layers", int), ("heads", int), ("hidden", int), ("dropout", float), ("context", int),
+    ("window_frames", int), ("head_dim", int), ("head_hidden", int),
+)  # fmt: skip
+_TRAIN_OPTIONS = (
+    ("context_frames", int), ("stride_frames", int), ("batch_size", int), ("micro_batch_size", int),
+    ("learning_rate", float), ("warmup", float), ("decay", float), ("final", float), ("weight_decay", float),
+    ("gradient_clip", float), ("ema_decay", float), ("label_smoothing", float), ("codebook_alpha", float),
+    ("spike_factor", float), ("seed", int), ("evaluations", int), ("checkpoint_every_s", float),
+    ("archive_every", int), ("report_every_s", float),
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except CodecbookError as error:
+        print(f"codecbook: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"codecbook: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("codecbook: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m codecbook.lm", description="Language models on codec tokens."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_train(commands.add_parser("train", help="train a model, or continue a run"))
+    inspecting = commands.add_parser("inspect", help="say what a checkpoint holds")
+    inspecting.add_argument("checkpoint", type=Path, help=f"a file, or a run's folder for its {LATEST_NAME}")
+    inspecting.set_defaults(command=_inspect)
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tokens", nargs="+", type=Path, help="NPQ, Parquet or NPZ files, or folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and log.jsonl")
+    parser.add_argument("--save", type=Path, help="folder for the finished model (safetensors, config.json)")
+    parser.add_argument("--steps", type=int, help="number of optimizer steps (reproducible)")
+    parser.add_argument(
+        "--minutes", type=float, help="minutes in all, resumptions included (default: 10 without --steps)"
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument("--order", choices=ORDERS, help="(default: parallel; flat for tiny_gpt)")
+    data.add_argument("--codebooks", type=int, help="how many leading codebooks (default: all)")
+    data.add_argument(
+        "--bark", action="store_true", help="NPZ files are Bark's prompts: 8 x 1024 at 75 frames/s"
+    )
+    data.add_argument("--held-out-every", type=int, default=10, metavar="N", help="(default: 10)")
+    data.add_argument(
+        "--split-by", default="clip", help="clip, or a regular expression whose first group is the speaker"
+    )
+    model = parser.add_argument_group("model (defaults: codecbook.lm.models)")
+    model.add_argument("--architecture", choices=tuple(ARCHITECTURES), default="rvq_transformer")
+    model.add_argument("--conditioning", choices=CONDITIONINGS)
+    _add_fields(model, _ARCHITECTURE_OPTIONS)
+    training = parser.add_argument_group("training (defaults: codecbook.lm.options)")
+    _add_fields(training, _TRAIN_OPTIONS)
+    training.add_argument("--schedule", choices=SCHEDULES)
+    training.add_argument("--precision", choices=PRECISIONS)
+    training.add_argument("--codebook-weights", choices=("even", "auto"))
+    training.add_argument("--compile", action="store_true", default=None)
+    training.add_argument("--gradient-checkpointing", action="store_true", default=None)
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    machine.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves the default")
+    machine.add_argument("--tensorboard", action="store_true", help="write event files to OUT/tensorboard")
+    machine.add_argument("--wandb", metavar="PROJECT", help="send figures to Weights & Biases")
+    parser.set_defaults(command=_train)
+
+
+def _add_fields(group: argparse._ArgumentGroup, fields: Sequence[tuple[str, type]]) -> None:
+    for name, kind in fields:
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper())
+
+
+def _given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """Return those of the options that the command line gave."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _train(options: argparse.Namespace) -> int:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    minutes = 10.0 if options.steps is None and options.minutes is None else options.minutes
+    names = [field.name for field in dataclasses.fields(TrainOptions) if hasattr(options, field.name)]
+    train_options = TrainOptions(budget=Budget(options.steps, minutes), **_given(options, names))
+    arguments = _given(options, [name for name, _ in _ARCHITECTURE_OPTIONS] + ["conditioning"])
+    is_flat = options.architecture == "tiny_gpt"
+    corpus = Corpus.from_files(
+        options.tokens,
+        order=options.order or ("flat" if is_flat else "parallel"),
+        num_codebooks=options.codebooks,
+        npz=BARK_FINE if options.bark else None,
+    )
+    clips, held_out = corpus.split(options.held_out_every, options.split_by)
+    is_first = os.environ.get("RANK", "0") == "0"
+    trackers = [tensorboard_tracker(options.out / "tensorboard")] if options.tensorboard and is_first else []
+    if options.wandb and is_first:
+        trackers.append(wandb_tracker(options.wandb, options.out))
+    if is_first:
+        print(f"train: {clips}\nheld out: {held_out}", flush=True)
+    report = train(
+        clips, held_out, options.out, options.architecture, arguments, train_options, options.device,
+        trackers=trackers, say=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    if is_first:
+        _finish(options, report, corpus)
+    return 0
+
+
+def _finish(options: argparse.Namespace, report: TrainReport, corpus: Corpus) -> None:
+    print(
+        f"{report.steps} steps, {report.elapsed_s:.0f} s, {report.tokens_per_s:.0f} tokens/s; best "
+        f"{report.best.bits_per_token:.4f} bits/token at step {report.best.step}, last "
+        f"{report.evaluations[-1].bits_per_token:.4f}"
+    )
+    if options.save is None:
+        return
+    template = corpus.layout.template if corpus.layout else None
+    provenance = {
+        "codec": template.codec if template else "",
+        "codec_weights": template.weights if template else "",
+        "order": corpus.layout.order if corpus.layout else "",
+        "frame_rate_hz": corpus.frame_rate_hz,
+        "clips": len(corpus),
+        "held_out_every": options.held_out_every,
+        "steps": report.best.step,
+        "minutes": round(report.elapsed_s / 60, 2),
+        "bits_per_token": report.best.bits_per_token,
+        "seed": options.seed or 0,
+    }
+    sha256 = save_lm(options.save, report.model, provenance, overwrite=True)
+    print(f"{options.save}: {sha256}")
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    print("\n".join(report_lines(inspect_checkpoint(options.checkpoint))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+import math
+
+import pytest
+import torch
+
+from codecbook.codecs.losses import (
+    LossWeights,
+    codec_loss,
+    commitment_loss,
+    mel_filters,
+    mel_spectrogram,
+    relative_squared_error,
+    spectral_distances,
+    spectral_loss,
+)
+from codecbook.errors import UnsupportedInput
+
+RATE_HZ = 24_000
+
+
+def noise(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_relative_error_by_hand():
+    target = torch.tensor([[[1.0, -1.0, 1.0, -1.0]], [[2.0, 2.0, 2.0, 2.0]]])
+    estimate = torch.tensor([[[1.0, -1.0, 0.0, 0.0]], [[2.0, 2.0, 2.0, 0.0]]])
+    # items: 2 / 4 and 4 / 16
+    torch.testing.assert_close(
+        relative_squared_error(estimate, target), torch.tensor(0.375), rtol=1e-5, atol=0
+    )
+
+
+def test_relative_error_of_silence_is_one_whatever_the_level():
+    target = noise(2, 1, 400)
+    for gain in (1.0, 0.03):
+        error = relative_squared_error(torch.zeros_like(target), gain * target)
+        assert 0.99 < float(error) <= 1.0
+
+
+def test_relative_error_of_a_silent_target_is_finite():
+    assert torch.isfinite(relative_squared_error(noise(1, 1, 100), torch.zeros(1, 1, 100)))
+
+
+@pytest.mark.parametrize("window", [32, 64, 512, 2048])
+def test_every_mel_band_hears_something(window):
+    filters = mel_filters(window, min(64, window // 4), RATE_HZ)
+    assert filters.shape == (window // 2 + 1, min(64, window // 4))
+    assert (filters.sum(dim=0) > 0).all()
+    assert float(filters.max()) <= 1.0
+
+
+def test_noise_of_unit_deviation_has_magnitudes_near_one_at_every_window():
+    waveform = noise(1, 1, 24_000)
+    for window in (64, 256, 1024):
+        bins = torch.stft(
+            waveform[0], window, window // 4, window=torch.hann_window(window), return_complex=True
+        ).abs()
+        expected = float((bins / torch.hann_window(window).square().sum().sqrt()).square().mean())
+        assert expected == pytest.approx(1.0, rel=0.1)
+        mels = mel_spectrogram(waveform, window, window // 4, RATE_HZ)
+        weights = mel_filters(window, window // 4, RATE_HZ).sum(dim=0)
+        # the mean magnitude of a complex Gaussian of unit power is sqrt(pi) / 2
+        assert float((mels / weights[:, None]).mean()) == pytest.approx(math.sqrt(math.pi) / 2, rel=0.1)
+
+
+def test_equal_waveforms_have_no_spectral_distance():
+    waveform = noise(2, 1, 4096)
+    assert [float(distance) for distance in spectral_distances(waveform, waveform.clone(), RATE_HZ)] == [
+        0.0,
+        0.0,
+    ]
+
+
+def test_halving_the_amplitude_costs_the_logarithm_of_two():
+    waveform = noise(1, 1, 8192)
+    _, logarithmic = spectral_distances(waveform / 2, waveform, RATE_HZ, windows=(1024,))
+    # exact but for the floors at 1e-3 and 1e-10, far below the magnitudes of noise
+    assert float(logarithmic) == pytest.approx(math.log(2), rel=0.01)
+
+
+def test_linear_distance_by_hand():
+    waveform = noise(1, 1, 4096)
+    mels = mel_spectrogram(waveform, 256, 64, RATE_HZ)
+    expected = (mels / 2).mean() + (mels / 2).square().mean()
+    ours = spectral_loss(waveform / 2, waveform, RATE_HZ, windows=(256,))
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_is_finite_at_digital_silence():
+    estimate = torch.zeros(1, 1, 4096, requires_grad=True)
+    spectral_distances(estimate, noise(1, 1, 4096), RATE_HZ)[1].backward()
+    assert torch.isfinite(estimate.grad).all()
+
+
+def test_commitment_moves_the_latents_alone():
+    latents = torch.tensor([1.0, 3.0], requires_grad=True)
+    words = torch.tensor([0.0, 1.0], requires_grad=True)
+    loss = commitment_loss(latents, words)
+    loss.backward()
+    assert float(loss.detach()) == 2.5
+    assert latents.grad.tolist() == [1.0, 2.0]
+    assert words.grad is None
+
+
+def test_defaults_are_encodecs_weights():
+    estimate, target = noise(2, 1, 4096, seed=1), noise(2, 1, 4096, seed=2)
+    total, parts = codec_loss(estimate, target, RATE_HZ, commitment=torch.tensor(3.0))
+    expected = 0.1 * (estimate - target).abs().mean() + spectral_loss(estimate, target, RATE_HZ) + 3.0
+    torch.testing.assert_close(total, expected, rtol=1e-6, atol=0)
+    assert parts["commitment"] == 3.0
+    assert set(parts) == {"time", "spectral", "log_mel", "commitment"}
+
+
+def test_parts_of_weight_zero_are_not_computed():
+    weights = LossWeights(time=0.0, spectral=0.0, relative=2.0, log_mel=0.0, commitment=0.0)
+    target = noise(1, 1, 640)
+    total, parts = codec_loss(torch.zeros_like(target), target, RATE_HZ, weights=weights)
+    assert set(parts) == {"relative"}
+    assert float(total) == pytest.approx(2.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 99), (1, 100), (2, 1, 100)])
+def test_shapes_that_differ_are_refused(shape):
+    with pytest.raises(UnsupportedInput, match=r"\[1, 1, 100\]"):
+        codec_loss(torch.zeros(shape), torch.zeros(1, 1, 100), RATE_HZ)

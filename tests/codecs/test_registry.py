@@ -1,0 +1,196 @@
+import os
+import socket
+
+import pytest
+import torch
+
+from codecbook.codecs import codec_names, load_codec
+from codecbook.codecs import weights as weights_module
+from codecbook.codecs.weights import (
+    connect_timeout,
+    fold_weight_norm,
+    from_hub,
+    keep_signal_alive,
+    parse_weights,
+    read_state,
+    seeded,
+)
+from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
+
+FROM_THE_HUB = ("snac_24khz", "dac_44khz", "mimi", "neucodec")
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No network, and no cache of an earlier download."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(UnsupportedInput, match=r"no codec 'opus'; choose one of encodec_24khz, .*units_25hz"):
+        load_codec("opus")
+
+
+@pytest.mark.parametrize("name", ["encodec_24khz", "encodec_48khz", *FROM_THE_HUB])
+def test_without_a_network_pretrained_weights_are_missing(offline, name, capfd):
+    with pytest.raises(MissingWeights, match=rf"weights of {name} .* (http|hub).*pass weights= a local path"):
+        load_codec(name, weights="pretrained")
+    assert "Retry" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", FROM_THE_HUB)
+def test_in_the_hubs_offline_mode_no_connection_is_tried(offline, monkeypatch, name):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(MissingWeights, match="HF_HUB_OFFLINE is set"):
+        load_codec(name, weights="pretrained")
+
+
+@pytest.mark.parametrize("name", ["fsq_50hz", "units_25hz"])
+def test_codecs_of_this_project_have_no_pretrained_weights(name):
+    with pytest.raises(MissingWeights, match="this project's own"):
+        load_codec(name, weights="pretrained")
+
+
+def test_lyra_without_its_files_says_where_they_are(monkeypatch):
+    monkeypatch.delenv("CODECBOOK_EXTRA", raising=False)
+    with pytest.raises(MissingWeights, match=r"github\.com/google/lyra.*soundstream_encoder\.tflite"):
+        load_codec("lyra_v2", weights="pretrained")
+    with pytest.raises(MissingWeights, match="there are no random ones"):
+        load_codec("lyra_v2", weights="random")
+
+
+@pytest.mark.parametrize("name", codec_names())
+def test_a_codec_without_bundled_weights_says_which_kinds_it_has(monkeypatch, tmp_path, name):
+    monkeypatch.setenv("CODECBOOK_DATA", str(tmp_path))
+    with pytest.raises(MissingWeights, match=f"{name} has no bundled weights .*pretrained.*path.*random:0"):
+        load_codec(name)
+
+
+@pytest.mark.parametrize("name", codec_names())
+def test_a_path_that_does_not_exist_is_named(name, tmp_path):
+    with pytest.raises(MissingWeights, match=r"no weights at .*gone"):
+        load_codec(name, weights=tmp_path / "gone")
+
+
+@pytest.mark.parametrize("name", ["encodec_24khz", *FROM_THE_HUB, "lyra_v2"])
+def test_an_empty_folder_is_no_model(name, tmp_path):
+    with pytest.raises(MissingWeights, match=f"{name}"):
+        load_codec(name, weights=tmp_path)
+
+
+def test_a_model_of_another_architecture_is_refused(small_folder):
+    for name in ("encodec_24khz", "snac_24khz", "units_25hz"):
+        with pytest.raises(UnsupportedInput, match="architecture fsq"):
+            load_codec(name, weights=small_folder("fsq_50hz"))
+    with pytest.raises(UnsupportedInput, match="trains no mimi of its own"):
+        load_codec("mimi", weights=small_folder("fsq_50hz"))
+
+
+@pytest.mark.parametrize("text", ["random:x", "random:", "random:-1", ""])
+def test_a_seed_that_is_no_number_is_refused(text):
+    with pytest.raises(UnsupportedInput, match="random:0"):
+        parse_weights("mimi", text)
+
+
+def test_seeds_decide_random_weights():
+    assert parse_weights("mimi", "random") == parse_weights("mimi", "random:0")
+    first, again, other = (load_codec("fsq_50hz", weights=f"random:{seed}") for seed in (1, 1, 2))
+    assert first.weights == again.weights
+    assert first.weights.sha256 != other.weights.sha256
+    assert str(first.weights) == "random: seed 1"
+
+
+def test_drawing_weights_leaves_torchs_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_codec("fsq_50hz", weights="random:1")
+    with seeded(7):
+        torch.rand(1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_cached_model_needs_no_network(offline):
+    model, source = from_hub(
+        "mimi", "kyutai/mimi", lambda place, local_files_only: (place, local_files_only), "x"
+    )
+    assert model == ("kyutai/mimi", True)
+    assert source == "kyutai/mimi (hub cache)"
+
+
+def test_a_model_that_is_not_cached_is_fetched(monkeypatch):
+    def load(place, local_files_only):
+        if local_files_only:
+            raise OSError("not cached")
+        return "fetched"
+
+    monkeypatch.setattr("httpx.head", lambda url, timeout: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert from_hub("mimi", "kyutai/mimi", load, "x") == ("fetched", "kyutai/mimi (hub)")
+
+
+def test_downloads_give_up_on_a_silent_server():
+    before = socket.getdefaulttimeout()
+    with connect_timeout(3.0):
+        assert socket.getdefaulttimeout() == 3.0
+    assert socket.getdefaulttimeout() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"no weights at all"])
+@pytest.mark.parametrize("name", ["weights.th", "weights.safetensors"])
+def test_damaged_files_are_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorruptInput, match="could not be read as weights"):
+        read_state(tmp_path / name)
+
+
+def test_a_file_that_holds_code_is_not_run(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    torch.save({"a": Attack()}, tmp_path / "weights.th")
+    with pytest.raises(CorruptInput, match="could not be read as weights"):
+        read_state(tmp_path / "weights.th")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
+    torch.save([1, 2], tmp_path / "weights.th")
+    with pytest.raises(CorruptInput, match="no state dict"):
+        read_state(tmp_path / "weights.th")
+
+
+@pytest.mark.parametrize("normalise", [torch.nn.utils.parametrizations.weight_norm, None])
+def test_rescaled_convolutions_put_out_unit_deviation(normalise):
+    layers = [torch.nn.Conv1d(1, 8, 3), torch.nn.ELU(), torch.nn.ConvTranspose1d(8, 4, 4, 2)]
+    with seeded(0):
+        network = torch.nn.Sequential(
+            *(normalise(x) if normalise and hasattr(x, "weight") else x for x in layers)
+        )
+        probe = torch.randn(1, 1, 500)
+        keep_signal_alive(network, network, probe)
+    assert float(network(probe).detach().std()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_folding_weight_norm_changes_no_bit():
+    with seeded(0):
+        network = torch.nn.Sequential(torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(2, 8, 5)))
+    x = torch.randn(1, 2, 100)
+    before = network(x)
+    fold_weight_norm(network)
+    assert torch.equal(network(x), before)
+    assert set(network.state_dict()) == {"0.weight", "0.bias"}
+
+
+def test_bundled_weights_are_named_by_their_folder():
+    assert weights_module.is_model_folder(parse_weights("units_25hz", "bundled").path)
+    assert str(load_codec("units_25hz").weights) == "bundled: units_25hz_mini"

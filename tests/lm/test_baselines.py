@@ -1,0 +1,257 @@
+import bz2
+import itertools
+
+import numpy as np
+import pytest
+
+from codecbook import paths
+from codecbook.errors import UnsupportedInput
+from codecbook.lm import baselines, compressors, mixing
+from codecbook.lm.baselines import CONTEXTS, SMOOTHINGS, count_model, uniform
+from codecbook.lm.compressors import COMPRESSORS, SERIALISATIONS, compressor_costs, serialise
+from codecbook.lm.data import BARK_FINE, Corpus
+from codecbook.tokens import tokens_from_frames
+
+
+def _corpus(frames: list[np.ndarray], size: int = 64) -> Corpus:
+    return Corpus.from_tokens(
+        {f"c{i:03}": tokens_from_frames(rows, size, 75.0) for i, rows in enumerate(frames)}
+    )
+
+
+def _walk(length: int, seed: int, size: int = 64) -> np.ndarray:
+    """Codes that follow each other: one goes round in a noisy circle, the other repeats it."""
+    rng = np.random.default_rng(seed)
+    first = (np.cumsum(rng.integers(1, 3, length)) + rng.integers(size)) % size
+    return np.stack([first, (first * 5 + rng.integers(0, 2, length)) % size], axis=1)
+
+
+@pytest.fixture(scope="module")
+def walks() -> tuple[Corpus, Corpus]:
+    return _corpus([_walk(150, seed) for seed in range(20)]).split(5)
+
+
+def _all_sequences(size: int, rows: int, columns: int) -> list[np.ndarray]:
+    return [
+        np.array(codes).reshape(rows, columns)
+        for codes in itertools.product(range(size), repeat=rows * columns)
+    ]
+
+
+@pytest.mark.parametrize("kind", CONTEXTS)
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_probabilities_of_all_sequences_sum_to_one(kind, smoothing):
+    train = _corpus([np.random.default_rng(i).integers(0, 2, (6, 2)) ** 2 for i in range(3)], size=3)
+    clips = _all_sequences(3, rows=2, columns=2)
+    cost = count_model(train, _corpus(clips, size=3), kind, smoothing)
+    assert np.exp2(-cost.clip_bits.sum(axis=1)).sum() == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", CONTEXTS)
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize("trained", [False, True])
+def test_adaptive_probabilities_sum_to_one(kind, smoothing, trained):
+    train = _corpus([np.array([[0, 1], [1, 1], [0, 1]])], size=2) if trained else None
+    total = 0.0
+    for rows in _all_sequences(2, rows=3, columns=2):
+        cost = count_model(train, _corpus([rows], size=2), kind, smoothing, adaptive=True)
+        total += np.exp2(-cost.clip_bits.sum())
+    assert total == pytest.approx(1, rel=1e-12)
+
+
+def test_mixing_probabilities_sum_to_one():
+    total = sum(
+        np.exp2(-mixing.mixing_model(_corpus([rows], size=2)).clip_bits.sum())
+        for rows in _all_sequences(2, 3, 2)
+    )
+    assert total == pytest.approx(1, rel=1e-9)
+
+
+def test_witten_bell_by_hand():
+    # after the training set, 5 of 6 codes are 1, and two different codes were seen: P(1) = (5 + 2 / 4) / (6 + 2)
+    train = _corpus([np.array([[1], [1], [1], [1], [1], [2]])], size=4)
+    cost = count_model(train, _corpus([np.array([[1]])], size=4), "unigram", "witten_bell")
+    assert cost.bits_per_token == pytest.approx(-np.log2(5.5 / 8), rel=1e-12)
+
+
+def test_kneser_ney_by_hand():
+    train = _corpus([np.array([[0], [1], [0], [1], [0], [2]])], size=4)
+    cost = count_model(train, _corpus([np.array([[3], [0], [1]])], size=4), "bigram", "kneser_ney")
+    # pairs: start-0 once, 0-1 twice, 1-0 twice, 0-2 once: n1 = 2, n2 = 2
+    discount = 3 / 8
+    # different contexts of 0: two; of 1: one; of 2: one; as counts, two are 1 and one is 2
+    low_discount = (2 + 1) / (2 + 2 * 1 + 2)
+    low = (np.maximum(np.array([2, 1, 1, 0]) - low_discount, 0) + low_discount * 3 / 4) / 4
+    expected = -np.log2(discount * low[3])  # after the start: once 0, never 3
+    expected -= np.log2(low[0])  # after 3, which was never seen
+    expected -= np.log2((2 - discount + discount * 2 * low[1]) / 3)
+    assert cost.clip_bits.sum() == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_a_model_may_use_shows(walks):
+    train, held_out = walks
+    bits = {kind: count_model(train, held_out, kind).bits_per_token_of_codebooks for kind in CONTEXTS}
+    assert uniform(held_out).bits_per_token == 6.0
+    assert bits["unigram"].min() > 5.8
+    assert bits["bigram"][0] < 1.3
+    assert bits["in_frame"][1] < 1.3
+    assert bits["bigram"][1] > bits["in_frame"][1]
+    assert bits["trigram"].sum() < bits["bigram"].sum()
+
+
+def test_costs_are_kept_by_clip(walks):
+    train, held_out = walks
+    cost = count_model(train, held_out)
+    assert cost.clip_bits.shape == (len(held_out), 2)
+    alone = count_model(train, held_out.subset(held_out.clips[1:2]))
+    np.testing.assert_allclose(alone.clip_bits[0], cost.clip_bits[1], rtol=1e-12)
+    weights = cost.clip_tokens / cost.clip_tokens.sum()
+    assert cost.bits_per_token == pytest.approx(weights @ cost.bits_per_token_of_clips, rel=1e-12)
+    assert cost.bits_per_token == pytest.approx(cost.bits_per_token_of_codebooks.mean(), rel=1e-12)
+
+
+def test_a_clip_without_tokens_costs_nothing():
+    held_out = _corpus([np.zeros((0, 1), dtype=int), np.array([[1], [2]])], size=4)
+    for cost in (
+        uniform(held_out),
+        count_model(None, held_out, adaptive=True),
+        mixing.mixing_model(held_out),
+    ):
+        assert cost.clip_bits[0, 0] == 0
+        assert np.isnan(cost.bits_per_token_of_clips[0])
+        assert np.isfinite(cost.bits_per_token)
+
+
+def test_adaptive_models_learn_from_what_they_score(walks):
+    train, held_out = walks
+    fixed = count_model(train, held_out).bits_per_token
+    assert count_model(train, held_out, adaptive=True).bits_per_token < fixed
+    alone = count_model(None, held_out, adaptive=True)
+    assert fixed < alone.bits_per_token < 6
+    half = len(alone.clip_bits) // 2
+    assert alone.clip_bits[half:].sum() < alone.clip_bits[:half].sum()
+
+
+def test_the_first_adaptive_token_is_a_guess():
+    cost = count_model(None, _corpus([np.array([[7]])]), adaptive=True)
+    assert cost.bits_per_token == 6.0
+
+
+def test_a_lag_finds_the_same_codebook_in_a_flat_stream(walks):
+    train, held_out = (
+        Corpus.from_tokens(
+            {name: tokens_from_frames(part.clip(i), 64, 75.0) for i, name in enumerate(part.clips)},
+            order="flat",
+        )
+        for part in walks
+    )
+    # the flat model does not know which codebook is next from the codes alone, except through its context
+    assert count_model(train, held_out, lag_rows=2).bits_per_token < 4
+    assert count_model(train, held_out, "unigram").bits_per_token > 6.8
+
+
+@pytest.mark.parametrize("serialisation", SERIALISATIONS)
+def test_serialisations_keep_every_code(serialisation):
+    sizes = (1024, 7, 300)
+    rows = np.stack([np.random.default_rng(k).integers(0, size, 100) for k, size in enumerate(sizes)], axis=1)
+    data = serialise(rows, sizes, serialisation)
+    if serialisation.startswith("words"):
+        flat = np.frombuffer(data, "<u2")
+        back = flat.reshape(100, 3) if serialisation.endswith("frames") else flat.reshape(3, 100).T
+    else:
+        widths = [10, 3, 9]
+        lengths = [100 * width for width in widths]
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+        if serialisation.endswith("frames"):
+            cells = np.split(bits[: sum(lengths)].reshape(100, sum(widths)), np.cumsum(widths)[:-1], axis=1)
+        else:
+            starts = np.cumsum([0, *(-(-length // 8) * 8 for length in lengths[:-1])])
+            cells = [
+                bits[start : start + n].reshape(100, -1) for start, n in zip(starts, lengths, strict=True)
+            ]
+        back = np.stack([cell @ (1 << np.arange(cell.shape[1])) for cell in cells], axis=1)
+    np.testing.assert_array_equal(back, rows)
+
+
+def test_packing_in_parts_is_packing_at_once(monkeypatch):
+    rows = np.random.default_rng(0).integers(0, 1024, (100, 2))
+    whole = serialise(rows, (1024, 1024), "packed, frames")
+    monkeypatch.setattr(compressors, "_PACK_ROWS", 8)
+    assert serialise(rows, (1024, 1024), "packed, frames") == whole
+    assert len(whole) == 250
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_compressors_find_what_repeats(name, walks):
+    _, held_out = walks
+    costs = compressor_costs(held_out, name)
+    assert [cost.bits_per_token for cost in costs] == sorted(cost.bits_per_token for cost in costs)
+    assert len({cost.name for cost in costs}) == len(SERIALISATIONS)
+    assert 0 < costs[0].bits_per_token < 6
+    per_clip = compressor_costs(held_out, name, per_clip=True)
+    assert per_clip[0].clip_bits.shape == (len(held_out), 1)
+    assert per_clip[0].bits_per_token > costs[0].bits_per_token
+
+
+def test_compressor_bits_are_those_of_the_file(walks):
+    _, held_out = walks
+    cost = next(c for c in compressor_costs(held_out, "bz2 -9") if c.name == "bz2 -9 (words, frames)")
+    rows = held_out.rows(0, held_out.num_rows)
+    assert cost.clip_bits.sum() == 8 * len(bz2.compress(rows.astype(np.uint8).tobytes(), 9))
+
+
+def test_known_tokens_cost_nothing_again(walks):
+    train, _ = walks
+    assert compressor_costs(train, "xz -9e", train)[0].bits_per_token < 0.2
+
+
+def test_mixing_beats_counts_on_its_own(walks):
+    train, held_out = walks
+    alone = mixing.mixing_model(held_out)
+    assert alone.clip_bits.shape == (len(held_out), 2)
+    assert alone.bits_per_token < count_model(None, held_out, "trigram", adaptive=True).bits_per_token + 0.3
+    assert mixing.mixing_model(held_out, train).bits_per_token < alone.bits_per_token
+    np.testing.assert_array_equal(mixing.mixing_model(held_out).clip_bits, alone.clip_bits)
+
+
+def test_random_codes_cannot_be_mixed_away():
+    held_out = _corpus([np.random.default_rng(0).integers(0, 64, (2000, 2))])
+    assert mixing.mixing_model(held_out).bits_per_token > 6
+
+
+def test_unusable_input_is_refused(walks):
+    train, held_out = walks
+    other = _corpus([np.zeros((3, 2), dtype=int)], size=32)
+    empty = _corpus([np.zeros((0, 2), dtype=int)])
+    for model in (count_model, mixing.mixing_model):
+        for known, scored in ((other, held_out), (train, empty)):
+            arguments = (known, scored) if model is count_model else (scored, known)
+            with pytest.raises(UnsupportedInput):
+                model(*arguments)
+    for known, scored in ((other, held_out), (None, empty)):
+        with pytest.raises(UnsupportedInput):
+            compressor_costs(scored, "zlib -9", known)
+    with pytest.raises(UnsupportedInput, match="no tokens"):
+        uniform(empty)
+    for known in (None, empty):
+        with pytest.raises(UnsupportedInput, match="adaptive=True"):
+            count_model(known, held_out)
+    for options in ({"kind": "tetragram"}, {"smoothing": "none"}, {"lag_rows": 0}):
+        with pytest.raises(UnsupportedInput):
+            count_model(train, held_out, **options)
+    with pytest.raises(UnsupportedInput, match="unknown"):
+        compressor_costs(held_out, "rar")
+    with pytest.raises(UnsupportedInput, match="unknown"):
+        serialise(np.zeros((1, 1), dtype=int), (4,), "words")
+
+
+def test_bark_tokens_cost_what_they_did():
+    extra = paths.extra_dir()
+    if extra is None or not (extra / "data" / "bark_encodec_tokens").is_dir():
+        pytest.skip("Bark's prompts need CODECBOOK_EXTRA with data/bark_encodec_tokens")
+    corpus = Corpus.from_files(extra / "data" / "bark_encodec_tokens", npz=BARK_FINE, num_codebooks=2)
+    train, held_out = corpus.split()
+    costs = {s: count_model(train, held_out, smoothing=s).bits_per_token for s in baselines.SMOOTHINGS}
+    # measured once; sums of float64 logarithms differ between machines only far behind these digits
+    assert costs["kneser_ney"] == pytest.approx(6.003, abs=0.001)
+    assert costs["witten_bell"] == pytest.approx(6.229, abs=0.001)
