@@ -17,8 +17,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # installed by environment.yml and the lock; the other extras are optional on some machines
 STANDARD = [*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["test"]]
-# needs a C compiler: run_all.sh tries it by itself
-NOT_LOCKED = {"pesq"}
 # encodec's own metadata asks for torchaudio, so it cannot stand in pyproject.toml
 UNDECLARED = {"encodec"}
 

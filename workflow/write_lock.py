@@ -22,8 +22,8 @@ HEADER = """\
 """
 # not in pyproject.toml: encodec for the reason above; setuptools builds the editable install of codecbook
 ROOTS_BESIDE_PYPROJECT = ("encodec", "setuptools")
-# extras whose packages may fail to install: run_all.sh tries them by themselves
-LEFT_OUT_EXTRAS = ("pesq",)
+# pesq may fail to install, and run_all.sh tries it by itself; trackers are the choice of those who use them
+LEFT_OUT_EXTRAS = ("pesq", "track")
 LEFT_OUT_NEEDS = ("torchaudio",)
 # needed on other machines only, so not installed on the one that writes the lock
 ELSEWHERE = (

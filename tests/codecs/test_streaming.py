@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +18,7 @@ def test_bounds_cover_everything_once_and_no_piece_is_short(length, chunk, align
     size = max(align, chunk // align * align)
     assert bounds[0][0] == 0
     assert bounds[-1][1] == length
-    assert all(before[1] == after[0] for before, after in zip(bounds, bounds[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(bounds))
     assert all(start % align == 0 for start, _ in bounds)
     assert all(end - start == size for start, end in bounds[:-1])
     assert len(bounds) == 1 or size <= bounds[-1][1] - bounds[-1][0] < 2 * size

@@ -31,13 +31,23 @@ STRIDES = (2, 4, 5, 8)
 def offered_bandwidths_kbps(num_codebooks: int, codebook_size: int, frame_rate_hz: float) -> list[float]:
     """Return the bitrates of 2, 4, 8 ... codebooks and of all of them, ascending.
 
+    Upstream takes the floor of bitrate over bitrate per codebook; where rounding would lose a codebook, the offer is
+    the next float that does not.
+
     Example:
         >>> offered_bandwidths_kbps(16, 1024, 75)
         [1.5, 3.0, 6.0, 12.0]
     """
     counts = {2**exponent for exponent in range(1, num_codebooks.bit_length())}
     counts = {count for count in counts if count <= num_codebooks} | {num_codebooks}
-    return [math.log2(codebook_size) * frame_rate_hz * count / 1000 for count in sorted(counts)]
+    each = math.log2(codebook_size) * frame_rate_hz / 1000
+    offers = []
+    for count in sorted(counts):
+        offer = each * count
+        while math.floor(offer / each) < count:
+            offer = math.nextafter(offer, math.inf)
+        offers.append(offer)
+    return offers
 
 
 def _check_codebooks(num_codebooks: int, codebook_size: int) -> None:

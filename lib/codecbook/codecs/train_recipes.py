@@ -98,10 +98,10 @@ RECIPES: dict[str, Recipe] = {
         {"encoder_dim": 8, "decoder_dim": 128, "codebook_dim": 16, "depthwise": False},
         crop_samples=12_288,
         phases=(
-            Phase("autoencoder", 0.35, 1.0, 0.5),
-            Phase("joint", 1.0, 0.6, 0.03),
+            Phase("autoencoder", 0.5, 1.0, 0.1),
+            Phase("decoder", 1.0, 0.6, 0.02),
         ),
-        fit_seconds=600.0,
+        fit_seconds=400.0,
     ),
     "fsq_50hz_mini": Recipe(
         "fsq",

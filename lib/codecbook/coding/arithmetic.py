@@ -44,7 +44,9 @@ def encode_upstream(symbols: Any, cdf: Any) -> bytes:
         CorruptInput: A symbol outside ``0..V-1``.
         UnsupportedInput: Another CDF or shape, or a symbol that this coder cannot express; see `UpstreamEncoder`.
     """
-    return _encode(UpstreamEncoder(), symbols, cdf)
+    encoder = UpstreamEncoder()
+    encoder.push_frames(symbols, cdf)
+    return encoder.finish()
 
 
 def decode_upstream(data: bytes, cdf: CdfSource, num_frames: int | None = None) -> np.ndarray:
@@ -67,7 +69,9 @@ def decode_upstream(data: bytes, cdf: CdfSource, num_frames: int | None = None) 
 
 def encode_grid(symbols: Any, cdf: Any) -> bytes:
     """Encode with the coder of ``acv=4``; `cdf` is from `codecbook.coding.counts.cdf_grid`, see `encode_upstream`."""
-    return _encode(GridEncoder(), symbols, cdf)
+    encoder = GridEncoder()
+    encoder.push_frames(symbols, cdf)
+    return encoder.finish()
 
 
 def decode_grid(data: bytes, cdf: CdfSource, num_frames: int | None = None) -> np.ndarray:
@@ -106,8 +110,20 @@ class _Encoder(_Coder):
             CorruptInput: A symbol out of range.
             UnsupportedInput: A row that this coder cannot use, or a symbol that it cannot express.
         """
-        row = self._as_cdf(np.asarray(cdf_row)[None, None])
-        self._push_intervals(*coded_intervals(np.array([[symbol]]), row))
+        self.push_frames(np.array([[symbol]]), np.asarray(cdf_row)[None, None])
+
+    def push_frames(self, symbols: Any, cdf: Any) -> None:
+        """Encode symbols ``[K, T]`` of rows ``[T, K, V]``; see `push`."""
+        rows = self._as_cdf(cdf)
+        low, high = (ends.ravel() for ends in coded_intervals(symbols, rows))
+        self._reserve(len(low))
+        stopped = int(kernels.push_all(self._state, self._buffer, low, high, self._upstream))
+        if stopped >= 0:
+            raise UnsupportedInput(
+                f"The interval {low[stopped]}..{high[stopped]} of 2^24 (symbol {stopped} of this call) has no place in "
+                "the coder's range; its CDF is not increasing, or rounding made it end above 2^24 (the package encodec "
+                "fails an assertion here): code this segment raw."
+            )
 
     def finish(self) -> bytes:
         """Return all bytes; the encoder is then empty again."""
@@ -118,17 +134,6 @@ class _Encoder(_Coder):
         self._buffer = np.zeros(64, dtype=np.uint8)
         return data
 
-    def _push_intervals(self, cum_low: np.ndarray, cum_high: np.ndarray) -> None:
-        low, high = (np.ascontiguousarray(ends, dtype=np.int64).ravel() for ends in (cum_low, cum_high))
-        self._reserve(len(low))
-        stopped = int(kernels.push_all(self._state, self._buffer, low, high, self._upstream))
-        if stopped >= 0:
-            raise UnsupportedInput(
-                f"The interval {low[stopped]}..{high[stopped]} of 2^24 (symbol {stopped} of this call) has "
-                "no place in the coder's range; its CDF is not increasing, or rounding made it end above 2^24 (the "
-                "package encodec fails an assertion here): code this segment raw."
-            )
-
     def _reserve(self, count: int) -> None:
         # a symbol widens the window by at most 24 bits, and every bit leaves once
         bits = int(self._state[kernels.BITS] + self._state[kernels.PENDING]) + 24 * count + 64
@@ -137,7 +142,7 @@ class _Encoder(_Coder):
 
 
 class UpstreamEncoder(_Encoder):
-    """Encode symbol by symbol as package ``encodec`` 0.1.1 does: `push` each, then `finish`.
+    """Encode as package ``encodec`` 0.1.1 does, as symbols come: `push` or `push_frames`, then `finish`.
 
     Upstream's CDF may end a little above 2^24, which is common where the model is sure of one code. Then the last
     code's interval reaches beyond the coder's range, and where that has no room the package fails an assertion;
@@ -151,7 +156,7 @@ class UpstreamEncoder(_Encoder):
 
 
 class GridEncoder(_Encoder):
-    """Encode symbol by symbol as ``acv=4`` does: `push` each, then `finish`.
+    """Encode as ``acv=4`` does, as symbols come: `push` or `push_frames`, then `finish`.
 
     Args:
         check: False skips the check that every row is increasing (needed only to show what a faulty CDF does).
@@ -199,7 +204,7 @@ class _Decoder(_Coder):
 
 
 class UpstreamDecoder(_Decoder):
-    """Decode symbol by symbol what `UpstreamEncoder` wrote.
+    """Decode what `UpstreamEncoder` wrote, as rows come: `pull` or `pull_frames`.
 
     Segments of an upstream file follow each other without a length: start the next one `bytes_consumed` further.
 
@@ -212,7 +217,7 @@ class UpstreamDecoder(_Decoder):
 
 
 class GridDecoder(_Decoder):
-    """Decode symbol by symbol what `GridEncoder` wrote; damaged bytes give symbols too, without an error.
+    """Decode what `GridEncoder` wrote, as rows come: `pull` or `pull_frames`. Damaged bytes give symbols too.
 
     Args:
         data: The stream's bytes.
@@ -220,9 +225,3 @@ class GridDecoder(_Decoder):
     """
 
     _upstream = False
-
-
-def _encode(encoder: _Encoder, symbols: Any, cdf: Any) -> bytes:
-    rows = encoder._as_cdf(cdf)
-    encoder._push_intervals(*coded_intervals(symbols, rows))
-    return encoder.finish()

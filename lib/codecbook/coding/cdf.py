@@ -61,7 +61,7 @@ def as_cdf(cdf: Any, min_width: int, last_range: tuple[int, int]) -> np.ndarray:
         UnsupportedInput: Not integers, other axes, a width below `min_width`, or a last value out of range.
     """
     array = as_array(cdf)
-    if not np.issubdtype(array.dtype, np.integer) or array.ndim != 3 or array.shape[2] == 0:
+    if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[2] == 0:
         raise UnsupportedInput(
             f"A CDF must be integers [T, K, V], V >= 1; received {array.dtype} {list(array.shape)}."
         )
@@ -100,23 +100,24 @@ def coded_intervals(symbols: Any, cdf: Any) -> tuple[np.ndarray, np.ndarray]:
         codes.ndim != 2
         or rows.ndim != 3
         or codes.shape != rows.shape[1::-1]
-        or not np.issubdtype(codes.dtype, np.integer)
+        or codes.dtype.kind not in "iu"
+        or rows.dtype.kind not in "iu"
     ):
         raise UnsupportedInput(
-            f"Symbols {codes.dtype} {list(codes.shape)} do not match a CDF {list(rows.shape)}; give integers [K, T] "
-            "for a CDF [T, K, V]."
+            f"Symbols {codes.dtype} {list(codes.shape)} do not match a CDF {rows.dtype} {list(rows.shape)}; give "
+            "integers [K, T] for an integer CDF [T, K, V]."
         )
-    V = rows.shape[2]
-    if codes.size and (codes.min() < 0 or codes.max() >= V):
-        k, t = np.argwhere((codes < 0) | (codes >= V))[0]
+    rows = rows.astype(np.int64, copy=False)
+    low = np.empty(codes.shape[::-1], dtype=np.int64)
+    high = np.empty_like(low)
+    bad = int(_look_up(codes.astype(np.int64, copy=False), rows, low, high))
+    if bad >= 0:
+        t, k = divmod(bad, len(codes))
         raise CorruptInput(
-            f"Symbol {codes[k, t]} of codebook {k}, frame {t} is outside 0..{V - 1}; the tokens are damaged, or the "
-            "CDF belongs to a smaller codebook."
+            f"Symbol {codes[k, t]} of codebook {k}, frame {t} is outside 0..{rows.shape[2] - 1}; the tokens are "
+            "damaged, or the CDF belongs to a smaller codebook."
         )
-    places = codes.T[..., None].astype(np.int64)
-    high = np.take_along_axis(rows, places, axis=2)[..., 0].astype(np.int64)
-    below = np.take_along_axis(rows, np.maximum(places - 1, 0), axis=2)[..., 0].astype(np.int64)
-    return np.where(places[..., 0] > 0, below, 0), high
+    return low, high
 
 
 def ideal_bits(cum_low: np.ndarray, cum_high: np.ndarray, total: int) -> float:
@@ -163,4 +164,18 @@ def _first_bad_row(cdf, min_width, least_last, greatest_last):
                 below = cdf[t, k, v]
             if below < least_last or below > greatest_last:
                 return t * K + k
+    return -1
+
+
+@kernel
+def _look_up(codes, cdf, low, high):
+    """Write the ends of every symbol's interval; return the place ``t K + k`` of a symbol out of range, or -1."""
+    T, K, V = cdf.shape
+    for t in range(T):
+        for k in range(K):
+            code = codes[k, t]
+            if code < 0 or code >= V:
+                return t * K + k
+            low[t, k] = cdf[t, k, code - 1] if code > 0 else 0
+            high[t, k] = cdf[t, k, code]
     return -1

@@ -148,7 +148,7 @@ def _spread_rows(sums, total_bits):
 def _integer_rows(values: Any, total_bits: int, name: str) -> tuple[np.ndarray, tuple[int, ...]]:
     """Return integer columns as new int64 rows ``[T K, V]``, and the shape that the CDF shall have."""
     array = as_array(values)
-    if not np.issubdtype(array.dtype, np.integer) or array.dtype == np.uint64:
+    if array.dtype.kind not in "iu" or array.dtype == np.uint64:
         raise UnsupportedInput(
             f"{name} must be signed integers of up to 64 bits; received {array.dtype}: this rule is exact because no "
             "float enters it."

@@ -52,8 +52,9 @@ def encode_range(symbols: Any, cdf: Any, total_bits: int = EXACT_TOTAL_BITS) -> 
         CorruptInput: A symbol outside ``0..V-1``.
         UnsupportedInput: Another CDF or shape.
     """
-    rows = as_cdf(cdf, 1, (1 << total_bits, 1 << total_bits))
-    return encode_intervals(*coded_intervals(symbols, rows), total_bits)
+    encoder = RangeEncoder(total_bits)
+    encoder.push_frames(symbols, cdf)
+    return encoder.finish()
 
 
 def encode_intervals(cum_low: np.ndarray, cum_high: np.ndarray, total_bits: int = EXACT_TOTAL_BITS) -> bytes:
@@ -113,7 +114,7 @@ class _RangeCoder:
 
 
 class RangeEncoder(_RangeCoder):
-    """Encode symbol by symbol: `push` or `push_intervals`, then `finish`.
+    """Encode as symbols come: `push`, `push_frames` or `push_intervals`, then `finish`.
 
     Args:
         total_bits: Intervals are shares of ``2^total_bits``, 1 to 24.
@@ -125,16 +126,16 @@ class RangeEncoder(_RangeCoder):
 
     def push(self, symbol: int, cdf_row: np.ndarray) -> None:
         """Encode one symbol of a row ``[V]``; see `encode_range` for what it raises."""
-        self.push_intervals(
-            *coded_intervals(np.array([[symbol]]), self._as_cdf(np.asarray(cdf_row)[None, None]))
-        )
+        self.push_frames(np.array([[symbol]]), np.asarray(cdf_row)[None, None])
+
+    def push_frames(self, symbols: Any, cdf: Any) -> None:
+        """Encode symbols ``[K, T]`` of rows ``[T, K, V]``; see `encode_range` for what it raises."""
+        self.push_intervals(*coded_intervals(symbols, self._as_cdf(cdf)))
 
     def push_intervals(self, cum_low: Any, cum_high: Any) -> None:
         """Encode what one or more symbols own; see `encode_intervals`."""
         low, high = np.asarray(cum_low), np.asarray(cum_high)
-        if low.shape != high.shape or not (
-            np.issubdtype(low.dtype, np.integer) and np.issubdtype(high.dtype, np.integer)
-        ):
+        if low.shape != high.shape or low.dtype.kind not in "iu" or high.dtype.kind not in "iu":
             raise UnsupportedInput(
                 f"Interval ends must be integers of one shape; received {low.dtype} {list(low.shape)} and "
                 f"{high.dtype} {list(high.shape)}."
@@ -160,7 +161,7 @@ class RangeEncoder(_RangeCoder):
 
 
 class RangeDecoder(_RangeCoder):
-    """Decode symbol by symbol: `pull` each, then `finish`, which says whether the bytes end as they must.
+    """Decode as rows come: `pull` or `pull_frames`, then `finish`, which says whether the bytes end as they must.
 
     Until then symbols are provisional: those decoded from damaged bytes look like any others.
 

@@ -70,7 +70,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise MissingWeights(f"There is no checkpoint {path}; check the path, or train first.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, BadZipFile, ValueError, KeyError) as error:
+    # a truncated file shows as any of these, a read beyond its end (OSError) among them
+    except (
+        RuntimeError,
+        pickle.UnpicklingError,
+        EOFError,
+        BadZipFile,
+        ValueError,
+        KeyError,
+        OSError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptInput(f"{path} is no complete checkpoint ({reason}); use another one.") from error
     missing = [key for key in _KEYS if not isinstance(state, dict) or key not in state]

@@ -17,10 +17,18 @@ from codecbook.errors import UnsupportedInput
 from codecbook.lm.baselines import TokenCost, check_corpora
 from codecbook.lm.data import Corpus
 
+
+def _xz_filter(num_bytes: int) -> dict[str, int]:
+    """Return the filter of ``xz -9e``, its dictionary no larger than the data, which finds as much in less memory."""
+    dictionary_bytes = min(64 << 20, max(4096, num_bytes))
+    preset = 9 | lzma.PRESET_EXTREME
+    return {"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": dictionary_bytes}
+
+
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "zlib -9": lambda data: zlib.compress(data, 9),
     "bz2 -9": lambda data: bz2.compress(data, 9),
-    "xz -9e": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
+    "xz -9e": lambda data: lzma.compress(data, filters=[_xz_filter(len(data))]),
     "zstd -19": lambda data: zstandard.ZstdCompressor(level=19).compress(data),
     "brotli -11": lambda data: brotli.compress(data, quality=11, lgwin=24),
 }

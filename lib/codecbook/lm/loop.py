@@ -273,8 +273,8 @@ class Trainer:
         if not path.exists():
             if (self.folder / BEST_NAME).exists():
                 raise UnsupportedInput(
-                    f"{self.folder} holds {BEST_NAME} and no {LATEST_NAME}, and a new run would replace it; choose another "
-                    f"folder, or copy it to {LATEST_NAME} to go on from there."
+                    f"{self.folder} holds {BEST_NAME} and no {LATEST_NAME}, and a new run would replace it; choose "
+                    f"another folder, or copy it to {LATEST_NAME} to go on from there."
                 )
             return
         stored = read_checkpoint(path)

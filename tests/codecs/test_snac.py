@@ -1,0 +1,108 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import snac
+import torch
+
+from codecbook.audio import Clip
+from codecbook.codecs import load_codec
+from codecbook.codecs.base import Weights
+from codecbook.codecs.snac_adapter import SnacCodec
+from codecbook.codecs.weights import seeded
+from codecbook.errors import CorruptInput, MissingWeights
+from codecbook.tokens import orders
+
+SMALL = {
+    "sampling_rate": 24_000,
+    "encoder_dim": 4,
+    "encoder_rates": [2, 4, 8, 8],
+    "decoder_dim": 32,
+    "decoder_rates": [8, 8, 4, 2],
+    "attn_window_size": None,
+    "codebook_size": 64,
+    "codebook_dim": 4,
+    "vq_strides": [4, 2, 1],
+}
+
+
+@pytest.fixture
+def codec(small_codec):
+    return small_codec("snac_24khz")
+
+
+def test_levels_run_at_one_two_and_four_times_the_coarsest_rate(codec, noise_clip):
+    assert codec.frame_rates_hz == (11.71875, 23.4375, 46.875)
+    tokens = codec.encode(noise_clip(codec, 1.0))
+    assert [len(codes) for codes in tokens.codes] == [12, 24, 48]
+    assert len(orders.orpheus_flatten(tokens)) == 7 * 12
+
+
+def test_tokens_and_audio_are_those_of_the_package(codec, noise_clip):
+    clip = noise_clip(codec, 1.3)
+    wave = torch.from_numpy(clip.samples)[None]
+    with torch.inference_mode():
+        expected = codec.module.encode(wave)
+        decoded = codec.module.decode(expected)[0, :, : clip.num_samples].numpy()
+    tokens = codec.encode(clip)
+    for codes, level in zip(tokens.codes, expected, strict=True):
+        np.testing.assert_array_equal(codes, level[0].numpy())
+    np.testing.assert_allclose(codec.decode(tokens).samples, decoded, rtol=0, atol=1e-6)
+
+
+def test_a_code_does_not_depend_on_audio_beyond_the_stated_reach(codec, noise_clip):
+    clip = noise_clip(codec, 3.0)
+    changed = clip.samples.copy()
+    cut = 24 * 2048
+    changed[:, cut + codec._context :] = 0
+    before, after = codec.encode(clip), codec.encode(dataclasses.replace(clip, samples=changed))
+    for stride, a, b in zip(codec.vq_strides, before.codes, after.codes, strict=True):
+        np.testing.assert_array_equal(a[: cut // 512 // stride], b[: cut // 512 // stride])
+    assert before != after
+
+
+def test_long_tokens_are_decoded_in_chunks_without_seams(codec, noise_clip, monkeypatch):
+    tokens = codec.encode(noise_clip(codec, 4.0))
+    whole = codec.decode(tokens).samples
+    monkeypatch.setattr("codecbook.codecs.snac_adapter._CHUNK_S", 1.0)
+    # float32 sums in another order where a chunk has another length
+    np.testing.assert_allclose(codec.decode(tokens).samples, whole, rtol=0, atol=1e-4)
+
+
+def test_noise_blocks_are_silenced_so_that_decoding_repeats(noise_clip):
+    with seeded(0):
+        model = snac.SNAC(**SMALL, noise=True).eval()
+    codec = SnacCodec("snac_24khz", model, Weights("random", "seed 0"))
+    tokens = codec.encode(noise_clip(codec, 0.5))
+    np.testing.assert_array_equal(codec.decode(tokens).samples, codec.decode(tokens).samples)
+
+
+@pytest.mark.parametrize("lengths", [(3, 6, 11), (3, 5, 12), (3, 7)])
+def test_levels_that_do_not_fit_together_are_refused(codec, noise_clip, lengths):
+    tokens = codec.encode(noise_clip(codec, 0.25))
+    codes = tuple(np.resize(level, length) for level, length in zip(tokens.codes, lengths, strict=False))
+    damaged = dataclasses.replace(tokens.leading(len(lengths)), codes=codes, num_samples=None)
+    with pytest.raises(CorruptInput, match="do not fit together"):
+        codec.decode(damaged)
+
+
+def test_a_folder_as_published_is_loaded(tmp_path, noise_clip):
+    with seeded(0):
+        model = snac.SNAC(**SMALL, noise=True).eval()
+    (tmp_path / "config.json").write_text(json.dumps({**SMALL, "noise": True}))
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    codec = load_codec("snac_24khz", weights=tmp_path)
+    assert (codec.weights.kind, codec.weights.source) == ("pretrained", str(tmp_path))
+    assert codec.encode(noise_clip(codec, 0.3)).num_codebooks == 3
+    (tmp_path / "pytorch_model.bin").write_bytes(b"cut")
+    with pytest.raises(CorruptInput, match="could not be read as a SNAC"):
+        load_codec("snac_24khz", weights=tmp_path)
+    (tmp_path / "pytorch_model.bin").unlink()
+    with pytest.raises(MissingWeights, match="not both there"):
+        load_codec("snac_24khz", weights=tmp_path)
+
+
+def test_one_sample_makes_one_coarse_frame(codec):
+    tokens = codec.encode(Clip(np.ones((1, 1), np.float32), 24_000))
+    assert [len(codes) for codes in tokens.codes] == [1, 2, 4]

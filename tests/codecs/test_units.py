@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+
+from codecbook import audio
+from codecbook.audio import clip_from_array
+from codecbook.codecs import load_codec
+from codecbook.codecs import units as units_module
+from codecbook.codecs.units import (
+    NUM_FEATURES,
+    fit_units,
+    load_units_model,
+    main,
+    save_units,
+    unit_features,
+)
+from codecbook.errors import CorruptInput, UnsupportedInput
+
+
+def tones(num_samples=40_000, seed=0):
+    """Stretches of tones of several pitches, 16 kHz."""
+    rng = np.random.default_rng(seed)
+    pitches = np.repeat(rng.uniform(100, 4000, -(-num_samples // 2000)), 2000)[:num_samples]
+    wave = 0.3 * np.sin(2 * np.pi * np.cumsum(pitches) / 16_000) + 0.01 * rng.standard_normal(num_samples)
+    return clip_from_array(wave.astype(np.float32), 16_000, name=f"tones{seed}")
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit_units([tones(seed=seed) for seed in range(3)], num_units=16, seed=0)
+
+
+@pytest.mark.parametrize(("num_samples", "num_units"), [(1, 1), (640, 1), (641, 2), (16_000, 25)])
+def test_there_is_a_unit_per_forty_milliseconds(num_samples, num_units):
+    assert unit_features(np.zeros(num_samples, np.float32)).shape == (num_units, NUM_FEATURES)
+
+
+def test_features_do_not_depend_on_how_many_are_computed_at_once(monkeypatch):
+    samples = tones().samples[0]
+    whole = unit_features(samples)
+    for at_once in (1, 7):
+        monkeypatch.setattr(units_module, "_UNITS_AT_ONCE", at_once)
+        # FFT and matrix products of other lengths may round differently in float64
+        np.testing.assert_allclose(unit_features(samples), whole, rtol=0, atol=1e-10)
+
+
+def test_the_first_feature_follows_the_level():
+    quiet, loud = (unit_features(level * tones().samples[0])[:, 0].mean() for level in (0.1, 1.0))
+    # ten times the amplitude is a hundred times the power in each of 40 bands; the orthonormal DCT's first
+    # coefficient is their sum over sqrt(40)
+    assert loud - quiet == pytest.approx(np.log(100) * np.sqrt(40), rel=0.1)
+
+
+def test_a_steady_sound_has_no_slopes():
+    samples = 0.3 * np.sin(2 * np.pi * 500 * np.arange(16_000) / 16_000).astype(np.float32)
+    inner = unit_features(samples)[3:-3]
+    assert np.abs(inner[:, 13:]).max() < 0.05 * np.abs(inner[:, :13]).max()
+
+
+def test_equal_seeds_give_equal_units(fitted):
+    again = fit_units((tones(seed=seed) for seed in range(3)), num_units=16, seed=0)
+    np.testing.assert_array_equal(again.centroids, fitted.centroids)
+    other = fit_units([tones(seed=seed) for seed in range(3)], num_units=16, seed=1)
+    assert not np.array_equal(other.centroids, fitted.centroids)
+
+
+def test_the_nearest_centroid_is_assigned(fitted):
+    features = fitted.centroids[[3, 0, 7]] * fitted.deviation + fitted.mean
+    np.testing.assert_array_equal(fitted.assign(features), [3, 0, 7])
+
+
+def test_too_little_speech_is_refused():
+    with pytest.raises(UnsupportedInput, match="63 stretches of 40 ms for num_units=16"):
+        fit_units([tones()], num_units=16)
+    with pytest.raises(UnsupportedInput, match="0 stretches"):
+        fit_units([], num_units=2)
+
+
+def test_units_are_saved_and_loaded_as_a_codec(tmp_path, fitted):
+    sha256 = save_units(tmp_path, fitted, {"credits": ["tones, made here"]})
+    loaded, loaded_sha256 = load_units_model(tmp_path)
+    np.testing.assert_array_equal(loaded.centroids, fitted.centroids)
+    codec = load_codec("units_25hz", weights=tmp_path)
+    assert codec.weights.sha256 == loaded_sha256 == sha256
+    assert codec.weights.kind == "bundled"
+    np.testing.assert_array_equal(
+        codec.encode(tones()).codes[0], fitted.assign(unit_features(tones().samples[0]))
+    )
+
+
+def test_damaged_or_altered_units_are_refused(tmp_path, fitted):
+    save_units(tmp_path, fitted, {})
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "sha256": "0" * 64}))
+    with pytest.raises(CorruptInput, match="fetch both again"):
+        load_units_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architecture": "fsq"}))
+    with pytest.raises(UnsupportedInput, match="architecture fsq"):
+        load_units_model(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(CorruptInput, match="could not be read as units"):
+        load_units_model(tmp_path)
+
+
+def test_the_command_writes_a_model_and_its_card(tmp_path, capsys):
+    for seed in range(2):
+        audio.save(tones(seed=seed), tmp_path / "speech" / f"{seed}.wav")
+    out = tmp_path / "model"
+    arguments = [str(tmp_path / "speech"), "--out", str(out), "--units", "8", "--credit", "tones, CC0"]
+    assert main(arguments) == 0
+    assert "8 units from 5.0 s" in capsys.readouterr().out
+    assert "- tones, CC0" in (out / "README.md").read_text()
+    assert load_units_model(out)[0].centroids.shape == (8, NUM_FEATURES)
+    assert main([*arguments[:-3], "900", "--credit", "x"]) == 2
+    assert "give at least ten" in capsys.readouterr().err
+
+
+def test_the_bundled_units_use_their_vocabulary_on_speech():
+    codec = load_codec("units_25hz")
+    assert codec.codebook_sizes == (512,)
+    assert codec.bandwidths_kbps == (0.225,)

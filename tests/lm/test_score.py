@@ -1,0 +1,78 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.lm.models import TokenLM, build_lm
+from codecbook.lm.score import score_clips, token_bits
+
+
+def small(architecture: str, **arguments: object) -> TokenLM:
+    torch.manual_seed(0)
+    shape = {"dim": 16, "layers": 2, "heads": 2, "hidden": 16, "dropout": 0.5, **arguments}
+    return build_lm(architecture, shape).double()
+
+
+def transformer() -> TokenLM:
+    return small("rvq_transformer", codebook_sizes=[9, 9], window_frames=5, head_dim=8, head_hidden=8)
+
+
+class Clips:
+    def __init__(self, *clips: np.ndarray) -> None:
+        self.clips = clips
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def clip(self, index: int) -> np.ndarray:
+        return self.clips[index]
+
+
+def full_pass_bits(model: TokenLM, codes: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        logits = model.eval()(torch.from_numpy(codes)[None])[0]
+    return -logits.log_softmax(-1).gather(-1, torch.from_numpy(codes)[..., None])[..., 0].numpy() / math.log(
+        2
+    )
+
+
+@pytest.mark.parametrize("chunk_frames", [1, 2, 7, 30, 31, 100])
+def test_chunks_cost_what_a_full_pass_costs(chunk_frames: int) -> None:
+    model, codes = transformer(), np.random.default_rng(0).integers(0, 9, (31, 2))
+    # float64; chunks add in another order
+    np.testing.assert_allclose(
+        token_bits(model, codes, chunk_frames), full_pass_bits(model, codes), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("num_tokens", [1, 9, 10, 11, 25])
+def test_gpt_reads_a_long_stream_context_by_context(num_tokens: int) -> None:
+    model = small("tiny_gpt", codebook_sizes=[9], context=10)
+    codes = np.random.default_rng(0).integers(0, 9, (num_tokens, 1))
+    expected = [full_pass_bits(model, codes[start : start + 10]) for start in range(0, num_tokens, 10)]
+    np.testing.assert_allclose(token_bits(model, codes), np.concatenate(expected), rtol=0, atol=1e-12)
+
+
+def test_mean_over_clips_counts_tokens_and_restores_the_mode() -> None:
+    model, rng = transformer().train(), np.random.default_rng(0)
+    clips = Clips(rng.integers(0, 9, (4, 2)), rng.integers(0, 9, (13, 2)))
+    score = score_clips(model, clips)
+    bits = np.concatenate([token_bits(model, clip) for clip in clips.clips])
+    assert score.bits_per_token == pytest.approx(bits.mean(), abs=1e-12)
+    assert score.bits_per_codebook == pytest.approx(tuple(bits.mean(axis=0)), abs=1e-12)
+    assert score.num_tokens == 34
+    assert model.training
+
+
+def test_bad_clips_are_refused() -> None:
+    model = transformer()
+    with pytest.raises(CorruptInput, match=r"code 9 at \[1, 0\] is outside 0\.\.8"):
+        token_bits(model, np.array([[0, 1], [9, 2]]))
+    with pytest.raises(UnsupportedInput, match="codebook counts"):
+        token_bits(model, np.zeros((5, 3), dtype=np.int64))
+    with pytest.raises(UnsupportedInput, match="T >= 1"):
+        token_bits(model, np.zeros((0, 2), dtype=np.int64))
+    with pytest.raises(UnsupportedInput, match="no clips"):
+        score_clips(model, Clips())

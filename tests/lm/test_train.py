@@ -1,0 +1,403 @@
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.lm.checkpoints import read_checkpoint
+from codecbook.lm.data import Corpus
+from codecbook.lm.inspect import inspect_checkpoint, report_lines
+from codecbook.lm.loop import parameter_groups
+from codecbook.lm.models import RVQTransformerConfig, TokenLM, build_lm
+from codecbook.lm.objective import cross_entropy_nats
+from codecbook.lm.passes import Passes
+from codecbook.lm.score import score_clips
+from codecbook.lm.train import Budget, Evaluation, TrainOptions, TrainReport, train
+from codecbook.tokens import tokens_from_frames
+
+SHAPE = {
+    "dim": 16,
+    "layers": 1,
+    "heads": 2,
+    "hidden": 16,
+    "window_frames": 8,
+    "head_dim": 8,
+    "head_hidden": 8,
+}
+OPTIONS = TrainOptions(
+    budget=Budget(steps=12), context_frames=16, stride_frames=8, batch_size=4, learning_rate=1e-2, evaluations=3,
+    seed=3,
+)  # fmt: skip
+
+# what the subprocesses run: the same corpus and options as the tests, a step at a time
+CHILD = """
+import sys, time, torch
+sys.path.insert(0, sys.argv[1])
+from test_train import run_of_two_processes, run_until_killed
+torch.set_num_threads(1)
+{"killed": run_until_killed, "two": run_of_two_processes}[sys.argv[2]](sys.argv[3])
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums are taken in the same order in every process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def corpus(num_clips: int = 10, num_codes: int = 6, num_codebooks: int = 2, length: int = 30) -> Corpus:
+    """Return clips in which the first code counts up and the others copy it, with noise: much to learn."""
+    rng = np.random.default_rng(0)
+    clips = {}
+    for clip in range(num_clips):
+        first = (np.arange(length + 3 * (clip % 3)) + clip) % num_codes
+        frames = np.repeat(first[:, None], num_codebooks, axis=1)
+        noisy = rng.random(frames.shape) < 0.1
+        clips[f"clip{clip:02d}"] = tokens_from_frames(
+            np.where(noisy, rng.integers(0, num_codes, frames.shape), frames), num_codes, 75.0
+        )
+    return Corpus.from_tokens(clips)
+
+
+def trained(
+    folder: Path, options: TrainOptions = OPTIONS, arguments: Mapping[str, object] = SHAPE, **more: object
+) -> TrainReport:
+    """Train the small model on the small corpus, silently unless asked for more."""
+    clips, held_out = corpus().split(5)
+    settings = {"device": "cpu", "say": lambda line: None, **more}
+    return train(clips, held_out, folder, arguments=dict(arguments), options=options, **settings)  # type: ignore[arg-type]
+
+
+def run_until_killed(folder: str) -> None:
+    """Train, saving at every step and slowly enough to be killed in between."""
+    options = dataclasses.replace(OPTIONS, checkpoint_every_s=0.0, report_every_s=0.0)
+    trained(Path(folder), options, say=lambda line: time.sleep(0.1))
+
+
+def run_of_two_processes(folder: str) -> None:
+    """Train as one of two processes."""
+    trained(Path(folder))
+
+
+@contextlib.contextmanager
+def started(task: str, folder: Path, **environment: str) -> Iterator[subprocess.Popen]:
+    """Run a task in a process of its own, which ends with the block whatever happens."""
+    command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), task, str(folder)]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def assert_same_state(first: Path, second: Path) -> None:
+    """Compare weights, averages, optimizer states and losses of two runs, bit for bit."""
+    a, b = read_checkpoint(first), read_checkpoint(second)
+    for part in ("model", "average"):
+        assert a[part].keys() == b[part].keys()
+        for name, tensor in a[part].items():
+            assert torch.equal(tensor, b[part][name]), (part, name)
+    for index, moments in a["optimizer"]["state"].items():
+        for name, tensor in moments.items():
+            assert torch.equal(tensor, b["optimizer"]["state"][index][name]), (index, name)
+    without_time = [
+        [{k: v for k, v in e.items() if k != "elapsed_s"} for e in state["run"]["evaluations"]]
+        for state in (a, b)
+    ]
+    assert without_time[0] == without_time[1]
+
+
+def test_training_learns_what_there_is(tmp_path: Path) -> None:
+    report = trained(tmp_path, dataclasses.replace(OPTIONS, budget=Budget(steps=80), evaluations=4))
+    assert report.best.bits_per_token < 0.75 * np.log2(6)
+    assert [e.step for e in report.evaluations] == [20, 40, 60, 80]
+    assert report.best.bits_per_token == min(e.bits_per_token for e in report.evaluations)
+    assert report.steps == 80
+    _, held_out = corpus().split(5)
+    score = score_clips(report.model, held_out)
+    assert score.bits_per_token == pytest.approx(report.best.bits_per_token, abs=1e-12)
+    assert score.bits_per_codebook == pytest.approx(report.best.bits_per_codebook, abs=1e-12)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [20, 40, 60, 80]
+
+
+def test_a_flat_stream_trains_too(tmp_path: Path) -> None:
+    clips, held_out = corpus(num_codebooks=1).split(5)
+    shape = {"dim": 16, "layers": 1, "heads": 2, "hidden": 16, "context": 16}
+    report = train(clips, held_out, tmp_path, "tiny_gpt", shape, OPTIONS, "cpu", say=lambda line: None)
+    assert report.evaluations[-1].bits_per_token < report.evaluations[0].bits_per_token
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    assert RVQTransformerConfig((6, 6), **SHAPE).dropout > 0, "random numbers are drawn in every step"
+    trained(tmp_path / "unbroken")
+    latest = tmp_path / "killed" / "latest.pt"
+    with started("killed", tmp_path / "killed") as child:
+        deadline = time.monotonic() + 120
+        while not (latest.exists() and read_checkpoint(latest)["run"]["step"] >= 3):
+            assert child.poll() is None, child.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    stopped_at = read_checkpoint(latest)["run"]["step"]
+    assert 3 <= stopped_at < 12, "killed in the middle"
+    lines: list[str] = []
+    report = trained(tmp_path / "killed", say=lines.append)
+    assert lines[0].startswith(f"going on from step {stopped_at} ")
+    assert report.steps == 12
+    assert_same_state(tmp_path / "unbroken", tmp_path / "killed")
+    assert_same_state(tmp_path / "unbroken" / "best.pt", tmp_path / "killed" / "best.pt")
+    assert len((tmp_path / "killed" / "log.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_finished_run_is_not_trained_on(tmp_path: Path) -> None:
+    first = trained(tmp_path)
+    again = trained(tmp_path)
+    assert again.steps == 12
+    assert again.best == first.best
+
+
+def test_a_run_can_be_prolonged(tmp_path: Path) -> None:
+    trained(tmp_path)
+    report = trained(tmp_path, dataclasses.replace(OPTIONS, budget=Budget(steps=15)))
+    assert report.steps == 15
+    assert report.evaluations[-1].step == 15
+
+
+def test_two_processes_repeat_the_run_of_one(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    with (
+        started("two", tmp_path / "two", RANK="0", LOCAL_RANK="0", **shared) as first,
+        started("two", tmp_path / "two", RANK="1", LOCAL_RANK="1", **shared) as second,
+    ):
+        # passes of the same windows: two of one process, or one each of two
+        trained(tmp_path / "one", dataclasses.replace(OPTIONS, micro_batch_size=2))
+        for child in (first, second):
+            _, errors = child.communicate(timeout=120)
+            assert child.returncode == 0, errors
+    one, two = read_checkpoint(tmp_path / "one"), read_checkpoint(tmp_path / "two")
+    for a, b in zip(one["run"]["evaluations"], two["run"]["evaluations"], strict=True):
+        # sums in another order: float32 rounding, grown over 12 steps
+        assert a["train_bits_per_token"] == pytest.approx(b["train_bits_per_token"], rel=1e-5)
+        assert a["bits_per_token"] == pytest.approx(b["bits_per_token"], rel=1e-5)
+        assert a["tokens_seen"] == b["tokens_seen"]
+
+
+def test_micro_batches_do_not_change_the_gradient(tmp_path: Path) -> None:
+    gradients = []
+    for micro_batch_size in (None, 2, 1):
+        torch.manual_seed(0)
+        arguments = {**SHAPE, "codebook_sizes": [6, 6], "dropout": 0.0}
+        model = build_lm("rvq_transformer", arguments).double()
+        options = dataclasses.replace(OPTIONS, micro_batch_size=micro_batch_size, label_smoothing=0.1)
+        passes = passes_of(model, options)
+        nats, num_frames, _ = passes.gradients(0, own_s=1.0)
+        gradients.append((nats, num_frames, [p.grad for p in model.parameters()]))
+    for nats, num_frames, each in gradients[1:]:
+        torch.testing.assert_close(nats, gradients[0][0], rtol=0, atol=1e-12)
+        assert num_frames == gradients[0][1]
+        for gradient, expected in zip(each, gradients[0][2], strict=True):
+            # the weights of codebooks are float32, the rest float64
+            torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+
+
+def passes_of(model: TokenLM, options: TrainOptions, clips: Corpus | None = None) -> Passes:
+    from codecbook.lm.processes import Processes
+
+    windows = (clips or corpus()).windows(options.context_frames, options.stride_frames)
+    return Passes(model, windows, options, Processes(0, 1, torch.device("cpu")))
+
+
+def test_filling_of_short_clips_costs_nothing() -> None:
+    torch.manual_seed(0)
+    arguments = {**SHAPE, "codebook_sizes": [6, 6], "dropout": 0.0}
+    model = build_lm("rvq_transformer", arguments).double()
+    clips = corpus(num_clips=4, length=11).subset(["clip00"])
+    options = dataclasses.replace(OPTIONS, context_frames=11, batch_size=1)
+    exact, _, _ = passes_of(model, options, clips).gradients(0, 0.0)
+    longer = corpus(num_clips=4, length=11)
+    filled = longer.subset(["clip00", "clip01"])
+    options = dataclasses.replace(OPTIONS, context_frames=20, batch_size=2)
+    both, num_frames, _ = passes_of(model, options, filled).gradients(0, 0.0)
+    assert num_frames == 11 + 14
+    frames = torch.from_numpy(longer.clip(1))[None]
+    second = cross_entropy_nats(model(frames), frames)[1][0].sum(0)
+    torch.testing.assert_close(both, (exact * 11 + second) / 25, rtol=0, atol=1e-12)
+
+
+def test_only_matrices_decay() -> None:
+    model = build_lm("rvq_transformer", {**SHAPE, "codebook_sizes": [6, 6]})
+    decayed, free = parameter_groups(model, 0.1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert {names[id(p)] for p in free["params"]} == {n for n in names.values() if "norm" in n or "bias" in n}
+    assert len(decayed["params"]) + len(free["params"]) == len(names)
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+
+
+def test_a_spike_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, at_step=5, factor=100.0)
+    lines: list[str] = []
+    report = trained(tmp_path, say=lines.append)
+    assert report.skipped_steps == 1
+    assert any("step 6: left out, its loss of" in line for line in lines)
+    assert report.recoveries == 0
+
+
+def test_a_loss_that_is_not_finite_brings_the_best_weights_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, at_step=9, factor=float("nan"))
+    lines: list[str] = []
+    report = trained(tmp_path, say=lines.append)
+    assert report.recoveries == 1
+    assert any("back to the weights of best.pt, on at 0.5 of the learning rate" in line for line in lines)
+    assert report.steps == 12
+    assert np.isfinite(report.evaluations[-1].bits_per_token)
+    assert read_checkpoint(tmp_path)["run"]["rate_scale"] == 0.5
+
+
+def test_a_run_that_stays_not_finite_ends_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, at_step=None, factor=float("nan"))
+    with pytest.raises(CodecbookError, match=r"lower learning_rate than 0\.01"):
+        trained(tmp_path)
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, at_step: int | None, factor: float) -> None:
+    """Multiply the loss of one step, or of all."""
+    gradients = Passes.gradients
+
+    def spoiled(self: Passes, step: int, own_s: float) -> tuple:
+        nats, num_frames, elapsed_s = gradients(self, step, own_s)
+        return nats * (factor if at_step in (None, step) else 1.0), num_frames, elapsed_s
+
+    monkeypatch.setattr(Passes, "gradients", spoiled)
+
+
+def test_a_time_limit_ends_a_run(tmp_path: Path) -> None:
+    started = time.monotonic()
+    options = dataclasses.replace(OPTIONS, budget=Budget(minutes=0.02), evaluations=2)
+    report = trained(tmp_path, options)
+    assert report.elapsed_s >= 1.2
+    assert time.monotonic() - started < 60
+    assert report.evaluations[-1].progress == 1.0
+
+
+def test_callbacks_see_every_evaluation(tmp_path: Path) -> None:
+    heard: list[tuple[TokenLM, Evaluation]] = []
+    tracked: list[tuple[int, Mapping[str, float]]] = []
+    report = trained(
+        tmp_path,
+        dataclasses.replace(OPTIONS, archive_every=2),
+        on_evaluation=lambda model, evaluation: heard.append((model, evaluation)),
+        trackers=[lambda step, figures: tracked.append((step, figures))],
+    )
+    assert [evaluation for _, evaluation in heard] == list(report.evaluations)
+    assert not heard[0][0].training
+    assert [step for step, _ in tracked] == [4, 8, 12]
+    assert tracked[-1][1]["bits_per_token"] == report.evaluations[-1].bits_per_token
+    assert [path.name for path in tmp_path.glob("step_*.pt")] == ["step_00000008.pt"]
+
+
+def test_random_numbers_of_the_caller_go_on(tmp_path: Path) -> None:
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    trained(tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_another_model_or_vocabulary_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path, dataclasses.replace(OPTIONS, budget=Budget(steps=1), evaluations=1))
+    with pytest.raises(UnsupportedInput, match="dim: 16 there, 32 here"):
+        trained(tmp_path, arguments={**SHAPE, "dim": 32})
+    with pytest.raises(UnsupportedInput, match=r"learning_rate: 0.01 there, 0.1 here"):
+        trained(tmp_path, dataclasses.replace(OPTIONS, learning_rate=0.1))
+    clips, held_out = corpus(num_codes=7).split(5)
+    with pytest.raises(UnsupportedInput, match="2 x 6 codes, the model was made for 2 x 7 codes"):
+        train(clips, held_out, tmp_path, arguments=dict(SHAPE), options=OPTIONS, device="cpu")
+    flat, flat_held_out = corpus(num_codebooks=1).split(5)
+    with pytest.raises(UnsupportedInput, match="architecture 'rvq_transformer'"):
+        train(flat, flat_held_out, tmp_path, "tiny_gpt", {"dim": 16, "heads": 2}, OPTIONS, "cpu")
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path, dataclasses.replace(OPTIONS, budget=Budget(steps=1), evaluations=1))
+    latest = tmp_path / "latest.pt"
+    whole = latest.read_bytes()
+    latest.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptInput, match="no complete checkpoint"):
+        trained(tmp_path)
+    torch.save({"format": 1}, latest)
+    with pytest.raises(CorruptInput, match="missing"):
+        trained(tmp_path)
+    latest.unlink()
+    with pytest.raises(UnsupportedInput, match=r"holds best\.pt and no latest\.pt"):
+        trained(tmp_path)
+
+
+def test_corpora_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
+    clips, held_out = corpus().split(5)
+    empty = clips._part(np.zeros(len(clips), dtype=bool))
+    for sides, message in (((empty, held_out), "train on"), ((clips, empty), "hold out")):
+        with pytest.raises(UnsupportedInput, match=message):
+            train(*sides, tmp_path, arguments=dict(SHAPE), options=OPTIONS, device="cpu")
+    with pytest.raises(UnsupportedInput, match="fewer than context_frames=5000"):
+        trained(tmp_path, dataclasses.replace(OPTIONS, context_frames=5000))
+    with pytest.raises(UnsupportedInput, match="3 x 6 codes, the model was made for 2 x 6 codes"):
+        train(clips, corpus(num_codebooks=3), tmp_path, arguments=dict(SHAPE), options=OPTIONS, device="cpu")
+    with pytest.raises(UnsupportedInput, match="does not divide"):
+        trained(tmp_path, dataclasses.replace(OPTIONS, micro_batch_size=3))
+    with pytest.raises(UnsupportedInput, match="not on this machine"):
+        trained(tmp_path, device="mps" if torch.cuda.is_available() else "cuda")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"context_frames": 0}, {"batch_size": 0}, {"precision": "float16"}, {"label_smoothing": 1.0},
+        {"gradient_clip": 0.0}, {"schedule": "linear"}, {"codebook_weights": "deep"}, {"weight_decay": -1.0},
+        {"micro_batch_size": 0}, {"learning_rate": 0.0},
+    ],
+)  # fmt: skip
+def test_impossible_options_are_refused(setting: dict) -> None:
+    with pytest.raises(UnsupportedInput):
+        TrainOptions(**setting)
+
+
+def test_inspection_tells_of_losses_drift_and_ill_tensors(tmp_path: Path) -> None:
+    report = trained(tmp_path)
+    seen = inspect_checkpoint(tmp_path)
+    assert (seen.best, seen.last) == (report.best, report.evaluations[-1])
+    assert seen.step == 12
+    assert seen.drift > 0
+    assert not any(tensor.spikes or tensor.not_finite for tensor in seen.tensors)
+    state = read_checkpoint(tmp_path)
+    state["model"]["head_weight"][0, 0, 0] = 1e4
+    state["model"]["norm.weight"][:2] = float("nan")
+    torch.save(state, tmp_path / "ill.pt")
+    ill = {tensor.name: tensor for tensor in inspect_checkpoint(tmp_path / "ill.pt").tensors}
+    # 96 values: one large one is at most sqrt(96) = 9.8 times the root mean square, so the larger embedding is spoiled
+    assert ill["norm.weight"].not_finite == 2
+    assert ill["head_weight"].largest == 1e4
+    assert any("2 NOT FINITE" in line for line in report_lines(inspect_checkpoint(tmp_path / "ill.pt")))
