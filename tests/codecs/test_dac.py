@@ -51,7 +51,6 @@ def test_long_tokens_are_decoded_in_chunks_without_seams(codec, noise_clip, monk
 
 def test_weights_that_lack_parameters_are_refused(small_folder, tmp_path):
     import safetensors.torch
-
     from transformers import DacModel
 
     model = DacModel.from_pretrained(small_folder("dac_44khz"), local_files_only=True)

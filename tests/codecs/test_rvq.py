@@ -41,7 +41,9 @@ def test_ties_go_to_the_lower_index():
 
 
 def test_equals_the_package():
-    model = random_seeded("encodec", {"hidden_dim": 8, "num_filters": 2, "codebook_size": 32, "bandwidth_kbps": 3.0}, seed=3)
+    model = random_seeded(
+        "encodec", {"hidden_dim": 8, "num_filters": 2, "codebook_size": 32, "bandwidth_kbps": 3.0}, seed=3
+    )
     codebooks = torch.stack([layer.codebook for layer in model.quantizer.vq.layers])
     latents = torch.randn(2, 8, 50, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():

@@ -99,7 +99,13 @@ def main(arguments: list[str] | None = None) -> int:
                 "training_minutes": round(trainer.elapsed_s / 60, 1),
                 "seed": recipe.seed,
                 "torch": torch.__version__,
-                "command": "python -m codecbook.codecs.train " + " ".join(arguments or sys.argv[1:]),
+                # names alone: where a machine keeps its recordings is of no use to others
+                "data": [
+                    f"{folder.path.parent.name}/{folder.path.name}={folder.share:g}" for folder in folders
+                ],
+                "hold_out_every": options.hold_out_every,
+                "hold_out": options.hold_out,
+                "threads": torch.get_num_threads(),
             }
             save_model(
                 options.out / "model",

@@ -14,8 +14,8 @@ class SignalReport:
     """What is left of audio on its way through an untrained autoencoder.
 
     Attributes:
-        deviations: Standard deviation over batch and time of each convolution's output, averaged over its channels,
-            in forward order.
+        deviations: Standard deviation of each convolution's output between the recordings of the batch, averaged
+            over channels and time, in forward order.
         relative_error: Squared error of the output over the energy of the input; 1 is what silence would score.
     """
 
@@ -27,17 +27,17 @@ class SignalReport:
 def report_signals(autoencoder: nn.Module, audio: Tensor) -> SignalReport:
     """Send audio through encoder and decoder and watch every convolution.
 
-    The deviation is taken over batch and time for each channel on its own: a channel that gives the same number
-    whatever it hears has none, however large that number is.
+    The deviation is taken between recordings at one instant, not over time: transposed convolutions turn a constant
+    into a pattern that repeats with their stride, which varies in time and says nothing of the input.
 
     Args:
         autoencoder: Takes and gives ``[B, C, S]``; its convolutions are weight-normalised.
-        audio: Real audio ``[B, C, S]``.
+        audio: Crops of different recordings ``[B, C, S]``, at least 2.
     """
     deviations: list[float] = []
 
     def watch(_layer: nn.Module, _inputs: tuple, output: Tensor) -> None:
-        deviations.append(float(output.std(dim=(0, 2)).mean()))
+        deviations.append(float(output.std(dim=0).mean()))
 
     hooks = [layer.register_forward_hook(watch) for layer in normalised_convolutions(autoencoder)]
     try:
@@ -45,5 +45,6 @@ def report_signals(autoencoder: nn.Module, audio: Tensor) -> SignalReport:
     finally:
         for hook in hooks:
             hook.remove()
-    error = relative_squared_error(estimate[..., : audio.shape[-1]], audio)
+    length = audio.shape[-1]
+    error = relative_squared_error(estimate[..., :length], audio[..., :length])
     return SignalReport(tuple(deviations), float(error))

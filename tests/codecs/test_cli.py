@@ -1,0 +1,128 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from codecbook import audio
+from codecbook.audio import Clip
+from codecbook.codecs.__main__ import main
+from codecbook.tokens import tokens_from_frames
+from codecbook.tokens.npq import write_npq
+
+
+@pytest.fixture
+def recording(tmp_path):
+    samples = np.random.default_rng(0).standard_normal((2, 44_100)).astype(np.float32) * 0.1
+    return audio.save(Clip(samples, 44_100), tmp_path / "in" / "song.wav")
+
+
+def test_list_names_all_codecs(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("encodec_24khz")
+    assert "bundled" in next(line for line in lines if line.startswith("units_25hz"))
+
+
+def test_export_inspect_and_to_wav(recording, tmp_path, small_folder, capsys):
+    out = tmp_path / "out"
+    weights = small_folder("encodec_24khz")
+    command = ["export", f"{recording.parent}/*.wav", "--codec", "encodec_24khz", "--weights", weights]
+    assert main([*command, "--codebooks", "3", "--chunk-seconds", "1", "--outdir", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "75 frames/s x 3, 75 frames, 33 B header, 258 B" in shown
+    assert "1 exported, 0 skipped, 0 failed" in shown
+
+    assert main(["inspect", str(out / "song.npq")]) == 0
+    shown = capsys.readouterr().out
+    assert "258 bytes, 33 of them header" in shown
+    assert f"encodec_24khz, bundled: {weights}" in shown
+    assert "codebook 2: 75 codes at 75 Hz" in shown
+
+    # codec and weights are those that made the file, and the length is the recording's
+    assert main(["to-wav", str(out / "song.npq"), "--out", str(tmp_path / "song.wav")]) == 0
+    decoded = audio.load(tmp_path / "song.wav")
+    assert (decoded.num_samples, decoded.sample_rate_hz, decoded.num_channels) == (24_000, 24_000, 1)
+    assert main(["to-wav", str(out / "song.npq"), "--out", str(tmp_path / "song.wav")]) == 2
+    assert "exists; pass overwrite=True" in capsys.readouterr().err
+
+    assert main([*command, "--codebooks", "3", "--chunk-seconds", "1", "--outdir", str(out)]) == 0
+    assert "0 exported, 1 skipped, 0 failed" in capsys.readouterr().out
+
+
+def test_parquet_keeps_several_rates(recording, tmp_path, small_folder, capsys):
+    command = ["export", str(recording), "--codec", "snac_24khz", "--weights", small_folder("snac_24khz")]
+    assert main([*command, "--outdir", str(tmp_path)]) == 2
+    assert "choose parquet" in capsys.readouterr().err
+    assert main([*command, "--outdir", str(tmp_path), "--format", "parquet"]) == 0
+    assert "11.7188/23.4375/46.875 frames/s x 3, 12/24/48 frames" in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "song.parquet")]) == 0
+    assert "codebook 1: 24 codes" in capsys.readouterr().out
+    assert (
+        main(["to-wav", str(tmp_path / "song.parquet"), "--codebooks", "2", "--out", str(tmp_path / "a.wav")])
+        == 0
+    )
+    assert audio.load(tmp_path / "a.wav").num_samples == 24_000
+
+
+def test_a_recording_that_fails_sets_the_exit_status(recording, tmp_path, small_folder, capsys):
+    (recording.parent / "bad.wav").write_bytes(b"no audio")
+    command = ["export", str(recording.parent), "--codec", "fsq_50hz", "--weights", small_folder("fsq_50hz")]
+    assert main([*command, "--outdir", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr().out
+    assert "failed" in shown
+    assert "1 exported, 0 skipped, 1 failed" in shown
+
+
+def test_weights_other_than_those_that_made_a_file_are_refused(recording, tmp_path, small_folder, capsys):
+    command = ["export", str(recording), "--codec", "fsq_50hz", "--weights", small_folder("fsq_50hz")]
+    assert main([*command, "--outdir", str(tmp_path)]) == 0
+    out = ["--out", str(tmp_path / "a.wav")]
+    assert main(["to-wav", str(tmp_path / "song.npq"), "--weights", "random:1", *out]) == 2
+    error = capsys.readouterr().err
+    # the architecture of random weights has other codebooks; either way it is the weights that are named
+    assert "was made with the weights" in error
+    assert not (tmp_path / "a.wav").exists()
+
+
+def test_a_bare_token_file_needs_the_codecs_name(tmp_path, small_folder, capsys):
+    frames = np.random.default_rng(0).integers(0, 64, (50, 1))
+    write_npq(tmp_path / "a.npq", tokens_from_frames(frames, 64, 50.0))
+    assert main(["inspect", str(tmp_path / "a.npq")]) == 0
+    assert "codec unknown" in capsys.readouterr().out
+    out = ["--out", str(tmp_path / "a.wav")]
+    assert main(["to-wav", str(tmp_path / "a.npq"), *out]) == 2
+    assert "name it with --codec" in capsys.readouterr().err
+    named = ["--codec", "fsq_50hz", "--weights", small_folder("fsq_50hz")]
+    assert main(["to-wav", str(tmp_path / "a.npq"), *named, *out]) == 0
+    assert audio.load(tmp_path / "a.wav").num_samples == 24_000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["export", "gone/*.mp3", "--codec", "fsq_50hz", "--weights", "random:0", "--outdir", "out"],
+        ["export", ".", "--codec", "mimi", "--outdir", "out"],
+        ["to-wav", "gone.npq", "--codec", "fsq_50hz", "--out", "a.wav"],
+        ["inspect", "gone.parquet"],
+        ["inspect", "song.wav"],
+    ],
+)
+def test_errors_are_one_line_and_no_traceback(recording, arguments, capsys, monkeypatch):
+    monkeypatch.chdir(recording.parent)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("codecbook: ")
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+
+
+def test_the_module_runs_as_a_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "codecbook.codecs", "inspect", "gone.npq"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr == "codecbook: There is no NPQ file at gone.npq; check the path.\n"
