@@ -21,11 +21,13 @@ from codecbook import paths
 from codecbook.audio import Clip, clip_from_array
 from codecbook.codecs import Codec, load_codec
 from codecbook.codecs.base import Weights
-from codecbook.codecs.build import build_architecture
+from codecbook.codecs.build import build_architecture, offered_bandwidths_kbps
+from codecbook.codecs.losses import LossWeights
 from codecbook.codecs.mimi_adapter import draw_codebooks
 from codecbook.codecs.model_files import save_model
 from codecbook.codecs.neucodec_adapter import draw_projections
 from codecbook.codecs.snac_adapter import SnacCodec
+from codecbook.codecs.train_recipes import Phase, Recipe
 from codecbook.codecs.weights import keep_signal_alive, seeded
 
 SMALL_SEANET = {"num_filters": 4, "hidden_dim": 16, "num_lstm_layers": 1}
@@ -211,3 +213,60 @@ def noise(codec: Codec, duration_s: float, seed: int = 0) -> Clip:
 def noise_clip() -> Callable[..., Clip]:
     """Give `noise` to tests, which cannot import a conftest."""
     return noise
+
+
+def tones(count: int, duration_s: float = 0.5, channels: int = 1, seed: int = 0) -> list[np.ndarray]:
+    """Give recordings ``[C, S]`` at 16 kHz: four sines a channel and a little noise, at -14 dB or so."""
+    rng = np.random.default_rng(seed)
+    time_s = np.arange(round(16_000 * duration_s)) / 16_000
+    recordings = []
+    for _ in range(count):
+        frequencies_hz, phases = rng.uniform(80, 800, (channels, 4, 1)), rng.uniform(0, 6, (channels, 4, 1))
+        sines = 0.1 * np.sin(2 * np.pi * frequencies_hz * time_s + phases).sum(axis=1)
+        recordings.append((sines + 0.01 * rng.standard_normal(sines.shape)).astype(np.float32))
+    return recordings
+
+
+def tiny_recipe(architecture: str = "encodec", **changes: object) -> Recipe:
+    """Give a recipe for a codec of two codebooks of 16 codes at 400 frames/s, cheap enough to train in tests."""
+    seanet = {"num_filters": 2, "hidden_dim": 8, "strides": [2, 4, 5], "sample_rate_hz": 16_000}
+    books = {"num_codebooks": 2, "codebook_size": 16}
+    bitrate = {"bandwidth_kbps": offered_bandwidths_kbps(2, 16, 400)[-1]}
+    arguments = {
+        "encodec": {**seanet, **books, **bitrate},
+        "encodec_stereo": {**seanet, **books, **bitrate},
+        "fsq": {**seanet, "levels": [4, 4, 4]},
+        "snac": {
+            "codebook_size": 16, "codebook_dim": 4, "vq_strides": [2, 1], "encoder_dim": 4, "decoder_dim": 32,
+            "encoder_strides": [5, 4, 2], "sample_rate_hz": 16_000,
+        },
+    }  # fmt: skip
+    settings: dict = {
+        "arguments": arguments[architecture],
+        "sample_rate_hz": 16_000,
+        "channels": 2 if architecture == "encodec_stereo" else 1,
+        "crop_samples": 1600,
+        "batch_size": 4,
+        "warmup_steps": 2,
+        "main_codebooks": 2,
+        "phases": (
+            Phase("autoencoder", 0.4, 1.0, 0.5),
+            Phase("joint", 0.7, 0.6, 0.1),
+            Phase("decoder", 1.0, 0.4, 0.1),
+        ),
+        "loss": LossWeights(0.0, 0.0, 1.0, 1.0, 0.25, windows=(64, 256)),
+        "fit_seconds": 1.0,
+    }
+    return Recipe(architecture, **{**settings, **changes})
+
+
+@pytest.fixture(name="tones")
+def give_tones() -> Callable[..., list[np.ndarray]]:
+    """Give `tones` to tests, which cannot import a conftest."""
+    return tones
+
+
+@pytest.fixture(name="tiny_recipe")
+def give_tiny_recipe() -> Callable[..., Recipe]:
+    """Give `tiny_recipe` to tests."""
+    return tiny_recipe

@@ -5,6 +5,7 @@ not heard: every N-th file of each folder, and whatever matches a pattern.
 """
 
 import fnmatch
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 
 from codecbook.audio import AUDIO_SUFFIXES, convert, load
 from codecbook.errors import UnsupportedInput
+
+_MAX_SILENT_CROPS = 1000
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def parse_folder(text: str) -> Folder:
         value = float(share)
     except ValueError:
         value = -1.0
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise UnsupportedInput(
             f"--data {text!r}: the share after '=' must be a positive number, e.g. speech=0.7."
         )
@@ -120,14 +123,25 @@ class Crops:
         return np.pad(crop, ((0, 0), (0, num_samples - crop.shape[1])))
 
     def batch(self, batch_size: int, num_samples: int) -> np.ndarray:
-        """Return float32 ``[B, C, S]``; recordings shorter than S are followed by silence."""
-        crops = []
+        """Return float32 ``[B, C, S]``; recordings shorter than S are followed by silence.
+
+        Raises:
+            UnsupportedInput: A thousand crops in a row are nearly silent (below -60 dB of full scale).
+        """
+        crops, silent = [], 0
         while len(crops) < batch_size:
             crop = self._crop(num_samples)
             level = float(np.sqrt(np.mean(np.square(crop))))
             gain = 10.0 ** (self._random.uniform(*self._level_db) / 20.0) / max(level, 1e-9)
             if level < 1e-3:
+                silent += 1
+                if silent == _MAX_SILENT_CROPS:
+                    raise UnsupportedInput(
+                        f"{silent} crops in a row were below -60 dB of full scale; the recordings are silent, or far "
+                        "too quiet: choose others, or amplify them."
+                    )
                 continue
+            silent = 0
             # a gain that clips would teach the decoder to clip
             crops.append(crop * min(gain, 0.99 / float(np.abs(crop).max())))
         return np.stack(crops)

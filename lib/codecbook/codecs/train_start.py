@@ -245,6 +245,11 @@ def _start_decoder(layers: list[Any], latents: Tensor, gain: float, stages: list
             continue
         stage = remaining.pop()
         count = min(len(stage.directions), signal.carriers)
+        if stage.carriers > convolution.out_channels:
+            raise UnsupportedInput(
+                f"A decoder layer gives {convolution.out_channels} channels where the encoder's took "
+                f"{stage.carriers}; build the decoder at least as wide as the encoder."
+            )
         back = (
             stage.directions[:count].view(count, stage.carriers, stride) * signal.scales[:count, None, None]
         )
@@ -281,7 +286,7 @@ def linear_start(encoder: nn.Module, decoder: nn.Module, audio: Tensor) -> None:
         audio: Real audio ``[B, C, S]``, S a multiple of the frame; some ten seconds in all suffice.
 
     Raises:
-        UnsupportedInput: Other layers, or an encoder and decoder that do not mirror each other.
+        UnsupportedInput: Other layers, or a decoder that does not mirror the encoder or is narrower.
     """
     for network in (encoder, decoder):
         if not normalised_convolutions(network) or any(

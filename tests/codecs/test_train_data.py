@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+
+from codecbook.audio import clip_from_array, save
+from codecbook.codecs.train_data import Crops, Folder, load_recordings, parse_folder, split_files
+from codecbook.errors import UnsupportedInput
+
+
+def levels_db(batch):
+    return 10 * np.log10(np.square(batch).mean(axis=(1, 2)))
+
+
+def constant(value, num_samples=400):
+    return np.full((1, num_samples), value, np.float16)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "share"),
+    [("speech", "speech", 1.0), ("speech=0.7", "speech", 0.7), ("a=b/speech=2", "a=b/speech", 2.0)],
+)
+def test_a_folder_may_name_its_share(text, path, share):
+    folder = parse_folder(text)
+    assert (str(folder.path), folder.share) == (path, share)
+
+
+@pytest.mark.parametrize("text", ["speech=", "speech=half", "speech=0", "speech=-1", "speech=nan", "speech=inf"])
+def test_a_share_that_is_no_positive_number_is_refused(text):
+    with pytest.raises(UnsupportedInput, match=r"must be a positive number, e\.g\. speech=0\.7"):
+        parse_folder(text)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b/3.flac", "a/1.wav", "a/2.WAV", "b/notes.txt", "b/4.ogg", "b/5.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return Folder(tmp_path)
+
+
+def names(paths):
+    return [path.name for path in paths]
+
+
+def test_every_nth_file_in_the_order_of_paths_is_held_out(folder):
+    kept, held = split_files(folder, 2, ())
+    assert (names(kept), names(held)) == (["1.wav", "3.flac", "5.wav"], ["2.WAV", "4.ogg"])
+
+
+def test_patterns_hold_out_as_well(folder):
+    kept, held = split_files(folder, 3, ("5.*", "?.flac"))
+    assert (names(kept), names(held)) == (["1.wav", "2.WAV", "4.ogg"], ["3.flac", "5.wav"])
+
+
+@pytest.mark.parametrize("every", range(7))
+@pytest.mark.parametrize("patterns", [(), ("[13].*",), ("2.WAV", "nothing")])
+def test_no_file_is_both_trained_on_and_held_out(folder, every, patterns):
+    try:
+        kept, held = split_files(folder, every, patterns)
+    except UnsupportedInput:
+        assert every == 1, "only holding every file out leaves nothing"
+        return
+    assert not set(kept) & set(held)
+    assert sorted(names(kept) + names(held)) == ["1.wav", "2.WAV", "3.flac", "4.ogg", "5.wav"]
+
+
+def test_holding_out_every_noughth_file_holds_out_none(folder):
+    assert len(split_files(folder, 0, ())[0]) == 5
+
+
+def test_a_folder_without_audio_is_refused(folder, tmp_path):
+    with pytest.raises(UnsupportedInput, match=r"no audio to train on \(5 files found, 5 held out\)"):
+        split_files(folder, 0, ("*",))
+    with pytest.raises(UnsupportedInput, match=r"\(0 files found, 0 held out\)"):
+        split_files(Folder(tmp_path / "absent"), 10, ())
+
+
+def test_recordings_are_resampled_and_mixed(tmp_path, tones):
+    (stereo,) = tones(1, channels=2)
+    path = save(clip_from_array(stereo, 16_000), tmp_path / "stereo.wav")
+    (mono,) = load_recordings([path], 16_000, 1)
+    assert mono.dtype == np.float16
+    # 16-bit file, float16 in memory: steps of 2^-12 at amplitudes up to 1
+    np.testing.assert_allclose(mono, stereo.mean(axis=0, keepdims=True), rtol=0, atol=2**-11)
+    (both,) = load_recordings([path], 8_000, 2)
+    assert both.shape == (2, stereo.shape[1] // 2)
+
+
+def test_crops_depend_on_the_seed_alone(tones):
+    recordings = tones(3)
+    first, same, other = (Crops([recordings], [1.0], seed) for seed in (5, 5, 6))
+    batch = first.batch(6, 800)
+    assert batch.shape == (6, 1, 800)
+    assert batch.dtype == np.float32
+    np.testing.assert_array_equal(batch, same.batch(6, 800))
+    assert not np.array_equal(batch, other.batch(6, 800))
+
+
+def test_crops_go_on_from_a_state(tones):
+    crops = Crops([tones(3)], [1.0], 0)
+    crops.batch(3, 800)
+    state = crops.state
+    expected = [crops.batch(3, 800) for _ in range(2)]
+    fresh = Crops([tones(3)], [1.0], 99)
+    fresh.restore(state)
+    for batch in expected:
+        np.testing.assert_array_equal(fresh.batch(3, 800), batch)
+
+
+def test_a_crop_is_a_stretch_of_a_recording_times_a_gain(tones):
+    recordings = tones(2)
+    windows = np.concatenate([np.lib.stride_tricks.sliding_window_view(r[0], 800) for r in recordings])
+    for (crop,) in Crops([recordings], [1.0], 0).batch(4, 800):
+        cosine = windows @ crop / np.linalg.norm(windows, axis=1) / np.linalg.norm(crop)
+        assert cosine.max() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_folders_are_drawn_by_share_and_recordings_by_duration():
+    # the sign tells the folder; the constant's shape tells the recording: long ones fill the crop
+    short_and_long = [constant(0.1, 100), constant(0.1, 300)]
+    batch = Crops([short_and_long, [constant(-0.1)]], [3.0, 1.0], 0).batch(2000, 300)[:, 0]
+    first = batch[:, 0] > 0
+    # four standard deviations of a binomial proportion
+    assert first.mean() == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / 2000))
+    is_long = batch[first][:, -1] != 0
+    assert is_long.mean() == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / first.sum()))
+
+
+def test_levels_are_spread_evenly_over_their_range(tones):
+    drawn = levels_db(Crops([tones(3)], [1.0], 0, level_db=(-40.0, -20.0)).batch(400, 800))
+    assert drawn.min() >= -40.001
+    assert drawn.max() <= -19.999
+    quarters, _ = np.histogram(drawn, bins=4, range=(-40.001, -19.999))
+    assert quarters.min() > 60, quarters
+
+
+def test_no_gain_makes_a_crop_clip():
+    spike = constant(0.001)
+    spike[0, 200] = 0.5
+    batch = Crops([[spike]], [1.0], 0).batch(50, 400)
+    assert np.abs(batch).max() == pytest.approx(0.99, abs=1e-6)
+
+
+def test_a_recording_shorter_than_a_crop_is_followed_by_silence():
+    (crop,) = Crops([[constant(0.25, 100)]], [1.0], 0).batch(1, 160)
+    assert np.all(crop[0, :100] == crop[0, 0])
+    assert crop[0, 0] > 0
+    assert not crop[0, 100:].any()
+
+
+def test_silence_is_drawn_again_and_silence_alone_refused():
+    batch = Crops([[constant(0.0), constant(0.1)]], [1.0], 0).batch(50, 400)
+    assert batch.min() > 0
+    with pytest.raises(UnsupportedInput, match="1000 crops in a row were below -60 dB"):
+        Crops([[constant(0.0005)]], [1.0], 0).batch(1, 400)
