@@ -9,7 +9,8 @@ from codecbook import audio
 from codecbook.audio import Clip, clip_from_array
 from codecbook.codecs import export as export_module
 from codecbook.codecs.base import Encoded
-from codecbook.codecs.export import Recording, check_seams, export, find_recordings
+from codecbook.codecs.export import check_seams, export
+from codecbook.codecs.recordings import Recording, find_recordings
 from codecbook.codecs.token_files import (
     companion_path,
     read_companion,

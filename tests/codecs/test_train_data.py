@@ -23,7 +23,9 @@ def test_a_folder_may_name_its_share(text, path, share):
     assert (str(folder.path), folder.share) == (path, share)
 
 
-@pytest.mark.parametrize("text", ["speech=", "speech=half", "speech=0", "speech=-1", "speech=nan", "speech=inf"])
+@pytest.mark.parametrize(
+    "text", ["speech=", "speech=half", "speech=0", "speech=-1", "speech=nan", "speech=inf"]
+)
 def test_a_share_that_is_no_positive_number_is_refused(text):
     with pytest.raises(UnsupportedInput, match=r"must be a positive number, e\.g\. speech=0\.7"):
         parse_folder(text)

@@ -49,5 +49,5 @@ def test_a_pattern_in_time_that_ignores_the_input_is_no_signal():
 
 def test_hooks_are_gone_afterwards():
     network = chain(1.0)
-    report_signals(network, torch.randn(1, 1, 10))
+    report_signals(network, torch.randn(2, 1, 10))
     assert not network[0]._forward_hooks

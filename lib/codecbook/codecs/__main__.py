@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from codecbook import audio, paths
 from codecbook.codecs.base import Codec
-from codecbook.codecs.export import FileReport, export, find_recordings
+from codecbook.codecs.export import FileReport, export
+from codecbook.codecs.recordings import find_recordings
 from codecbook.codecs.registry import codec_names, load_codec
 from codecbook.codecs.token_files import FORMATS, header_bytes, read_companion, read_token_file
 from codecbook.errors import CodecbookError, UnsupportedInput

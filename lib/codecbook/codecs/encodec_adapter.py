@@ -2,8 +2,8 @@
 
 Both run the package ``encodec``'s own modules. The mono codec goes through a clip in pieces with the state of its
 convolutions and LSTM carried over: the tokens are those of the whole clip at once, in memory that does not grow, and
-pieces of two seconds stay in the processor's cache. Segments of the stereo codec are run one by one on a CPU (a batch
-changes the last bits of most latents and saves no time) and eight at a time elsewhere.
+pieces of little more than a second stay in the processor's cache. Segments of the stereo codec are run one by one on
+a CPU (a batch changes the last bits of most latents and saves no time) and eight at a time elsewhere.
 """
 
 import math
@@ -40,7 +40,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "encodec_24khz": EncodecModel.encodec_model_24khz,
     "encodec_48khz": EncodecModel.encodec_model_48khz,
 }
-_ENCODE_CHUNK_S = 2.0
+_ENCODE_CHUNK_S = 1.28
 _DECODE_CHUNK_S = 10.0
 _SEGMENTS_AT_ONCE = 8
 # a Gaussian codebook of 1024 in 128 dimensions takes most off its residual at about a third of its deviation

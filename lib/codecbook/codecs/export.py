@@ -10,7 +10,6 @@ encoded in one pass, and the report states how many tokens around the first seam
 import csv
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,30 +19,17 @@ from typing import Any
 import numpy as np
 
 from codecbook import audio
-from codecbook.audio import AUDIO_SUFFIXES, Clip
+from codecbook.audio import Clip
 from codecbook.codecs.base import Codec
+from codecbook.codecs.recordings import Recording
 from codecbook.codecs.token_files import FORMATS, is_complete, read_companion, write_with_companion
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.files import write_file
 from codecbook.tokens.tokens import Tokens
 
-_MAGIC = "*?["
 # of a file that needs two chunks or more, the first two are run in one pass, and what lies half a chunk from the
 # end of these is compared: that far from a cut, every network here has all that it looks ahead to
 _CHECK_CHUNKS, _COMPARED_CHUNKS = 2.0, 1.5
-
-
-@dataclass(frozen=True)
-class Recording:
-    """A file to export.
-
-    Attributes:
-        path: Where it is.
-        name: Under which name, without suffix, its tokens go into the output folder; may contain folders.
-    """
-
-    path: Path
-    name: str
 
 
 @dataclass(frozen=True)
@@ -99,56 +85,6 @@ class FileReport:
     seam_tokens_differing: int = 0
 
 
-def find_recordings(inputs: Sequence[str]) -> list[Recording]:
-    """Find recordings by files, folders (all audio below them) and patterns such as ``music/**/*.mp3``.
-
-    Tokens are named by the path below the folder or the fixed part of the pattern; files named one by one, below
-    the folder that they share. Where two would have one name (``a.mp3`` and ``a.wav``), the suffix stays in it.
-
-    Raises:
-        UnsupportedInput: An input that matches nothing, or files of one name from several inputs.
-    """
-    found: dict[Path, Path] = {}
-    singles = [Path(text) for text in inputs if Path(text).is_file()]
-    shared = Path(os.path.commonpath([path.parent.resolve() for path in singles])) if singles else Path()
-    for text in inputs:
-        path = Path(text)
-        if path.is_file():
-            matches, root = [path], shared
-        elif path.is_dir():
-            matches, root = [p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES], path.resolve()
-        else:
-            root, pattern = _split_pattern(text)
-            matches = [match for match in root.glob(pattern) if match.is_file()] if pattern else []
-        if not matches:
-            raise UnsupportedInput(f"Nothing matches {text!r}; check the path, and quote patterns.")
-        for match in matches:
-            found.setdefault(match.resolve(), match.resolve().relative_to(root))
-    return _named(found)
-
-
-def _split_pattern(text: str) -> tuple[Path, str]:
-    """Split ``music/**/*.mp3`` into the folder ``music`` and the pattern below it, empty without wildcards."""
-    parts = Path(text).parts
-    first = next((i for i, part in enumerate(parts) if any(sign in part for sign in _MAGIC)), len(parts))
-    return Path(*parts[:first]).resolve(), "/".join(parts[first:])
-
-
-def _named(found: dict[Path, Path]) -> list[Recording]:
-    stems = [str(name.with_suffix("")) for name in found.values()]
-    recordings = [
-        Recording(path, str(name) if stems.count(stem) > 1 else stem)
-        for (path, name), stem in zip(found.items(), stems, strict=True)
-    ]
-    names = [recording.name for recording in recordings]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UnsupportedInput(
-            f"Several recordings would be written as {twice[0]!r}; export them to different folders."
-        )
-    return sorted(recordings, key=lambda recording: recording.name)
-
-
 def export(
     recordings: Iterable[Recording],
     codec: Codec,
@@ -162,8 +98,8 @@ def export(
 ) -> list[FileReport]:
     """Export recordings; one that fails is reported, and the others go on.
 
-    The summary ``export.json`` and ``export.csv`` in `outdir` is written after every file, so that an interrupted
-    export leaves one too.
+    The summary ``export.json`` and ``export.csv`` in `outdir` is written at the end, also of an export that is
+    interrupted; called again, it skips what is complete and was made with the same settings.
 
     Args:
         recordings: Of `find_recordings`.
@@ -187,19 +123,29 @@ def export(
         "bandwidth_kbps": bandwidth_kbps,
         "chunk_s": chunk_s,
     }
-    reports = []
-    for recording in recordings:
-        output = outdir / f"{recording.name}.{file_format}"
-        try:
-            report = _export_one(recording.path, codec, output, settings)
-        except (CodecbookError, OSError, MemoryError, RuntimeError) as error:  # torch: RuntimeError
-            report = FileReport(
-                str(recording.path), "failed", error=" ".join(str(error).split()) or repr(error)
+    reports: list[FileReport] = []
+    try:
+        for recording in recordings:
+            reports.append(
+                _export_or_fail(recording, codec, outdir / f"{recording.name}.{file_format}", settings)
             )
-        reports.append(report)
+            on_report(reports[-1])
+    finally:
         write_summary(outdir, reports)
-        on_report(report)
     return reports
+
+
+def _export_or_fail(recording: Recording, codec: Codec, output: Path, settings: dict[str, Any]) -> FileReport:
+    try:
+        return _export_one(recording.path, codec, output, settings)
+    except (
+        CodecbookError,
+        OSError,
+        MemoryError,
+        RuntimeError,
+    ) as error:  # torch without memory: RuntimeError
+        reason = " ".join(str(error).split()) or repr(error)
+        return FileReport(str(recording.path), "failed", error=reason)
 
 
 def _checked_settings(
@@ -243,20 +189,9 @@ def _export_one(source: Path, codec: Codec, output: Path, settings: dict[str, An
         bandwidth_kbps=settings["bandwidth_kbps"] or tokens.bandwidth_kbps,
         source_bitrate_kbps=stat.st_size * 8 / original.duration_s / 1000,
     )
-    report = FileReport(
-        source=str(source),
-        status="exported",
+    report = dataclasses.replace(
+        _describe(codec, tokens, original, source),
         output=str(output),
-        codec=codec.name,
-        weights=str(codec.weights),
-        weights_sha256=codec.weights.sha256,
-        sample_rate_hz=codec.sample_rate_hz,
-        channels=codec.channels,
-        duration_s=original.duration_s,
-        frame_rates_hz=tokens.frame_rates_hz,
-        frames=tuple(len(codes) for codes in tokens.codes),
-        source_bytes=stat.st_size,
-        pcm16_bytes=2 * original.num_channels * original.num_samples,
         encode_s=encode_s,
         seam_tokens_checked=checked,
         seam_tokens_differing=differing,
@@ -265,6 +200,23 @@ def _export_one(source: Path, codec: Codec, output: Path, settings: dict[str, An
     written = read_companion(output)
     assert written is not None
     return _report_of(written.report, "exported")
+
+
+def _describe(codec: Codec, tokens: Tokens, original: Clip, source: Path) -> FileReport:
+    return FileReport(
+        source=str(source),
+        status="exported",
+        codec=codec.name,
+        weights=str(codec.weights),
+        weights_sha256=codec.weights.sha256,
+        sample_rate_hz=codec.sample_rate_hz,
+        channels=codec.channels,
+        duration_s=original.duration_s,
+        frame_rates_hz=tokens.frame_rates_hz,
+        frames=tuple(len(codes) for codes in tokens.codes),
+        source_bytes=source.stat().st_size,
+        pcm16_bytes=2 * original.num_channels * original.num_samples,
+    )
 
 
 def _report_of(values: dict[str, Any], status: str) -> FileReport:

@@ -23,7 +23,7 @@ from codecbook.codecs.weights import (
 from codecbook.errors import UnsupportedInput
 from codecbook.tokens.tokens import Tokens
 
-_ENCODE_CHUNK_S = 2.0
+_ENCODE_CHUNK_S = 1.28
 _DECODE_CHUNK_S = 10.0
 
 

@@ -31,12 +31,15 @@ def read_checkpoint(path: Path, recipe: dict) -> dict | None:
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        saved_recipe = state["recipe"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+        # from memory: given a path, torch seeks before the start of some truncated files, which is an OSError
+        state = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
         raise CorruptInput(
             f"{path} is no complete checkpoint ({error}); delete it to start again."
         ) from error
+    saved_recipe = state.get("recipe") if isinstance(state, dict) else None
+    if not isinstance(saved_recipe, dict):
+        raise CorruptInput(f"{path} is no complete checkpoint (it has no recipe); delete it to start again.")
     if saved_recipe != recipe:
         changed = sorted(key for key in recipe if saved_recipe.get(key) != recipe[key])
         raise UnsupportedInput(

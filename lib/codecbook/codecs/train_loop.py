@@ -26,7 +26,7 @@ from codecbook.codecs.train_models import trainable
 from codecbook.codecs.train_processes import all_reduce_mean, average_gradients, is_distributed
 from codecbook.codecs.train_recipes import Recipe
 from codecbook.codecs.train_schedule import Budget, learning_rate, phase_at
-from codecbook.errors import CodecbookError
+from codecbook.errors import CodecbookError, UnsupportedInput
 
 _LOG_EVERY_STEPS = 10
 _MAX_RECOVERIES = 8
@@ -42,6 +42,10 @@ class Trainer:
         folder: Where ``checkpoint.pt`` and ``log.jsonl`` go; a checkpoint that is there is continued.
         device: Torch device.
         checkpoint_every_s: Seconds between checkpoints.
+
+    Raises:
+        CorruptInput: The checkpoint is damaged.
+        UnsupportedInput: It is of another recipe or number of processes.
 
     Attributes:
         model: The codec in training, with `trainable`'s interface.
@@ -75,11 +79,19 @@ class Trainer:
         saved = read_checkpoint(folder / "checkpoint.pt", asdict(recipe))
         if saved is not None:
             self._restore(saved)
-            self.crops.restore(saved["crops"][self._rank()])
+            self._restore_crops(saved["crops"])
         self._good = self._state()
 
-    def _rank(self) -> int:
-        return torch.distributed.get_rank() if is_distributed() else 0
+    def _restore_crops(self, states: list) -> None:
+        rank, count = 0, 1
+        if is_distributed():
+            rank, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        if len(states) != count:
+            raise UnsupportedInput(
+                f"The checkpoint in {self.folder} was made by {len(states)} processes, and {count} would go on; start "
+                f"{len(states)}, or choose another folder."
+            )
+        self.crops.restore(states[rank])
 
     def _make_optimizer(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters

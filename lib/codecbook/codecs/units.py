@@ -27,8 +27,8 @@ from transformers.audio_utils import mel_filter_bank, window_function
 
 from codecbook import audio
 from codecbook.audio import Clip
-from codecbook.codecs.export import find_recordings
 from codecbook.codecs.model_files import CONFIG_NAME, PARAMETERS_NAME, tensors_sha256
+from codecbook.codecs.recordings import find_recordings
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.files import write_file
 

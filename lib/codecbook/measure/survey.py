@@ -163,8 +163,8 @@ def summarise(
         the measure is undefined for it).
     """
     rows = []
-    for key, group in table.groupby(list(by), sort=False):
-        row = dict(zip(by, key, strict=True))
+    for _, group in table.groupby(list(by), sort=False):
+        row: dict = {name: group[name].iloc[0] for name in by}
         row["clips"] = group["clip"].nunique()
         for measure in measures:
             # a perfect or a wholly wrong copy has no finite SI-SDR; it cannot enter a mean

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import torch
+
+from codecbook.audio import clip_from_array, load, save
+from codecbook.codecs import train
+from codecbook.codecs.build import random_seeded
+from codecbook.codecs.model_files import load_model
+
+
+@pytest.fixture(autouse=True)
+def denormals():
+    """The command has tiny numbers flushed to nought, which other tests must not inherit."""
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def recordings(tmp_path, tones):
+    for number, samples in enumerate(tones(2)):
+        save(clip_from_array(samples, 16_000), tmp_path / "speech" / f"{number}.wav")
+    return tmp_path / "speech"
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, tiny_recipe, recordings):
+    monkeypatch.setitem(train.RECIPES, "tiny", tiny_recipe())
+
+    def run(*more, data=str(recordings), steps=5):
+        arguments = ["--recipe", "tiny", "--data", data, "--out", str(tmp_path / "run")]
+        return train.main([*arguments, "--steps", str(steps), "--hold-out-every", "2", *more])
+
+    return run
+
+
+def test_a_model_comes_out_and_a_second_call_finds_it_finished(command, tmp_path, tiny_recipe, capsys):
+    out = tmp_path / "run"
+    assert command() == 0
+    assert "parameters; model in" in capsys.readouterr().out
+    loaded = load_model(out / "model")
+    assert loaded.config["architecture"] == "encodec"
+    assert loaded.config["arguments"] == tiny_recipe().arguments
+    provenance = loaded.config["provenance"]
+    assert (provenance["recipe"], provenance["steps"], provenance["seed"]) == ("tiny", 5, 0)
+    assert provenance["data"] == [f"{tmp_path.name}/speech=1"], "the folder's name, not where it lies"
+    assert (provenance["hold_out_every"], provenance["hold_out"]) == (2, [])
+    untrained = random_seeded("encodec", tiny_recipe().arguments, 0).state_dict()
+    assert not all(torch.equal(v, untrained[n]) for n, v in loaded.module.state_dict().items())
+
+    assert command() == 0
+    again = load_model(out / "model")
+    assert again.sha256 == loaded.sha256
+    assert again.config["provenance"]["steps"] == 5
+
+
+def test_held_out_recordings_are_decoded_as_examples(command, tmp_path, recordings):
+    assert command() == 0
+    examples = tmp_path / "run" / "examples"
+    assert sorted(path.name for path in examples.iterdir()) == ["1.decoded.wav", "1.original.wav"]
+    original, decoded = (load(examples / f"1.{kind}.wav") for kind in ("original", "decoded"))
+    # 16-bit file by way of float16
+    np.testing.assert_allclose(original.samples, load(recordings / "1.wav").samples, rtol=0, atol=2**-11)
+    assert decoded.samples.shape == original.samples.shape
+    assert np.abs(decoded.samples).max() > 0
+
+
+def test_a_longer_budget_goes_on_from_the_checkpoint(command, tmp_path):
+    assert command(steps=3) == 0
+    short = load_model(tmp_path / "run" / "model")
+    assert command(steps=6) == 0
+    longer = load_model(tmp_path / "run" / "model")
+    assert longer.config["provenance"]["steps"] == 6
+    assert longer.sha256 != short.sha256
+
+
+@pytest.mark.parametrize(
+    ("data", "steps", "message"),
+    [
+        ("absent", 5, "absent holds no audio to train on (0 files found, 0 held out)"),
+        ("speech=much", 5, "the share after '=' must be a positive number"),
+        (None, 0, "received steps=0"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(command, tmp_path, capsys, data, steps, message):
+    arguments = {} if data is None else {"data": data}
+    assert command(steps=steps, **arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_another_recipe_is_left_alone(command, tmp_path, monkeypatch, tiny_recipe, capsys):
+    assert command(steps=1) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    monkeypatch.setitem(train.RECIPES, "tiny", tiny_recipe(learning_rate=1e-5))
+    assert command(steps=1) == 1
+    assert "different: learning_rate" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["--steps", "3", "--minutes", "1"], ["--recipe", "unknown"]])
+def test_the_parser_asks_for_recipe_data_and_one_budget(arguments, capsys):
+    base = ["--recipe", "encodec_24khz_mini", "--data", "speech", "--out", "run"]
+    with pytest.raises(SystemExit):
+        train.argument_parser().parse_args([*base, *arguments])
+    assert "usage:" in capsys.readouterr().err
