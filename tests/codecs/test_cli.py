@@ -6,6 +6,7 @@ import pytest
 
 from codecbook import audio
 from codecbook.audio import Clip
+from codecbook.codecs import codec_names
 from codecbook.codecs.__main__ import main
 from codecbook.tokens import tokens_from_frames
 from codecbook.tokens.npq import write_npq
@@ -17,11 +18,13 @@ def recording(tmp_path):
     return audio.save(Clip(samples, 44_100), tmp_path / "in" / "song.wav")
 
 
-def test_list_names_all_codecs(capsys):
+def test_list_names_all_codecs_and_the_weights_that_they_take(capsys):
     assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("encodec_24khz")
-    assert "bundled" in next(line for line in lines if line.startswith("units_25hz"))
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert list(lines) == list(codec_names())
+    assert lines["units_25hz"] == "bundled, random:SEED, or a path"
+    assert lines["mimi"] == "pretrained, random:SEED, or a path"
+    assert lines["lyra_v2"] == "pretrained, or a path"
 
 
 def test_export_inspect_and_to_wav(recording, tmp_path, small_folder, capsys):

@@ -137,6 +137,19 @@ def test_a_model_that_is_not_cached_is_fetched(monkeypatch):
     assert from_hub("mimi", "kyutai/mimi", load, "x") == ("fetched", "kyutai/mimi (hub)")
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_weights_of_another_model_are_not_called_missing(monkeypatch, cached):
+    def load(place, local_files_only):
+        if local_files_only and not cached:
+            raise OSError("not cached")
+        raise UnsupportedInput("of another model")
+
+    monkeypatch.setattr("httpx.head", lambda url, timeout: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(UnsupportedInput, match="of another model"):
+        from_hub("mimi", "kyutai/mimi", load, "x")
+
+
 def test_downloads_give_up_on_a_silent_server():
     before = socket.getdefaulttimeout()
     with connect_timeout(3.0):

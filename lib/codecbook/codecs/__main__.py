@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from codecbook import audio, paths
+from codecbook import audio
 from codecbook.codecs.base import Codec
 from codecbook.codecs.export import FileReport, export
 from codecbook.codecs.recordings import find_recordings
-from codecbook.codecs.registry import codec_names, load_codec
+from codecbook.codecs.registry import codec_names, load_codec, weight_kinds
 from codecbook.codecs.token_files import FORMATS, header_bytes, read_companion, read_token_file
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.tokens.parquet import read_tokens
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    listing = commands.add_parser("list", help="name the codecs, and whether small weights are bundled")
+    listing = commands.add_parser("list", help="name the codecs, and which weights each can have")
     listing.set_defaults(command=_list)
 
     exporting = commands.add_parser("export", help="encode recordings into token files")
@@ -97,10 +97,8 @@ def _add_model_options(parser: argparse.ArgumentParser, weights: str | None) -> 
 
 
 def _list(_options: argparse.Namespace) -> int:
-    models = paths.data_dir() / "models"
     for name in codec_names():
-        bundled = (models / f"{name}_mini").is_dir()
-        print(f"{name:16} {'bundled, ' if bundled else ''}pretrained or a path, random:SEED")
+        print(f"{name:16} {', '.join(weight_kinds(name))}, or a path")
     return 0
 
 

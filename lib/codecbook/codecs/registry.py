@@ -4,6 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from codecbook import paths
 from codecbook.codecs.base import Codec
 from codecbook.codecs.weights import WeightsRequest, parse_weights
 from codecbook.errors import UnsupportedInput
@@ -20,6 +21,23 @@ _LOADERS = {
     "fsq_50hz": ("fsq_adapter", "load_fsq"),
     "units_25hz": ("units_adapter", "load_units"),
 }
+
+
+# trained by this project alone, so that no authors' weights exist
+_OWN = ("fsq_50hz", "units_25hz")
+# TensorFlow Lite files, which cannot be drawn at random
+_FILES_ALONE = ("lyra_v2",)
+
+
+def weight_kinds(name: str) -> tuple[str, ...]:
+    """Return which values of `weights` a codec takes on this machine, beside a path.
+
+    Pretrained weights are named where they exist at all; whether they can be fetched shows when they are.
+    """
+    bundled = ("bundled",) if (paths.data_dir() / "models" / f"{name}_mini").is_dir() else ()
+    pretrained = () if name in _OWN else ("pretrained",)
+    random = () if name in _FILES_ALONE else ("random:SEED",)
+    return bundled + pretrained + random
 
 
 def codec_names() -> tuple[str, ...]:

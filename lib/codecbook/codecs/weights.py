@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, remove_weight_norm
 
 from codecbook import paths
-from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
 
 CONNECT_TIMEOUT_S = 15.0
 _RANDOM = re.compile(r"random(?::(\d+))?")
@@ -132,12 +132,15 @@ def from_hub(name: str, repository: str, load: Callable[..., _Model], remedy: st
 
     Raises:
         MissingWeights: Neither cached nor to be fetched.
+        CodecbookError: As `load` raises it, of weights that are there, but of another model.
     """
     import httpx
     from huggingface_hub import constants
 
     try:
         return load(repository, local_files_only=True), f"{repository} (hub cache)"
+    except CodecbookError:
+        raise
     except (OSError, ValueError) as error:
         not_cached = error
     if constants.HF_HUB_OFFLINE:
@@ -147,6 +150,8 @@ def from_hub(name: str, repository: str, load: Callable[..., _Model], remedy: st
     try:
         httpx.head(constants.ENDPOINT, timeout=CONNECT_TIMEOUT_S)
         return load(repository, local_files_only=False), f"{repository} (hub)"
+    except CodecbookError:
+        raise
     except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
         raise missing(name, f"{constants.ENDPOINT}/{repository}", error, remedy) from error
 
