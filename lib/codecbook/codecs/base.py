@@ -55,8 +55,8 @@ class Codec(ABC):
 
     Subclasses set the attributes and implement `_encode_samples` and `_decode_tokens`; checks are done here, once.
 
-    Clips are encoded one by one. Batching them on a CPU changes the last bits of most latent values (and so, now
-    and then, a token), pads or regroups clips of different lengths, and was measured to save no time; a clip's
+    Clips are encoded one by one. Batching them on a CPU changes the last bits of most latent values (and so can
+    change a token), pads or regroups clips of different lengths, and was measured to save no time; a clip's
     tokens must not depend on its neighbours.
 
     Attributes:
