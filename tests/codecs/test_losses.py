@@ -3,10 +3,12 @@ import math
 import pytest
 import torch
 
+from codecbook.codecs import losses
 from codecbook.codecs.losses import (
     LossWeights,
     codec_loss,
     commitment_loss,
+    envelope_loss,
     mel_filters,
     mel_spectrogram,
     relative_squared_error,
@@ -124,3 +126,50 @@ def test_parts_of_weight_zero_are_not_computed():
 def test_shapes_that_differ_are_refused(shape):
     with pytest.raises(UnsupportedInput, match=r"\[1, 1, 100\]"):
         codec_loss(torch.zeros(shape), torch.zeros(1, 1, 100), RATE_HZ)
+
+
+def _modulated(rate_hz, tremor_hz, samples=12_800, gain=1.0):
+    time_s = torch.arange(samples) / rate_hz
+    noise = torch.randn(2, 1, samples, generator=torch.Generator().manual_seed(3))
+    return gain * noise * (1.2 + torch.sin(2 * torch.pi * tremor_hz * time_s))
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 24_000])
+def test_envelopes_are_compared_whatever_the_level(rate_hz):
+    target = _modulated(rate_hz, 4.0)
+    assert float(envelope_loss(target, target, rate_hz)) == pytest.approx(0.0, abs=1e-3)
+    assert float(envelope_loss(0.1 * target, target, rate_hz)) == pytest.approx(0.0, abs=1e-3)
+    assert float(envelope_loss(-target, target, rate_hz)) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_other_envelopes_cost():
+    target = _modulated(24_000, 4.0)
+    other = torch.randn(target.shape, generator=torch.Generator().manual_seed(4))
+    assert 0.7 < float(envelope_loss(other, target, 24_000)) < 1.3
+    estimate = other.requires_grad_()
+    envelope_loss(estimate, target, 24_000).backward()
+    assert estimate.grad is not None
+    assert bool(estimate.grad.isfinite().all())
+
+
+def test_silence_has_a_finite_envelope_loss():
+    silent = torch.zeros(1, 1, 12_800, requires_grad=True)
+    loss = envelope_loss(silent, torch.zeros(1, 1, 12_800), 24_000)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(1.0)
+    assert silent.grad is not None
+    assert bool(silent.grad.isfinite().all())
+
+
+def test_too_short_for_an_envelope():
+    short = torch.zeros(1, 1, 4_000)
+    with pytest.raises(UnsupportedInput, match="received 4000"):
+        envelope_loss(short, short, 24_000)
+
+
+def test_bands_are_third_octaves_without_overlap():
+    bands = losses._third_octave_bands(2048, 24_000)
+    assert bands.shape == (1025, 15)
+    assert bool((bands.sum(dim=1) <= 1).all())
+    assert bool((bands.sum(dim=0) >= 2).all())
+    assert float(bands[round(1000 / (12_000 / 1024)), :].sum()) == 1.0

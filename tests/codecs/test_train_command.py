@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -56,8 +58,8 @@ def test_a_model_comes_out_and_a_second_call_finds_it_finished(command, tmp_path
 def test_held_out_recordings_are_decoded_as_examples(command, tmp_path, recordings):
     assert command() == 0
     examples = tmp_path / "run" / "examples"
-    assert sorted(path.name for path in examples.iterdir()) == ["1.decoded.wav", "1.original.wav"]
-    original, decoded = (load(examples / f"1.{kind}.wav") for kind in ("original", "decoded"))
+    assert sorted(path.name for path in examples.iterdir()) == ["1_1.decoded.wav", "1_1.original.wav"]
+    original, decoded = (load(examples / f"1_1.{kind}.wav") for kind in ("original", "decoded"))
     # 16-bit file by way of float16
     np.testing.assert_allclose(original.samples, load(recordings / "1.wav").samples, rtol=0, atol=2**-11)
     assert decoded.samples.shape == original.samples.shape
@@ -78,6 +80,7 @@ def test_a_longer_budget_goes_on_from_the_checkpoint(command, tmp_path):
     [
         ("absent", 5, "absent holds no audio to train on (0 files found, 0 held out)"),
         ("speech=much", 5, "the share after '=' must be a positive number"),
+        ("=0.5", 5, "names no folder"),
         (None, 0, "received steps=0"),
     ],
 )
@@ -106,3 +109,25 @@ def test_the_parser_asks_for_recipe_data_and_one_budget(arguments, capsys):
     with pytest.raises(SystemExit):
         train.argument_parser().parse_args([*base, *arguments])
     assert "usage:" in capsys.readouterr().err
+
+
+def test_training_goes_on_with_a_finished_model(command, tmp_path):
+    assert command() == 0
+    first = load_model(tmp_path / "run" / "model")
+    assert command("--start-from", str(first.folder), "--out", str(tmp_path / "more"), steps=10) == 0
+    more = load_model(tmp_path / "more" / "model")
+    assert more.config["provenance"]["started_from"] == first.sha256
+    assert more.sha256 != first.sha256
+    phases = {
+        json.loads(line)["phase"] for line in (tmp_path / "more" / "log.jsonl").read_text().splitlines()
+    }
+    assert "autoencoder" not in phases
+
+
+def test_a_model_of_another_shape_is_no_start(command, tmp_path, monkeypatch, tiny_recipe, capsys):
+    assert command(steps=1) == 0
+    other = tiny_recipe(arguments={**tiny_recipe().arguments, "hidden_dim": 12})
+    monkeypatch.setitem(train.RECIPES, "tiny", other)
+    assert command("--start-from", str(tmp_path / "run" / "model"), "--out", str(tmp_path / "more")) == 1
+    assert "choose the recipe that the model was trained with" in capsys.readouterr().err
+    assert not (tmp_path / "more").exists()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from codecbook.audio import clip_from_array, save
-from codecbook.codecs.train_data import Crops, Folder, load_recordings, parse_folder, split_files
+from codecbook.codecs.train_data import Crops, Folder, check_apart, load_recordings, parse_folder, split_files
 from codecbook.errors import UnsupportedInput
 
 
@@ -155,3 +155,13 @@ def test_silence_is_drawn_again_and_silence_alone_refused():
     assert batch.min() > 0
     with pytest.raises(UnsupportedInput, match="1000 crops in a row were below -60 dB"):
         Crops([[constant(0.0005)]], [1.0], 0).batch(1, 400)
+
+
+def test_folders_must_lie_apart(tmp_path):
+    inner = tmp_path / "speech" / "clean"
+    inner.mkdir(parents=True)
+    (tmp_path / "music").mkdir()
+    check_apart([Folder(tmp_path / "speech"), Folder(tmp_path / "music")])
+    for other in (inner, tmp_path / "speech", tmp_path / "music" / ".." / "speech"):
+        with pytest.raises(UnsupportedInput, match="share files"):
+            check_apart([Folder(tmp_path / "speech"), Folder(other)])

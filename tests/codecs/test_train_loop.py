@@ -117,6 +117,19 @@ def test_a_finished_run_stays_as_it_is(trainer):
     assert_same(state, state_of(second))
 
 
+def test_a_raised_budget_does_not_go_back_to_an_earlier_phase(trainer):
+    first = trainer(steps=10)
+    first.run()
+    assert first.recipe.phases[first.phase].name == "decoder"
+    second = trainer(steps=40)
+    encoder = {n: v.clone() for n, v in second.model.module.encoder.state_dict().items()}
+    second.run()
+    assert second.step == 40
+    assert second.recipe.phases[second.phase].name == "decoder"
+    for name, value in second.model.module.encoder.state_dict().items():
+        assert torch.equal(value, encoder[name]), name
+
+
 def test_training_learns(trainer, tiny_recipe, tones):
     run = trainer(recipe=tiny_recipe(phases=(Phase("autoencoder", 1.0, 1.0, 0.5),)), steps=40)
     audio = torch.from_numpy(np.stack(tones(4, 0.1, seed=1)))

@@ -6,6 +6,7 @@ The same command continues a run that was stopped. With several processes::
 """
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -15,13 +16,13 @@ import torch.distributed
 
 from codecbook.audio import Clip, save
 from codecbook.codecs.build import num_parameters
-from codecbook.codecs.model_files import save_model
-from codecbook.codecs.train_data import Crops, load_recordings, parse_folder, split_files
+from codecbook.codecs.model_files import LoadedModel, load_model, save_model
+from codecbook.codecs.train_data import Crops, check_apart, load_recordings, parse_folder, split_files
 from codecbook.codecs.train_loop import Trainer
 from codecbook.codecs.train_models import trainable
-from codecbook.codecs.train_recipes import RECIPES
+from codecbook.codecs.train_recipes import RECIPES, Recipe, without_autoencoder
 from codecbook.codecs.train_schedule import Budget
-from codecbook.errors import CodecbookError
+from codecbook.errors import CodecbookError, UnsupportedInput
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -34,6 +35,12 @@ def argument_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--out", required=True, type=Path, help="folder for checkpoint, log, model and examples"
+    )
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="MODEL",
+        help="folder of a trained model to go on with; no autoencoder phase",
     )
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=float, help="wall time in all, resumptions included")
@@ -63,7 +70,7 @@ def _write_examples(
 ) -> None:
     """Decode the first seconds of held-out recordings with all codebooks, next to the originals."""
     model = trainable(module)
-    for path in files[:4]:
+    for number, path in enumerate(files[:4], start=1):
         original = load_recordings([path], rate_hz, channels)[0][:, : 6 * rate_hz].astype("float32")
         waveform = torch.from_numpy(original)[None]
         with torch.no_grad():
@@ -71,8 +78,25 @@ def _write_examples(
             level = waveform.abs().max() / scaled.abs().max().clamp(min=1e-9)
             quantized, _ = model.quantize(model.latents(scaled), model.num_codebooks)
             decoded = (model.decode(quantized)[0, :, : original.shape[1]] * level).numpy()
-        save(Clip(original, rate_hz), out / f"{path.stem}.original.wav", overwrite=True)
-        save(Clip(decoded, rate_hz), out / f"{path.stem}.decoded.wav", overwrite=True)
+        save(Clip(original, rate_hz), out / f"{number}_{path.stem}.original.wav", overwrite=True)
+        save(Clip(decoded, rate_hz), out / f"{number}_{path.stem}.decoded.wav", overwrite=True)
+
+
+def _load_start(folder: Path, recipe: Recipe) -> LoadedModel:
+    """Load the model to go on with.
+
+    Raises:
+        UnsupportedInput: It is of another shape than the recipe's.
+    """
+    loaded = load_model(folder)
+    asked = json.loads(json.dumps(recipe.arguments))  # as a file has it: tuples are lists
+    held = loaded.config["architecture"], loaded.config["arguments"]
+    if held != (recipe.architecture, asked):
+        raise UnsupportedInput(
+            f"{folder} holds {held[0]} {held[1]}, and the recipe trains {recipe.architecture} {asked}; choose the "
+            "recipe that the model was trained with."
+        )
+    return loaded
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -84,24 +108,36 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_flush_denormal(True)
     recipe = RECIPES[options.recipe]
     try:
+        start_from = _load_start(options.start_from, recipe) if options.start_from else None
+        if start_from:
+            recipe = without_autoencoder(recipe)
         rank, device = _join_processes(options.device)
         folders = [parse_folder(text) for text in options.data]
+        check_apart(folders)
         splits = [split_files(folder, options.hold_out_every, tuple(options.hold_out)) for folder in folders]
         groups = [load_recordings(kept, recipe.sample_rate_hz, recipe.channels) for kept, _ in splits]
         held_out = [path for _, held in splits for path in held]
         crops = Crops(groups, [folder.share for folder in folders], recipe.seed + 1000 * rank)
-        trainer = Trainer(recipe, crops, Budget(options.steps, options.minutes), options.out, device)
+        trainer = Trainer(
+            recipe,
+            crops,
+            Budget(options.steps, options.minutes),
+            options.out,
+            device,
+            start_from=start_from.module if start_from else None,
+        )
         module = trainer.run()
         if rank == 0:
             provenance = {
                 "recipe": options.recipe,
+                "started_from": start_from.sha256 if start_from else None,
                 "steps": trainer.step,
                 "training_minutes": round(trainer.elapsed_s / 60, 1),
                 "seed": recipe.seed,
                 "torch": torch.__version__,
                 # names alone: where a machine keeps its recordings is of no use to others
                 "data": [
-                    f"{folder.path.parent.name}/{folder.path.name}={folder.share:g}" for folder in folders
+                    f"{'/'.join(folder.path.resolve().parts[1:][-2:])}={folder.share:g}" for folder in folders
                 ],
                 "hold_out_every": options.hold_out_every,
                 "hold_out": options.hold_out,

@@ -31,18 +31,36 @@ def parse_folder(text: str) -> Folder:
     """Read ``PATH`` or ``PATH=SHARE``.
 
     Raises:
-        UnsupportedInput: The share is no positive number.
+        UnsupportedInput: No path, or a share that is no positive number.
     """
     path, _, share = text.rpartition("=") if "=" in text else (text, "", "1")
     try:
         value = float(share)
     except ValueError:
         value = -1.0
+    if not path:
+        raise UnsupportedInput(f"--data {text!r} names no folder; write PATH=SHARE, e.g. speech=0.7.")
     if not 0 < value < math.inf:
         raise UnsupportedInput(
             f"--data {text!r}: the share after '=' must be a positive number, e.g. speech=0.7."
         )
     return Folder(Path(path), value)
+
+
+def check_apart(folders: list[Folder]) -> None:
+    """Refuse folders of which one lies in another: a file held out through one would be trained on through the other.
+
+    Raises:
+        UnsupportedInput: Two of them share files.
+    """
+    paths = [folder.path.resolve() for folder in folders]
+    for index, path in enumerate(paths):
+        for other in paths[:index]:
+            if path.is_relative_to(other) or other.is_relative_to(path):
+                raise UnsupportedInput(
+                    f"--data names {other} and {path}, which share files; name folders that lie apart, each with its "
+                    "share."
+                )
 
 
 def split_files(

@@ -158,11 +158,17 @@ class TrainableEncodec(Trainable):
 
 
 class TrainableSnac(Trainable):
-    """SNAC: levels at several rates, compared by direction in a few dimensions, learned by gradient."""
+    """SNAC: levels at several rates, compared by direction in a few dimensions."""
+
+    step_size = 0.1
 
     def __init__(self, module: snac.SNAC) -> None:
         super().__init__(module)
         self.num_codebooks = module.n_codebooks
+        self._met: list[tuple[Tensor, Tensor]] = []
+        levels: Any = module.quantizer.quantizers
+        for level in levels:
+            level.codebook.weight.requires_grad_(False)
 
     @torch.no_grad()
     def start(self, waveform: Tensor) -> None:
@@ -210,20 +216,33 @@ class TrainableSnac(Trainable):
         return self._levels(latents, lambda _level, projected: projected)
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> tuple[Tensor, Tensor]:
-        """Quantise all levels; codewords are drawn to the vectors (weight 1), vectors to codewords (1/4)."""
+        """Quantise all levels; the vectors are drawn to their codewords."""
+        self._met = []
         losses = []
 
         def through(level: Any, projected: Tensor) -> Tensor:
-            words, _ = level.decode_latents(projected)
-            losses.append(
-                functional.mse_loss(words, projected.detach()) + commitment_loss(projected, words) / 4
-            )
+            words, codes = level.decode_latents(projected)
+            self._met.append((projected.detach().transpose(1, 2).flatten(0, 1), codes.flatten()))
+            losses.append(commitment_loss(projected, words))
             return straight_through(projected, words)
 
         return self._levels(latents, through), torch.stack(losses).mean()
 
+    @torch.no_grad()
     def update_codebooks(self, all_reduce: AllReduce, generator: torch.Generator) -> None:
-        """Do nothing: these codebooks are parameters, and the optimiser moves them."""
+        """Move each codeword that was used a step towards the mean of its vectors.
+
+        Left to the optimiser, as in the package, codewords fell behind the vectors of an encoder that learns fast,
+        and the commitment loss grew without bound.
+        """
+        levels: Any = self.module.quantizer.quantizers
+        for level, (vectors, codes) in zip(levels, self._met, strict=True):
+            words = level.codebook.weight
+            zero = vectors.new_zeros(len(words)), torch.zeros_like(words)
+            counts, sums = update_averages(vectors, codes, *zero, decay=0.0)
+            counts, sums = all_reduce(counts), all_reduce(sums)
+            used = counts > 0
+            words[used] = words[used].lerp(sums[used] / counts[used][:, None], self.step_size)
 
     @torch.no_grad()
     def fit_codebooks(self, latents: Tensor, seed: int) -> None:

@@ -8,12 +8,18 @@ Progress runs from 0 to 1, by steps or by time, and a recipe divides it into pha
   get. Joint training lets deep codebooks sink into disuse; the refit brings them back at no loss.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from codecbook.codecs.losses import LossWeights
 
 _MINI_LOSS = LossWeights(
-    time=0.0, spectral=0.0, relative=1.0, log_mel=1.0, commitment=0.25, windows=(64, 256, 512, 1024, 2048)
+    time=0.0,
+    spectral=0.0,
+    relative=1.0,
+    log_mel=1.5,
+    envelope=3.0,
+    commitment=0.25,
+    windows=(64, 256, 512, 1024, 2048),
 )
 
 
@@ -66,7 +72,7 @@ class Recipe:
     learning_rate: float = 5e-4
     warmup_steps: int = 100
     clip_norm: float = 3.0
-    ema_decay: float = 0.99
+    ema_decay: float = 0.998
     main_codebooks: int = 8
     phases: tuple[Phase, ...] = (
         Phase("autoencoder", 0.4, 1.0, 0.5),
@@ -77,6 +83,16 @@ class Recipe:
     fit_seconds: float = 320.0
     adversary_weight: float = 0.0
     seed: int = 0
+
+
+def without_autoencoder(recipe: Recipe) -> Recipe:
+    """Return a recipe for going on with a trained codec: its autoencoder phases left out, the others spread."""
+    kept = tuple(phase for phase in recipe.phases if phase.name != "autoencoder")
+    skipped = (
+        recipe.phases[len(recipe.phases) - len(kept) - 1].until if len(kept) < len(recipe.phases) else 0.0
+    )
+    phases = tuple(replace(phase, until=(phase.until - skipped) / (1.0 - skipped)) for phase in kept)
+    return replace(recipe, phases=phases)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -95,17 +111,24 @@ RECIPES: dict[str, Recipe] = {
     ),
     "snac_24khz_mini": Recipe(
         "snac",
-        {"encoder_dim": 8, "decoder_dim": 128, "codebook_dim": 16, "depthwise": False},
-        crop_samples=12_288,
+        {
+            "codebook_size": 1024,
+            "encoder_dim": 8,
+            "decoder_dim": 128,
+            "codebook_dim": 16,
+            "encoder_strides": (8, 5, 2, 2),
+            "depthwise": False,
+        },
         phases=(
-            Phase("autoencoder", 0.5, 1.0, 0.1),
-            Phase("decoder", 1.0, 0.6, 0.02),
+            Phase("autoencoder", 0.4, 1.0, 0.3),
+            Phase("joint", 0.8, 0.5, 0.1),
+            Phase("decoder", 1.0, 0.4, 0.02),
         ),
         fit_seconds=400.0,
     ),
     "fsq_50hz_mini": Recipe(
         "fsq",
-        {"num_filters": 16, "hidden_dim": 64},
+        {"levels": (4, 4, 4, 4, 4, 4), "num_filters": 16, "hidden_dim": 64},
         crop_samples=12_960,
         phases=(Phase("joint", 0.8, 1.0, 0.05), Phase("decoder", 1.0, 0.3, 0.02)),
     ),

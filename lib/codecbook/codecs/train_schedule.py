@@ -28,19 +28,25 @@ class Budget:
             )
 
 
-def phase_at(phases: tuple[Phase, ...], progress: float) -> tuple[int, float]:
-    """Return (index of the phase, how far through it, 0 to 1)."""
+def phase_at(phases: tuple[Phase, ...], progress: float, earliest: int = 0) -> tuple[int, float]:
+    """Return (index of the phase, how far through it, 0 to 1).
+
+    Args:
+        phases: In order.
+        progress: Of the run, 0 to 1.
+        earliest: Phase that has been reached: a run whose budget is raised has less behind it than before, and stays.
+    """
     start = 0.0
     for index, phase in enumerate(phases):
-        if progress < phase.until or index == len(phases) - 1:
-            return index, min(1.0, (progress - start) / (phase.until - start))
+        if index >= earliest and (progress < phase.until or index == len(phases) - 1):
+            return index, min(1.0, max(0.0, (progress - start) / (phase.until - start)))
         start = phase.until
     raise UnsupportedInput("A recipe needs at least one phase.")
 
 
-def learning_rate(recipe: Recipe, progress: float, step: int) -> float:
+def learning_rate(recipe: Recipe, progress: float, step: int, earliest_phase: int = 0) -> float:
     """Return the rate: a linear rise at the very start, and a half cosine through each phase."""
-    index, through = phase_at(recipe.phases, progress)
+    index, through = phase_at(recipe.phases, progress, earliest_phase)
     phase = recipe.phases[index]
     shape = phase.final_rate + (phase.rate - phase.final_rate) * 0.5 * (1.0 + math.cos(math.pi * through))
     return recipe.learning_rate * shape * min(1.0, (step + 1) / max(1, recipe.warmup_steps))

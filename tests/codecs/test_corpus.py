@@ -1,0 +1,179 @@
+"""Folders of token corpora: made by one command, resumed, described by an index."""
+
+import json
+
+import numpy as np
+import pytest
+
+from codecbook import audio
+from codecbook.audio import Clip
+from codecbook.codecs import corpus, load_codec
+from codecbook.codecs.corpus_index import SOURCES_NAME, read_index, read_sources
+from codecbook.codecs.model_files import CONFIG_NAME
+from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.paths import data_dir
+from codecbook.tokens.parquet import read_tokens
+
+SOURCES = {
+    "talk": {
+        "title": "Talk", "licence": "CC0", "credit": "us", "domain": "speech", "speaker": "^([0-9]+)-",
+        "hold_out_every": 3,
+    },
+    "tunes": {
+        "title": "Tunes", "licence": "CC0", "credit": "us", "domain": "music", "hold_out_every": 0,
+        "hold_out": ["b*"],
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("talk/1-a", "talk/2-a", "talk/3-a", "talk/4-a", "tunes/a", "tunes/deep/b"):
+        samples = rng.standard_normal((1, 6000)).astype(np.float32) * 0.1
+        audio.save(Clip(samples, 24_000), tmp_path / "in" / f"{name}.wav")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / SOURCES_NAME).write_text(json.dumps(SOURCES))
+    return tmp_path
+
+
+def _command(root, weights, *more):
+    folders = [f"{name}={root / 'in' / name}" for name in ("talk", "tunes")]
+    return [
+        *folders, "--out", str(root / "out"), "--work", str(root / "work"), "--codec", "snac_24khz", "--weights",
+        str(weights), *more,
+    ]  # fmt: skip
+
+
+def test_corpora_are_made_resumed_and_described(recordings, small_folder, capsys):
+    weights = small_folder("snac_24khz")
+    assert corpus.main(_command(recordings, weights)) == 0
+    index = read_index(recordings / "out")
+    entry = index.entry("snac_24khz")
+    tokens = read_tokens(index.path("snac_24khz"))
+    assert list(tokens) == ["talk/1-a", "talk/2-a", "talk/3-a", "talk/4-a", "tunes/a", "tunes/deep/b"]
+    assert (entry.clips, entry.num_codebooks) == (6, 3)
+    assert entry.tokens == sum(clip.num_tokens for clip in tokens.values())
+    codec = load_codec("snac_24khz", weights)
+    assert entry.codec_weights_sha256 == codec.weights.sha256
+    clip = audio.load(recordings / "in" / "talk" / "2-a.wav")
+    assert codec.encode(clip).same_codes(tokens["talk/2-a"])
+    sides = {row.clip: (row.split, row.speaker) for row in index.clips.values()}
+    assert [name for name, (split, _) in sides.items() if split == "held_out"] == ["talk/3-a", "tunes/deep/b"]
+    assert sides["talk/4-a"] == ("train", "talk-4")
+    assert "snac_24khz.parquet" in (recordings / "out" / "README.md").read_text()
+
+    made = {path: path.stat().st_mtime_ns for path in (recordings / "work").rglob("*.parquet")}
+    assert len(made) == 6
+    (recordings / "work" / "snac_24khz" / "tunes" / "a.parquet").unlink()
+    capsys.readouterr()
+    assert corpus.main(_command(recordings, weights)) == 0
+    assert "6 clips" in capsys.readouterr().out
+    again = {path: path.stat().st_mtime_ns for path in (recordings / "work").rglob("*.parquet")}
+    assert [path.name for path in made if again[path] != made[path]] == ["a.parquet"]
+    assert read_index(recordings / "out").entry("snac_24khz").sha256 == entry.sha256
+
+
+def test_a_trial_takes_some_of_each_side(recordings, small_folder):
+    assert corpus.main(_command(recordings, small_folder("snac_24khz"), "--limit", "2")) == 0
+    assert [row.split for row in read_index(recordings / "out").clips.values()] == ["train"] * 2 + [
+        "held_out"
+    ]
+
+
+def test_plans_choose_sources(recordings):
+    sources = read_sources(recordings / "out" / SOURCES_NAME)
+    members = corpus.find_members({name: recordings / "in" / name for name in SOURCES}, sources)
+    speech = corpus.chosen_members(members, corpus.Plan(domains=("speech",)))
+    assert {member.source.name for member in speech} == {"talk"}
+    rest = corpus.chosen_members(members, corpus.Plan(skipped_sources=("talk",)))
+    assert {member.source.name for member in rest} == {"tunes"}
+
+
+def test_a_speaker_on_both_sides_is_refused(recordings):
+    samples = np.zeros((1, 100), dtype=np.float32)
+    audio.save(Clip(samples, 24_000), recordings / "in" / "talk" / "3-b.wav")
+    sources = read_sources(recordings / "out" / SOURCES_NAME)
+    with pytest.raises(UnsupportedInput, match="talk-3"):
+        corpus.find_members({"talk": recordings / "in" / "talk"}, sources)
+
+
+def test_errors_are_one_line(recordings, small_folder, capsys):
+    out = ["--out", str(recordings / "out")]
+    for folders, message in (
+        (["talk"], "NAME=FOLDER"),
+        ([f"other={recordings / 'in' / 'talk'}"], "does not describe 'other'"),
+        (
+            [f"tunes={recordings / 'in' / 'talk'}", "--codec", "units_25hz"],
+            "name the folder of another source",
+        ),
+    ):
+        assert corpus.main([*folders, *out]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_a_damaged_index_and_an_altered_file_are_noticed(recordings, small_folder):
+    assert corpus.main(_command(recordings, small_folder("snac_24khz"))) == 0
+    out = recordings / "out"
+    path = out / "snac_24khz.parquet"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(CorruptInput, match="not the file"):
+        read_index(out).path("snac_24khz")
+    with pytest.raises(MissingWeights, match="'mimi'"):
+        read_index(out).entry("mimi")
+    (out / "clips.csv").write_text("clip\n")
+    assert read_index(out).clips == {}
+    (out / "clips.csv").write_text("clip\na\n")
+    with pytest.raises(CorruptInput, match="damaged"):
+        read_index(out)
+    (out / "index.json").write_text("{")
+    with pytest.raises(CorruptInput, match="no JSON"):
+        read_index(out)
+    with pytest.raises(MissingWeights):
+        read_index(recordings)
+
+
+# ---------------------------------------------------------------- the bundled corpora
+
+BUNDLED = data_dir() / "tokens"
+needs_tokens = pytest.mark.skipif(
+    not (BUNDLED / "index.json").is_file(),
+    reason="data/tokens is not there: python -m codecbook.codecs.corpus",
+)
+
+
+@needs_tokens
+@pytest.mark.parametrize("codec", list(corpus.PLANS))
+def test_bundled_tokens_are_of_the_bundled_codec(codec):
+    index = read_index()
+    config = json.loads((data_dir() / "models" / f"{codec}_mini" / CONFIG_NAME).read_text())
+    assert index.entry(codec).codec_weights_sha256 == config["sha256"], (
+        f"{codec} was trained again since its tokens were made; run the command in data/tokens/README.md"
+    )
+    assert index.path(codec).is_file()  # and is the file that the index describes
+
+
+@needs_tokens
+def test_bundled_tokens_are_small_and_their_speakers_apart():
+    index = read_index()
+    assert sum(entry.num_bytes for entry in index.corpora.values()) <= 12_000_000
+    sources = read_sources(BUNDLED / SOURCES_NAME)
+    for source in sources.values():
+        sides = {
+            split: {
+                row.speaker
+                for row in index.clips.values()
+                if row.source == source.name and row.split == split
+            }
+            for split in ("train", "held_out")
+        }
+        assert all(sides.values()), source.name
+        if source.speaker:
+            assert not sides["train"] & sides["held_out"]
+    readme = (BUNDLED / "README.md").read_text()
+    for entry in index.corpora.values():
+        assert entry.sha256 in readme
+        assert entry.codec_weights_sha256 in readme
