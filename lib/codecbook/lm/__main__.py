@@ -1,7 +1,8 @@
-"""Command line: ``python -m codecbook.lm train | inspect``.
+"""Command line: ``python -m codecbook.lm train | inspect | export``.
 
     python -m codecbook.lm train tokens --out run --minutes 30 --save model
     python -m codecbook.lm inspect run
+    python -m codecbook.lm export model tokens --out exact_model
 
 The same command continues a run that was stopped. With several processes::
 
@@ -23,10 +24,11 @@ import torch
 from codecbook.errors import CodecbookError
 from codecbook.lm.checkpoints import LATEST_NAME
 from codecbook.lm.data import BARK_FINE, Corpus
+from codecbook.lm.exact import calibration_rows, certificate, certificate_lines, export_exact, save_exact
 from codecbook.lm.inspect import inspect_checkpoint, report_lines
 from codecbook.lm.layout import ORDERS
-from codecbook.lm.model_files import save_lm
-from codecbook.lm.models import ARCHITECTURES
+from codecbook.lm.model_files import load_lm, save_lm
+from codecbook.lm.models import ARCHITECTURES, check_vocabulary
 from codecbook.lm.options import PRECISIONS, TrainOptions, TrainReport
 from codecbook.lm.rvq_transformer import CONDITIONINGS
 from codecbook.lm.schedule import SCHEDULES, Budget
@@ -34,8 +36,8 @@ from codecbook.lm.trackers import tensorboard_tracker, wandb_tracker
 from codecbook.lm.train import train
 
 _ARCHITECTURE_OPTIONS = (
-    ("dim", int), ("layers", int), ("heads", int), ("hidden", int), ("dropout", float), ("context", int),
-    ("window_frames", int), ("head_dim", int), ("head_hidden", int),
+    ("dim", int), ("layers", int), ("heads", int), ("hidden", int), ("dropout", float), ("code_dropout", float),
+    ("context", int), ("window_frames", int), ("head_dim", int), ("head_hidden", int),
 )  # fmt: skip
 _TRAIN_OPTIONS = (
     ("context_frames", int), ("stride_frames", int), ("batch_size", int), ("micro_batch_size", int),
@@ -71,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     inspecting = commands.add_parser("inspect", help="say what a checkpoint holds")
     inspecting.add_argument("checkpoint", type=Path, help=f"a file, or a run's folder for its {LATEST_NAME}")
     inspecting.set_defaults(command=_inspect)
+    _add_export(commands.add_parser("export", help="convert a model to integers, for streams"))
     return parser
 
 
@@ -109,6 +112,18 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--tensorboard", action="store_true", help="write event files to OUT/tensorboard")
     machine.add_argument("--wandb", metavar="PROJECT", help="send figures to Weights & Biases")
     parser.set_defaults(command=_train)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="folder of a trained model")
+    parser.add_argument("tokens", nargs="+", type=Path, help="as for train: tokens to calibrate with")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the exact model")
+    parser.add_argument("--order", choices=ORDERS, help="(default: as the model was trained)")
+    parser.add_argument("--codebooks", type=int, help="how many leading codebooks (default: the model's)")
+    parser.add_argument("--bark", action="store_true", help="NPZ files are Bark's prompts")
+    parser.add_argument("--frames", type=int, default=4096, help="how many to calibrate with (default: 4096)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a model in OUT")
+    parser.set_defaults(command=_export)
 
 
 def _add_fields(group: argparse._ArgumentGroup, fields: Sequence[tuple[str, type]]) -> None:
@@ -178,6 +193,23 @@ def _finish(options: argparse.Namespace, report: TrainReport, corpus: Corpus) ->
 
 def _inspect(options: argparse.Namespace) -> int:
     print("\n".join(report_lines(inspect_checkpoint(options.checkpoint))))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    loaded = load_lm(options.model)
+    known = loaded.config.get("provenance", {})
+    order = options.order or known.get("order") or "parallel"
+    num_codebooks = options.codebooks or (loaded.model.num_codebooks if order == "parallel" else None)
+    corpus = Corpus.from_files(
+        options.tokens, order=order, num_codebooks=num_codebooks, npz=BARK_FINE if options.bark else None
+    )
+    check_vocabulary(loaded.model, corpus.codebook_sizes)
+    exact = export_exact(loaded.model, calibration_rows(corpus, options.frames))
+    provenance = {**known, "float_sha256": loaded.sha256, "calibration_frames": options.frames}
+    sha256 = save_exact(options.out, exact, provenance, options.overwrite)
+    print("\n".join(certificate_lines(certificate(exact))))
+    print(f"{options.out}: {sha256}")
     return 0
 
 

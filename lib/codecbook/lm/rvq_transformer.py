@@ -25,6 +25,9 @@ class RVQTransformerConfig(LMConfig):
         heads: Number of attention heads.
         hidden: Width of the feed-forward layers.
         dropout: As in `LMConfig`.
+        code_dropout: Share of the codes whose embeddings training drops whole, in the frames that enter and in the
+            codes that condition their frame. On little data a model otherwise learns rare combinations of codes by
+            heart.
         window_frames: Frames that attention sees, the newest included.
         conditioning: ``"in_frame"`` predicts code ``k`` of a frame from its codes below ``k`` too; ``"none"`` is the
             published form, one linear head per codebook, independent of one another. With one codebook both are the
@@ -39,6 +42,7 @@ class RVQTransformerConfig(LMConfig):
     heads: int = 4
     hidden: int = 1024
     dropout: float = 0.1
+    code_dropout: float = 0.0
     window_frames: int = 128
     conditioning: str = "in_frame"
     head_dim: int = 192
@@ -48,6 +52,8 @@ class RVQTransformerConfig(LMConfig):
         super().__post_init__()
         for name in ("window_frames", "head_dim", "head_hidden"):
             require_positive(name, getattr(self, name))
+        if not 0.0 <= self.code_dropout < 1.0:
+            raise UnsupportedInput(f"code_dropout={self.code_dropout}; give a share from 0 to below 1.")
         if self.conditioning not in CONDITIONINGS:
             raise UnsupportedInput(
                 f"conditioning={self.conditioning!r}; choose one of {', '.join(CONDITIONINGS)}."
@@ -97,7 +103,9 @@ class RVQTransformer(TokenLM):
         """Return the sum of the codes' embeddings, float ``[B, T, D]``, for int64 codes ``[B, T, K]``."""
         B, T, K = codes.shape
         rows = (codes + self.get_buffer("_first_rows")).view(B * T, K)
-        return nn.functional.embedding_bag(rows, self.embedding.weight, mode="sum").view(B, T, -1)
+        kept = self._kept(rows.shape, self.embedding.weight)
+        summed = nn.functional.embedding_bag(rows, self.embedding.weight, mode="sum", per_sample_weights=kept)
+        return summed.view(B, T, -1)
 
     def heads(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """Return logits ``[B, T, K, V]`` for hidden ``[B, T, D]`` and the frames' own codes ``[B, T, K]``."""
@@ -109,6 +117,9 @@ class RVQTransformer(TokenLM):
             known = self.frame_embedding(
                 codes.reshape(B * T, K)[:, :-1] + self.get_buffer("_frame_first_rows")
             )
+            kept = self._kept(known.shape[:2], known)
+            if kept is not None:
+                known = known * kept.unsqueeze(-1)
             x = self._refine(x + nn.functional.pad(known.cumsum(dim=1), (0, 0, 1, 0)))
         # one product per codebook: [K, BT, d] by [K, d, V]
         logits = torch.bmm(x.transpose(0, 1), self.head_weight.transpose(1, 2))
@@ -132,6 +143,12 @@ class RVQTransformer(TokenLM):
                 )  # cumsum, not sum: the same order of additions as in heads()
             x = self._refine(x)
         return nn.functional.linear(x, self.head_weight[k])
+
+    def _kept(self, shape: Sequence[int], like: Tensor) -> Tensor | None:
+        """Draw which codes count, 0 or ``1 / (1 - code_dropout)`` each; None where all do."""
+        if not (self.training and self.config.code_dropout):
+            return None
+        return nn.functional.dropout(like.new_ones(tuple(shape)), self.config.code_dropout)
 
     def _refine(self, x: Tensor) -> Tensor:
         return self.logits_norm(x + self.dropout(self.head_feed_forward(self.head_norm(x))))

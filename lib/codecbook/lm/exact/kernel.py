@@ -1,0 +1,314 @@
+"""The evaluator for CPUs, compiled: reads frames of one or more streams, and puts out logits head by head.
+
+`read_rows`, `head_rows` and `push_rows` work on the first ``N`` rows of a `KernelState`. A row is a frame; rows may
+belong to different streams, which then share each matrix while it is in the cache, or follow one another in one
+stream, as when tokens that are known already are encoded. What is computed does not depend on it.
+
+Products are int8 by int16 (activations, all within int8) and are added up in int32: LLVM makes of it the
+multiply-and-add-pairs instruction that every x86 since SSE2 and Arm since NEON has, at whatever width. Sums of
+integers have no order, so width and order of summation change nothing. The kernels check nothing.
+"""
+
+import numpy as np
+
+from codecbook.compiled import kernel
+from codecbook.lm.exact.arithmetic import (
+    ACTIVATION_MAX,
+    EXP2_SIZE,
+    GELU_SIZE,
+    RECIPROCAL_BITS,
+    ROTATION_BITS,
+    ROTATION_EXTRA_BITS,
+    ROTATION_INPUT_MAX,
+    SHARE_SHIFT,
+    STREAM_MAX,
+    UNIT_BITS,
+)
+
+_TURN_BITS = ROTATION_BITS + ROTATION_EXTRA_BITS
+_HALF_GELU = GELU_SIZE // 2
+
+
+@kernel
+def _requantise(value, multiplier, shift):
+    return (np.int64(value) * np.int64(multiplier) + (np.int64(1) << (shift - 1))) >> shift
+
+
+@kernel
+def _clip(value, limit):
+    return min(max(value, -limit), limit)
+
+
+@kernel
+def _products(weight, activations, num_rows, sums):
+    """Write the product of rows ``[N, I]`` and a matrix ``[O, I]`` into `sums`."""
+    num_inputs = weight.shape[1]
+    for o in range(weight.shape[0]):
+        for n in range(num_rows):
+            total = np.int32(0)
+            for i in range(num_inputs):
+                total = np.int32(total + np.int32(weight[o, i]) * np.int32(activations[n, i]))
+            sums[n, o] = total
+
+
+@kernel
+def _norm(stream, gain, shift, epsilon, out):
+    width = gain.shape[0]
+    squares = epsilon
+    for i in range(width):
+        squares += np.int64(stream[i]) * np.int64(stream[i])
+    root = np.int64(np.sqrt(np.float64(squares)))  # then made exact, whatever its rounding
+    if root * root > squares:
+        root -= 1
+    if (root + 1) * (root + 1) <= squares:
+        root += 1
+    reciprocal = (np.int64(1) << RECIPROCAL_BITS) // root
+    half = np.int64(1) << (UNIT_BITS - 1)
+    for i in range(width):
+        unit = (np.int64(stream[i]) * reciprocal + half) >> UNIT_BITS
+        out[i] = _clip(_requantise(unit, gain[i], shift), ACTIVATION_MAX)
+
+
+@kernel
+def _add_to_stream(sums, multiplier, shift, stream):
+    for i in range(multiplier.shape[0]):
+        stream[i] = _clip(stream[i] + _requantise(sums[i], multiplier[i], shift), STREAM_MAX)
+
+
+@kernel
+def _gelu(sums, multiplier, shift, table, out):
+    for i in range(multiplier.shape[0]):
+        place = _requantise(sums[i], multiplier[i], shift) + _HALF_GELU
+        out[i] = table[min(max(place, 0), GELU_SIZE - 1)]
+
+
+@kernel
+def _rotate(sums, multiplier, shift, cosine, sine, out):
+    """Write a query or key ``[d]``, turned by its position's tables ``[d / 2]``."""
+    half = cosine.shape[0]
+    for i in range(half):
+        first = _clip(_requantise(sums[i], multiplier[i], shift), ROTATION_INPUT_MAX)
+        second = _clip(_requantise(sums[half + i], multiplier[half + i], shift), ROTATION_INPUT_MAX)
+        x = first * np.int64(cosine[i]) - second * np.int64(sine[i])
+        y = second * np.int64(cosine[i]) + first * np.int64(sine[i])
+        out[i] = _clip((x + (1 << (_TURN_BITS - 1))) >> _TURN_BITS, ACTIVATION_MAX)
+        out[half + i] = _clip((y + (1 << (_TURN_BITS - 1))) >> _TURN_BITS, ACTIVATION_MAX)
+
+
+@kernel
+def _plain(sums, multiplier, shift, out):
+    for i in range(multiplier.shape[0]):
+        out[i] = _clip(_requantise(sums[i], multiplier[i], shift), ACTIVATION_MAX)
+
+
+@kernel
+def _shares(scores, count, exp2):
+    """Turn scores into attention weights in place."""
+    top = scores[0]
+    for j in range(1, count):
+        top = max(top, scores[j])
+    total = np.int64(0)
+    for j in range(count):
+        power = exp2[min(top - scores[j], EXP2_SIZE - 1)]
+        scores[j] = power
+        total += power
+    reciprocal = (np.int64(1) << RECIPROCAL_BITS) // total
+    for j in range(count):
+        scores[j] = (np.int64(scores[j]) * reciprocal + (1 << (SHARE_SHIFT - 1))) >> SHARE_SHIFT
+
+
+@kernel
+def _attend_head(query, keys, values, newest, count, multiplier, shift, bias, exp2, scores, mixed):
+    """Write the weighted sum of values ``[d]`` of one head into `mixed`, int32; `scores` is room for ``[W]``."""
+    window, width = keys.shape
+    for j in range(count):
+        total = np.int32(0)
+        for i in range(width):
+            total = np.int32(total + np.int32(query[i]) * np.int32(keys[j, i]))
+        scores[j] = _requantise(total, multiplier, shift)
+    if bias.shape[0]:
+        for j in range(newest + 1):
+            scores[j] += bias[newest - j]
+        for j in range(newest + 1, count):
+            scores[j] += bias[newest - j + window]
+    _shares(scores, count, exp2)
+    for i in range(width):
+        mixed[i] = 0
+    for j in range(count):
+        share = scores[j]
+        if share:
+            for i in range(width):
+                mixed[i] = np.int32(mixed[i] + share * np.int32(values[j, i]))
+
+
+@kernel
+def _attend(weights, state, layer, stream, n, exp2):
+    """Turn a row's query, key and value (sums of products) into what the attention's output matrix reads."""
+    H, W, d = state.keys.shape[2:]
+    D = H * d
+    position = state.row_positions[n]
+    place, count = position % W, min(position + 1, W)
+    sums, query = state.sums[n], state.activations[n]
+    multiplier = weights.layers_query_key_value_multiplier[layer]
+    shift = np.int64(weights.layers_query_key_value_shift[layer])
+    is_rotary = weights.rotation_cosine.shape[0] > 0
+    for h in range(H):
+        a, b, c = h * d, D + h * d, 2 * D + h * d
+        key, value = state.keys[layer, stream, h, place], state.values[layer, stream, h, place]
+        if is_rotary:
+            cosine, sine = weights.rotation_cosine[position], weights.rotation_sine[position]
+            _rotate(sums[a : a + d], multiplier[a : a + d], shift, cosine, sine, query[a : a + d])
+            _rotate(sums[b : b + d], multiplier[b : b + d], shift, cosine, sine, key)
+        else:
+            _plain(sums[a : a + d], multiplier[a : a + d], shift, query[a : a + d])
+            _plain(sums[b : b + d], multiplier[b : b + d], shift, key)
+        _plain(sums[c : c + d], multiplier[c : c + d], shift, value)
+    for h in range(H):
+        a = h * d
+        bias = weights.layers_position_bias[layer, h] if not is_rotary else state.shares[:0]
+        _attend_head(
+            query[a : a + d], state.keys[layer, stream, h], state.values[layer, stream, h], place, count,
+            weights.layers_score_multiplier[layer, h], np.int64(weights.layers_score_shift[layer]), bias, exp2,
+            state.shares, sums[a : a + d],
+        )  # fmt: skip
+    mix_shift = np.int64(weights.layers_mix_shift[layer])
+    _plain(sums[:D], weights.layers_mix_multiplier[layer], mix_shift, query)
+
+
+@kernel
+def _embed(weights, codes, V, stream):
+    """Write the sum of the rows of a frame's codes ``[K]``; code V is BOS."""
+    shift = np.int64(weights.embedding_shift[0])
+    D = weights.embedding_weight.shape[1]
+    for i in range(D):
+        stream[i] = 0
+    for k in range(codes.shape[0]):
+        row = k * (V + 1) + codes[k]
+        multiplier = weights.embedding_multiplier[row]
+        for i in range(D):
+            stream[i] += _requantise(weights.embedding_weight[row, i], multiplier, shift)
+    for i in range(D):
+        stream[i] = _clip(stream[i], STREAM_MAX)
+
+
+@kernel
+def _layer(weights, state, streams, layer, exp2):
+    epsilon, N = weights.epsilon[0], streams.shape[0]
+    stream, activations, sums = state.stream, state.activations, state.sums
+    gain = weights.layers_attention_norm_gain[layer]
+    shift = np.int64(weights.layers_attention_norm_shift[layer])
+    for n in range(N):
+        _norm(stream[n], gain, shift, epsilon, activations[n])
+    _products(weights.layers_query_key_value_weight[layer], activations, N, sums)
+    for n in range(N):
+        _attend(weights, state, layer, streams[n], n, exp2)
+    _products(weights.layers_output_weight[layer], activations, N, sums)
+    multiplier, shift = weights.layers_output_multiplier[layer], np.int64(weights.layers_output_shift[layer])
+    for n in range(N):
+        _add_to_stream(sums[n], multiplier, shift, stream[n])
+    gain = weights.layers_feed_forward_norm_gain[layer]
+    shift = np.int64(weights.layers_feed_forward_norm_shift[layer])
+    for n in range(N):
+        _norm(stream[n], gain, shift, epsilon, activations[n])
+    _products(weights.layers_inner_weight[layer], activations, N, sums)
+    multiplier, shift = weights.layers_inner_multiplier[layer], np.int64(weights.layers_inner_shift[layer])
+    for n in range(N):
+        _gelu(sums[n], multiplier, shift, weights.layers_gelu[layer], activations[n])
+    _products(weights.layers_outer_weight[layer], activations, N, sums)
+    multiplier, shift = weights.layers_outer_multiplier[layer], np.int64(weights.layers_outer_shift[layer])
+    for n in range(N):
+        _add_to_stream(sums[n], multiplier, shift, stream[n])
+
+
+@kernel
+def read_rows(weights, state, codes, streams, exp2):
+    """Read frames: afterwards the heads of row ``n`` predict the frame after it.
+
+    Args:
+        weights: `Weights`.
+        state: `KernelState`.
+        codes: int64 ``[N, K]``, one frame per row; code V, in all codebooks at once, is BOS and begins a sequence.
+        streams: int64 ``[N]``, whose frame each row is; rows of one stream in their order.
+        exp2: `codecbook.lm.exact.arithmetic.exp2_table`.
+    """
+    N, V = codes.shape[0], weights.logits_weight.shape[1]
+    for n in range(N):
+        stream = streams[n]
+        if codes[n, 0] == V:
+            state.positions[stream] = 0  # what the rings hold is then out of sight
+        state.row_positions[n] = state.positions[stream]
+        state.positions[stream] += 1
+        _embed(weights, codes[n], V, state.stream[n])
+    for layer in range(state.keys.shape[0]):
+        _layer(weights, state, streams, layer, exp2)
+    shift = np.int64(weights.norm_shift[0])
+    for n in range(N):
+        _norm(state.stream[n], weights.norm_gain, shift, weights.epsilon[0], state.hidden[n])
+    _project(weights, state, N)
+
+
+@kernel
+def _project(weights, state, N):
+    """Prepare the heads of all codebooks, where codes are conditioned on one another."""
+    size = weights.project_weight.shape[0]
+    if size == 0:
+        return
+    _products(weights.project_weight, state.hidden, N, state.sums)
+    shift = np.int64(weights.project_shift[0])
+    for n in range(N):
+        for i in range(size):
+            state.projected[n, i] = _requantise(state.sums[n, i], weights.project_multiplier[i], shift)
+        for i in range(state.known.shape[1]):
+            state.known[n, i] = 0
+
+
+@kernel
+def _refine(weights, state, k, N):
+    """Write what the logits of codebook k are read from into the rows of ``activations``."""
+    P, epsilon = weights.head_norm_gain.shape[0], weights.head_epsilon[0]
+    stream, activations, sums = state.stream, state.activations, state.sums
+    shift = np.int64(weights.head_norm_shift[0])
+    for n in range(N):
+        for i in range(P):
+            stream[n, i] = _clip(np.int64(state.projected[n, k * P + i]) + state.known[n, i], STREAM_MAX)
+        _norm(stream[n], weights.head_norm_gain, shift, epsilon, activations[n])
+    _products(weights.head_inner_weight, activations, N, sums)
+    shift = np.int64(weights.head_inner_shift[0])
+    for n in range(N):
+        _gelu(sums[n], weights.head_inner_multiplier, shift, weights.head_gelu, activations[n])
+    _products(weights.head_outer_weight, activations, N, sums)
+    shift, norm_shift = np.int64(weights.head_outer_shift[0]), np.int64(weights.logits_norm_shift[0])
+    for n in range(N):
+        _add_to_stream(sums[n], weights.head_outer_multiplier, shift, stream[n])
+        _norm(stream[n], weights.logits_norm_gain, norm_shift, epsilon, activations[n])
+
+
+@kernel
+def head_rows(weights, state, k, N, logits):
+    """Write the logits of codebook k of the first N rows into `logits`, int32 ``[N, V]``, in 2^-8 bit.
+
+    With conditioning, codes of codebooks below k must have been pushed.
+    """
+    if weights.project_weight.shape[0]:
+        _refine(weights, state, k, N)
+        _products(weights.logits_weight[k], state.activations, N, state.sums)
+    else:
+        _products(weights.logits_weight[k], state.hidden, N, state.sums)
+    multiplier, shift = weights.logits_multiplier[k], np.int64(weights.logits_shift[0])
+    for n in range(N):
+        for v in range(multiplier.shape[0]):
+            logits[n, v] = _requantise(state.sums[n, v], multiplier[v], shift)
+
+
+@kernel
+def push_rows(weights, state, k, codes):
+    """Tell each row the code of codebook k of its frame, int64 ``[N]``."""
+    K, V = weights.logits_weight.shape[0], weights.logits_weight.shape[1]
+    if weights.project_weight.shape[0] == 0 or k == K - 1:
+        return
+    shift = np.int64(weights.frame_embedding_shift[0])
+    for n in range(codes.shape[0]):
+        row = k * V + codes[n]
+        multiplier = weights.frame_embedding_multiplier[row]
+        for i in range(state.known.shape[1]):
+            state.known[n, i] += _requantise(weights.frame_embedding_weight[row, i], multiplier, shift)

@@ -1,0 +1,144 @@
+"""`ExactStepper`: the compiled evaluator frame by frame, code by code; `kernel_logits`: whole clips at once."""
+
+import numpy as np
+
+from codecbook.errors import UnsupportedInput
+from codecbook.lm.batches import checked_codes
+from codecbook.lm.exact.arithmetic import exp2_table
+from codecbook.lm.exact.kernel import head_rows, push_rows, read_rows
+from codecbook.lm.exact.kernel_state import kernel_state, kernel_weights
+from codecbook.lm.exact.model import ExactLM
+
+_ROWS = 16
+
+
+class ExactStepper:
+    """Logits of one frame after the other, for one or more streams side by side.
+
+    ::
+
+        stepper = ExactStepper(model)
+        for frame in frames:
+            stepper.begin_frame()
+            for k, code in enumerate(frame):
+                logits = stepper.logits(k)  # given the frames before, and this frame's codes below k
+                stepper.push(k, code)
+
+    Each frame needs all its codes pushed, in order, before the next begins. A call costs some microseconds of Python;
+    loops that have no time for that call `codecbook.lm.exact.kernel` from a kernel of their own.
+
+    Args:
+        model: The model.
+        streams: How many streams, ``S``, step together.
+    """
+
+    def __init__(self, model: ExactLM, streams: int = 1) -> None:
+        self.model, self.streams = model, streams
+        self._weights = kernel_weights(model)
+        self._state = kernel_state(model, streams, streams)
+        self._indices = np.arange(streams, dtype=np.int64)
+        self._logits = np.empty((streams, model.config.codebook_size), dtype=np.int32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames: the next one follows BOS."""
+        V, K = self.model.config.codebook_size, self.model.num_codebooks
+        self._frame = np.full((self.streams, K), V, dtype=np.int64)
+        self._frames_read, self._pushed = 0, K
+
+    def begin_frame(self) -> None:
+        """Read the frame that was pushed last (at first BOS), so that `logits` are those of the next.
+
+        Raises:
+            UnsupportedInput: The frame before is not complete, or rotary positions reach no further.
+        """
+        config = self.model.config
+        if self._pushed < config.num_codebooks:
+            raise UnsupportedInput(
+                f"{self._pushed} of {config.num_codebooks} codes of the frame were pushed; push all before the "
+                "next one."
+            )
+        if config.rotary and self._frames_read >= config.window_frames:
+            raise UnsupportedInput(
+                f"A sequence is longer than this model's {config.window_frames} tokens (BOS included); call reset()."
+            )
+        read_rows(self._weights, self._state, self._frame, self._indices, exp2_table())
+        self._frames_read += 1
+        self._frame = np.zeros_like(self._frame)
+        self._pushed = 0
+
+    def logits(self, k: int) -> np.ndarray:
+        """Return the logits of codebook k, in 2^-8 bit: int32 ``[V]``, or ``[S, V]`` of several streams.
+
+        Raises:
+            UnsupportedInput: k is not the codebook whose code is to be pushed next.
+        """
+        self._check_turn(k)
+        head_rows(self._weights, self._state, k, self.streams, self._logits)
+        return (self._logits[0] if self.streams == 1 else self._logits).copy()
+
+    def push(self, k: int, code: int | np.ndarray) -> None:
+        """Fix the code of codebook k, of each stream.
+
+        Args:
+            k: The codebook.
+            code: An integer, or integers ``[S]``.
+
+        Raises:
+            UnsupportedInput: k is out of turn, or another number of codes.
+            CorruptInput: A code outside its codebook.
+        """
+        self._check_turn(k)
+        codes = np.atleast_1d(np.asarray(code))
+        if codes.shape != (self.streams,):
+            raise UnsupportedInput(
+                f"Codes have the shape {list(codes.shape)}; give one per stream, [{self.streams}]."
+            )
+        codes = checked_codes(codes[:, None], self.model.codebook_sizes[k : k + 1], f"Codebook {k}")[:, 0]
+        push_rows(self._weights, self._state, k, codes.copy())
+        self._frame[:, k] = codes
+        self._pushed += 1
+
+    def _check_turn(self, k: int) -> None:
+        if k != self._pushed:
+            raise UnsupportedInput(
+                f"Codebook {k} is out of turn: {self._pushed} of {self.model.num_codebooks} codes of this frame are "
+                "known; call begin_frame() for a new frame, and push codes in order."
+            )
+
+
+def kernel_logits(model: ExactLM, codes: np.ndarray, rows: int = _ROWS) -> np.ndarray:
+    """Return the logits of every frame given the frames before it, as `reference_logits`, by the compiled evaluator.
+
+    Args:
+        model: The model.
+        codes: Integers ``[T, K]``.
+        rows: Frames that go through the model at a time; no result depends on it.
+
+    Returns:
+        int32 ``[T, K, V]``, in 2^-8 bit.
+
+    Raises:
+        UnsupportedInput: Another number of codebooks, or a sequence longer than rotary positions reach.
+        CorruptInput: A code outside its codebook.
+    """
+    config = model.config
+    codes = checked_codes(np.asarray(codes), model.codebook_sizes, "The clip")
+    T, K = codes.shape
+    if config.rotary and config.window_frames < T:
+        raise UnsupportedInput(
+            f"A sequence of {T} tokens is longer than this model's {config.window_frames}."
+        )
+    weights, state = kernel_weights(model), kernel_state(model, 1, rows)
+    inputs = np.concatenate((np.full((1, K), config.codebook_size), codes[:-1]))
+    logits = np.empty((T, K, config.codebook_size), dtype=np.int32)
+    part = np.empty((rows, config.codebook_size), dtype=np.int32)
+    for start in range(0, T, rows):
+        N = min(rows, T - start)
+        streams = np.zeros(N, dtype=np.int64)
+        read_rows(weights, state, inputs[start : start + N].copy(), streams, exp2_table())
+        for k in range(K):
+            head_rows(weights, state, k, N, part)
+            logits[start : start + N, k] = part[:N]
+            push_rows(weights, state, k, codes[start : start + N, k].copy())
+    return logits

@@ -1,0 +1,273 @@
+"""`ExactTorch`: exact evaluation on any torch device, whole clips or stepping, batched.
+
+Matrices are multiplied as float32. Every factor is an integer of at most 8 bits and every sum stays below 2^24 (the
+certificate), so the result is exact in whatever order it is added up. A device that lowers float32 products to TF32
+or bfloat16 (``torch.set_float32_matmul_precision``, ``allow_tf32``) changes nothing, as integers up to 256 are exact
+in both and sums are still kept in float32. Attention weights have 17 bits, so they are split into two factors of at
+most 256. Autocasting also rounds results, and is switched off here. All else is int64.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.lm.exact.arithmetic import (
+    ACTIVATION_MAX,
+    EXP2_SIZE,
+    GELU_SIZE,
+    RECIPROCAL_BITS,
+    ROTATION_BITS,
+    ROTATION_EXTRA_BITS,
+    ROTATION_INPUT_MAX,
+    SHARE_SHIFT,
+    STREAM_MAX,
+    UNIT_BITS,
+    exp2_table,
+)
+from codecbook.lm.exact.model import ExactLM
+
+
+@dataclass(frozen=True)
+class ExactState:
+    """What `ExactTorch` remembers between two calls; never changed in place.
+
+    Attributes:
+        layers: Keys and values of each layer, float32 ``[B, H, P, d]``, integers of at most 127.
+        position: Frames read, BOS included.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    position: int
+
+
+class ExactTorch:
+    """The evaluator for GPUs; the same integers as `reference_logits`.
+
+    Args:
+        model: The model.
+        device: A torch device with int64.
+    """
+
+    def __init__(self, model: ExactLM, device: str | torch.device = "cpu") -> None:
+        self.model, self.device = model, torch.device(device)
+        self._arrays: dict[str, Tensor] = {}
+        for name, tensor in model.tensors().items():
+            # matrices go into float32 products; all else is int64
+            is_matrix = name.endswith(".weight") and "embedding" not in name
+            self._arrays[name] = tensor.to(torch.float32 if is_matrix else torch.int64).to(self.device)
+        self._exp2 = torch.tensor(exp2_table().tolist(), dtype=torch.int64, device=self.device)
+
+    @torch.inference_mode()
+    def logits(self, codes: Tensor, chunk_frames: int = 256) -> Tensor:
+        """Return the logits of every frame given the frames before it, the first given BOS.
+
+        Args:
+            codes: int64 ``[B, T, K]``.
+            chunk_frames: Frames at a time; no result depends on it.
+
+        Returns:
+            int64 ``[B, T, K, V]`` on the device, in 2^-8 bit.
+
+        Raises:
+            UnsupportedInput: Another number of codebooks, or a sequence longer than rotary positions reach.
+            CorruptInput: A code outside its codebook.
+        """
+        self._check(codes)
+        codes = codes.to(self.device)
+        inputs = torch.cat((self._bos(len(codes)), codes[:, :-1]), dim=1)
+        state, parts = None, []
+        for start in range(0, codes.shape[1], chunk_frames):
+            chunk = slice(start, start + chunk_frames)
+            hidden, state = self._read(inputs[:, chunk], state)
+            known = codes[:, chunk]
+            parts.append(
+                torch.stack(
+                    [self._head(hidden, known[..., :k]) for k in range(self.model.num_codebooks)], dim=2
+                )
+            )
+        return torch.cat(parts, dim=1)
+
+    @torch.inference_mode()
+    def begin(self, batch_size: int = 1) -> tuple[Tensor, ExactState]:
+        """Read BOS: return hidden int64 ``[B, 1, D]``, which predicts frame 0, and a state."""
+        return self._read(self._bos(batch_size), None)
+
+    @torch.inference_mode()
+    def read(self, codes: Tensor, state: ExactState) -> tuple[Tensor, ExactState]:
+        """Read frames int64 ``[B, T, K]``; return hidden int64 ``[B, T, D]``, each for the frame after, and a state.
+
+        Raises:
+            UnsupportedInput, CorruptInput: As `logits`.
+        """
+        self._check(codes)
+        return self._read(codes.to(self.device), state)
+
+    @torch.inference_mode()
+    def head(self, hidden: Tensor, before: Tensor) -> Tensor:
+        """Return logits int64 ``[..., V]`` of codebook ``k`` for hidden ``[..., D]`` and codes ``[..., k]`` before."""
+        return self._head(hidden, before.to(self.device))
+
+    # the steps of docs/exact-lm.md
+
+    def _read(self, codes: Tensor, state: ExactState | None) -> tuple[Tensor, ExactState]:
+        c = self.model.config
+        position = 0 if state is None else state.position
+        if c.rotary and position + codes.shape[1] > c.window_frames:
+            raise UnsupportedInput(
+                f"A sequence is longer than this model's {c.window_frames} tokens (BOS included); start again."
+            )
+        firsts = torch.arange(c.num_codebooks, device=self.device) * (c.codebook_size + 1)
+        x = self._saturate(self._rows("embedding", codes + firsts).sum(dim=-2))
+        layers = []
+        for layer in range(c.layers):
+            mixed, remembered = self._attention(layer, x, state, position)
+            layers.append(remembered)
+            x = self._saturate(x + self._linear("layers.output", mixed, layer))
+            inner = self._linear(
+                "layers.inner", self._norm("layers.feed_forward_norm", x, "epsilon", layer), layer
+            )
+            inner = self._gelu(inner, self._arrays["layers.gelu"][layer])
+            x = self._saturate(x + self._linear("layers.outer", inner, layer))
+        return self._norm("norm", x, "epsilon"), ExactState(tuple(layers), position + codes.shape[1])
+
+    def _attention(
+        self, layer: int, x: Tensor, state: ExactState | None, position: int
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        c = self.model.config
+        B, T, _ = x.shape
+        parts = self._linear(
+            "layers.query_key_value", self._norm("layers.attention_norm", x, "epsilon", layer), layer
+        )
+        query, key, value = parts.view(B, T, 3, c.heads, -1).permute(2, 0, 3, 1, 4)
+        if c.rotary:
+            query, key = self._rotate(query, position), self._rotate(key, position)
+        query, key, value = (self._activation(part).float() for part in (query, key, value))
+        if state is not None:
+            key = torch.cat((state.layers[layer][0], key), dim=2)
+            value = torch.cat((state.layers[layer][1], value), dim=2)
+        P = key.shape[2]
+        scores = self._product(query, key.transpose(-1, -2))
+        multiplier = self._arrays["layers.score.multiplier"][layer][:, None, None]
+        scores = self._requantise(scores, multiplier, self.model.shift("layers.score", layer))
+        distance = torch.arange(P - T, P, device=self.device)[:, None] - torch.arange(P, device=self.device)
+        if not c.rotary:
+            reach = distance.clamp(0, c.window_frames - 1)
+            scores = scores + self._arrays["layers.position_bias"][layer][:, reach]
+        shares = self._shares(scores, (distance >= 0) & (distance < c.window_frames))
+        # 17 bits as two factors that bfloat16 holds
+        mixed = self._product((shares >> 8).float(), value) * 256 + self._product(
+            (shares & 255).float(), value
+        )
+        mixed = mixed.transpose(1, 2).reshape(B, T, c.dim)
+        multiplier = self._arrays["layers.mix.multiplier"][layer]
+        mixed = self._activation(self._requantise(mixed, multiplier, self.model.shift("layers.mix", layer)))
+        first = max(0, P - (c.window_frames - 1))
+        return mixed, (key[:, :, first:], value[:, :, first:])
+
+    def _shares(self, scores: Tensor, visible: Tensor) -> Tensor:
+        top = scores.masked_fill(~visible, -(1 << 40)).amax(dim=-1, keepdim=True)
+        powers = self._exp2[(top - scores).clamp(0, EXP2_SIZE - 1)] * visible
+        reciprocal = torch.div(1 << RECIPROCAL_BITS, powers.sum(dim=-1, keepdim=True), rounding_mode="floor")
+        return (powers * reciprocal + (1 << (SHARE_SHIFT - 1))) >> SHARE_SHIFT
+
+    def _head(self, hidden: Tensor, before: Tensor) -> Tensor:
+        c, k = self.model.config, before.shape[-1]
+        if not 0 <= k < c.num_codebooks:
+            raise UnsupportedInput(
+                f"{k} codes were given, and the frame has {c.num_codebooks}; none is left."
+            )
+        if c.conditioned:
+            rows = slice(k * c.head_dim, (k + 1) * c.head_dim)
+            x = self._linear("project", hidden, rows=rows)
+            if k:
+                firsts = torch.arange(k, device=self.device) * c.codebook_size
+                x = x + self._rows("frame_embedding", before + firsts).sum(dim=-2)
+            x = self._saturate(x)
+            inner = self._linear("head_inner", self._norm("head_norm", x, "head_epsilon"))
+            inner = self._gelu(inner, self._arrays["head_gelu"])
+            hidden = self._norm(
+                "logits_norm", self._saturate(x + self._linear("head_outer", inner)), "head_epsilon"
+            )
+        return self._linear("logits", hidden, k, shift=self.model.shift("logits"))
+
+    def _linear(
+        self,
+        name: str,
+        x: Tensor,
+        layer: int | None = None,
+        rows: slice | None = None,
+        shift: int | None = None,
+    ) -> Tensor:
+        weight, multiplier = self._arrays[f"{name}.weight"], self._arrays[f"{name}.multiplier"]
+        index = slice(None) if rows is None else rows
+        if layer is not None:
+            weight, multiplier = weight[layer], multiplier[layer]
+        sums = self._product(x.float(), weight[index].transpose(0, 1))
+        return self._requantise(sums, multiplier[index], shift or self.model.shift(name, layer or 0))
+
+    def _product(self, a: Tensor, b: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, enabled=False):
+            return torch.matmul(a, b).to(torch.int64)
+
+    def _norm(self, name: str, x: Tensor, epsilon: str, layer: int | None = None) -> Tensor:
+        gain = self._arrays[f"{name}.gain"]
+        gain = gain if layer is None else gain[layer]
+        squares = (x * x).sum(dim=-1, keepdim=True) + self._arrays[epsilon]
+        root = _integer_sqrt(squares)
+        reciprocal = torch.div(1 << RECIPROCAL_BITS, root, rounding_mode="floor")
+        units = (x * reciprocal + (1 << (UNIT_BITS - 1))) >> UNIT_BITS
+        return self._activation(self._requantise(units, gain, self.model.shift(name, layer or 0)))
+
+    def _rotate(self, x: Tensor, position: int) -> Tensor:
+        rows = slice(position, position + x.shape[2])
+        cosine, sine = self._arrays["rotation.cosine"][rows], self._arrays["rotation.sine"][rows]
+        first, second = x.clamp(-ROTATION_INPUT_MAX, ROTATION_INPUT_MAX).chunk(2, dim=-1)
+        turned = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+        bits = ROTATION_BITS + ROTATION_EXTRA_BITS
+        return (turned + (1 << (bits - 1))) >> bits
+
+    def _rows(self, name: str, rows: Tensor) -> Tensor:
+        weight, multiplier = self._arrays[f"{name}.weight"][rows], self._arrays[f"{name}.multiplier"][rows]
+        return self._requantise(weight, multiplier[..., None], self.model.shift(name))
+
+    @staticmethod
+    def _requantise(values: Tensor, multiplier: Tensor, shift: int) -> Tensor:
+        return (values * multiplier + (1 << (shift - 1))) >> shift
+
+    @staticmethod
+    def _gelu(x: Tensor, table: Tensor) -> Tensor:
+        half = GELU_SIZE // 2
+        return table[x.clamp(-half, half - 1) + half]
+
+    @staticmethod
+    def _saturate(x: Tensor) -> Tensor:
+        return x.clamp(-STREAM_MAX, STREAM_MAX)
+
+    @staticmethod
+    def _activation(x: Tensor) -> Tensor:
+        return x.clamp(-ACTIVATION_MAX, ACTIVATION_MAX)
+
+    def _bos(self, batch_size: int) -> Tensor:
+        shape = (batch_size, 1, self.model.num_codebooks)
+        return torch.full(shape, self.model.config.codebook_size, dtype=torch.int64, device=self.device)
+
+    def _check(self, codes: Tensor) -> None:
+        K = self.model.num_codebooks
+        if codes.dtype != torch.int64 or codes.ndim != 3 or codes.shape[2] != K or codes.shape[1] < 1:
+            raise UnsupportedInput(
+                f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, {K}], T >= 1."
+            )
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.model.config.codebook_size:
+            raise CorruptInput(
+                f"Codes run from {int(codes.min())} to {int(codes.max())}, outside 0.."
+                f"{self.model.config.codebook_size - 1}; they are damaged, or of a codec with larger codebooks."
+            )
+
+
+def _integer_sqrt(values: Tensor) -> Tensor:
+    """Return ``floor(sqrt(values))`` of int64 from 0 to below 2^53; the root's own rounding is corrected."""
+    root = values.double().sqrt().to(torch.int64)
+    root = root - (root * root > values).to(torch.int64)
+    return root + ((root + 1) * (root + 1) <= values).to(torch.int64)

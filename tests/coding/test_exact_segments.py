@@ -1,0 +1,185 @@
+"""Segments: round trips, rate, hashes, streaming, side by side, and damage that must end well."""
+
+import numpy as np
+import pytest
+import torch
+
+from codecbook.coding.cdf import coded_intervals, ideal_bits
+from codecbook.coding.exact_counts import cdf_exact
+from codecbook.coding.exact_segments import (
+    FrameDecoder,
+    FrameEncoder,
+    decode_frames,
+    decode_many,
+    encode_frames,
+)
+from codecbook.coding.range_coder import encode_range
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.lm.exact import ExactLM, export_exact, reference_logits
+from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig, TokenLM
+
+KINDS = ("in_frame", "none", "rotary")
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, ExactLM]:
+    made = {}
+    for kind in KINDS:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            if kind == "rotary":
+                model: TokenLM = TinyGPT(
+                    TinyGPTConfig((11,), dim=32, layers=2, heads=4, hidden=64, context=16)
+                )
+            else:
+                shape = {"dim": 32, "layers": 2, "heads": 4, "hidden": 48, "head_dim": 16, "head_hidden": 24}
+                model = RVQTransformer(
+                    RVQTransformerConfig((11,) * 3, window_frames=8, conditioning=kind, **shape)
+                )
+        for parameter in model.parameters():  # larger, so that logits are far from even
+            parameter.data.mul_(5.0 if parameter.ndim > 1 else 1.0)
+        made[kind] = export_exact(model.eval(), [draw(model, 40)])
+    return made
+
+
+def draw(model: ExactLM | TokenLM, num_frames: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, model.codebook_sizes[0], (num_frames, len(model.codebook_sizes)))
+
+
+def hash_of(low: np.ndarray, high: np.ndarray) -> int:
+    value = 0xCBF29CE484222325
+    for pair in zip(low.ravel().tolist(), high.ravel().tolist(), strict=True):
+        for end in pair:
+            value = (value ^ end) * 0x100000001B3 % 2**64
+    return value
+
+
+@pytest.mark.parametrize("num_frames", [0, 1, 15, 16, 17, 50])
+@pytest.mark.parametrize("kind", KINDS)
+def test_segments_follow_the_text(kind: str, num_frames: int, models) -> None:
+    model = models[kind]
+    frames = draw(model, num_frames, seed=num_frames)
+    stretch = 16 if kind == "rotary" else max(1, num_frames)  # from BOS again after 16 tokens
+    parts = [
+        reference_logits(model, frames[start : start + stretch]) for start in range(0, num_frames, stretch)
+    ]
+    logits = np.concatenate(parts) if parts else np.zeros((0, frames.shape[1], 11), dtype=np.int64)
+    cdf = cdf_exact(logits.transpose(0, 2, 1))
+    low, high = coded_intervals(frames.T, cdf)
+    segment = encode_frames(model, frames)
+    assert segment.payload == encode_range(frames.T, cdf)
+    assert segment.interval_hash == hash_of(low, high)
+    assert segment.ideal_bits == pytest.approx(ideal_bits(low, high, 1 << 20), rel=1e-12)
+    decoded, interval_hash = decode_frames(model, segment.payload, num_frames)
+    np.testing.assert_array_equal(decoded, frames)
+    assert decoded.dtype == np.int64
+    assert interval_hash == segment.interval_hash
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rate_is_the_ideal_one(kind: str, models) -> None:
+    segment = encode_frames(models[kind], draw(models[kind], 3000))
+    ideal_bytes = segment.ideal_bits / 8
+    assert ideal_bytes <= len(segment.payload) <= ideal_bytes * 1.0001 + 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_streaming_equals_whole_segments(kind: str, models) -> None:
+    model = models[kind]
+    frames = draw(model, 70)
+    whole = encode_frames(model, frames)
+    encoder = FrameEncoder(model)
+    for _ in range(2):
+        sizes = [encoder.push(part) for part in np.split(frames, [1, 2, 20, 20, 37, 64])]
+        assert sizes == sorted(sizes)
+        segment = encoder.finish()
+        assert (segment.payload, segment.interval_hash) == (whole.payload, whole.interval_hash)
+        assert segment.ideal_bits == pytest.approx(whole.ideal_bits, rel=1e-12)
+        assert sizes[-1] <= len(whole.payload) <= sizes[-1] + 1
+    decoder = FrameDecoder(model, whole.payload)
+    parts = [decoder.pull(count) for count in (1, 0, 14, 5, 50)]
+    np.testing.assert_array_equal(np.concatenate(parts), frames)
+    assert decoder.finish() == whole.interval_hash
+
+
+def test_segments_side_by_side(models) -> None:
+    model = models["in_frame"]
+    clips = [draw(model, count, seed=count) for count in (5, 0, 40, 17)]
+    segments = [encode_frames(model, clip) for clip in clips]
+    payloads = [segment.payload for segment in segments]
+    payloads[3] = payloads[3][:4]
+    results = decode_many(model, payloads, [len(clip) for clip in clips])
+    for s in range(3):
+        result = results[s]
+        assert not isinstance(result, CorruptInput)
+        np.testing.assert_array_equal(result[0], clips[s])
+        assert result[1] == segments[s].interval_hash
+    assert isinstance(results[3], CorruptInput)
+    assert decode_many(model, [], []) == []
+    with pytest.raises(UnsupportedInput, match="1 segments"):
+        decode_many(model, [b""], [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_change_of_the_model_changes_the_hash(kind: str, models) -> None:
+    model = models[kind]
+    frames = draw(model, 30)
+    segment = encode_frames(model, frames)
+    arrays = dict(model.arrays)
+    arrays["logits.multiplier"] = arrays["logits.multiplier"] // 2
+    other = ExactLM(model.config, arrays)
+    assert other.sha256 != model.sha256
+    assert encode_frames(other, frames).interval_hash != segment.interval_hash
+    with pytest.raises(CorruptInput):
+        decode_frames(other, segment.payload, 30)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_garbage_ends_with_codes_in_range_or_an_error(kind: str, models) -> None:
+    model = models[kind]
+    rng = np.random.default_rng(0)
+    refused = 0
+    for length in [0, 1, 2, 7, 8, 20, 200] * 3:
+        data = rng.integers(0, 256, length, dtype=np.uint8).tobytes()
+        try:
+            frames, _ = decode_frames(model, data, 40)
+        except CorruptInput:
+            refused += 1
+            continue
+        assert frames.shape == (40, model.num_codebooks)
+        assert frames.min() >= 0
+        assert frames.max() < 11
+    assert refused >= 20, "hardly any garbage has exactly the bytes of its own codes"
+
+
+def test_cut_and_lengthened_segments_are_refused(models) -> None:
+    model = models["in_frame"]
+    frames = draw(model, 40)
+    payload = encode_frames(model, frames).payload
+    for damaged in (payload[:-1], payload[: len(payload) // 2], b"", payload + b"\0", payload + b"\x80" * 9):
+        with pytest.raises(CorruptInput):
+            decode_frames(model, damaged, 40)
+    for num_frames in (39, 41, 1_000_000_000_000):  # a length is not believed before the bytes are used up
+        with pytest.raises(CorruptInput):
+            decode_frames(model, payload, num_frames)
+
+
+def test_a_broken_decoder_stays_broken(models) -> None:
+    model = models["in_frame"]
+    decoder = FrameDecoder(model, encode_frames(model, draw(model, 40)).payload[:10])
+    for _ in range(2):
+        with pytest.raises(CorruptInput, match="breaks off"):
+            decoder.pull(40)
+    with pytest.raises(CorruptInput, match="breaks off"):
+        decoder.finish()
+
+
+def test_refused_frames(models) -> None:
+    model = models["in_frame"]
+    with pytest.raises(CorruptInput, match=r"outside 0\.\.10"):
+        encode_frames(model, np.full((2, 3), 11))
+    with pytest.raises(UnsupportedInput, match="integers"):
+        encode_frames(model, np.zeros((2, 2), dtype=np.int64))
+    with pytest.raises(UnsupportedInput, match=r"\[T, K\]"):
+        encode_frames(model, np.zeros((1, 2, 3), dtype=np.int64))

@@ -1,0 +1,84 @@
+"""The specification: golden literals, so that two machines (and two versions) can be compared, and its laws."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from codecbook.coding.exact_counts import cdf_exact
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.lm.exact import ReferenceEvaluator, reference_logits
+
+GOLDEN = {
+    ("in_frame", False): "100f30175c4d41fce15f68783a2fe339",
+    ("in_frame", True): "bbcc4f72e2839a7c6681a670fcaab0dc",
+    ("none", False): "00e1be2c3b5e08b275c8a4247123e334",
+    ("single", True): "164210ee433af3b0ad9817548762eab8",
+    ("rotary", False): "edc331ade6d16c34010df85bb48edfb9",
+    ("rotary", True): "5b9b9484b2cf0c59b1e992bc34368505",
+}
+# of the counts that follow from the logits
+GOLDEN_COUNTS = {
+    "in_frame": "9e3ed0ae08ee2618bc0cac3a569905a6",
+    "none": "9864abb4328e82b524ad43e42b513f3e",
+    "rotary": "5709129cc98d8c0afada20344158c8b9",
+}
+
+
+@pytest.mark.parametrize(("kind", "peaky"), list(GOLDEN))
+def test_logits_never_change(kind: str, peaky: bool, make_integer_model, draw_codes) -> None:
+    model = make_integer_model(kind, seed=5, peaky=peaky)
+    logits = reference_logits(model, draw_codes(model, 20))
+    assert logits.dtype == np.int64
+    assert hashlib.sha256(logits.astype("<i4").tobytes()).hexdigest()[:32] == GOLDEN[kind, peaky]
+
+
+@pytest.mark.parametrize("kind", list(GOLDEN_COUNTS))
+def test_counts_never_change(kind: str, make_integer_model, draw_codes) -> None:
+    model = make_integer_model(kind, seed=5)
+    cdf = cdf_exact(reference_logits(model, draw_codes(model, 20)).transpose(0, 2, 1))
+    assert hashlib.sha256(cdf.astype("<i4").tobytes()).hexdigest()[:32] == GOLDEN_COUNTS[kind]
+
+
+@pytest.mark.parametrize("kind", ["in_frame", "none", "rotary"])
+def test_logits_are_neither_flat_nor_saturated(kind: str, make_integer_model, draw_codes) -> None:
+    model = make_integer_model(kind, seed=5)
+    logits = reference_logits(model, draw_codes(model, 20))
+    assert 100 < logits.std() < 20_000
+    assert np.ptp(logits, axis=0).min() > 0, "logits depend on the frames before"
+
+
+def test_logits_depend_on_the_past_and_on_lower_codebooks_alone(make_integer_model, draw_codes) -> None:
+    model = make_integer_model("in_frame")
+    codes = draw_codes(model, 12)
+    changed = codes.copy()
+    changed[7, 1] = (changed[7, 1] + 1) % 11
+    before, after = reference_logits(model, codes), reference_logits(model, changed)
+    np.testing.assert_array_equal(before[:7], after[:7])
+    np.testing.assert_array_equal(before[7, :2], after[7, :2])
+    assert (before[7, 2] != after[7, 2]).any()
+    assert (before[8] != after[8]).any()
+
+
+def test_frames_beyond_the_window_are_forgotten_layer_by_layer(make_integer_model, draw_codes) -> None:
+    model = make_integer_model("in_frame")
+    reach = model.config.layers * (model.config.window_frames - 1) + 1
+    codes = draw_codes(model, reach + 4)
+    changed = codes.copy()
+    changed[0] = (changed[0] + 1) % 11
+    before, after = reference_logits(model, codes), reference_logits(model, changed)
+    assert (before[1] != after[1]).any()
+    np.testing.assert_array_equal(before[1 + reach :], after[1 + reach :])
+
+
+def test_refused_codes(make_integer_model) -> None:
+    model = make_integer_model("rotary")
+    with pytest.raises(CorruptInput, match="outside"):
+        reference_logits(model, np.array([[11]]))
+    with pytest.raises(UnsupportedInput, match="integers"):
+        reference_logits(model, np.zeros((3, 2), dtype=np.int64))
+    evaluator = ReferenceEvaluator(model)
+    for _ in range(29):
+        evaluator.read(np.array([3]))
+    with pytest.raises(UnsupportedInput, match="30 tokens"):
+        evaluator.read(np.array([3]))

@@ -1,0 +1,99 @@
+"""The compiled evaluator against the specification: rows, streams, threads, stepping, beyond the window."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.lm.exact import ExactStepper, export_exact, kernel_logits, reference_logits
+
+KINDS = ("in_frame", "none", "single", "rotary")
+
+
+@pytest.mark.parametrize("peaky", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_clips_equal_the_specification(kind: str, peaky: bool, make_integer_model, draw_codes) -> None:
+    model = make_integer_model(kind, seed=2, peaky=peaky)
+    codes = draw_codes(model, 30)  # window 6, and the rotary model's whole context
+    expected = reference_logits(model, codes)
+    for rows in (1, 7, 16):
+        np.testing.assert_array_equal(kernel_logits(model, codes, rows), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exported_models_equal_the_specification(kind: str, make_float_model, draw_codes) -> None:
+    source = make_float_model(kind)
+    codes = draw_codes(source, 30)
+    model = export_exact(source, [codes])
+    np.testing.assert_array_equal(kernel_logits(model, codes), reference_logits(model, codes))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stepping_several_streams_equals_each_alone(kind: str, make_integer_model, draw_codes) -> None:
+    model = make_integer_model(kind, seed=3)
+    clips = [draw_codes(model, 15, seed=s) for s in range(8)]
+    together = ExactStepper(model, streams=8)
+    logits = np.empty((8, 15, model.num_codebooks, 11), dtype=np.int64)
+    for t in range(15):
+        together.begin_frame()
+        for k in range(model.num_codebooks):
+            logits[:, t, k] = together.logits(k)
+            together.push(k, np.array([clip[t, k] for clip in clips]))
+    for clip, found in zip(clips, logits, strict=True):
+        np.testing.assert_array_equal(found, reference_logits(model, clip))
+
+
+def test_a_stepper_begins_anew_after_reset(make_integer_model, draw_codes) -> None:
+    model = make_integer_model("in_frame")
+    codes = draw_codes(model, 9)
+    expected = reference_logits(model, codes)
+    stepper = ExactStepper(model)
+    for _ in range(2):
+        for t, frame in enumerate(codes):
+            stepper.begin_frame()
+            for k, code in enumerate(frame.tolist()):
+                np.testing.assert_array_equal(stepper.logits(k), expected[t, k])
+                stepper.push(k, code)
+        stepper.reset()
+
+
+def test_threads_change_nothing(make_integer_model, draw_codes) -> None:
+    model = make_integer_model("in_frame", seed=4)
+    clips = [draw_codes(model, 40, seed=s) for s in range(8)]
+    alone = [kernel_logits(model, clip) for clip in clips]
+    with ThreadPoolExecutor(2) as pool:
+        for found, expected in zip(
+            pool.map(lambda clip: kernel_logits(model, clip), clips), alone, strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_calls_out_of_turn_are_refused(make_integer_model) -> None:
+    stepper = ExactStepper(make_integer_model("in_frame"))
+    with pytest.raises(UnsupportedInput, match="out of turn"):
+        stepper.logits(0)
+    stepper.begin_frame()
+    with pytest.raises(UnsupportedInput, match="out of turn"):
+        stepper.logits(1)
+    with pytest.raises(CorruptInput, match=r"outside 0\.\.10"):
+        stepper.push(0, 11)
+    with pytest.raises(UnsupportedInput, match="one per stream"):
+        stepper.push(0, np.array([1, 2]))
+    stepper.push(0, 3)
+    with pytest.raises(UnsupportedInput, match="out of turn"):
+        stepper.push(0, 3)
+    with pytest.raises(UnsupportedInput, match="1 of 3 codes"):
+        stepper.begin_frame()
+
+
+def test_rotary_positions_end(make_integer_model) -> None:
+    model = make_integer_model("rotary")
+    stepper = ExactStepper(model)
+    for _ in range(30):
+        stepper.begin_frame()
+        stepper.push(0, 1)
+    with pytest.raises(UnsupportedInput, match="30 tokens"):
+        stepper.begin_frame()
+    with pytest.raises(UnsupportedInput, match="longer"):
+        kernel_logits(model, np.zeros((31, 1), dtype=np.int64))
