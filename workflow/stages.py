@@ -113,8 +113,8 @@ def library_files(root: Path = ROOT) -> list[str]:
 
 
 def data_files(root: Path = ROOT) -> list[str]:
-    """Return the clips and weights that notebooks read, relative to the root."""
-    return _files(root, "data/clips") + _files(root, "data/models")
+    """Return the clips, weights and tokens that notebooks read, relative to the root."""
+    return [name for folder in ("clips", "models", "tokens") for name in _files(root, f"data/{folder}")]
 
 
 def known_names(wanted: str, names: Iterable[str]) -> str:

@@ -1,5 +1,7 @@
 """Encoding and decoding by pieces gives, to the bit, what all at once gives."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -27,15 +29,19 @@ def test_codes_are_those_of_the_whole(name, duration_s, small_codec, noise_clip)
     ("name", "duration_s", "num_pieces"),
     [
         *((name, 0.3, 1) for name in NAMES),
-        ("encodec_24khz", 23.0, 2),
+        ("encodec_24khz", 5.3, 2),
         ("encodec_48khz", 2.6, 3),
-        ("fsq_50hz", 23.0, 2),
-        ("snac_24khz", 41.0, 2),
-        ("dac_44khz", 41.0, 2),
+        ("fsq_50hz", 5.3, 2),
+        ("snac_24khz", 5.3, 2),
+        ("dac_44khz", 5.3, 2),
     ],
 )
-def test_audio_is_that_of_the_whole(name, duration_s, num_pieces, small_codec, noise_clip):
+def test_audio_is_that_of_the_whole(name, duration_s, num_pieces, small_codec, noise_clip, monkeypatch):
     codec = small_codec(name)
+    adapter = sys.modules[type(codec).__module__]
+    for constant in ("_CHUNK_S", "_DECODE_CHUNK_S"):  # pieces of 2 s make for a short test
+        if hasattr(adapter, constant):
+            monkeypatch.setattr(adapter, constant, 2.0)
     tokens = codec.encode(noise_clip(codec, duration_s))
     pieces = list(decode_pieces(codec, tokens))
     np.testing.assert_array_equal(np.concatenate(pieces, axis=1), codec.decode(tokens).samples)

@@ -176,6 +176,32 @@ def test_gradient_checkpointing_changes_no_gradient(kind: str) -> None:
         assert torch.equal(gradient, gradients[1][name]), name
 
 
+@pytest.mark.parametrize("kind", ["none", "in_frame"])
+@pytest.mark.parametrize("rates", [{"code_dropout": 0.5}, {"head_dropout": 0.5}])
+def test_codes_and_heads_are_dropped_in_training_alone(kind: str, rates: dict[str, float]) -> None:
+    model = small(kind)
+    plain = model(codes_for(model))
+    object.__setattr__(model.config, next(iter(rates)), 0.5)
+    assert torch.equal(model(codes_for(model)), plain)
+    torch.manual_seed(5)
+    dropped = model.train()(codes_for(model))
+    assert not torch.equal(dropped, plain)
+    if "head_dropout" in rates:  # the first codebook's head keeps all of its inputs
+        assert torch.equal(dropped[:, :, 0], plain[:, :, 0])
+        assert not torch.equal(dropped[:, :, 2], plain[:, :, 2])
+
+
+def test_what_code_dropout_keeps_is_scaled_up() -> None:
+    model = small("none")
+    codes = codes_for(model, num_frames=400)
+    plain = model.embed(codes)
+    object.__setattr__(model.config, "code_dropout", 0.25)
+    torch.manual_seed(6)
+    mean = torch.stack([model.train().embed(codes) for _ in range(200)]).mean(dim=0)
+    # 200 draws: a code's share of kept draws, over 0.75, has a deviation of 4 %
+    assert (mean - plain).norm() < 0.06 * plain.norm() * 3**0.5
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_gets_a_gradient(kind: str) -> None:
     model = small(kind).train()
@@ -243,6 +269,8 @@ def test_step_says_what_it_misses() -> None:
         ("rvq_transformer", {"codebook_sizes": [8], "conditioning": "full"}, "conditioning='full'"),
         ("rvq_transformer", {"codebook_sizes": [8], "layers": 0}, "layers=0"),
         ("rvq_transformer", {"codebook_sizes": [8], "dropout": 1.0}, "dropout=1.0"),
+        ("rvq_transformer", {"codebook_sizes": [8], "code_dropout": -0.1}, "code_dropout=-0.1"),
+        ("rvq_transformer", {"codebook_sizes": [8], "head_dropout": 1.0}, "head_dropout=1.0"),
     ],
 )
 def test_impossible_models_are_refused(architecture: str, arguments: dict, message: str) -> None:

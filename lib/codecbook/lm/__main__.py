@@ -37,7 +37,7 @@ from codecbook.lm.train import train
 
 _ARCHITECTURE_OPTIONS = (
     ("dim", int), ("layers", int), ("heads", int), ("hidden", int), ("dropout", float), ("code_dropout", float),
-    ("context", int), ("window_frames", int), ("head_dim", int), ("head_hidden", int),
+    ("head_dropout", float), ("context", int), ("window_frames", int), ("head_dim", int), ("head_hidden", int),
 )  # fmt: skip
 _TRAIN_OPTIONS = (
     ("context_frames", int), ("stride_frames", int), ("batch_size", int), ("micro_batch_size", int),

@@ -28,6 +28,9 @@ class RVQTransformerConfig(LMConfig):
         code_dropout: Share of the codes whose embeddings training drops whole, in the frames that enter and in the
             codes that condition their frame. On little data a model otherwise learns rare combinations of codes by
             heart.
+        head_dropout: Share of the last codebook's head inputs that training drops; it rises evenly from 0 at the first.
+            Fine codebooks are close to noise, and a model that passes over its data often learns theirs by heart long
+            before it has learned what there is to learn of the coarse ones.
         window_frames: Frames that attention sees, the newest included.
         conditioning: ``"in_frame"`` predicts code ``k`` of a frame from its codes below ``k`` too; ``"none"`` is the
             published form, one linear head per codebook, independent of one another. With one codebook both are the
@@ -43,6 +46,7 @@ class RVQTransformerConfig(LMConfig):
     hidden: int = 1024
     dropout: float = 0.1
     code_dropout: float = 0.0
+    head_dropout: float = 0.0
     window_frames: int = 128
     conditioning: str = "in_frame"
     head_dim: int = 192
@@ -52,8 +56,9 @@ class RVQTransformerConfig(LMConfig):
         super().__post_init__()
         for name in ("window_frames", "head_dim", "head_hidden"):
             require_positive(name, getattr(self, name))
-        if not 0.0 <= self.code_dropout < 1.0:
-            raise UnsupportedInput(f"code_dropout={self.code_dropout}; give a share from 0 to below 1.")
+        for name in ("code_dropout", "head_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise UnsupportedInput(f"{name}={getattr(self, name)}; give a share from 0 to below 1.")
         if self.conditioning not in CONDITIONINGS:
             raise UnsupportedInput(
                 f"conditioning={self.conditioning!r}; choose one of {', '.join(CONDITIONINGS)}."
@@ -121,6 +126,9 @@ class RVQTransformer(TokenLM):
             if kept is not None:
                 known = known * kept.unsqueeze(-1)
             x = self._refine(x + nn.functional.pad(known.cumsum(dim=1), (0, 0, 1, 0)))
+        if self.training and self.config.head_dropout:
+            rates = torch.linspace(0.0, self.config.head_dropout, K, device=x.device).view(K, 1)
+            x = x * (torch.rand_like(x) >= rates) / (1.0 - rates)
         # one product per codebook: [K, BT, d] by [K, d, V]
         logits = torch.bmm(x.transpose(0, 1), self.head_weight.transpose(1, 2))
         return logits.transpose(0, 1).unflatten(0, (B, T))

@@ -1,0 +1,156 @@
+"""Transcripts of recordings whose tokens are kept: one small JSON file, keyed as the token files are, by clip name.
+
+    python -m codecbook.tokens.transcripts FOLDER --tokens data/tokens/units_25hz.parquet --out transcripts.json \
+        --source "CMU Arctic prompts read by Kathleen" --licence CC0-1.0
+
+looks below FOLDER for what is said in each clip of the token file: ``NAME.txt`` beside a recording, or a line of a
+``*.trans.txt`` as LibriSpeech has them (``103-1240-0000 CHAPTER ONE ...``). Clips without either are left out.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.files import write_file
+from codecbook.tokens.parquet import iterate_tokens
+
+_FORMAT_KEY = "codecbook_transcripts"
+_FORMAT = 1
+_TABLE_SUFFIX = ".trans.txt"
+
+
+def read_transcripts(path: str | Path) -> dict[str, str]:
+    """Return what is said in each clip, by clip name.
+
+    Raises:
+        CorruptInput: No such file, or it is damaged or no file of transcripts.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content[_FORMAT_KEY] != _FORMAT:
+            raise ValueError(f"its format is {content[_FORMAT_KEY]!r}, not {_FORMAT}")
+        texts = content["texts"]
+        if not all(isinstance(text, str) and text for text in texts.values()):
+            raise ValueError("a clip has no text")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptInput(
+            f"{path} could not be read as transcripts ({error!r}); restore it, or make it again with "
+            "python -m codecbook.tokens.transcripts."
+        ) from error
+    return dict(texts)
+
+
+def write_transcripts(
+    path: str | Path, texts: Mapping[str, str], source: str, licence: str, overwrite: bool = False
+) -> Path:
+    """Write transcripts, sorted by clip name.
+
+    Args:
+        path: The JSON file.
+        texts: What is said, by clip name.
+        source: Where the texts are from.
+        licence: Of the texts.
+        overwrite: Replace a file that exists.
+
+    Raises:
+        UnsupportedInput: No texts, or an empty one.
+        CodecbookError: The file exists and `overwrite` is False.
+    """
+    empty = sorted(name for name, text in texts.items() if not text)
+    if empty or not texts:
+        raise UnsupportedInput(
+            f"{len(texts)} transcripts, of which {len(empty)} are empty {empty[:3]}; leave out clips without words."
+        )
+    content = {
+        _FORMAT_KEY: _FORMAT,
+        "source": source,
+        "licence": licence,
+        "texts": {name: texts[name] for name in sorted(texts)},
+    }
+    return write_file(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", overwrite)
+
+
+def find_transcripts(folder: str | Path, names: Iterable[str]) -> dict[str, str]:
+    """Look below a folder for what is said in clips.
+
+    A clip ``corpus/a0001`` finds ``.../corpus/a0001.txt``, else the one file ``a0001.txt`` there is, else the line
+    ``a0001 ...`` of a ``*.trans.txt``. White space at both ends is dropped, and empty texts are none.
+
+    Args:
+        folder: Where to look, to the bottom.
+        names: Clip names, as token files have them.
+
+    Returns:
+        The texts that were found, by clip name.
+
+    Raises:
+        UnsupportedInput: The folder does not exist, or several files of different text fit one clip.
+        CorruptInput: A file is not UTF-8.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UnsupportedInput(f"There is no folder {folder}; give the one that the recordings lie in.")
+    by_stem: dict[str, list[tuple[str, str]]] = {}
+    for path in sorted(folder.rglob("*.txt")):
+        place = path.relative_to(folder).with_suffix("").as_posix()
+        if path.name.endswith(_TABLE_SUFFIX):
+            lines = (line.partition(" ") for line in _read(path).splitlines())
+            found = [(name, text) for name, _, text in lines]
+        else:
+            found = [(place, _read(path))]
+        for name, text in found:
+            if text.strip():
+                by_stem.setdefault(PurePosixPath(name).name, []).append((name, text.strip()))
+    texts = {name: _text_of(name, by_stem.get(PurePosixPath(name).name, [])) for name in names}
+    return {name: text for name, text in texts.items() if text}
+
+
+def _text_of(name: str, candidates: list[tuple[str, str]]) -> str:
+    nearest = [text for place, text in candidates if f"/{place}".endswith(f"/{name}")]
+    fitting = set(nearest or [text for _, text in candidates])
+    if len(fitting) > 1:
+        raise UnsupportedInput(
+            f"{len(fitting)} different texts fit the clip {name!r}; give a folder that holds one file of that name."
+        )
+    return fitting.pop() if fitting else ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptInput(f"{path} is not UTF-8 ({error}); convert it.") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command of this module's docstring and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m codecbook.tokens.transcripts",
+        description="Gather the transcripts of a token file's clips.",
+    )
+    parser.add_argument("folder", type=Path, help="where the recordings and their texts lie")
+    parser.add_argument(
+        "--tokens", type=Path, required=True, help="Parquet file of tokens that names the clips"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--source", required=True, help="where the texts are from")
+    parser.add_argument("--licence", required=True, help="of the texts")
+    parser.add_argument("--overwrite", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        names = [name for name, _ in iterate_tokens(options.tokens)]
+        texts = find_transcripts(options.folder, names)
+        write_transcripts(options.out, texts, options.source, options.licence, options.overwrite)
+    except CodecbookError as error:
+        print(f"codecbook: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(f"{options.out}: {len(texts)} of {len(names)} clips, {sum(map(len, texts.values()))} characters")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

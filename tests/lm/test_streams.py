@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codecbook.audio import Clip, save
+from codecbook.codecs.base import Codec, Encoded, Weights
+from codecbook.codecs.corpus_index import ClipRow, CorpusEntry, TokenIndex, file_sha256
+from codecbook.errors import MissingWeights, UnsupportedInput
+from codecbook.lm.streams import code_stream, encode_clips, open_stream, text_stream
+from codecbook.tokens import Tokens, tokens_from_frames
+from codecbook.tokens.parquet import write_tokens
+from codecbook.tokens.text import train_bpe
+
+
+def rvq(num_frames: int = 5, num_codebooks: int = 3, seed: int = 0) -> Tokens:
+    frames = np.random.default_rng(seed).integers(0, 8, (num_frames, num_codebooks))
+    return tokens_from_frames(frames, 8, 50.0, weights="bundled x")
+
+
+def snac() -> Tokens:
+    rng = np.random.default_rng(0)
+    return Tokens(tuple(rng.integers(0, 8, 2 * 2**k) for k in range(3)), (8, 8, 8), (10.0, 20.0, 40.0))
+
+
+def test_flat_and_parallel_hold_the_same_codes_of_the_same_levels() -> None:
+    tokens = {"a": rvq()}
+    flat, parallel = code_stream("c", tokens, "flat"), code_stream("c", tokens, "parallel")
+    assert (flat.vocabulary_size, parallel.vocabulary_size) == (24, 8)
+    assert (flat.architecture, parallel.architecture) == ("tiny_gpt", "rvq_transformer")
+    assert flat.nominal_tokens_per_s == parallel.nominal_tokens_per_s == 150.0
+    rows = flat.corpus.clip(0)
+    levels = flat.levels(rows)
+    np.testing.assert_array_equal(levels[:, 0], np.tile([0, 1, 2], 5))
+    np.testing.assert_array_equal((rows - 8 * levels).reshape(5, 3), parallel.corpus.clip(0))
+    np.testing.assert_array_equal(parallel.levels(parallel.corpus.clip(0))[2], [0, 1, 2])
+    np.testing.assert_array_equal(flat.columns.clip(0), parallel.corpus.clip(0))
+    assert (flat.label, flat.key, flat.weights) == ("c, flat", "c_flat", "bundled x")
+
+
+def test_levels_of_snac_follow_its_tree() -> None:
+    stream = code_stream("snac", {"a": snac()}, "orpheus")
+    np.testing.assert_array_equal(stream.levels(stream.corpus.clip(0))[:7, 0], [0, 1, 2, 2, 1, 2, 2])
+    assert stream.nominal_tokens_per_s == 70.0
+    assert stream.columns.codebook_sizes == (8,) * 7
+    assert stream.corpus.num_tokens == stream.columns.num_tokens == 14
+
+
+def test_bytes_are_levels() -> None:
+    clip = Tokens((np.array([0x0102, 0xFF00]),), (65_536,), (50.0,))
+    stream = code_stream("fsq", {"a": clip}, "bytes")
+    assert stream.level_sizes == (256, 256)
+    np.testing.assert_array_equal(stream.corpus.clip(0), [[1, 2], [255, 0]])
+    assert stream.nominal_tokens_per_s == 100.0
+
+
+def test_a_single_codebook_is_read_by_a_gpt() -> None:
+    assert code_stream("units", {"a": rvq(num_codebooks=1)}, "parallel").architecture == "tiny_gpt"
+
+
+def test_leading_codebooks_are_kept_where_there_are_more() -> None:
+    assert code_stream("c", {"a": rvq()}, "parallel", 2).corpus.codebook_sizes == (8, 8)
+    assert code_stream("c", {"a": rvq()}, "parallel", 9).corpus.codebook_sizes == (8, 8, 8)
+
+
+def test_orders_and_empty_streams_are_refused() -> None:
+    with pytest.raises(UnsupportedInput, match="order='text'"):
+        code_stream("c", {"a": rvq()}, "text")
+    with pytest.raises(UnsupportedInput, match="no tokens"):
+        code_stream("c", {}, "flat")
+
+
+def test_text_has_one_level_no_nominal_rate_and_no_end() -> None:
+    texts = {"a": "to be or not", "b": "to be"}
+    bpe = train_bpe(texts.values(), 300)
+    stream = text_stream("text", bpe, texts, {"a": 2.0, "b": 1.0, "c": 5.0})
+    assert stream.nominal_tokens_per_s is None
+    assert stream.level_sizes == (bpe.vocabulary_size,)
+    assert bpe.end_of_text not in stream.corpus.rows(0, stream.corpus.num_rows)
+    assert stream.corpus.tokens_per_s == stream.corpus.num_rows / 3.0
+    assert (stream.label, stream.key) == ("text", "text")
+    assert not stream.levels(stream.corpus.clip(0)).any()
+    with pytest.raises(UnsupportedInput, match="no duration"):
+        text_stream("text", bpe, texts, {"a": 2.0})
+
+
+def index_of(folder: Path, tokens: dict[str, Tokens]) -> TokenIndex:
+    path = write_tokens(folder / "c.parquet", tokens)
+    entry = CorpusEntry(
+        file=path.name, sha256=file_sha256(path), num_bytes=1, codec_weights="", codec_weights_sha256="",
+        num_codebooks=3, clips=len(tokens), duration_s=1.0, tokens=1, raw_bits=1.0,
+    )  # fmt: skip
+    rows = {name: ClipRow(name, "s", "speech", "", "train", 1.0) for name in tokens}
+    return TokenIndex(folder, {"c": entry}, rows)
+
+
+def test_a_stream_is_opened_from_a_folder_of_corpora(tmp_path: Path) -> None:
+    index = index_of(tmp_path, {"a": rvq(), "b": rvq(seed=1), "music": rvq(seed=2)})
+    stream = open_stream("c", "flat", ["b", "a"], index, 2)
+    assert set(stream.corpus.clips) == {"a", "b"}
+    with pytest.raises(UnsupportedInput, match="x"):
+        open_stream("c", "flat", ["x"], index)
+    with pytest.raises(MissingWeights, match="recordings_dir"):
+        open_stream("mimi", "flat", ["a"], index)
+
+
+class FakeCodec(Codec):
+    """Says how many samples it was given."""
+
+    name = "fake"
+    weights = Weights("random", "none", "")
+    sample_rate_hz = 16_000
+    channels = 1
+    codebook_sizes = (4,) * 16
+    frame_rates_hz = (50.0,) * 16
+    bandwidths_kbps = (0.4, 0.8, 1.6)
+    seams = "none"
+    chunk_s = 1.0
+
+    def _encode_samples(self, samples: np.ndarray, num_codebooks: int, chunk_s: float | None) -> Encoded:
+        return Encoded([np.zeros(samples.shape[1] // 320, dtype=np.int64)] * num_codebooks)
+
+    def _decode_tokens(self, tokens: Tokens) -> np.ndarray:
+        raise NotImplementedError
+
+
+def test_recordings_are_found_by_the_last_part_of_a_clips_name(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 8000)).astype(np.float32)
+    save(Clip(noise, 16_000), tmp_path / "deep" / "a1.wav")
+    tokens = encode_clips(FakeCodec(), ["source/a1"], tmp_path)
+    assert list(tokens) == ["source/a1"]
+    assert tokens["source/a1"].num_codebooks == 8
+    assert len(tokens["source/a1"].codes[0]) == 25
+    with pytest.raises(MissingWeights, match="source/a2"):
+        encode_clips(FakeCodec(), ["source/a1", "source/a2"], tmp_path)

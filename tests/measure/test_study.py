@@ -1,0 +1,167 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from codecbook.codecs.corpus_index import ClipRow
+from codecbook.errors import UnsupportedInput
+from codecbook.lm.data import Corpus
+from codecbook.lm.models import build_lm
+from codecbook.lm.score import token_bits
+from codecbook.lm.streams import Stream, code_stream
+from codecbook.measure.study import (
+    StudyRecipe,
+    batches,
+    context_rows,
+    distinct_share,
+    leading_clips,
+    learn,
+    rate_of,
+    score_levels,
+    split_clips,
+)
+from codecbook.tokens import tokens_from_frames
+
+RECIPE = StudyRecipe(
+    dim=16, layers=1, heads=2, dropout=0.0, context_tokens=16, train_tokens=2500, tokens_per_step=64, evaluations=3,
+    learning_rate=1e-2,
+)  # fmt: skip
+
+
+def row(clip: str, speaker: str, split: str = "train") -> ClipRow:
+    return ClipRow(clip, "s", "speech", speaker, split, 1.0)
+
+
+def counting(num_clips: int = 24, num_codebooks: int = 2) -> Stream:
+    """Return clips whose codes count up, each codebook from its own start: nothing is left to chance."""
+    tokens = {}
+    for clip in range(num_clips):
+        frames = (np.arange(20)[:, None] + 3 * np.arange(num_codebooks) + clip) % 8
+        tokens[f"clip{clip:02d}"] = tokens_from_frames(frames, 8, 20.0)
+    return code_stream("counting", tokens, "flat" if num_codebooks > 1 else "parallel")
+
+
+def test_one_voice_is_split_by_clip() -> None:
+    rows = [row(f"c{i:02d}", "k", "held_out" if i % 10 == 0 else "train") for i in range(30)]
+    parts = split_clips(rows)
+    assert parts.test == ("c00", "c10", "c20")
+    assert parts.validation == ("c01", "c12", "c23")
+    assert len(parts.train) == 24
+    assert sorted(parts.all) == [r.clip for r in rows]
+
+
+def test_many_voices_are_split_by_speaker() -> None:
+    rows = [
+        row(f"{s:02d}-{i}", f"s{s:02d}", "held_out" if s % 5 == 0 else "train")
+        for s in range(15)
+        for i in range(2)
+    ]
+    parts = split_clips(rows, validation_every=4)
+    assert parts.validation == ("01-0", "01-1", "06-0", "06-1", "11-0", "11-1")
+    sides = [{clip.split("-")[0] for clip in side} for side in (parts.train, parts.validation, parts.test)]
+    assert [len(side) for side in sides] == [9, 3, 3]
+    assert not sides[0] & sides[1]
+    assert not (sides[0] | sides[1]) & sides[2]
+
+
+def test_a_speaker_on_both_sides_is_refused() -> None:
+    with pytest.raises(UnsupportedInput, match="a"):
+        split_clips([row("1", "a"), row("2", "a", "held_out"), row("3", "b")])
+
+
+@pytest.mark.parametrize("splits", [["train", "train"], ["held_out"], []])
+def test_empty_sides_are_refused(splits: list[str]) -> None:
+    with pytest.raises(UnsupportedInput, match="none may be 0"):
+        split_clips([row(str(i), "", split) for i, split in enumerate(splits)])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "longest", "expected"),
+    [
+        ([10] * 5, 512, 10),
+        ([10] * 5, 4, 4),
+        ([4, 5, 6, 10], 512, 6),
+        ([1000], 256, 256),
+        ([1] * 9 + [100], 512, 4),
+    ],
+)
+def test_context_is_as_long_as_filling_allows(lengths: list[int], longest: int, expected: int) -> None:
+    clip_rows = np.array(lengths)
+    context = context_rows(clip_rows, longest)
+    waste = np.ceil(clip_rows / context).sum() * context / clip_rows.sum()
+    assert (context, waste <= 1.25) == (expected, True)
+
+
+def test_budget_is_the_same_number_of_tokens_unless_passes_are_fewer() -> None:
+    corpus = counting().corpus  # 24 clips of 40 tokens
+    recipe = StudyRecipe(train_tokens=9600, max_passes=100, tokens_per_step=80)
+    assert batches(corpus, 40, recipe) == (
+        1,
+        240,
+    )  # a twentieth of a pass is 48 tokens, nearest to one window
+    assert batches(corpus, 8, recipe) == (6, 200)
+    assert batches(corpus, 8, StudyRecipe(train_tokens=9600, max_passes=2, tokens_per_step=16)) == (2, 120)
+
+
+def test_leading_clips_reach_a_number_of_tokens() -> None:
+    corpus = counting().corpus
+    assert [len(leading_clips(corpus, n)) for n in (1, 40, 41, 100, 10_000)] == [1, 1, 2, 3, 24]
+
+
+def test_distinct_share_is_the_mean_over_columns() -> None:
+    corpus = Corpus.from_tokens({"a": tokens_from_frames(np.array([[0, 1], [0, 2]]), 4, 1.0)})
+    assert distinct_share(corpus) == (1 / 4 + 2 / 4) / 2
+
+
+def test_bits_of_levels_add_up_to_those_of_clips() -> None:
+    stream = counting(4, 3)
+    torch.manual_seed(0)
+    model = build_lm("tiny_gpt", {"codebook_sizes": [24], "dim": 16, "layers": 1, "heads": 2, "hidden": 16})
+    bits, tokens = score_levels(stream, model, stream.corpus)
+    np.testing.assert_array_equal(tokens, np.full((4, 3), 20))
+    for clip in range(4):
+        each = token_bits(model, stream.corpus.clip(clip)).reshape(20, 3)
+        np.testing.assert_allclose(bits[clip], each.sum(axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_codebooks", [1, 2])
+def test_a_model_learns_what_is_regular(tmp_path: Path, num_codebooks: int) -> None:
+    stream = counting(num_codebooks=num_codebooks)
+    parts = split_clips(
+        row(name, "one", "held_out" if i % 6 == 0 else "train") for i, name in enumerate(stream.corpus.clips)
+    )
+    lines: list[str] = []
+    learned = learn(stream, parts, RECIPE, tmp_path, say=lines.append)
+    assert learned.clips == parts.test
+    assert lines
+    # 8 codes, evenly used: 3 bits by frequency at each level, next to none once counting has been understood
+    assert learned.unigram_bits_per_token == pytest.approx(3, abs=0.1)
+    assert learned.stream_unigram_bits_per_token == pytest.approx(2 + num_codebooks, abs=0.1)
+    assert learned.bits_per_token < 1.5
+    assert learned.evaluations[-1].bits_per_token < learned.evaluations[0].bits_per_token
+    assert learned.tokens_seen == pytest.approx(2500, rel=0.05)  # whole windows
+    assert learned.passes == pytest.approx(learned.tokens_seen / (18 * 20 * num_codebooks))
+    rate = rate_of(learned, {clip: "four" for clip in parts.test})
+    assert rate.tokens_per_s == 20 * num_codebooks
+    assert rate.bits_per_s == pytest.approx(learned.level_bits_per_s.sum())
+    assert rate.bits_per_byte == pytest.approx(learned.level_bits.sum() / 16)
+    assert rate.training_flops == 6 * learned.trunk_parameters * learned.tokens_seen
+    with pytest.raises(UnsupportedInput, match="no text"):
+        rate_of(learned, {})
+
+
+def test_trunks_of_both_architectures_are_equal() -> None:
+    tokens = {f"c{i}": tokens_from_frames(np.zeros((9, 2), dtype=int), 8, 20.0) for i in range(3)}
+    sizes = set()
+    for order in ("flat", "parallel"):
+        stream = code_stream("c", tokens, order)
+        model = build_lm(
+            stream.architecture,
+            {
+                **StudyRecipe().arguments(stream.architecture, 16),
+                "codebook_sizes": stream.corpus.codebook_sizes,
+            },
+        )
+        sizes.add(sum(p.numel() for p in model.blocks.parameters()) + model.norm.weight.numel())
+    assert sizes == {2 * 12 * 128**2 + 5 * 128}
