@@ -1,0 +1,246 @@
+"""Find a stream's header and segments, by its footer, or by their marks where the footer is damaged."""
+
+from dataclasses import dataclass
+from itertools import chain, pairwise
+
+from codecbook.coding import stream_footer as footers
+from codecbook.coding import stream_header as headers
+from codecbook.coding.stream_header import HEADER_MAGIC, StreamHeader
+from codecbook.coding.stream_segment import (
+    SEGMENT_HEADER_BYTES,
+    SEGMENT_MAGIC,
+    SegmentError,
+    SegmentHeader,
+    parse_segment_header,
+)
+from codecbook.coding.stream_source import StreamSource
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+
+_FRAME_BYTES = 14
+
+
+@dataclass(frozen=True)
+class FoundSegment:
+    """A segment whose own header is intact.
+
+    Attributes:
+        header: What it says.
+        offset: Where it begins.
+    """
+
+    header: SegmentHeader
+    offset: int
+
+    @property
+    def end(self) -> int:
+        """Where it ends, exclusive."""
+        return self.offset + SEGMENT_HEADER_BYTES + self.header.payload_bytes
+
+
+@dataclass(frozen=True)
+class Located:
+    """A stream's plan.
+
+    Attributes:
+        header: Of one of its copies.
+        header_bytes: Length of a header block.
+        segments: Those found, by number.
+        offsets: Where each segment begins as the index says it, or None where the index is of no use.
+        refused: Why a segment that was found is not to be decoded, by number.
+        end_of_segments: Where the footer begins, or the stream ends.
+        notes: What is wrong with parts that are there twice.
+    """
+
+    header: StreamHeader
+    header_bytes: int
+    segments: dict[int, FoundSegment]
+    offsets: list[int] | None
+    refused: dict[int, tuple[str, str]]
+    end_of_segments: int
+    notes: tuple[str, ...]
+
+
+def locate(source: StreamSource) -> Located:
+    """Find everything that can be found in a stream.
+
+    Raises:
+        CorruptInput: Neither copy of the header can be read, or this is no stream of codecbook at all.
+        UnsupportedInput: A later version of the format.
+    """
+    notes: list[str] = []
+    lead, lead_bytes, problem = _header_at(source, 0)
+    footer = _footer_offset(source)
+    copy, copy_bytes, _ = _header_at(source, footer) if footer else (None, 0, None)
+    if isinstance(problem, UnsupportedInput):
+        raise problem
+    header, header_bytes = (lead, lead_bytes) if lead else (copy, copy_bytes)
+    if header is None:
+        header, header_bytes = _search_header(source, problem)
+    if lead is None:
+        notes.append(f"The first copy of the header is damaged ({problem}); the second was used.")
+    start = lead_bytes if lead else 0
+    index = None
+    if not footer:
+        notes.append(
+            "The last bytes are not the stream's: it is cut off, goes on, or is damaged; it was searched."
+        )
+    elif copy != header:
+        notes.append(
+            "The second copy of the header is damaged, or of another stream; segments were searched."
+        )
+    else:
+        index = _index_at(source, header, footer + copy_bytes)
+        if index is None:
+            notes.append("The index of segments is damaged; they were searched.")
+    end = footer or source.size
+    if index is None:
+        segments, offsets, refused = _scan(source, header, start, notes), None, {}
+    else:
+        segments, refused = _indexed(source, header, index)
+        offsets = [offset for offset, _ in index]
+    refused.update(_overlapping(segments))
+    refused.update(_misplaced(header, segments, refused))
+    return Located(header, header_bytes, segments, offsets, refused, end, tuple(notes))
+
+
+def _header_at(source: StreamSource, offset: int) -> tuple[StreamHeader | None, int, CodecbookError | None]:
+    """Return the header at a place and its length, or what is wrong with it."""
+    length = headers.header_block_bytes(source.read(offset, _FRAME_BYTES))
+    if length == 0:
+        return None, 0, CorruptInput("there is no mark of a header")
+    try:
+        return headers.parse_header(source.read(offset, length)), length, None
+    except CodecbookError as error:
+        return None, length, error
+
+
+def _footer_offset(source: StreamSource) -> int:
+    """Return where the footer begins, or 0 where the last bytes do not say."""
+    try:
+        return footers.parse_tail(
+            source.read(source.size - footers.TAIL_BYTES, footers.TAIL_BYTES), source.size
+        )
+    except CorruptInput:
+        return 0
+
+
+def _search_header(source: StreamSource, problem: CodecbookError | None) -> tuple[StreamHeader, int]:
+    for offset in source.find(HEADER_MAGIC, 1):
+        header, length, other = _header_at(source, offset)
+        if header:
+            return header, length
+        if isinstance(other, UnsupportedInput):
+            raise other
+    start = source.read(0, len(HEADER_MAGIC))
+    if start != HEADER_MAGIC:
+        raise CorruptInput(
+            f"This is no stream of codecbook, or its beginning and end are lost: {source.size} bytes that begin with "
+            f"{start!r} instead of {HEADER_MAGIC!r}. Check which file it is."
+        )
+    raise CorruptInput(f"No copy of the stream's header can be read ({problem}); copy the stream again.")
+
+
+def _index_at(source: StreamSource, header: StreamHeader, offset: int) -> list[tuple[int, int]] | None:
+    length = footers.index_block_bytes(header.num_segments)
+    if offset + length + footers.TAIL_BYTES != source.size:
+        return None
+    try:
+        return footers.parse_index(source.read(offset, length), header.num_segments, header.stream_id)
+    except CorruptInput:
+        return None
+
+
+def _indexed(
+    source: StreamSource, header: StreamHeader, index: list[tuple[int, int]]
+) -> tuple[dict[int, FoundSegment], dict[int, tuple[str, str]]]:
+    segments: dict[int, FoundSegment] = {}
+    refused: dict[int, tuple[str, str]] = {}
+    for number, (offset, crc) in enumerate(index):
+        try:
+            segment = parse_segment_header(source.read(offset, SEGMENT_HEADER_BYTES), header)
+        except SegmentError as error:
+            refused[number] = (error.kind, str(error))
+            continue
+        if segment.index != number or segment.crc != crc:
+            refused[number] = ("header", "its header is intact, but not the one that the index was made for")
+            continue
+        segments[number] = FoundSegment(segment, offset)
+    return segments, refused
+
+
+def _scan(
+    source: StreamSource, header: StreamHeader, start: int, notes: list[str]
+) -> dict[int, FoundSegment]:
+    """Go from segment to segment, and search for the next mark where none follows; time linear in the length."""
+    segments: dict[int, FoundSegment] = {}
+    while start < source.size:
+        found = _first_segment(source, header, start)
+        if found is None:
+            break
+        if found.header.index in segments:
+            notes.append(f"Segment {found.header.index} is there twice; its first copy was used.")
+        segments.setdefault(found.header.index, found)
+        # a segment that lost some of its bytes reaches into the next one, whose mark then lies before its end
+        whole = found.end == source.size or _begins_block(source, header, found.end)
+        start = found.end if whole else found.offset + SEGMENT_HEADER_BYTES
+    return segments
+
+
+def _first_segment(source: StreamSource, header: StreamHeader, start: int) -> FoundSegment | None:
+    # mostly it is right here, and no block need be read to search it
+    for offset in chain([start], source.find(SEGMENT_MAGIC, start)):
+        try:
+            return FoundSegment(
+                parse_segment_header(source.read(offset, SEGMENT_HEADER_BYTES), header), offset
+            )
+        except SegmentError:
+            continue
+    return None
+
+
+def _begins_block(source: StreamSource, header: StreamHeader, offset: int) -> bool:
+    start = source.read(offset, SEGMENT_HEADER_BYTES)
+    if start.startswith(HEADER_MAGIC):
+        return True
+    try:
+        parse_segment_header(start, header)
+    except SegmentError:
+        return False
+    return True
+
+
+def _overlapping(segments: dict[int, FoundSegment]) -> dict[int, tuple[str, str]]:
+    """Return which segments reach into the next: they have lost bytes, and need not be read."""
+    in_place = sorted(segments.values(), key=lambda found: found.offset)
+    return {
+        found.header.index: (
+            "payload",
+            f"it should be {found.end - found.offset} bytes long, and segment {after.header.index} begins "
+            f"{after.offset - found.offset} bytes after its beginning: bytes are lost",
+        )
+        for found, after in pairwise(in_place)
+        if found.end > after.offset
+    }
+
+
+def _misplaced(
+    header: StreamHeader, segments: dict[int, FoundSegment], refused: dict[int, tuple[str, str]]
+) -> dict[int, tuple[str, str]]:
+    """Return which segments contradict those before them, or leave too few rows for those that are missing."""
+    wrong: dict[int, tuple[str, str]] = {}
+    next_index, row = 0, 0
+    for number in sorted(segments.keys() - refused.keys()):
+        found = segments[number].header
+        missing = number - next_index
+        if not row + missing <= found.first_row <= row + missing * header.rows_per_segment:
+            reason = (
+                f"its header says that it begins at row {found.first_row}, which does not follow row {row}"
+            )
+            wrong[number] = ("position", reason)
+            continue
+        end = found.first_row + found.num_rows
+        if number + 1 == header.num_segments and end != header.num_rows:
+            wrong[number] = ("position", f"it is the last, and ends at row {end} of {header.num_rows}")
+            continue
+        next_index, row = number + 1, end
+    return wrong

@@ -1,0 +1,100 @@
+"""What there is to say of a stream: looked at (`inspect`), or checked to its last code (`verify`)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from codecbook.coding import stream_models
+from codecbook.coding.stream_damage import Damage
+from codecbook.coding.stream_header import StreamHeader
+from codecbook.coding.stream_models import LMLike
+from codecbook.coding.stream_reader import StreamReader
+from codecbook.coding.stream_source import StreamLike
+
+Progress = Callable[[float, float | None], None]
+"""Takes the seconds of audio that are done, and of all where that is known."""
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """What was done with a file.
+
+    Attributes:
+        path: The file that was written, or looked at.
+        num_bytes: Length of the stream in bytes.
+        duration_s: Of the audio, in seconds.
+        header: Of the stream.
+        segments: (offset, end, rows) of each segment that was found.
+        damage: As in `Decoded`; empty where nothing was decoded.
+        notes: As in `Decoded`.
+    """
+
+    path: Path | None
+    num_bytes: int
+    duration_s: float
+    header: StreamHeader
+    segments: tuple[tuple[int, int, int], ...]
+    damage: tuple[Damage, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def bitrate_kbps(self) -> float:
+        """Bits of the whole stream per second of audio, in kbps."""
+        return self.num_bytes * 8 / 1000 / self.duration_s if self.duration_s else 0.0
+
+
+def inspect(stream: StreamLike) -> StreamReport:
+    """Say what a stream is, without its weights; headers are checked, payloads are not.
+
+    Raises:
+        CorruptInput: No stream, or no copy of its header can be read.
+        UnsupportedInput: A later version.
+    """
+    with StreamReader(stream) as reader:
+        return report_of(reader, Path(stream) if isinstance(stream, str | Path) else None, ())
+
+
+def verify(
+    stream: StreamLike, *, lm: LMLike = "default", on_progress: Progress | None = None
+) -> StreamReport:
+    """Decode all codes of a stream and make every check; no audio, no codec.
+
+    Args:
+        stream: Bytes, a path, or a binary file.
+        lm: The language model, where it is not found by name.
+        on_progress: Called after each segment.
+
+    Raises:
+        CorruptInput: No stream, or no copy of its header can be read.
+        UnsupportedInput: A later version, or another language model.
+        MissingWeights: The language model is not here.
+    """
+    with StreamReader(stream) as reader:
+        model = stream_models.lm_of(reader.header, lm)
+        if model is not None:
+            reader.use_model(model)
+        damage: list[Damage] = []
+        for segment in reader.segments():
+            damage += [segment.damage] if segment.damage else []
+            if on_progress is not None:
+                end_s = reader.header.start_of_row(segment.first_row + segment.num_rows)
+                on_progress(end_s, length_s(reader.header))
+        return report_of(reader, Path(stream) if isinstance(stream, str | Path) else None, tuple(damage))
+
+
+def report_of(reader: StreamReader, path: Path | None, damage: tuple[Damage, ...]) -> StreamReport:
+    """Return the report on a stream that is open."""
+    return StreamReport(
+        path=path,
+        num_bytes=reader.num_bytes,
+        duration_s=length_s(reader.header),
+        header=reader.header,
+        segments=tuple(reader.segment_bytes()),
+        damage=damage,
+        notes=reader.notes,
+    )
+
+
+def length_s(header: StreamHeader) -> float:
+    """Return how long a stream's audio is, in seconds."""
+    return header.time_range_s(0, header.num_rows)[1]

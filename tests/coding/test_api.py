@@ -1,0 +1,245 @@
+"""Recordings to streams and back, with the bundled codecs."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from codecbook import audio
+from codecbook.audio import Clip
+from codecbook.clips import load_bundled
+from codecbook.codecs import load_codec
+from codecbook.codecs.base import Weights
+from codecbook.coding import (
+    api,
+    compress,
+    compress_file,
+    decompress,
+    decompress_file,
+    default_lm,
+    inspect,
+    stream_models,
+    verify,
+)
+from codecbook.coding.stream_models import NamedLM
+from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.lm import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
+from codecbook.lm.exact import export_exact, save_exact
+
+CODECS = ["encodec_24khz", "encodec_48khz", "snac_24khz", "fsq_50hz"]
+
+
+@pytest.fixture(scope="module")
+def codec_of():
+    codecs = {}
+
+    def load(name):
+        if name not in codecs:
+            codecs[name] = load_codec(name)
+        return codecs[name]
+
+    return load
+
+
+def noise(duration_s=3.3, sample_rate_hz=24_000, channels=1, seed=0):
+    rng = np.random.default_rng(seed)
+    samples = 0.1 * rng.standard_normal((channels, round(duration_s * sample_rate_hz)))
+    return audio.clip_from_array(samples.astype(np.float32), sample_rate_hz, "noise")
+
+
+def model_for(codec):
+    """A model for a codec's codes, of random weights."""
+    torch.manual_seed(0)
+    shape = RVQTransformerConfig(
+        codebook_sizes=codec.codebook_sizes, dim=16, layers=1, heads=2, hidden=16, window_frames=8, head_dim=8,
+        head_hidden=8,
+    )  # fmt: skip
+    rows = np.random.default_rng(0).integers(0, codec.codebook_sizes, (50, len(codec.codebook_sizes)))
+    return export_exact(RVQTransformer(shape).eval(), [rows])
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_tokens_and_audio_are_those_of_the_codec(name, codec_of):
+    codec = codec_of(name)
+    clip = noise()
+    tokens = codec.encode(audio.convert(clip, codec.sample_rate_hz, codec.channels))
+    data = compress(clip, codec, None, lm=None, segment_s=1.0)
+    decoded = decompress(data, codec=codec)
+    assert decoded.tokens == tokens
+    np.testing.assert_array_equal(decoded.clip.samples, codec.decode(tokens).samples)
+    assert (decoded.damage, decoded.notes) == ([], ())
+    header = inspect(data).header
+    assert header.codec_sha256 == codec.weights.sha256
+    assert header.template.num_samples == decoded.clip.num_samples
+
+
+def test_codecs_are_found_by_name_again():
+    data = compress(noise(1.0), "fsq_50hz_mini", None, lm=None)
+    decoded = decompress(data)
+    assert decoded.tokens.codec == "fsq_50hz"
+    assert decoded.clip.duration_s == 1.0
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_damage_is_silence_of_its_length(name, codec_of):
+    codec = codec_of(name)
+    data = bytearray(compress(noise(), codec, None, lm=None, segment_s=1.0))
+    start, end, _ = inspect(bytes(data)).segments[1]
+    data[(start + end) // 2] ^= 4
+    whole = decompress(bytes(data), codec=codec)
+    (damage,) = whole.damage
+    a, b = (round(s * codec.sample_rate_hz) for s in (damage.start_s, damage.end_s))
+    assert not whole.clip.samples[:, a:b].any()
+    assert whole.clip.samples[:, : a - 1].any()
+    assert whole.clip.samples[:, b + 1 :].any()
+    assert whole.clip.duration_s == pytest.approx(3.3, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_a_stretch_has_its_length_and_the_sound_of_the_whole(name, codec_of):
+    codec = codec_of(name)
+    data = compress(noise(8.0), codec, None, lm=None, segment_s=1.0)
+    whole, part = decompress(data, codec=codec), decompress(data, codec=codec, start_s=4.2, end_s=5.3)
+    rate = codec.sample_rate_hz
+    wanted = whole.clip.samples[:, round(4.2 * rate) : round(5.3 * rate)]
+    assert part.clip.samples.shape == wanted.shape
+    # EnCodec's LSTM has had two seconds to forget that it began in the middle
+    np.testing.assert_allclose(part.clip.samples, wanted, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize(("rate_hz", "channels"), [(24_000, 1), (44_100, 2)])
+def test_files_of_any_length_make_the_same_bytes(name, rate_hz, channels, codec_of, tmp_path, monkeypatch):
+    # a small file is read at once, so let this one count as long
+    monkeypatch.setattr("codecbook.coding.stream_audio._WHOLE_SAMPLES", 1000)
+    monkeypatch.setattr("codecbook.coding.stream_audio._READ_SAMPLES", 30_011)
+    codec = codec_of(name)
+    source, stream, target = (tmp_path / part for part in ("a.wav", "a.cbs", "b.wav"))
+    audio.save(noise(3.3, rate_hz, channels), source)
+    steps = []
+    report = compress_file(
+        source, stream, codec, None, lm=None, segment_s=1.0, on_progress=lambda *step: steps.append(step)
+    )
+    data = compress(audio.load(source), codec, None, lm=None, segment_s=1.0)
+    assert stream.read_bytes() == data
+    assert report.num_bytes == len(data)
+    assert steps[-1] == pytest.approx((3.3, 3.3), abs=1e-3)
+    with pytest.raises(CodecbookError, match="exists"):
+        compress_file(source, stream, codec, None, lm=None)
+
+    written = decompress_file(stream, target, codec=codec, on_progress=lambda *step: steps.append(step))
+    assert written.duration_s == pytest.approx(3.3, abs=1e-4)
+    assert steps[-1][0] == pytest.approx(3.3, abs=1e-4)
+    audio.save(decompress(data, codec=codec).clip, tmp_path / "c.wav")
+    assert target.read_bytes() == (tmp_path / "c.wav").read_bytes()
+    with pytest.raises(CodecbookError, match="exists"):
+        decompress_file(stream, target, codec=codec)
+
+
+def test_a_damaged_stream_is_written_as_far_as_it_goes(codec_of, tmp_path):
+    data = compress(noise(3.0), codec_of("fsq_50hz"), None, lm=None, segment_s=1.0)
+    (tmp_path / "cut.cbs").write_bytes(data[: len(data) // 2])
+    report = decompress_file(tmp_path / "cut.cbs", tmp_path / "cut.wav", codec=codec_of("fsq_50hz"))
+    assert report.damage
+    assert report.notes
+    assert soundfile.info(tmp_path / "cut.wav").frames == 72_000
+
+
+def test_language_models_by_folder_by_name_and_by_default(codec_of, tmp_path, monkeypatch):
+    codec, clip, model = codec_of("fsq_50hz"), noise(2.0), model_for(codec_of("fsq_50hz"))
+    folder = tmp_path / "models" / "lm_fsq_50hz_mini"
+    save_exact(folder / "exact", model)
+    with pytest.raises(MissingWeights, match="pass it as lm="):
+        decompress(compress(clip, codec, None, NamedLM("", model)), codec=codec, lm=None)
+    monkeypatch.setattr(stream_models, "data_dir", lambda: tmp_path)
+    data = compress(clip, codec, None)
+    header = inspect(data).header
+    assert (header.coder, header.order, header.lm_name) == ("exact", "parallel", "lm_fsq_50hz_mini")
+    assert header.lm_sha256 == model.sha256
+    assert compress(clip, codec, None, folder) == data == compress(clip, codec, None, str(folder / "exact"))
+    tokens = codec.encode(clip)
+    for lm in ("default", folder, model):
+        assert decompress(data, codec=codec, lm=lm).tokens == tokens
+    assert not verify(data).damage
+    assert default_lm(codec).model.sha256 == default_lm("fsq_50hz_mini").model.sha256 == model.sha256
+
+
+def test_the_bundled_model_is_the_default(codec_of):
+    codec, clip = codec_of("encodec_24khz"), load_bundled(names=["speech_01_slt"])[0]
+    data = compress(clip, codec)
+    assert len(data) < 0.9 * len(compress(clip, codec, lm=None))
+    header = inspect(data).header
+    assert (header.coder, header.lm_name) == ("exact", "lm_encodec_24khz_mini")
+    assert header.lm_sha256 == default_lm(codec).model.sha256
+    decoded = decompress(data, codec=codec)
+    assert decoded.tokens == codec.encode(audio.convert(clip, 24_000, 1), 6.0)
+    assert inspect(compress(clip, codec, 3.0)).header.coder == "raw", (
+        "half its codebooks are not its language"
+    )
+
+
+def test_a_default_model_of_other_codebooks_is_left_out_with_a_warning(
+    codec_of, tmp_path, monkeypatch, caplog
+):
+    torch.manual_seed(0)
+    shape = TinyGPTConfig(codebook_sizes=(16,), dim=16, layers=1, heads=2, hidden=32, context=8)
+    model = export_exact(TinyGPT(shape).eval(), [np.random.default_rng(3).integers(0, 16, (8, 1))])
+    save_exact(tmp_path / "models" / "lm_fsq_50hz_mini", model)
+    monkeypatch.setattr(stream_models, "data_dir", lambda: tmp_path)
+    with caplog.at_level(logging.WARNING):
+        data = compress(noise(1.0), codec_of("fsq_50hz"), None)
+    assert "codes are stored raw" in caplog.text
+    assert inspect(data).header.coder == "raw"
+    with pytest.raises(UnsupportedInput, match="language model codes"):
+        compress(noise(1.0), codec_of("fsq_50hz"), None, model)
+
+
+def test_weights_that_are_not_there_or_not_the_ones(codec_of, tmp_path, monkeypatch):
+    codec = codec_of("fsq_50hz")
+    data = compress(noise(1.0), codec, None, lm=None)
+    other = load_codec("fsq_50hz", "random:1")
+    with pytest.raises(UnsupportedInput, match="pass the right ones as weights="):
+        decompress(data, codec=other)
+    with pytest.raises(MissingWeights, match="no bundled language model"):
+        compress(noise(1.0), other, None)
+    model = model_for(codec)
+    coded = compress(noise(1.0), codec, None, NamedLM("lm_fsq_50hz_mini", model))
+    monkeypatch.setattr(stream_models, "data_dir", lambda: tmp_path)
+    with pytest.raises(MissingWeights, match="lm=None"):
+        default_lm(codec)
+    with pytest.raises(MissingWeights, match="lm_fsq_50hz_mini"):
+        decompress(coded, codec=codec)
+    with pytest.raises(MissingWeights, match="no exact language model"):
+        default_lm("../../etc")
+
+
+def test_labels_of_weights_never_become_paths():
+    template = inspect(compress(noise(1.0), "fsq_50hz", None, lm=None)).header
+    for label, wanted in (
+        ("random: seed 3", "random:3"),
+        ("pretrained: x/y", "pretrained"),
+        ("bundled: a", "bundled"),
+    ):
+        assert stream_models._weights_of(replace(template.template, weights=label)) == wanted
+    for label in ("", "/etc/passwd", "random: /etc", "random: seed -1"):
+        with pytest.raises(UnsupportedInput, match="pass weights="):
+            stream_models._weights_of(replace(template.template, weights=label))
+
+
+def test_what_cannot_be_encoded_or_heard(codec_of):
+    with pytest.raises(CorruptInput, match="no samples"):
+        compress(Clip(np.zeros((1, 0), dtype=np.float32), 24_000), codec_of("fsq_50hz"), None, None)
+    with pytest.raises(CorruptInput, match="not finite"):
+        compress(Clip(np.full((1, 9), np.nan, dtype=np.float32), 24_000), codec_of("fsq_50hz"), None, None)
+    with pytest.raises(UnsupportedInput, match="no bandwidth of"):
+        compress(noise(1.0), codec_of("fsq_50hz"), 6.0, None)
+    with pytest.raises(UnsupportedInput, match="There is no codec"):
+        compress(noise(1.0), "opus", None, None)
+
+
+def test_the_defaults_are_the_documented_ones():
+    assert (api.DEFAULT_CODEC, api.DEFAULT_BANDWIDTH_KBPS) == ("encodec_24khz", 6.0)
+    assert isinstance(load_codec("encodec_24khz").weights, Weights)

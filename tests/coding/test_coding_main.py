@@ -1,0 +1,111 @@
+"""The command line of streams: what it prints, what it refuses, how it exits."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from codecbook import audio
+from codecbook.coding.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recording") / "noise.wav"
+    samples = 0.1 * np.random.default_rng(0).standard_normal(50_000).astype(np.float32)
+    return audio.save(audio.clip_from_array(samples, 24_000), path)
+
+
+@pytest.fixture(scope="module")
+def stream(recording, tmp_path_factory):
+    path = tmp_path_factory.mktemp("stream") / "noise.cbs"
+    command = [
+        "compress",
+        str(recording),
+        str(path),
+        "--codec",
+        "fsq_50hz",
+        "--lm",
+        "none",
+        "--segment-seconds",
+        "1",
+    ]
+    assert main(command) == 0
+    return path
+
+
+def test_there_and_back(stream, tmp_path, capsys):
+    target = tmp_path / "out.wav"
+    assert main(["decompress", str(stream), str(target)]) == 0
+    assert "2.083 s" in capsys.readouterr().out
+    assert soundfile.info(target).frames == 50_000
+    assert main(["decompress", str(stream), str(target)]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert main(["decompress", str(stream), str(target), "--overwrite"]) == 0
+
+
+def test_a_stretch(stream, tmp_path):
+    target = tmp_path / "part.flac"
+    assert main(["decompress", str(stream), str(target), "--start", "0.5", "--end", "1.25"]) == 0
+    assert soundfile.info(target).frames == 18_000
+
+
+def test_inspect_names_codec_coder_and_length(stream, capsys):
+    assert main(["inspect", str(stream)]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "codec fsq_50hz",
+        "bundled: fsq_50hz_mini",
+        "24000 Hz",
+        "50000 samples",
+        "at 50 Hz",
+        "coder raw",
+    ):
+        assert words in out
+
+
+def test_verify_says_intact_or_where_it_is_damaged(stream, tmp_path, capsys):
+    assert main(["verify", str(stream)]) == 0
+    assert "intact" in capsys.readouterr().out
+    data = bytearray(stream.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged = tmp_path / "damaged.cbs"
+    damaged.write_bytes(data)
+    assert main(["verify", str(damaged)]) == 1
+    out = capsys.readouterr().out
+    assert "Segment 1 (1.000 to 2.000 s" in out
+    assert "damaged" in out
+    assert main(["decompress", str(damaged), str(tmp_path / "damaged.wav")]) == 1
+    assert (tmp_path / "damaged.wav").is_file(), "what is intact was decoded"
+
+
+def test_compress_refuses_to_overwrite(recording, stream, capsys):
+    before = stream.read_bytes()
+    assert main(["compress", str(recording), str(stream), "--codec", "fsq_50hz", "--lm", "none"]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert stream.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inspect", "nothing.cbs"], "no stream at"),
+        (["compress", "nothing.wav", "x.cbs", "--codec", "fsq_50hz", "--lm", "none"], "no audio file"),
+        (["compress", "{wav}", "x.cbs", "--codec", "opus"], "no codec"),
+        (
+            ["compress", "{wav}", "x.cbs", "--codec", "fsq_50hz", "--lm", "none", "--bandwidth", "6"],
+            "no bandwidth",
+        ),
+        (["compress", "{wav}", "x.cbs", "--codec", "fsq_50hz", "--lm", "missing"], "no language model"),
+        (["decompress", "{cbs}", "x.txt"], "Cannot write x.txt"),
+        (["decompress", "{wav}", "x.wav"], "no stream of codecbook"),
+        (["decompress", "{cbs}", "x.wav", "--weights", "random:1"], "pass the right ones"),
+    ],
+)
+def test_errors_are_one_line(arguments, words, recording, stream, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([part.format(wav=recording, cbs=stream) for part in arguments]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.startswith("codecbook: ")
+    assert captured.err.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
