@@ -91,6 +91,24 @@ def test_segments_that_tokens_do_not_mention_are_taken_as_full(small_codec, nois
     np.testing.assert_array_equal(codec.decode(untold).samples, codec.decode(one).samples)
 
 
+@pytest.mark.parametrize("beyond", [1, 80, 160, 180, 319, 320, 321, 480, 481])
+@pytest.mark.parametrize("whole", [0, 1])
+def test_a_last_segment_within_the_overlap_decodes(small_codec, noise_clip, whole, beyond):
+    codec = small_codec("encodec_48khz")
+    stride = codec.module.segment_stride
+    clip = noise_clip(codec, ((1 + whole) * stride + beyond) / codec.sample_rate_hz)
+    tokens = codec.encode(clip)
+    assert len(tokens.segment_frames) == 2 + whole
+    decoded = codec.decode(tokens).samples
+    assert decoded.shape == clip.samples.shape
+    first = codec.module._decode_frame(
+        (torch.from_numpy(np.stack([codes[: tokens.segment_frames[0]] for codes in tokens.codes]))[None],
+         torch.tensor([tokens.scales[0]]))
+    )[0].detach().numpy()  # fmt: skip
+    # before the overlap a clip is its first segment
+    np.testing.assert_allclose(decoded[:, :stride], first[:, :stride], rtol=1e-4, atol=1e-5)
+
+
 def test_missing_scales_are_refused_with_the_format_that_keeps_them(small_codec, noise_clip):
     codec = small_codec("encodec_48khz")
     tokens = codec.encode(noise_clip(codec, 1.5))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from codecbook.codecs.base import Codec, Encoded, Weights, checked_device
 from codecbook.codecs.chunks import chunk_bounds
-from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
+from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec, overlap_add
 from codecbook.codecs.model_files import load_model, tensors_sha256
 from codecbook.codecs.streaming import CausalStream
 from codecbook.codecs.weights import (
@@ -41,7 +41,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "encodec_48khz": EncodecModel.encodec_model_48khz,
 }
 _ENCODE_CHUNK_S = 1.28
-_DECODE_CHUNK_S = 10.0
+_DECODE_CHUNK_S = 1.28
 _SEGMENTS_AT_ONCE = 8
 # a Gaussian codebook of 1024 in 128 dimensions takes most off its residual at about a third of its deviation
 _RANDOM_CODEBOOK_GAIN = 0.3
@@ -132,7 +132,8 @@ class EncodecCodec(Codec):
             (segment.transpose(0, 1), None if scale is None else torch.tensor([scale], device=self.device))
             for segment, scale in zip(codes.split(frames, dim=-1), scales, strict=True)
         ]
-        return self.module.decode(segments)[0].cpu().numpy()
+        decoded = [self.module._decode_frame(segment) for segment in segments]
+        return overlap_add(decoded, int(self.module.segment_stride))[0].cpu().numpy()
 
     def _checked_segments(self, tokens: Tokens) -> list[int]:
         """Return the frames of each segment; where the tokens do not say, all but the last are full."""
@@ -144,10 +145,16 @@ class EncodecCodec(Codec):
                 f"{self.name} normalises each segment, but these tokens have {len(tokens.scales)} scales for "
                 f"{len(frames)} segments; keep such tokens as Parquet (codecbook.tokens.parquet), which stores them."
             )
-        if any(count != full for count in frames[:-1]) or frames[-1] > full:
+        # a last segment that begins within the overlap before the clip's end follows one that is not whole either
+        stride, length = int(self.module.segment_stride), int(self.module.segment_length)
+        within = len(frames) > 1 and frames[-1] <= math.ceil((length - stride) / self.hop_length)
+        whole = frames[: -2 if within else -1]
+        before = frames[-2] if within else full
+        least = math.ceil((stride + 1) / self.hop_length)
+        if any(count != full for count in whole) or not least <= before <= full or frames[-1] > full:
             raise CorruptInput(
-                f"Segments of {frames} frames, but those of {self.name} have {full}, except for a shorter last one; "
-                "encode the clip again."
+                f"Segments of {frames} frames, but those of {self.name} have {full}, except for shorter ones at the "
+                "end; encode the clip again."
             )
         return frames
 

@@ -15,6 +15,8 @@ import types
 import warnings
 from collections.abc import Iterator
 
+from torch import Tensor
+
 
 def _unavailable(name: str) -> type:
     def refuse(self, *args, **kwargs) -> None:
@@ -49,6 +51,7 @@ import encodec.compress  # noqa: E402
 import encodec.model  # noqa: E402
 import encodec.modules  # noqa: E402
 import encodec.quantization  # noqa: E402
+import encodec.utils  # noqa: E402
 
 
 @contextlib.contextmanager
@@ -63,4 +66,20 @@ def deprecated_weight_norm() -> Iterator[None]:
         yield
 
 
-__all__ = ["deprecated_weight_norm", "encodec"]
+def overlap_add(waves: list[Tensor], stride: int) -> Tensor:
+    """Join the decoded segments of a clip as the package does.
+
+    Where the last segment begins just before the clip's end, whole frames let the one before it reach beyond the last
+    one's own end, for which the package makes no room, and fails. What lies beyond is cut: it is after the clip's end.
+
+    Args:
+        waves: float ``[B, C, S]`` each, in order.
+        stride: Samples from the start of one to the start of the next.
+    """
+    waves = list(waves)
+    if len(waves) > 1:
+        waves[-2] = waves[-2][..., : stride + waves[-1].shape[-1]]
+    return encodec.utils._linear_overlap_add(waves, stride)
+
+
+__all__ = ["deprecated_weight_norm", "encodec", "overlap_add"]

@@ -24,7 +24,7 @@ from codecbook.errors import UnsupportedInput
 from codecbook.tokens.tokens import Tokens
 
 _ENCODE_CHUNK_S = 1.28
-_DECODE_CHUNK_S = 10.0
+_DECODE_CHUNK_S = 1.28
 
 
 class FsqAdapter(Codec):

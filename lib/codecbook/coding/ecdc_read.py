@@ -12,6 +12,7 @@ from torch import nn
 
 from codecbook.audio import Clip
 from codecbook.codecs.base import Codec
+from codecbook.codecs.encodec_package import overlap_add
 from codecbook.coding.counts import TOTAL, GridDialect
 from codecbook.coding.ecdc_header import EcdcHeader, dialect_of, parse_header
 from codecbook.coding.ecdc_lm import StepHook, decode_tokens
@@ -21,9 +22,6 @@ from codecbook.coding.ecdc_segments import CHUNK, SCALE, SegmentLayout, chunks_o
 from codecbook.coding.ecdc_stepper import PackageStepper, stepper_for
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.tokens.tokens import Tokens
-
-# after ecdc_models, whose import lets the package be imported without torchaudio
-from encodec.utils import _linear_overlap_add  # isort: skip
 
 MAX_DURATION_S = 3600.0
 _MOST_BITS_PER_SYMBOL = 25  # a range below 2^25 has at most 25 bits to lose
@@ -302,7 +300,7 @@ def _clip(stream: _Stream, segments: list[_Segment]) -> Clip:
         scale = None if segment.scale is None else torch.tensor([segment.scale], device=device)
         wave = network._decode_frame((torch.from_numpy(segment.codes)[None].to(device), scale))
         waves.append(wave[..., : layout.samples(index)] if cut else wave)
-    wave = waves[0] if network.segment is None else _linear_overlap_add(waves, layout.stride)
+    wave = waves[0] if network.segment is None else overlap_add(waves, layout.stride)
     samples = wave[0, :, : layout.num_samples].float().cpu().numpy()
     if not np.isfinite(samples).all():
         raise CorruptInput(
