@@ -27,7 +27,7 @@ from codecbook.tokens import tokens_from_frames
 from codecbook.tokens.parquet import write_tokens
 
 COLUMNS = {
-    "encodec_24khz": (1024,) * 8, "encodec_48khz": (1024,) * 8, "snac_24khz": (1024,) * 7, "fsq_50hz": (256,) * 2,
+    "encodec_24khz": (1024,) * 8, "encodec_48khz": (1024,) * 8, "snac_24khz": (1024,) * 7, "fsq_50hz": (4096,),
     "units_25hz": (512,),
 }  # fmt: skip
 

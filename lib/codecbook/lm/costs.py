@@ -46,11 +46,12 @@ def bits_by_position(
     """Measure what a frame costs by how many frames of its past are known.
 
     Windows are cut from all over the clips and read from BOS, as in training. The frame at position ``n`` of a window
-    is then predicted from the ``n`` before it, and since windows begin anywhere, positions differ in nothing else.
+    is then predicted from the ``n`` before it, and since windows begin anywhere, positions differ in nothing else. The
+    first window of a clip is left out: many clips begin with silence, which is cheap at whatever position.
 
     Args:
         model: The model; evaluated without dropout.
-        held_out: Where windows are cut from; clips shorter than a window are left out.
+        held_out: Where windows are cut from; clips shorter than a window and a stride are left out.
         num_frames: Frames of a window, ``T``.
         stride_frames: Frames from one window to the next in a clip.
         batch_size: Windows at a time.
@@ -63,11 +64,13 @@ def bits_by_position(
         CorruptInput: A code outside its codebook.
     """
     windows = held_out.windows(num_frames, stride_frames)
-    whole = np.flatnonzero(windows.lengths == num_frames)
+    clip_starts = np.cumsum(held_out.clip_rows) - held_out.clip_rows
+    is_first = windows.starts == clip_starts[windows.clip_indices]
+    whole = np.flatnonzero((windows.lengths == num_frames) & ~is_first)
     if len(whole) == 0:
         raise UnsupportedInput(
-            f"No held-out clip has {num_frames} rows (the longest has {held_out.clip_rows.max(initial=0)}); lower "
-            "num_frames."
+            f"No held-out clip has {num_frames + stride_frames} rows (the longest has "
+            f"{held_out.clip_rows.max(initial=0)}); lower num_frames or stride_frames."
         )
     bits = np.concatenate(
         [

@@ -1,0 +1,277 @@
+"""How fast tokens are coded: upstream's language model stepping in torch, against exact models in compiled code."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from codecbook.codecs.weights import seeded
+from codecbook.coding.ecdc_lm import decode_tokens, encode_tokens
+from codecbook.coding.ecdc_models import LMModel
+from codecbook.coding.ecdc_stepper import PackageStepper
+from codecbook.coding.exact_segments import decode_frames, decode_many, encode_frames
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.lm.exact import ExactLM, export_exact
+from codecbook.lm.models import RVQTransformer, RVQTransformerConfig
+from codecbook.measure.evaluators import torch_threads
+
+UPSTREAM_SHAPE = {"dim": 200, "layers": 5, "heads": 8, "hidden": 800, "context_s": 3.5}
+"""Of EnCodec's language models (section 3.3 and package ``encodec`` 0.1.1)."""
+DIRECTIONS = ("encode", "decode")
+_PROBE_FRAMES = 8
+_TOO_SLOW = 2.0
+
+
+@dataclass(frozen=True)
+class CoderTime:
+    """Time of one coder in one direction.
+
+    Attributes:
+        coder: Which.
+        direction: ``"encode"`` or ``"decode"``.
+        threads: Of torch; the compiled coder always runs on one.
+        frame_ms: Median milliseconds per frame, from tokens to bytes or back.
+        frame_ms_low: 25th percentile.
+        frame_ms_high: 75th percentile.
+        processor_share: Processor time of the process over wall time, median, at most 1: below it, something else was
+            running.
+        seconds: Wall time of every repeat, in order.
+    """
+
+    coder: str
+    direction: str
+    threads: int
+    frame_ms: float  # ms
+    frame_ms_low: float  # ms
+    frame_ms_high: float  # ms
+    processor_share: float  # 0 to 1
+    seconds: tuple[float, ...]  # s
+
+
+@dataclass(frozen=True)
+class BatchTime:
+    """Throughput of many streams decoded together.
+
+    Attributes:
+        streams: How many.
+        threads: Python threads, each with an equal share of the streams.
+        frames_per_s: Median, of all streams together.
+        frames_per_s_low: 25th percentile.
+        frames_per_s_high: 75th percentile.
+    """
+
+    streams: int
+    threads: int
+    frames_per_s: float
+    frames_per_s_low: float
+    frames_per_s_high: float
+
+
+def upstream_lm(num_codebooks: int, codebook_size: int, frame_rate_hz: float, seed: int = 0) -> LMModel:
+    """Build upstream's language model with random weights, which cost as much time as trained ones.
+
+    Args:
+        num_codebooks: K.
+        codebook_size: V.
+        frame_rate_hz: Of the codec; sets how many frames the model remembers.
+        seed: For the weights.
+    """
+    shape = UPSTREAM_SHAPE
+    with seeded(seed):
+        lm = LMModel(
+            num_codebooks, codebook_size, num_layers=int(shape["layers"]), dim=int(shape["dim"]),
+            past_context=int(shape["context_s"] * frame_rate_hz),
+        )  # fmt: skip
+    return lm.eval()
+
+
+def same_size_exact(
+    num_codebooks: int, codebook_size: int, frame_rate_hz: float, codes: np.ndarray, seed: int = 0
+) -> ExactLM:
+    """Build an exact model of upstream's size with random weights: for speed alone.
+
+    Width, layers, feed-forward width and context are upstream's, and so are heads that do not see their own frame. It
+    has 10 attention heads, as 200 channels do not divide into 8 heads of even width.
+
+    Args:
+        num_codebooks: K.
+        codebook_size: V.
+        frame_rate_hz: Of the codec.
+        codes: Integers ``[T, K]`` to calibrate with.
+        seed: For the weights.
+    """
+    shape = UPSTREAM_SHAPE
+    with seeded(seed):
+        model = RVQTransformer(
+            RVQTransformerConfig(
+                (codebook_size,) * num_codebooks,
+                dim=int(shape["dim"]),
+                layers=int(shape["layers"]),
+                heads=10,
+                hidden=int(shape["hidden"]),
+                dropout=0.0,
+                window_frames=int(shape["context_s"] * frame_rate_hz),
+                conditioning="none",
+            )
+        )
+    return export_exact(model.eval(), [codes])
+
+
+def time_coders(
+    codes: np.ndarray,
+    upstream: torch.nn.Module,
+    exact: dict[str, ExactLM],
+    repeats: int = 5,
+    threads: Sequence[int] = (1, 2),
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[CoderTime]:
+    """Time coders on the same frames, in turns, so that what slows the machine slows all of them.
+
+    Upstream's model steps as its package does, with this project's compiled arithmetic coder in place of the
+    package's, and without the check that a decoder makes; the exact decoder makes its own.
+
+    Args:
+        codes: Integers ``[T, K]``.
+        upstream: The package's ``LMModel``.
+        exact: Exact models by name.
+        repeats: Rounds; one more before them is not counted.
+        threads: Torch threads to try upstream's model with; those with which it takes over twice as long on the first
+            frames are left out.
+        clock: Returns seconds; monotonic.
+
+    Returns:
+        One row per coder, direction and number of threads.
+
+    Raises:
+        UnsupportedInput: Fewer than one repeat.
+        CorruptInput: A decoder returned other codes than were encoded.
+    """
+    if repeats < 1:
+        raise UnsupportedInput(f"repeats={repeats}; give 1 or more.")
+    runs: dict[tuple[str, str, int], Callable[[], object]] = {}
+    for count in _useful_threads(codes[:_PROBE_FRAMES], upstream, threads, clock):
+        _add_upstream(runs, codes, upstream, count)
+    for name, model in exact.items():
+        _add_exact(runs, codes, name, model)
+    seconds: dict[tuple[str, str, int], list[float]] = {key: [] for key in runs}
+    shares: dict[tuple[str, str, int], list[float]] = {key: [] for key in runs}
+    for repeat in range(repeats + 1):
+        for key, run in runs.items():
+            with torch_threads(key[2]):
+                processor, start = time.process_time(), clock()
+                run()
+                taken, used = clock() - start, time.process_time() - processor
+            if repeat:
+                seconds[key].append(taken)
+                shares[key].append(min(1.0, used / max(taken, 1e-9)))
+    rows = []
+    for (name, direction, count), values in seconds.items():
+        low, median, high = np.percentile(values, [25, 50, 75]) * 1000 / len(codes)
+        share = float(np.median(shares[name, direction, count]))
+        rows.append(CoderTime(name, direction, count, median, low, high, share, tuple(values)))
+    return rows
+
+
+def speedup(rows: Sequence[CoderTime], slow: str, fast: str, direction: str) -> tuple[float, float, float]:
+    """Return median, 25th and 75th percentile of one coder's time over another's, round by round.
+
+    Each coder is taken at the number of threads at which its median is best.
+
+    Raises:
+        UnsupportedInput: A coder that was not timed in this direction.
+    """
+    best = []
+    for name in (slow, fast):
+        found = [row for row in rows if (row.coder, row.direction) == (name, direction)]
+        if not found:
+            raise UnsupportedInput(
+                f"{name!r} was not timed at {direction!r}; there are {sorted({r.coder for r in rows})}."
+            )
+        best.append(min(found, key=lambda row: row.frame_ms))
+    low, median, high = np.percentile(np.divide(best[0].seconds, best[1].seconds), [25, 50, 75])
+    return float(median), float(low), float(high)
+
+
+def batch_throughput(
+    model: ExactLM,
+    clips: Sequence[np.ndarray],
+    threads: int = 1,
+    repeats: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> BatchTime:
+    """Decode many streams side by side and say how many frames a second that makes.
+
+    Args:
+        model: Exact model.
+        clips: Integers ``[T, K]``, one stream each.
+        threads: Python threads; compiled code runs on several at once.
+        repeats: Rounds; one more before them is not counted.
+        clock: Returns seconds; monotonic.
+
+    Raises:
+        UnsupportedInput: More threads than streams.
+        CorruptInput: A decoder returned other codes than were encoded.
+    """
+    if not 1 <= threads <= len(clips):
+        raise UnsupportedInput(f"{threads} threads for {len(clips)} streams; give 1 to as many as streams.")
+    payloads = [encode_frames(model, clip).payload for clip in clips]
+    lengths = [len(clip) for clip in clips]
+    parts = [slice(i, None, threads) for i in range(threads)]
+    rates = []
+    with ThreadPoolExecutor(threads) as pool:
+        for repeat in range(repeats + 1):
+            start = clock()
+            results = list(pool.map(lambda part: decode_many(model, payloads[part], lengths[part]), parts))
+            taken = clock() - start
+            if repeat:
+                rates.append(sum(lengths) / taken)
+    for part, decoded in zip(parts, results, strict=True):
+        for clip, result in zip(clips[part], decoded, strict=True):
+            if isinstance(result, CorruptInput):
+                raise result
+            _check_equal(clip, result[0])
+    low, median, high = map(float, np.percentile(rates, [25, 50, 75]))
+    return BatchTime(len(clips), threads, median, low, high)
+
+
+def _useful_threads(
+    codes: np.ndarray, lm: torch.nn.Module, threads: Sequence[int], clock: Callable[[], float]
+) -> list[int]:
+    """Return the numbers of threads that are worth timing in full."""
+    if len(threads) == 1:
+        return list(threads)
+    stepper, by_codebook = PackageStepper(lm), np.ascontiguousarray(codes.T)
+    taken = {}
+    for count in threads:
+        with torch_threads(count):
+            encode_tokens(by_codebook, stepper)
+            start = clock()
+            encode_tokens(by_codebook, stepper)
+            taken[count] = clock() - start
+    return [count for count in threads if taken[count] <= _TOO_SLOW * min(taken.values())]
+
+
+def _add_upstream(runs: dict, codes: np.ndarray, lm: torch.nn.Module, threads: int) -> None:
+    K, T = codes.shape[1], codes.shape[0]
+    by_codebook = np.ascontiguousarray(codes.T)
+    stepper = PackageStepper(lm)
+    with torch_threads(threads):
+        data = encode_tokens(by_codebook, stepper)
+        _check_equal(by_codebook, decode_tokens(data, stepper, K, T, verify=False).codes)
+    runs["upstream", "encode", threads] = lambda: encode_tokens(by_codebook, stepper)
+    runs["upstream", "decode", threads] = lambda: decode_tokens(data, stepper, K, T, verify=False)
+
+
+def _add_exact(runs: dict, codes: np.ndarray, name: str, model: ExactLM) -> None:
+    payload = encode_frames(model, codes).payload
+    _check_equal(codes, decode_frames(model, payload, len(codes))[0])
+    runs[name, "encode", 1] = lambda: encode_frames(model, codes)
+    runs[name, "decode", 1] = lambda: decode_frames(model, payload, len(codes))
+
+
+def _check_equal(codes: np.ndarray, decoded: np.ndarray) -> None:
+    if not np.array_equal(codes, decoded):
+        raise CorruptInput("A decoder returned other codes than were encoded; its time means nothing.")

@@ -1,0 +1,69 @@
+"""Costs of one set of tokens under several coders: each is what that coder really writes."""
+
+import numpy as np
+import pytest
+import torch
+
+from codecbook.coding.arithmetic import encode_grid, encode_upstream
+from codecbook.coding.counts import GRID_DIALECTS, cdf_upstream
+from codecbook.coding.exact_segments import encode_frames
+from codecbook.errors import UnsupportedInput
+from codecbook.lm.data import Corpus
+from codecbook.lm.exact import ExactLM
+from codecbook.lm.models import RVQTransformer
+from codecbook.measure.coder_costs import coder_costs, exact_coder_cost, leading_rows, logit_chunks
+from codecbook.tokens.text import TextTokens
+
+V = 64
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_logits_in_chunks_are_those_of_a_whole_pass(small_lm: RVQTransformer, small_clips: Corpus) -> None:
+    codes = small_clips.clip(1)
+    parts = list(logit_chunks(small_lm, codes, chunk_frames=16))
+    assert [start for start, _ in parts] == [0, 16, 32]
+    with torch.inference_mode():
+        whole = small_lm(torch.from_numpy(np.array(codes))[None])[0].transpose(1, 2).numpy()
+    # chunks and whole passes round differently, in float32
+    np.testing.assert_allclose(np.concatenate([part for _, part in parts]), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_each_coder_is_charged_what_it_writes(
+    small_lm: RVQTransformer, small_exact: ExactLM, small_clips: Corpus
+) -> None:
+    costs = coder_costs(small_lm, small_exact, small_clips)
+    assert next(iter(costs)) == "raw"
+    assert costs["raw"].written.bits_per_token == pytest.approx(np.log2(V))
+    for i in range(len(small_clips)):
+        codes = small_clips.clip(i)
+        logits = np.concatenate([part for _, part in logit_chunks(small_lm, codes)])
+        upstream = encode_upstream(codes.T, cdf_upstream(logits))
+        grid = encode_grid(codes.T, GRID_DIALECTS["qstep64"].cdf(logits))
+        assert costs["upstream (acv 2)"].written.clip_bits[i].sum() == 8 * len(upstream)
+        assert costs["acv 4, qstep 1/64"].written.clip_bits[i].sum() == 8 * len(grid)
+        assert costs["exact"].written.clip_bits[i].sum() == 8 * len(encode_frames(small_exact, codes).payload)
+    ideal = costs["float model, ideal"].written.bits_per_token
+    for name in ("upstream (acv 2)", "acv 4, qstep 1/128", "exact"):
+        intervals = costs[name].intervals
+        assert intervals is not None
+        # a forced width costs up to V / 2^20 of the mass, the grid half a step of a nat
+        assert intervals.bits_per_token == pytest.approx(ideal, rel=2e-3)
+        assert costs[name].written.bits_per_token >= intervals.bits_per_token
+
+
+def test_leading_rows_keep_the_codes(small_clips: Corpus) -> None:
+    short = leading_rows(small_clips, ["clip 2", "clip 0"], 10)
+    assert short.clips == ("clip 0", "clip 2")
+    np.testing.assert_array_equal(short.clip(1), small_clips.clip(2)[:10])
+
+
+def test_exact_cost_of_no_frames_is_one_byte(small_exact: ExactLM, small_clips: Corpus) -> None:
+    empty = leading_rows(small_clips, ["clip 0"], 0)
+    assert exact_coder_cost(small_exact, empty).written.clip_bits.tolist() == [[8.0]]
+
+
+def test_text_has_no_codebooks() -> None:
+    text = Corpus.from_text({"a": TextTokens(np.arange(4), 10, 1.0, 9)})
+    with pytest.raises(UnsupportedInput, match="no codebooks"):
+        leading_rows(text, ["a"], 2)

@@ -1,0 +1,83 @@
+"""Timing: who was timed, on what, and that the work was done."""
+
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+from codecbook.errors import UnsupportedInput
+from codecbook.lm.data import Corpus
+from codecbook.lm.exact import ExactLM
+from codecbook.measure.coder_speed import (
+    UPSTREAM_SHAPE,
+    CoderTime,
+    batch_throughput,
+    same_size_exact,
+    speedup,
+    time_coders,
+    upstream_lm,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_both_models_have_upstreams_shape() -> None:
+    codes = np.random.default_rng(0).integers(0, 32, (12, 2))
+    exact = same_size_exact(2, 32, 10.0, codes).config
+    upstream = upstream_lm(2, 32, 10.0)
+    assert (exact.dim, exact.layers, exact.hidden, exact.window_frames) == (200, 5, 800, 35)
+    assert not exact.conditioned
+    assert upstream.transformer.past_context == exact.window_frames
+    assert upstream.emb[0].embedding_dim == exact.dim == UPSTREAM_SHAPE["dim"]
+    assert len(upstream.transformer.layers) == exact.layers
+    assert upstream.transformer.state_dict()["layers.0.linear1.weight"].shape[0] == exact.hidden
+
+
+def test_rounds_are_timed_in_turns(small_exact: ExactLM, small_clips: Corpus) -> None:
+    ticks = count()
+    codes = small_clips.clip(0)[:5]
+    upstream = upstream_lm(3, 64, 10.0)
+    rows = time_coders(
+        codes, upstream, {"exact": small_exact}, repeats=2, threads=(1,), clock=lambda: float(next(ticks))
+    )
+    assert [(row.coder, row.direction) for row in rows] == [
+        ("upstream", "encode"), ("upstream", "decode"), ("exact", "encode"), ("exact", "decode"),
+    ]  # fmt: skip
+    assert all(row.seconds == (1.0, 1.0) and row.frame_ms == 200.0 for row in rows)
+    assert next(ticks) == 2 * 4 * 3, "a round before the others is not counted"
+    with pytest.raises(UnsupportedInput, match="repeats=0"):
+        time_coders(codes, upstream, {}, repeats=0)
+
+
+def test_threads_that_only_get_in_the_way_are_left_out(small_clips: Corpus) -> None:
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 1.0 if torch.get_num_threads() == 1 else 3.0
+        return now
+
+    rows = time_coders(small_clips.clip(0)[:3], upstream_lm(3, 64, 10.0), {}, 1, (1, 2), clock)
+    assert [row.threads for row in rows] == [1, 1]
+    assert all(0 <= row.processor_share <= 1 for row in rows)
+
+
+def test_speedup_takes_each_coder_at_its_best() -> None:
+    rows = [
+        CoderTime("a", "encode", 1, 40.0, 0, 0, 1, (4.0, 4.0, 5.0)),
+        CoderTime("a", "encode", 2, 20.0, 0, 0, 1, (2.0, 2.0, 4.0)),
+        CoderTime("b", "encode", 1, 10.0, 0, 0, 1, (1.0, 0.5, 1.0)),
+    ]
+    assert speedup(rows, "a", "b", "encode") == (4.0, 3.0, 4.0)
+    with pytest.raises(UnsupportedInput, match="not timed"):
+        speedup(rows, "a", "b", "decode")
+
+
+def test_throughput_counts_all_streams(small_exact: ExactLM, small_clips: Corpus) -> None:
+    ticks = count()
+    clips = [small_clips.clip(i)[: 4 + i] for i in range(3)]
+    found = batch_throughput(small_exact, clips, 2, 2, clock=lambda: float(next(ticks)))
+    assert (found.streams, found.threads, found.frames_per_s) == (3, 2, 4 + 5 + 6)
+    with pytest.raises(UnsupportedInput, match="4 threads for 3"):
+        batch_throughput(small_exact, clips, 4)
