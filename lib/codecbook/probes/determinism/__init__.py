@@ -1,0 +1,17 @@
+"""Which coders decode on another configuration what was encoded on this one: cells in processes of their own.
+
+A `Case` is a folder with a language model, its exact twin and tokens. A `Cell` is a configuration: backend, threads,
+instruction set and so on. `run_matrix` runs each cell in a fresh process, because these settings act when a process
+starts, and compares what it computes with the first cell's: hashes of every step, logits, CDF rows, coded intervals,
+and the tokens that come out when the cell decodes the first cell's streams.
+"""
+
+from codecbook.probes.determinism.case import Case, make_case, open_case
+from codecbook.probes.determinism.cells import Cell, fast_cells, full_cells
+from codecbook.probes.determinism.coders import CODERS, Coder
+from codecbook.probes.determinism.matrix import CellResult, run_matrix, tabulate
+
+__all__ = [
+    "CODERS", "Case", "Cell", "CellResult", "Coder", "fast_cells", "full_cells", "make_case", "open_case",
+    "run_matrix", "tabulate",
+]  # fmt: skip

@@ -1,0 +1,195 @@
+"""What runs in a cell's process: ``python -m codecbook.probes.determinism.worker CASE CELL OUT [--write-baseline]``.
+
+CELL is a JSON object of `Cell`'s fields. OUT is written anew after every coder, so that a crash costs only what was
+not finished::
+
+    {"status": "ran" or "skipped", "reason": "...", "machine": {...}, "coders": {name: {...}}}
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from codecbook.errors import CodecbookError
+from codecbook.files import write_file
+from codecbook.probes.determinism.case import RANDOM, Case, open_case
+from codecbook.probes.determinism.cells import Cell, apply_settings, reason_to_skip
+from codecbook.probes.determinism.codec import AUDIO_NAME, codec_part
+from codecbook.probes.determinism.coders import CODERS, Coder
+from codecbook.probes.determinism.compare import compare_cdf, compare_logits, intervals, step_hashes
+from codecbook.probes.determinism.decode import DecodedSegment, decode_segments, encode_segments, ideal_bits
+from codecbook.probes.determinism.steps import Steps, trace
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compute a cell and return the exit status; a cell that this machine lacks is no failure."""
+    parser = argparse.ArgumentParser(prog="python -m codecbook.probes.determinism.worker")
+    parser.add_argument("case", type=Path)
+    parser.add_argument("cell", help="JSON")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--write-baseline", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        run_cell(
+            open_case(options.case), Cell(**json.loads(options.cell)), options.out, options.write_baseline
+        )
+    except CodecbookError as error:
+        print(f"codecbook: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) -> dict[str, Any]:
+    """Compute all coders of a cell; return what was written to `out`.
+
+    Args:
+        case: What to compute.
+        cell: This process's configuration.
+        out: JSON file, replaced after every coder.
+        write_baseline: Leave logits, CDFs and streams in the case for others to compare with, instead of comparing.
+    """
+    apply_settings(cell)
+    reason = reason_to_skip(cell)
+    result: dict[str, Any] = {
+        "status": "skipped" if reason else "ran", "reason": reason, "machine": machine(), "coders": {},
+    }  # fmt: skip
+    if not reason:
+        for numbers in dict.fromkeys(CODERS[name].numbers for name in case.coders):
+            names = [name for name in case.coders if CODERS[name].numbers == numbers]
+            why_not = _lacks(case, numbers, cell)
+            if why_not:
+                result["coders"] |= {name: {"status": "skipped", "reason": why_not} for name in names}
+                continue
+            started = time.perf_counter()
+            work = _Work(case, cell, numbers, write_baseline)
+            seconds = time.perf_counter() - started
+            for name in names:
+                result["coders"][name] = {**work.coder(CODERS[name]), "logits_s": round(seconds, 3)}
+                _write(out, result)
+        if AUDIO_NAME in case.files and (cell.backend, cell.device, cell.mode) == (
+            "torch",
+            "cpu",
+            "stepping",
+        ):
+            audio = np.load(case.folder / AUDIO_NAME, allow_pickle=False)
+            result["codec"] = codec_part(audio, case.codec, cell.batch, case.baseline, write_baseline)
+    _write(out, result)
+    return result
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine and this process: what decides how floats are rounded."""
+    return {
+        "processor": platform.processor() or platform.machine(), "machine": platform.machine(),
+        "byte_order": sys.byteorder, "system": platform.system(), "python": platform.python_version(),
+        "torch": torch.__version__, "numpy": np.__version__, "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(), "mkl": torch.backends.mkl.is_available(),
+        "mkl_cbwr": os.environ.get("MKL_CBWR", ""),
+    }  # fmt: skip
+
+
+class _Work:
+    """The logits of one kind of numbers, and what coders make of them."""
+
+    def __init__(self, case: Case, cell: Cell, numbers: str, write_baseline: bool) -> None:
+        self.case, self.cell, self.numbers, self.write_baseline = case, cell, numbers, write_baseline
+        self.codes = case.codes
+        self.steps: Steps = case.steps(numbers, cell)
+        logits = trace(self.steps, self.codes, cell.batch, cell.mode)
+        self.logits = logits.astype(np.int32) if numbers == "exact" else logits
+
+    def coder(self, coder: Coder) -> dict[str, Any]:
+        """Return one coder's part of the result."""
+        shape = self.logits.shape
+        cdf = coder.cdf(self.logits.reshape(-1, shape[-1])).astype(np.int32).reshape(shape)
+        streams = encode_segments(coder, cdf, self.codes)
+        entry: dict[str, Any] = {
+            "status": "ran",
+            "reason": "",
+            "bits": ideal_bits(coder, cdf, self.codes),
+            "bytes": sum(map(len, streams)),
+            "hashes": {
+                "logits": step_hashes(self.logits),
+                "cdf": step_hashes(cdf),
+                "intervals": step_hashes(intervals(cdf, self.codes).astype(np.int32)),
+            },
+        }
+        folder = self.case.baseline
+        if self.write_baseline:
+            folder.mkdir(exist_ok=True)
+            np.save(folder / f"logits_{self.numbers}.npy", self.logits)
+            np.save(folder / f"cdf_{coder.name}.npy", cdf)
+            arrays = {str(n): np.frombuffer(data, dtype=np.uint8) for n, data in enumerate(streams)}
+            np.savez(folder / f"streams_{coder.name}.npz", allow_pickle=False, **arrays)
+            return entry | self._decoded(coder, streams, range(1))
+        reference = np.load(folder / f"logits_{self.numbers}.npy", mmap_mode="r")
+        reference_cdf = np.load(folder / f"cdf_{coder.name}.npy", mmap_mode="r")
+        rows = compare_cdf(reference_cdf, cdf, self.codes)
+        entry |= {"logits": asdict(compare_logits(reference, self.logits)), "cdf": asdict(rows)}
+        theirs = read_streams(self.case, coder.name)
+        # where all rows agree, the decoder makes the encoder's computations; the first segment is decoded in any case
+        suspects = [n for n, frame in enumerate(rows.first_frames) if n == 0 or frame >= 0]
+        return entry | self._decoded(coder, streams if self.cell.mode == "full" else theirs, suspects)
+
+    def _decoded(self, coder: Coder, streams: list[bytes], which: Sequence[int]) -> dict[str, Any]:
+        """Decode segments, as many side by side as the cell says; return what went wrong.
+
+        A cell of full passes is an encoder only, as codes that are not known yet cannot be passed through: there its
+        own streams are decoded code by code.
+        """
+        N, T, K = self.codes.shape
+        batch = 1 if self.cell.mode == "full" else self.cell.batch
+        decoded: dict[int, DecodedSegment] = {}
+        for first in range(0, N, batch):
+            group = list(range(first, min(first + batch, N)))
+            if set(group) & set(which):
+                parts = decode_segments(coder, self.steps, [streams[n] for n in group], T, K)
+                decoded |= dict(zip(group, parts, strict=True))
+        wrong = {n: part for n, part in decoded.items() if (part.codes != self.codes[n]).any() or part.error}
+        return {
+            "segments": N,
+            "segments_decoded": len(decoded),
+            "segments_wrong": len(wrong),
+            "wrong_with_error": sum(bool(part.error) for part in wrong.values()),
+            "wrong_reencoding_differs": sum(not p.error and not p.reencodes for p in wrong.values()),
+            "first_wrong_frames": {n: _first_wrong(part, self.codes[n]) for n, part in wrong.items()},
+            "token_hashes": {n: step_hashes(part.codes[None, None])[0] for n, part in decoded.items()},
+        }
+
+
+def read_streams(case: Case, coder: str) -> list[bytes]:
+    """Return the baseline's streams, one per segment."""
+    with np.load(case.baseline / f"streams_{coder}.npz", allow_pickle=False) as arrays:
+        return [arrays[str(n)].tobytes() for n in range(len(case.codes))]
+
+
+def _lacks(case: Case, numbers: str, cell: Cell) -> str:
+    """Return why a backend has no such numbers."""
+    if numbers != "exact" and cell.backend != "torch":
+        return f"the float model has no {cell.backend} evaluator"
+    if case.codec == RANDOM and cell.device != "cpu":
+        return "upstream's model is run on the CPU here"
+    return ""
+
+
+def _first_wrong(part: DecodedSegment, codes: np.ndarray) -> int:
+    frames = np.flatnonzero((part.codes != codes).any(axis=1))
+    return int(frames[0]) if len(frames) else len(codes) - 1
+
+
+def _write(out: Path, result: dict[str, Any]) -> None:
+    write_file(out, json.dumps(result) + "\n", overwrite=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

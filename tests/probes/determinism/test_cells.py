@@ -1,0 +1,54 @@
+import os
+
+import pytest
+import torch
+
+from codecbook.errors import UnsupportedInput
+from codecbook.probes.determinism.cells import (
+    BASELINE,
+    Cell,
+    apply_settings,
+    fast_cells,
+    full_cells,
+    reason_to_skip,
+)
+
+
+def test_plans_have_distinct_names_and_begin_with_the_baseline() -> None:
+    for cells in (fast_cells(), full_cells()):
+        assert cells[0] == BASELINE
+        assert len({cell.name for cell in cells}) == len(cells)
+    assert set(fast_cells()) < set(full_cells())
+    assert len(fast_cells()) >= 8
+
+
+def test_the_environment_holds_this_cells_settings_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_CBWR", "AVX2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    environment = Cell("a", threads=2, capability="avx2").environment()
+    assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "2"
+    assert environment["ATEN_CPU_CAPABILITY"] == "avx2"
+    assert "MKL_CBWR" not in environment
+    assert environment["PATH"] == os.environ["PATH"]
+    assert Cell("b", mkl_cbwr="COMPATIBLE").environment()["MKL_CBWR"] == "COMPATIBLE"
+
+
+def test_settings_act_in_the_process() -> None:
+    apply_settings(Cell("a", threads=2, onednn=False))
+    assert torch.get_num_threads() == 2
+    assert not torch.backends.mkldnn.enabled  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_what_a_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reason_to_skip(BASELINE) == ""
+    assert "no avx1024" in reason_to_skip(Cell("a", capability="avx1024"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "CUDA" in reason_to_skip(Cell("b", device="cuda"))
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    assert "MKL" in reason_to_skip(Cell("c", mkl_cbwr="COMPATIBLE"))
+
+
+@pytest.mark.parametrize("wrong", [{"backend": "jax"}, {"mode": "half"}, {"threads": 0}, {"batch": 0}])
+def test_impossible_cells_are_refused(wrong: dict) -> None:
+    with pytest.raises(UnsupportedInput, match="'odd'"):
+        Cell("odd", **wrong)
