@@ -22,7 +22,8 @@ def test_tokens_and_audio_are_those_of_the_module(codec, noise_clip, duration_s)
         decoded = codec.module.decode(expected)[0, :, : clip.num_samples].numpy()
     tokens = codec.encode(clip)
     np.testing.assert_array_equal(tokens.codes[0], expected[0].numpy())
-    np.testing.assert_allclose(codec.decode(tokens).samples, decoded, rtol=0, atol=1e-6)
+    # decoded in pieces: the same sums, rounded in another order
+    np.testing.assert_allclose(codec.decode(tokens).samples, decoded, rtol=0, atol=1e-5)
 
 
 def test_long_tokens_are_decoded_in_chunks_without_seams(codec, noise_clip, monkeypatch):
