@@ -399,6 +399,12 @@ def test_a_header_that_promises_too_much_does_not_take_the_memory(tmp_path):
         audio.load(tmp_path / "huge.flac")
 
 
+def test_a_file_of_more_channels_than_samples_is_named(tmp_path):
+    soundfile.write(tmp_path / "wide.wav", np.zeros((1, 33)), 8000)
+    with pytest.raises(UnsupportedInput, match=r"'wide'.*\[33, 1\]"):
+        audio.load(tmp_path / "wide.wav")
+
+
 @settings(max_examples=80, deadline=None)
 @given(data=st.data(), suffix=st.sampled_from([".wav", ".flac"]))
 def test_damaged_files_load_or_raise_ours(tmp_path_factory, data, suffix):

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyloudnorm
 import soundfile
 import soxr
 
@@ -143,7 +142,7 @@ def clip_from_array(samples: np.ndarray, sample_rate_hz: int, name: str = "", do
         )
     if array.shape[0] > 32 and array.shape[0] > array.shape[1]:
         raise UnsupportedInput(
-            f"Audio of shape {list(array.shape)} has more channels than samples; is it [S, C]? Pass array.T."
+            f"Clip {name!r} of shape {list(array.shape)} has more channels than samples; is it [S, C]? Pass array.T."
         )
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused as such
         array = np.ascontiguousarray(array, dtype=np.float32)
@@ -311,6 +310,8 @@ def loudness_lufs(clip: Clip) -> float:
         )
     if clip.num_samples < 2:
         return float("-inf")
+    import pyloudnorm  # here, because it brings all of scipy.signal along: 65 MB that decoders need not have
+
     # one step below the duration: pyloudnorm compares it to the block in floats, and refuses by a rounding error
     block_s = min(_LOUDNESS_BLOCK_S, math.nextafter(clip.duration_s, 0.0))
     meter = pyloudnorm.Meter(clip.sample_rate_hz, block_size=block_s)

@@ -10,12 +10,10 @@ rate, so that this order trains twice as fast at the same width.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import snac
 import torch
 from torch import nn
-from vector_quantize_pytorch import FSQ
 
 from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
 from codecbook.codecs.fsq_codec import FsqCodec
@@ -24,6 +22,11 @@ from codecbook.errors import UnsupportedInput
 # after the placeholder for torchaudio that encodec_package registers
 from encodec.modules.seanet import SEANetDecoder, SEANetEncoder  # isort: skip
 from encodec.quantization.vq import ResidualVectorQuantizer  # isort: skip
+
+if (
+    TYPE_CHECKING
+):  # imported where they are built: vector_quantize_pytorch brings 75 MB along, and a second of waiting
+    import snac
 
 STRIDES = (2, 4, 5, 8)
 
@@ -211,7 +214,7 @@ def build_snac(
     encoder_strides: Sequence[int] = (8, 8, 4, 2),
     sample_rate_hz: int = 24_000,
     depthwise: bool = False,
-) -> snac.SNAC:
+) -> "snac.SNAC":
     """Build a small SNAC: as the published 24 kHz model three levels of 4096 codes and 512 samples a frame.
 
     It has neither noise blocks (their output differs at each call) nor local attention.
@@ -238,6 +241,8 @@ def build_snac(
         raise UnsupportedInput(
             f"vq_strides must descend and divide the first; received {tuple(vq_strides)}, try (4, 2, 1)."
         )
+    import snac
+
     return snac.SNAC(
         sampling_rate=sample_rate_hz,
         encoder_dim=encoder_dim,
@@ -290,6 +295,8 @@ def build_fsq(
     }
     with deprecated_weight_norm():
         encoder, decoder = SEANetEncoder(**seanet), SEANetDecoder(**seanet)
+    from vector_quantize_pytorch import FSQ
+
     return FsqCodec(encoder, FSQ(list(levels), dim=hidden_dim), decoder, sample_rate_hz).eval()
 
 

@@ -1,9 +1,11 @@
 """A codec with one codebook: a SEANet around a finite scalar quantiser."""
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
-from vector_quantize_pytorch import FSQ
+
+if TYPE_CHECKING:
+    from vector_quantize_pytorch import FSQ
 
 
 class FsqCodec(nn.Module):
@@ -15,7 +17,7 @@ class FsqCodec(nn.Module):
         codebook_size: Number of codes, the product of the levels.
     """
 
-    def __init__(self, encoder: Any, quantizer: FSQ, decoder: Any, sample_rate_hz: int) -> None:
+    def __init__(self, encoder: Any, quantizer: "FSQ", decoder: Any, sample_rate_hz: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.quantizer = quantizer

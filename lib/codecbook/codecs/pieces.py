@@ -168,14 +168,14 @@ def _encode_segmented(codec: Any, queue: _Queue, count: int) -> Iterator[Encoded
 
 
 def _decode_causal(codec: Any, tokens: Tokens) -> Iterator[np.ndarray]:
-    codes = torch.from_numpy(np.stack(tokens.codes))  # [K, T]
     bounds = chunk_bounds(
-        codes.shape[1], round(_adapters_chunk_s(codec, "_DECODE_CHUNK_S") * codec.frame_rates_hz[0])
+        len(tokens.codes[0]), round(_adapters_chunk_s(codec, "_DECODE_CHUNK_S") * codec.frame_rates_hz[0])
     )
     stream = CausalStream(codec.module.decoder.model)
     for start, end in bounds:
         with torch.inference_mode():
-            latents = _latents(codec, codes[:, start:end].to(codec.device))
+            codes = np.stack([level[start:end] for level in tokens.codes])  # [K, T] of the piece
+            latents = _latents(codec, torch.from_numpy(codes).to(codec.device))
             wave = codec.module.decoder(latents) if len(bounds) == 1 else stream.push(latents)
             piece = wave[0].cpu().numpy()
         yield piece

@@ -156,8 +156,8 @@ class StreamReader:
         first_row, end_row = self.row_at(start_s), self.header.num_rows
         if end_s is not None:
             end_row = min(end_row, max(self.row_at(end_s), first_row) + 1)
-        parts = list(self.segments(first_row, end_row))
-        return self._joined(parts)
+        narrow = np.min_scalar_type(max(self.header.columns) - 1)  # of hours, many megabytes
+        return self._joined([_with_rows_as(narrow, part) for part in self.segments(first_row, end_row)])
 
     def row_at(self, seconds: float) -> int:
         """Return the row that begins last at or before a time."""
@@ -321,3 +321,9 @@ class StreamReader:
                 "StreamReader.segments, which fills nothing in."
             )
         return parts, cut
+
+
+def _with_rows_as(dtype: np.dtype, part: StreamSegment) -> StreamSegment:
+    if part.content is None:
+        return part
+    return replace(part, content=replace(part.content, rows=part.content.rows.astype(dtype)))

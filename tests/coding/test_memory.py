@@ -1,0 +1,58 @@
+"""How much memory decoding takes: what is imported, and what grows with the stream."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codecbook.audio import Clip
+from codecbook.codecs import load_codec
+from codecbook.coding.stream import encode_tokens
+from codecbook.coding.stream_models import default_lm
+from codecbook.lm.corpora import bundled_tokens
+
+LIMIT_BYTES = 500e6
+STATUS = Path("/proc/self/status")
+# the kernel's own mark of the process: resource.getrusage would count the parent's memory before the start too
+DECODE = """
+import sys
+from pathlib import Path
+from codecbook.coding import decompress_file
+decompress_file(sys.argv[1], sys.argv[2])
+status = Path("/proc/self/status").read_text().split()
+print(int(status[status.index("VmHWM:") + 1]) * 1024)
+"""
+
+
+def test_decoders_do_not_import_what_only_others_need():
+    script = "import codecbook.coding, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    heavy = {"vector_quantize_pytorch", "snac", "pyloudnorm", "transformers", "pandas", "torch._dynamo"}
+    assert not heavy & set(done.stdout.split())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STATUS.is_file(), reason="needs Linux, whose kernel keeps the peak of each process")
+def test_an_hour_fits_into_500_mb(tmp_path):
+    """Two lengths give what comes on top per minute; with it, an hour is held against the limit."""
+    codec = load_codec("encodec_24khz")
+    named, corpus = default_lm(codec), bundled_tokens("encodec_24khz").train
+    rows = np.concatenate([corpus.clip(n) for n in range(len(corpus))])
+    rows = np.tile(rows, (-(-10 * 60 * 75 // len(rows)), 1))[: 10 * 60 * 75]
+    second = codec.encode(Clip(np.zeros((1, 24_000), dtype=np.float32), 24_000), bandwidth_kbps=6.0)
+    peaks = []
+    for minutes in (2, 10):
+        frames = minutes * 60 * 75
+        codes = tuple(np.ascontiguousarray(rows[:frames, k]) for k in range(8))
+        tokens = dataclasses.replace(second, codes=codes, num_samples=frames * 320)
+        stream = tmp_path / f"{minutes}.cbs"
+        stream.write_bytes(encode_tokens(tokens, named.model, lm_name=named.name))
+        command = [sys.executable, "-c", DECODE, str(stream), str(tmp_path / f"{minutes}.wav")]
+        peaks.append(
+            int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+        )
+    growth = max(0, peaks[1] - peaks[0]) / 8  # per minute
+    assert peaks[1] + 50 * growth < LIMIT_BYTES, peaks
