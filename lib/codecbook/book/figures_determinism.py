@@ -1,14 +1,21 @@
-"""Figures of the determinism matrix: outcomes at a glance, the law of rounding, and when coders part."""
+"""Figures of the determinism matrix: outcomes at a glance, the law of rounding, and when coders part.
 
+How often coders fail, and what is then heard, is drawn in `figures_failures`; its functions are available from here.
+"""
+
+import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from codecbook.book.figures_failures import consequence_spread, failure_rates, survival_curves, wrong_example
 from codecbook.book.figures_style import (
     BLUE,
     GRID,
@@ -24,53 +31,134 @@ from codecbook.book.figures_style import (
 )
 from codecbook.errors import UnsupportedInput
 
+__all__ = [
+    "consequence_spread", "divergence_timeline", "failure_rates", "outcome_matrix", "rounding_law", "survival_curves",
+    "wrong_example",
+]  # fmt: skip
+
 # outcome: fill, ink on it, symbol, words; colours of Okabe and Ito, and each outcome has a symbol of its own
 _OUTCOMES = {
     "same": (BLUE, SURFACE, "=", "same logits in every bit"),
     "close": ("#56b4e9", "#1b1b1b", "≈", "other logits, same CDFs on these tokens"),
-    "differs": ("#e69f00", "#1b1b1b", "≠", "CDF rows differ"),
-    "breaks": (RED, SURFACE, "✗", "segments decode wrongly"),
+    "differs": ("#e69f00", "#1b1b1b", "≠", "CDF rows differ, all decodes right"),
+    "breaks": (RED, SURFACE, "✗", "segments decode wrongly (how many of all)"),
     "skipped": (GRID, MUTED, "·", "not on this machine"),
     "failed": ("#cc79a7", "#1b1b1b", "!", "crashed or timed out"),
 }
+_MOST_COLUMNS = 14
+_UNGROUPED = "others"
 
 
-def outcome_matrix(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """Draw one tile per coder and cell: colour, symbol, and the number of broken segments.
+def outcome_matrix(
+    table: pd.DataFrame, titles: Mapping[str, str], groups: Mapping[str, str] | None = None
+) -> Figure:
+    """Draw one tile per coder and cell: colour, symbol, and how many segments decode wrongly.
+
+    Up to 14 cells stand side by side, as columns. More of them become rows, with the coders as columns and a heading
+    over each group.
 
     Args:
         table: `codecbook.probes.determinism.tabulate`.
-        titles: What to call each coder, in the order of the rows.
+        titles: What to call each coder, in their order; coders that are not named are left out.
+        groups: Title of the group that each cell belongs to. Groups stand in the order in which they appear in it;
+            cells that it lacks come last. None leaves the cells in the table's order.
 
     Raises:
         UnsupportedInput: No rows, or an outcome that has no symbol.
     """
     unknown = set(table["outcome"]) - set(_OUTCOMES)
-    if table.empty or unknown:
+    if table.empty or unknown or not titles:
         raise UnsupportedInput(
-            f"The table has {len(table)} rows and outcomes {unknown}; give what tabulate returns."
+            f"The table has {len(table)} rows and outcomes {unknown}, for {len(titles)} coders; give what tabulate "
+            "returns."
         )
-    cells = list(dict.fromkeys(table["cell"]))
+    shown = table.loc[table["coder"].isin(list(titles))]
+    grouped = _grouped(list(dict.fromkeys(shown["cell"])), groups)
     with mpl.rc_context(RC):
-        figure = new_figure(2.6 + 0.5 * len(cells), 2.4 + 0.42 * len(titles))
-        axes = figure.subplots()
-        for row in table.to_dict("records"):
-            x, y = cells.index(row["cell"]), list(titles).index(row["coder"])
-            fill, ink, symbol, _ = _OUTCOMES[row["outcome"]]
-            axes.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, color=fill, linewidth=0))
-            text = f"{symbol} {row['segments_wrong']:.0f}" if row["outcome"] == "breaks" else symbol
-            axes.text(x, y, text, color=ink, ha="center", va="center", fontsize=10, fontweight="bold")
-        axes.set(xlim=(-0.5, len(cells) - 0.5), ylim=(len(titles) - 0.5, -0.5))
-        axes.set_xticks(range(len(cells)), cells, rotation=40, ha="right")
-        axes.set_yticks(range(len(titles)), titles.values())
-        axes.tick_params(length=0)
-        axes.grid(False)
-        axes.spines[:].set_visible(False)
-        present = [name for name in _OUTCOMES if name in set(table["outcome"])]
+        if sum(map(len, grouped.values())) > _MOST_COLUMNS:
+            figure = _cells_as_rows(shown, titles, grouped)
+        else:
+            figure = _cells_as_columns(shown, titles, grouped)
+        present = [name for name in _OUTCOMES if name in set(shown["outcome"])]
         handles = [Rectangle((0, 0), 1, 1, color=_OUTCOMES[name][0]) for name in present]
         words = [f"{_OUTCOMES[name][2]}  {_OUTCOMES[name][3]}" for name in present]
-        figure.legend(handles, words, loc="outside upper left", ncols=2, handlelength=1.2)
+        columns = 1 if figure.get_figwidth() < 6 else 2
+        figure.legend(handles, words, loc="outside upper left", ncols=columns, handlelength=1.2)
     return figure
+
+
+def _grouped(cells: list[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
+    """Return cells by the title of their group; one group without a title where none are given."""
+    if groups is None:
+        return {"": cells}
+    order = [*dict.fromkeys(groups.values()), _UNGROUPED]
+    found = {title: [cell for cell in cells if groups.get(cell, _UNGROUPED) == title] for title in order}
+    return {title: members for title, members in found.items() if members}
+
+
+def _cells_as_columns(
+    table: pd.DataFrame, titles: Mapping[str, str], grouped: dict[str, list[str]]
+) -> Figure:
+    cells = [cell for members in grouped.values() for cell in members]
+    figure = new_figure(2.6 + 0.5 * len(cells), 2.4 + 0.42 * len(titles))
+    axes = figure.subplots()
+    for row in table.to_dict("records"):
+        _tile(axes, row, cells.index(row["cell"]), list(titles).index(row["coder"]), "\n", 9.0)
+    axes.set(xlim=(-0.5, len(cells) - 0.5), ylim=(len(titles) - 0.5, -0.5))
+    for end in np.cumsum([len(members) for members in grouped.values()])[:-1]:
+        axes.axvline(end - 0.5, color=MUTED, linewidth=0.8)
+    axes.set_xticks(range(len(cells)), cells, rotation=40, ha="right")
+    axes.set_yticks(range(len(titles)), list(titles.values()))
+    _bare(axes)
+    return figure
+
+
+def _cells_as_rows(table: pd.DataFrame, titles: Mapping[str, str], grouped: dict[str, list[str]]) -> Figure:
+    places, headings, y = {}, {}, 0.0
+    for title, members in grouped.items():
+        if title:
+            headings[y], y = title, y + 1.0
+        places |= {cell: y + i for i, cell in enumerate(members)}
+        y += len(members) + 0.25 * bool(title)
+    figure = new_figure(1.8 + 0.76 * len(titles), 2.4 + 0.235 * y)
+    axes = figure.subplots()
+    for row in table.to_dict("records"):
+        _tile(axes, row, list(titles).index(row["coder"]), places[row["cell"]], " ", 8.5)
+    for place, title in headings.items():
+        axes.axhline(place - 0.55, color=GRID, linewidth=0.8)
+        axes.text(-0.46, place + 0.05, title, fontsize=9, fontweight="bold", color=INK, va="center")
+    axes.set(xlim=(-0.5, len(titles) - 0.5), ylim=(y - 0.5, -0.6))
+    words = [textwrap.fill(title, 12, break_long_words=False) for title in titles.values()]
+    axes.set_xticks(range(len(titles)), words, fontsize=8.5)
+    axes.set_yticks(list(places.values()), list(places))
+    axes.xaxis.tick_top()
+    _bare(axes)
+    return figure
+
+
+def _tile(axes: Axes, row: Mapping[Any, Any], x: float, y: float, gap: str, size: float) -> None:
+    fill, ink, symbol, _ = _OUTCOMES[row["outcome"]]
+    axes.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, color=fill, linewidth=0))
+    text = symbol
+    if row["outcome"] == "breaks":
+        text += f"{gap}{row['segments_wrong']:.0f}/{row['segments']:.0f}"
+    axes.text(
+        x,
+        y,
+        text,
+        color=ink,
+        ha="center",
+        va="center_baseline",
+        fontsize=size,
+        fontweight="bold",
+        linespacing=0.95,
+    )
+
+
+def _bare(axes: Axes) -> None:
+    axes.tick_params(length=0)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
 
 
 def rounding_law(points: pd.DataFrame) -> Figure:

@@ -1,0 +1,254 @@
+"""Figures of decodes that fail: how often, after how long, and what is then heard."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from codecbook.audio import Clip
+from codecbook.book.figures_audio import spectrograms, waveforms
+from codecbook.book.figures_style import BLUE, INK, LINES, MUTED, PALETTE, RC, RED, cycle, new_figure
+from codecbook.errors import UnsupportedInput
+from codecbook.probes.determinism.failures import POOLED
+
+_LOG_BELOW = 0.02  # a share that small cannot be told from 0 on a linear axis
+_ON_MAGMA = "#56b4e9"  # to be seen on the spectrogram's colours and on the page
+VIEWS = ("waveform", "spectrogram")
+
+
+def failure_rates(rates: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """Draw each coder's share of wrongly decoded segments with its interval, and the shares of its cells.
+
+    A share of 0 is an arrowhead that points left from the upper end of its one-sided interval; a tick on the way there
+    is that end if all decodes were independent. The axis is one of decades if a share is below 2 %; 0 then stands at
+    its left end.
+
+    Args:
+        rates: `codecbook.probes.determinism.failures.failure_rates`.
+        titles: What to call each coder, in the order of the rows.
+
+    Raises:
+        UnsupportedInput: None of these coders has a row.
+    """
+    shown = _of_coders(rates, titles)
+    pooled = {row["coder"]: row for row in shown.to_dict("records") if row["cell"] == POOLED}
+    ends = ("wrong_share", "wrong_share_low", "wrong_share_high", "wrong_share_high_if_independent")
+    # what a log axis has to reach down to
+    drawn = np.array([[row[name] for name in ends] for row in pooled.values()])
+    shares = drawn[:, 0]
+    in_decades = bool(((shares > 0) & (shares < _LOG_BELOW)).any())
+    floor = drawn[drawn > 0].min() / 2 if in_decades else 0.0
+    names = [name for name in titles if name in pooled]
+    words = []
+    with mpl.rc_context(RC):
+        figure = new_figure(7.2, 1.0 + 0.52 * len(names))
+        axes = figure.subplots()
+        for y, name in enumerate(names):
+            row = pooled[name]
+            of_cells = (shown["coder"] == name) & (shown["cell"] != POOLED)
+            each = np.array(shown.loc[of_cells, "wrong_share"])
+            if row["cells"] > 1:
+                axes.plot(
+                    np.maximum(each, floor), _spread_out(each, y, 0.26), ".", color=MUTED, alpha=0.55, markersize=5,
+                    linestyle="none", clip_on=False,
+                )  # fmt: skip
+            _interval(axes, row, y, floor)
+            words.append(f"{titles[name]}\n{row['wrong']:.0f} of {row['decodes']:.0f} decodes")
+        axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="Segments that decode wrongly")
+        _share_axis(axes, floor)
+        axes.set_yticks(range(len(names)), words)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        _rates_legend(figure)
+    return figure
+
+
+def survival_curves(curves: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """Draw the share of segments that still decode rightly against seconds of audio, one curve per coder.
+
+    Args:
+        curves: Columns ``coder``, ``time_s``, ``share``, ``low``, ``high``: the tables of
+            `codecbook.probes.determinism.failures.survival`, one below the other.
+        titles: What to call each coder, in the order of the legend.
+
+    Raises:
+        UnsupportedInput: None of these coders has a row.
+    """
+    shown = _of_coders(curves, titles)
+    with mpl.rc_context(RC):
+        figure = new_figure(7.2, 3.6)
+        axes = figure.subplots()
+        names = [name for name in titles if name in set(shown["coder"])]
+        for i, name in enumerate(names):
+            part = shown.loc[shown["coder"] == name]
+            times, color = np.array(part["time_s"]), cycle(PALETTE, i)
+            axes.fill_between(
+                times, part["low"], part["high"], step="post", color=color, alpha=0.16, linewidth=0
+            )
+            # coders that never fail lie on one another: the ones below are drawn wider
+            axes.step(
+                times, part["share"], where="post", color=color, linestyle=cycle(LINES, i), label=titles[name],
+                linewidth=1.6 + 0.9 * (len(names) - 1 - i) / max(len(names) - 1, 1), clip_on=False, zorder=3 + i,
+            )  # fmt: skip
+        axes.set(xlim=(0, shown["time_s"].max()), ylim=(0, 1.0), xlabel="Seconds since the segment began")
+        axes.set_ylabel("Segments decoded rightly so far")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+        figure.legend(loc="outside upper left", ncols=3, handlelength=3.2)
+    return figure
+
+
+def consequence_spread(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """Draw what each wrong segment sounds like, a point each: noise after the first wrong frame, and for how long.
+
+    Open points are segments whose decoder raised an error; a bar is the median of a coder.
+
+    Args:
+        table: `codecbook.probes.determinism.consequences.consequence_table`.
+        titles: What to call each coder, in the order of the rows.
+
+    Raises:
+        UnsupportedInput: None of these coders has a row.
+    """
+    shown = _of_coders(table, titles)
+    names = [name for name in titles if name in set(shown["coder"])]
+    panels = (
+        ("snr_after_db", "SNR after the first wrong frame (dB)"),
+        ("bad_duration_s", "From first to last bad sample (s)"),
+    )
+    with mpl.rc_context(RC):
+        figure = new_figure(7.2, 1.15 + 0.62 * len(names))
+        for axes, (column, label) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+            _segment_points(axes, shown, names, column)
+            axes.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
+            axes.grid(visible=False, axis="y")
+            axes.tick_params(axis="y", length=0)
+            if column == "snr_after_db":
+                axes.axvline(0, color=MUTED, linewidth=0.9, linestyle=":")
+            else:
+                axes.set_xlim(left=0)
+        figure.axes[0].set_yticks(range(len(names)), [titles[name] for name in names])
+        handles = [
+            figure.axes[0].plot([], [], "o", color=RED, alpha=0.6, linestyle="none")[0],
+            figure.axes[0].plot([], [], "o", color=BLUE, markerfacecolor="none", linestyle="none")[0],
+            figure.axes[0].plot([], [], "|", color=INK, markersize=11, markeredgewidth=1.8, linestyle="none")[0],
+        ]  # fmt: skip
+        words = ["wrong, and no error", "the decoder raised an error", "median"]
+        figure.legend(handles, words, loc="outside upper left", ncols=3)
+    return figure
+
+
+def wrong_example(clips: Mapping[str, Clip], first_wrong_s: float, view: str = "waveform") -> Figure:
+    """Draw a segment as it should sound and as it came out, with a line where the first wrong frame begins.
+
+    Args:
+        clips: By label, such as ``{"true tokens": ..., "decoded": ...}``.
+        first_wrong_s: When that frame begins.
+        view: One of `VIEWS`.
+
+    Raises:
+        UnsupportedInput: No clips, an empty one, or another view.
+    """
+    if view not in VIEWS:
+        raise UnsupportedInput(f"There is no view {view!r}; choose one of {', '.join(VIEWS)}.")
+    figure = waveforms(clips) if view == "waveform" else spectrograms(clips)
+    color = RED if view == "waveform" else _ON_MAGMA
+    with mpl.rc_context(RC):
+        for axes in figure.axes[: len(clips)]:
+            line = axes.axvline(first_wrong_s, color=color, linestyle="--", linewidth=1.4)
+        figure.legend(
+            [line], ["where the first wrong frame begins"], loc="outside lower left", handlelength=3
+        )
+    return figure
+
+
+def _of_coders(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    shown = table.loc[table["coder"].isin(list(titles))] if "coder" in table.columns else table.iloc[:0]
+    if shown.empty:
+        raise UnsupportedInput(
+            f"Of {len(table)} rows none is of the coders {list(titles)}, so there is nothing to draw."
+        )
+    return shown
+
+
+def _rates_legend(figure: Figure) -> None:
+    axes = figure.axes[0]
+    handles = [
+        axes.plot([], [], "o-", color=RED)[0],
+        axes.plot([], [], ".", color=MUTED, alpha=0.55, linestyle="none")[0],
+        axes.plot([], [], "<-", color=BLUE)[0],
+    ]
+    labels = [
+        "all cells, 95 % interval",
+        "one cell",
+        "none wrong: upper bound (tick: if decodes were independent)",
+    ]
+    figure.legend(
+        handles, labels, loc="outside upper left", ncols=2
+    )  # columns of two short ones and a long one
+
+
+def _segment_points(axes: Axes, shown: pd.DataFrame, names: list[str], column: str) -> None:
+    """Draw a point per wrong segment and a median per coder; values that are not finite have no place."""
+    for y, name in enumerate(names):
+        part = shown.loc[(shown["coder"] == name) & np.isfinite(shown[column])]
+        values, noticed = np.array(part[column], dtype=float), np.array(part["noticed"], dtype=bool)
+        places = y + 0.17 * np.where(noticed, -1.0, 1.0)  # in two bands, else one kind hides the other
+        for kind in (noticed, ~noticed):
+            places[kind] += _spread_out(values[kind], 0.0, 0.13)
+        axes.plot(
+            values[~noticed],
+            places[~noticed],
+            "o",
+            color=RED,
+            alpha=0.6,
+            markersize=3.5,
+            linestyle="none",
+        )
+        axes.plot(
+            values[noticed], places[noticed], "o", color=BLUE, markersize=3.5, markerfacecolor="none",
+            markeredgewidth=0.8, linestyle="none",
+        )  # fmt: skip
+        if len(values):
+            axes.vlines(float(np.median(values)), y - 0.4, y + 0.4, color=INK, linewidth=1.8, zorder=4)
+
+
+def _interval(axes: Axes, row: Mapping[Any, Any], y: int, floor: float) -> None:
+    """Draw a pooled share with its interval; of a share of 0, the two upper bounds."""
+    share, low, high = (
+        max(float(row[name]), floor) for name in ("wrong_share", "wrong_share_low", "wrong_share_high")
+    )
+    if row["wrong"] == 0:
+        alone = max(float(row["wrong_share_high_if_independent"]), floor)
+        axes.hlines(y, floor, high, color=BLUE, linewidth=1.1, zorder=4)
+        axes.hlines(y, floor, alone, color=BLUE, linewidth=2.6, zorder=4)
+        axes.plot([alone], [y], "|", color=BLUE, markersize=9, markeredgewidth=2, zorder=5)
+        axes.plot([high], [y], "<", color=BLUE, markersize=7, zorder=5)
+        return
+    if np.isfinite(low) and np.isfinite(high):
+        axes.hlines(y, low, high, color=RED, linewidth=2.2, zorder=4)
+    axes.plot([share], [y], "o", color=RED, markersize=7, zorder=5)
+
+
+def _share_axis(axes: Axes, floor: float) -> None:
+    """Label an axis of shares in percent: linear, or in decades down to `floor`, which then stands for 0."""
+    if floor > 0:
+        decades = [10.0**n for n in range(int(np.ceil(np.log10(floor * 1.5))), 1)]
+        axes.set(xscale="log", xlim=(floor, 1.3))
+        axes.xaxis.set_major_locator(FixedLocator([floor, *decades]))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_xlim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share * (share > floor):g} %"))
+
+
+def _spread_out(values: np.ndarray, y: float, most: float) -> np.ndarray:
+    """Return heights around `y`, at most `most` away, so that neighbouring values stand apart; no chance in it."""
+    order = np.argsort(values, kind="stable")
+    heights = np.empty(len(values))
+    heights[order] = np.resize([0.0, 0.5, -0.5, 0.25, -0.75, 0.75, -0.25, 1.0, -1.0], len(values))
+    return y + most * heights
