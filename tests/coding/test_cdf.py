@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from codecbook.coding import cdf as cdf_module
 from codecbook.coding.cdf import as_array, as_cdf, as_columns, coded_intervals, decode_frames, ideal_bits
 from codecbook.errors import CorruptInput, UnsupportedInput
 
@@ -92,3 +93,30 @@ def test_frames_are_computed_from_the_codes_before_them() -> None:
     assert seen == [[], [[10], [11]], [[10, 20], [11, 21]]]
     with pytest.raises(UnsupportedInput, match="num_frames"):
         decode_frames(lambda cdf: cdf[:, :, 0], rows, None)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whole_arrays_find_what_the_kernels_find(seed: int) -> None:
+    # what runs where there is no compiler
+    random = np.random.default_rng(seed)
+    T, K, V = random.integers(1, 5, size=3).tolist()
+    cdf = np.cumsum(random.integers(0 if seed % 2 else 1, 4, size=(T, K, V)), axis=2)
+    for limits in ((1, 1, 4 * V), (2, V, 2 * V), (1, 10**6, 10**6)):
+        expected = cdf_module._first_bad_row(cdf, *limits)
+        assert cdf_module._first_bad_row_of_arrays(cdf, *limits) == expected
+    codes = random.integers(-1 if seed % 3 == 0 else 0, V, size=(K, T))
+    ends = np.zeros((4, T, K), dtype=np.int64)
+    expected = cdf_module._look_up(codes, cdf, ends[0], ends[1])
+    assert cdf_module._look_up_in_arrays(codes, cdf, ends[2], ends[3]) == expected
+    if expected < 0:
+        np.testing.assert_array_equal(ends[2:], ends[:2])
+
+
+def test_whole_arrays_take_no_rows_and_views() -> None:
+    nothing = np.zeros((0, 3, 4), dtype=np.int64)
+    assert cdf_module._first_bad_row_of_arrays(nothing, 1, 4, 4) == -1
+    view = np.broadcast_to(np.array([1, 4, 8]), (6, 2, 3))
+    assert cdf_module._first_bad_row_of_arrays(view, 1, 8, 8) == -1
+    low, high = np.zeros((2, 6, 2), dtype=np.int64)
+    assert cdf_module._look_up_in_arrays(np.full((2, 6), 1), view, low, high) == -1
+    assert (low.min(), low.max(), high.min(), high.max()) == (1, 1, 4, 4)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codecbook.coding import exact_counts
 from codecbook.coding.counts import cdf_exact, cdf_from_weights
 from codecbook.coding.exact_counts import exact_exp_table, exact_row
 from codecbook.errors import UnsupportedInput
@@ -141,3 +142,32 @@ def test_refused_input(rule, values, total_bits, message) -> None:
 def test_refused_weights(weights: list[int]) -> None:
     with pytest.raises(UnsupportedInput, match="sums 1 to"):
         cdf_from_weights(np.array(weights))
+
+
+@pytest.mark.parametrize(
+    ("rows", "V", "spread"), [(1, 1, 5), (700, 3, 9000), (300, 1024, 3000), (3, 5000, 2**31)]
+)
+@pytest.mark.parametrize("total_bits", [20, 24])
+def test_whole_arrays_equal_the_kernel(rows: int, V: int, spread: int, total_bits: int) -> None:
+    # what runs where there is no compiler
+    logits = np.random.default_rng(V).integers(-spread, spread, size=(rows, V))
+    found, expected = np.empty_like(logits), np.empty_like(logits)
+    exact_counts._exact_rows(logits, exact_exp_table(), total_bits, expected)
+    exact_counts._exact_rows_of_arrays(logits, exact_exp_table(), total_bits, found)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_whole_arrays_spread_weights_as_the_kernel_does() -> None:
+    random = np.random.default_rng(0)
+    for top in (2, 1 << 20, (1 << 40) // 64):
+        sums = np.cumsum(random.integers(0, top, size=(500, 64)), axis=1)
+        sums[:, -1] += 1
+        other = sums.copy()
+        exact_counts._spread_rows(sums, 24)
+        exact_counts._spread_rows_of_arrays(other, 24)
+        np.testing.assert_array_equal(other, sums)
+
+
+def test_byte_order_of_logits_changes_nothing() -> None:
+    logits = np.random.default_rng(0).integers(-9000, 9000, size=(3, 11, 2))
+    np.testing.assert_array_equal(cdf_exact(logits.astype(">i4")), cdf_exact(logits))

@@ -286,3 +286,48 @@ def test_refused_input() -> None:
             RangeDecoder(b"12345678").pull(refused)
     with pytest.raises(CorruptInput, match="Symbol 2"):
         RangeEncoder().push(2, np.array([5, 2**20]))
+
+
+def test_nothing_but_numpy_is_needed(numpy_alone: Callable[..., str]) -> None:
+    code = """
+import numpy as np
+from codecbook.coding.exact_counts import cdf_exact
+from codecbook.coding.range_coder import RangeDecoder, decode_range, encode_range
+from codecbook.errors import CorruptInput, UnsupportedInput
+
+golden = np.load(sys.argv[1])
+for bits in (20, 24):
+    cdf = cdf_exact(golden["units"], bits)
+    assert (cdf == golden[f"exact{bits}_cdf"]).all()
+    data = encode_range(golden["symbols"], cdf, bits)
+    assert data == golden[f"exact{bits}_bytes"].tobytes()
+    assert (decode_range(data, cdf, total_bits=bits) == golden["symbols"]).all()
+    big = cdf.astype(">i8")
+    assert encode_range(golden["symbols"].astype(">i2"), big, bits) == data
+    assert (decode_range(data, big, total_bits=bits) == golden["symbols"]).all()
+    for damaged in (data[:-1], data + bytes(1), b""):
+        try:
+            decode_range(damaged, cdf, total_bits=bits)
+        except CorruptInput:
+            continue
+        raise AssertionError("damage went unnoticed")
+cdf[1, 0, 1] = cdf[1, 0, 0]
+try:
+    encode_range(golden["symbols"], cdf, 24)
+except UnsupportedInput as error:
+    print(error)
+"""
+    assert "frame 1, codebook 0 has a width below 1" in numpy_alone(code, str(GOLDEN))
+
+
+def test_a_carry_and_full_intervals_where_kernels_are_not_compiled(numpy_alone: Callable[..., str]) -> None:
+    # symbols that keep the message just below a carry, then one that carries through all of it
+    code = """
+import numpy as np
+from codecbook.coding.range_coder import encode_intervals
+
+low = np.array([(1 << 24) - 1] * 400 + [(1 << 24) - 2], dtype=np.int64)
+print(encode_intervals(low, low + 1, 24).hex())
+"""
+    low = np.array([(1 << 24) - 1] * 400 + [(1 << 24) - 2], dtype=np.int64)
+    assert numpy_alone(code).strip() == encode_intervals(low, low + 1, 24).hex()

@@ -10,9 +10,9 @@ stored as float16 and used as float32, which is exact. EnCodec's running average
 ``cluster_size``) are of use in training alone and are not stored.
 """
 
-import hashlib
 import json
 import os
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from codecbook.codecs.build import build_architecture
+from codecbook.codecs.tensor_hash import StoredTensor, stored_sha256
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
 
 FORMAT = 1
@@ -50,12 +51,15 @@ class LoadedModel:
 
 def tensors_sha256(tensors: dict[str, Tensor]) -> str:
     """Return the SHA-256, hex, over names, types, shapes and little-endian values in the order of names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}:{tensor.dtype}:{list(tensor.shape)};".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return stored_sha256({name: _as_stored(tensor.detach().cpu()) for name, tensor in tensors.items()})
+
+
+def _as_stored(tensor: Tensor) -> StoredTensor:
+    # by bytes, as numpy lacks some types
+    data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    if sys.byteorder == "big":
+        data = data.reshape(-1, tensor.element_size())[:, ::-1]
+    return StoredTensor(str(tensor.dtype), tuple(tensor.shape), data.tobytes())
 
 
 def _stored_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -4,13 +4,13 @@ A CDF is int64 ``[T, K, V]``, inclusive: in row ``(t, k)`` code ``v`` owns ``cdf
 ``cdf[-1] = 0``. Coders go through it frame by frame, within a frame codebook by codebook.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
-from codecbook.compiled import kernel
+from codecbook.compiled import kernel_or
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 CdfSource = np.ndarray | Callable[[np.ndarray], np.ndarray]
@@ -26,7 +26,8 @@ def as_array(values: Any) -> np.ndarray:
     Raises:
         UnsupportedInput: A tensor of a type that numpy lacks, such as bfloat16.
     """
-    if not isinstance(values, torch.Tensor):
+    torch = sys.modules.get("torch")  # who has a tensor has imported torch; who has none need not
+    if torch is None or not isinstance(values, torch.Tensor):
         return np.asarray(values)
     if values.dtype == torch.bfloat16:
         raise UnsupportedInput("A bfloat16 tensor has no numpy counterpart; cast it with .float() first.")
@@ -152,8 +153,18 @@ def decode_frames(
     return codes
 
 
-@kernel
+def _first_bad_row_of_arrays(cdf: np.ndarray, min_width: int, least_last: int, greatest_last: int) -> int:
+    """See `_first_bad_row`."""
+    last = cdf[:, :, -1]
+    bad = (cdf[:, :, 0] < min_width) | (last < least_last) | (last > greatest_last)
+    bad |= (cdf[:, :, 1:] - cdf[:, :, :-1] < min_width).any(axis=2)
+    places = np.flatnonzero(bad)
+    return int(places[0]) if places.size else -1
+
+
+@kernel_or(_first_bad_row_of_arrays)
 def _first_bad_row(cdf, min_width, least_last, greatest_last):
+    """Return the place ``t K + k`` of the first row with a narrow code or an end out of range, or -1."""
     T, K, V = cdf.shape
     for t in range(T):
         for k in range(K):
@@ -167,7 +178,20 @@ def _first_bad_row(cdf, min_width, least_last, greatest_last):
     return -1
 
 
-@kernel
+def _look_up_in_arrays(codes: np.ndarray, cdf: np.ndarray, low: np.ndarray, high: np.ndarray) -> int:
+    """See `_look_up`."""
+    T, K, V = cdf.shape
+    chosen = codes.T  # [T, K]
+    bad = np.flatnonzero((chosen < 0) | (chosen >= V))
+    if bad.size:
+        return int(bad[0])
+    t, k = np.arange(T)[:, None], np.arange(K)
+    low[:] = np.where(chosen > 0, cdf[t, k, np.maximum(chosen - 1, 0)], 0)
+    high[:] = cdf[t, k, chosen]
+    return -1
+
+
+@kernel_or(_look_up_in_arrays)
 def _look_up(codes, cdf, low, high):
     """Write the ends of every symbol's interval; return the place ``t K + k`` of a symbol out of range, or -1."""
     T, K, V = cdf.shape

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from codecbook.coding.cdf import as_array, as_columns
 from codecbook.coding.exact_counts import cdf_exact, cdf_from_weights
@@ -94,6 +93,7 @@ def cdf_upstream(logits: Any) -> np.ndarray:
         CorruptInput: A column has NaN, +inf, or nothing but -inf; check the model that made it.
         UnsupportedInput: Another dtype or shape, or more than 2^23 codes.
     """
+    import torch  # here, as the integer rules of this room need numpy alone
 
     def softmax(columns: np.ndarray) -> np.ndarray:
         return np.concatenate(

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from codecbook.coding.cdf import as_array, as_columns
-from codecbook.compiled import kernel
+from codecbook.compiled import kernel, kernel_or
 from codecbook.errors import UnsupportedInput
 
 EXACT_TOTAL_BITS = 20
 """Codes share 2^20 by default: at 1024 codes the forced width of 1 costs next to nothing."""
 MAX_TOTAL_BITS = 24
+_ROWS_AT_ONCE = 256  # bounds the intermediate arrays where there is no compiler; rows do not interact
 
 
 def cdf_exact(logits: Any, total_bits: int = EXACT_TOTAL_BITS) -> np.ndarray:
@@ -133,13 +134,31 @@ def exact_row(logits, table, total_bits, cdf):
     spread_row(cdf, total_bits)
 
 
-@kernel
+def _exact_rows_of_arrays(logits: np.ndarray, table: np.ndarray, total_bits: int, cdf: np.ndarray) -> None:
+    for start in range(0, len(logits), _ROWS_AT_ONCE):
+        part = logits[start : start + _ROWS_AT_ONCE]
+        distance = part.max(axis=1, keepdims=True) - part
+        weights = np.where(distance < len(table), table[np.minimum(distance, len(table) - 1)], 0)
+        np.cumsum(weights, axis=1, out=cdf[start : start + _ROWS_AT_ONCE])
+    _spread_rows_of_arrays(cdf, total_bits)
+
+
+def _spread_rows_of_arrays(sums: np.ndarray, total_bits: int) -> None:
+    V = sums.shape[1]
+    for start in range(0, len(sums), _ROWS_AT_ONCE):
+        part = sums[start : start + _ROWS_AT_ONCE]
+        scale = (((1 << total_bits) - V) << 32) // part[:, -1:]
+        part[:, :-1] = np.arange(1, V) + ((part[:, :-1] * scale) >> 32)
+        part[:, -1] = 1 << total_bits
+
+
+@kernel_or(_exact_rows_of_arrays)
 def _exact_rows(logits, table, total_bits, cdf):
     for n in range(logits.shape[0]):
         exact_row(logits[n], table, total_bits, cdf[n])
 
 
-@kernel
+@kernel_or(_spread_rows_of_arrays)
 def _spread_rows(sums, total_bits):
     for n in range(sums.shape[0]):
         spread_row(sums[n], total_bits)

@@ -22,15 +22,15 @@ from torch import Tensor
 
 from codecbook.codecs.base import Weights
 from codecbook.codecs.model_files import tensors_sha256
-from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.files import write_file
+from codecbook.lm.model_config import CONFIG_NAME as CONFIG_NAME
+from codecbook.lm.model_config import FORMAT as FORMAT
+from codecbook.lm.model_config import PARAMETERS_NAME as PARAMETERS_NAME
+from codecbook.lm.model_config import read_config
 from codecbook.lm.models import build_lm
 from codecbook.lm.token_lm import TokenLM
 from codecbook.paths import data_dir
-
-FORMAT = 1
-PARAMETERS_NAME = "model.safetensors"
-CONFIG_NAME = "config.json"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def load_lm(folder: str | Path) -> LoadedLM:
         UnsupportedInput: Another format or architecture, or parameters that do not fit the configuration.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     path = folder / PARAMETERS_NAME
     try:
         tensors = safetensors.torch.load(path.read_bytes())
@@ -141,28 +141,6 @@ def _is_bundled(folder: Path) -> bool:
         return folder.resolve().is_relative_to(data_dir().resolve())
     except CodecbookError:  # installed without its data
         return False
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_NAME
-    if not path.is_file() or not (folder / PARAMETERS_NAME).is_file():
-        raise MissingWeights(
-            f"{folder} holds no language model ({CONFIG_NAME} and {PARAMETERS_NAME} are needed); check the path, or "
-            "train one with 'python -m codecbook.lm train'."
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # malformed JSON and malformed UTF-8 alike
-        raise CorruptInput(f"{path} is no JSON text ({error}); fetch the model again.") from error
-    expected = {"format": int, "architecture": str, "arguments": dict, "sha256": str}
-    for key, kind in expected.items():
-        if not isinstance(config, dict) or not isinstance(config.get(key), kind):
-            raise CorruptInput(f"{path} has no {kind.__name__} {key!r}; fetch the model again.")
-    if config["format"] != FORMAT:
-        raise UnsupportedInput(
-            f"{path} has format {config['format']}, this version reads {FORMAT}; update codecbook."
-        )
-    return config
 
 
 def _fill(model: TokenLM, tensors: dict[str, Tensor], source: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.lm.checks import require_positive as require_positive
 from codecbook.lm.layers import NORM_EPSILON, Block, Rotation, State
 
 
@@ -56,12 +57,6 @@ class LMConfig:
     def arguments(self) -> dict[str, Any]:
         """Return the fields as JSON types, which `codecbook.lm.models.build_lm` takes back."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-
-
-def require_positive(name: str, value: float) -> None:
-    """Raise UnsupportedInput unless a setting is an integer of 1 or more."""
-    if int(value) != value or value < 1:
-        raise UnsupportedInput(f"{name}={value}; give an integer of 1 or more.")
 
 
 class TokenLM(nn.Module, ABC):

@@ -1,13 +1,16 @@
 """The specification: golden literals, so that two machines (and two versions) can be compared, and its laws."""
 
 import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from codecbook.coding.exact_counts import cdf_exact
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact import ReferenceEvaluator, reference_logits
+from codecbook.lm.exact import ExactLM, ReferenceEvaluator, reference_logits, save_exact
 
 GOLDEN = {
     ("in_frame", False): "100f30175c4d41fce15f68783a2fe339",
@@ -82,3 +85,71 @@ def test_refused_codes(make_integer_model) -> None:
         evaluator.read(np.array([3]))
     with pytest.raises(UnsupportedInput, match="30 tokens"):
         evaluator.read(np.array([3]))
+
+
+@pytest.mark.parametrize("matmul", ["int64", "float32"])
+@pytest.mark.parametrize("peaky", [False, True])
+@pytest.mark.parametrize("kind", ["in_frame", "none", "single", "rotary"])
+def test_clips_side_by_side_equal_each_alone(
+    kind: str, peaky: bool, matmul: str, make_integer_model, draw_codes
+) -> None:
+    model = make_integer_model(kind, seed=3, peaky=peaky)
+    clips = np.stack([draw_codes(model, 12, seed=seed) for seed in range(3)])
+    expected = np.stack([reference_logits(model, clip) for clip in clips])
+    evaluator = ReferenceEvaluator(model, 3, matmul)
+    for _ in range(2):
+        for t in range(clips.shape[1]):
+            for k in range(model.num_codebooks):
+                found = evaluator.logits(clips[:, t, :k])
+                assert found.dtype == np.int64
+                np.testing.assert_array_equal(found, expected[:, t, k])
+            evaluator.read(clips[:, t])
+        evaluator.restart(3)
+    evaluator.restart()
+    np.testing.assert_array_equal(evaluator.logits(clips[0, 0, :0]), expected[0, 0, 0])
+
+
+def test_arrays_of_another_byte_order_give_the_same(make_integer_model, draw_codes) -> None:
+    model = make_integer_model("in_frame", seed=5)
+    swapped = {name: array.astype(array.dtype.newbyteorder(">")) for name, array in model.arrays.items()}
+    other = ExactLM(model.config, swapped)
+    assert other.sha256 == model.sha256
+    codes = draw_codes(model, 6)
+    np.testing.assert_array_equal(
+        reference_logits(other, codes.astype(">i8")), reference_logits(model, codes)
+    )
+
+
+def test_what_cannot_be_read_side_by_side_is_refused(make_integer_model) -> None:
+    model = make_integer_model("none")
+    with pytest.raises(UnsupportedInput, match="batch=0"):
+        ReferenceEvaluator(model, 0)
+    with pytest.raises(UnsupportedInput, match="matmul='float16'"):
+        ReferenceEvaluator(model, matmul="float16")
+    evaluator = ReferenceEvaluator(model, 2)
+    with pytest.raises(UnsupportedInput, match="2 clips"):
+        evaluator.read(np.zeros((3, 3), dtype=np.int64))
+    without = ExactLM(model.config, {**model.arrays, "epsilon": np.zeros(1, dtype=np.int64)})
+    with pytest.raises(UnsupportedInput, match="epsilon below 1"):
+        ReferenceEvaluator(without, matmul="float32")
+
+
+def test_nothing_but_numpy_is_needed(numpy_alone: Callable[..., str], tmp_path, make_integer_model) -> None:
+    model = make_integer_model("in_frame", seed=5)
+    save_exact(tmp_path, model)
+    code = """
+from codecbook.lm.exact import load_exact, reference_logits
+import hashlib
+import numpy as np
+
+model = load_exact(sys.argv[1])
+codes = np.random.Generator(np.random.PCG64(0)).integers(0, 11, (20, 3))
+print(model.sha256, hashlib.sha256(reference_logits(model, codes).astype("<i4").tobytes()).hexdigest()[:32])
+"""
+    assert numpy_alone(code, str(tmp_path)).split() == [model.sha256, GOLDEN["in_frame", False]]
+
+
+def test_who_imports_the_specification_waits_for_no_other_library() -> None:
+    code = "import codecbook.lm.exact.reference, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numba", "pandas", "safetensors"} & set(done.stdout.split())

@@ -1,12 +1,14 @@
 """The compiled evaluator against the specification: rows, streams, threads, stepping, beyond the window."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact import ExactStepper, export_exact, kernel_logits, reference_logits
+from codecbook.lm.exact import ExactStepper, export_exact, kernel_logits, reference_logits, save_exact
 
 KINDS = ("in_frame", "none", "single", "rotary")
 
@@ -97,3 +99,19 @@ def test_rotary_positions_end(make_integer_model) -> None:
         stepper.begin_frame()
     with pytest.raises(UnsupportedInput, match="longer"):
         kernel_logits(model, np.zeros((31, 1), dtype=np.int64))
+
+
+@pytest.mark.parametrize("kind", ["in_frame", "rotary"])
+def test_kernels_that_are_not_compiled_equal_the_specification(
+    kind: str, numpy_alone: Callable[..., str], tmp_path: Path, make_integer_model
+) -> None:
+    save_exact(tmp_path, make_integer_model(kind, seed=5, peaky=True))
+    code = """
+import numpy as np
+from codecbook.lm.exact import kernel_logits, load_exact, reference_logits
+
+model = load_exact(sys.argv[1])
+codes = np.random.default_rng(0).integers(0, 11, (4, model.num_codebooks))
+print((kernel_logits(model, codes) == reference_logits(model, codes)).all())
+"""
+    assert numpy_alone(code, str(tmp_path)).strip() == "True"

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ def test_the_environment_holds_this_cells_settings_and_no_others(monkeypatch: py
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     environment = Cell("a", threads=2, capability="avx2").environment()
     assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "2"
+    assert environment["OPENBLAS_NUM_THREADS"] == "2"
     assert environment["ATEN_CPU_CAPABILITY"] == "avx2"
     assert "MKL_CBWR" not in environment
     assert environment["PATH"] == os.environ["PATH"]
@@ -46,6 +48,22 @@ def test_what_a_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CUDA" in reason_to_skip(Cell("b", device="cuda"))
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
     assert "MKL" in reason_to_skip(Cell("c", mkl_cbwr="COMPATIBLE"))
+
+
+def test_what_python_lacks_is_said(numpy_alone: Callable[..., str]) -> None:
+    code = """
+from codecbook.probes.determinism import Cell, full_cells
+from codecbook.probes.determinism.cells import apply_settings, reason_to_skip
+
+for cell in (*full_cells(), Cell("blas", backend="numpy-blas"), Cell("odd", backend="numpy", capability="avx2")):
+    apply_settings(cell)
+    print(cell.name, reason_to_skip(cell), sep=": ")
+"""
+    reasons = dict(line.split(": ") for line in numpy_alone(code).splitlines())
+    assert (reasons["numpy"], reasons["blas"]) == ("", "")
+    assert reasons["numba"] == reasons["numba, full"] == "there is no numba here"
+    others = {reason for name, reason in reasons.items() if "num" not in name and name != "blas"}
+    assert others == {"there is no torch here"}
 
 
 @pytest.mark.parametrize("wrong", [{"backend": "jax"}, {"mode": "half"}, {"threads": 0}, {"batch": 0}])

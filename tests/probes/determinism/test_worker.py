@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ def test_the_baseline_agrees_with_itself(case: Case, tmp_path: Path) -> None:
     [
         Cell("numba", backend="numba"),
         Cell("numpy", backend="numpy"),
+        Cell("numpy BLAS", backend="numpy-blas", batch=2),
         Cell("full", mode="full"),
         Cell("batch", batch=2),
         Cell("numba full", backend="numba", mode="full"),
@@ -85,3 +87,35 @@ def test_the_command_refuses_what_is_no_case(tmp_path: Path, capsys: pytest.Capt
     arguments = [str(tmp_path), json.dumps(BASELINE.arguments()), str(tmp_path / "out.json")]
     assert worker.main(arguments) == 2
     assert "holds no case" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numpy-blas"])
+def test_nothing_but_numpy_is_needed(
+    case: Case, tmp_path: Path, backend: str, numpy_alone: Callable[..., str]
+) -> None:
+    out = tmp_path / "out.json"
+    cell = Cell("bare", backend=backend, batch=2)
+    code = "from codecbook.probes.determinism.worker import main\n\nsys.exit(main())"
+    numpy_alone(code, str(case.folder), json.dumps(cell.arguments()), str(out))
+    result = json.loads(out.read_text())
+    assert (result["status"], result["machine"]["torch"]) == ("ran", "")
+    expected = run_cell(case, BASELINE, tmp_path / "b.json")["coders"]["exact"]
+    entry = result["coders"].pop("exact")
+    assert entry["hashes"] == expected["hashes"]
+    assert (entry["bits"], entry["bytes"]) == (expected["bits"], expected["bytes"])
+    assert (entry["logits"]["differing"], entry["cdf"]["rows_differing"]) == (0, 0)
+    assert (entry["segments_decoded"], entry["segments_wrong"]) == (2, 0)
+    assert entry["token_hashes"]["0"] == expected["token_hashes"][0]
+    assert set(result["coders"]) == set(CODERS) - {"exact"}
+    for skipped in result["coders"].values():
+        assert skipped == {"status": "skipped", "reason": "there is no torch here"}
+
+
+def test_a_baseline_can_be_written_without_torch(
+    fresh: Case, tmp_path: Path, numpy_alone: Callable[..., str]
+) -> None:
+    cell = json.dumps(Cell("bare", backend="numpy").arguments())
+    code = "from codecbook.probes.determinism.worker import main\n\nsys.exit(main())"
+    numpy_alone(code, str(fresh.folder), cell, str(tmp_path / "bare.json"), "--write-baseline")
+    entry = run_cell(fresh, Cell("numba", backend="numba"), tmp_path / "out.json")["coders"]["exact"]
+    assert (entry["cdf"]["rows_differing"], entry["segments_wrong"]) == (0, 0)

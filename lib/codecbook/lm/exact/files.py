@@ -9,15 +9,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
-
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.files import write_file
-from codecbook.lm import model_files
 from codecbook.lm.exact.certificate import certificate
 from codecbook.lm.exact.model import ExactConfig, ExactLM
-from codecbook.lm.model_files import CONFIG_NAME, FORMAT, PARAMETERS_NAME
+from codecbook.lm.exact.tensor_file import read_arrays
+from codecbook.lm.model_config import CONFIG_NAME, FORMAT, PARAMETERS_NAME, read_config
 
 ARCHITECTURE = "exact"
 
@@ -40,6 +37,8 @@ def save_exact(
         CodecbookError: The folder holds a model and `overwrite` is False.
         UnsupportedInput: The model has no certificate, so that nobody could load it.
     """
+    import safetensors.numpy  # here, as reading needs numpy alone
+
     folder = Path(folder)
     existing = [name for name in (PARAMETERS_NAME, CONFIG_NAME) if (folder / name).exists()]
     if existing and not overwrite:
@@ -56,7 +55,7 @@ def save_exact(
         "provenance": provenance or {},
     }
     # the arrays go first, as in model_files
-    write_file(folder / PARAMETERS_NAME, safetensors.torch.save(model.tensors()), overwrite)
+    write_file(folder / PARAMETERS_NAME, safetensors.numpy.save(dict(model.arrays)), overwrite)
     write_file(folder / CONFIG_NAME, json.dumps(config, indent=2) + "\n", overwrite)
     return model.sha256
 
@@ -73,17 +72,14 @@ def load_exact(folder: str | Path) -> ExactLM:
         UnsupportedInput: A float model, another format, or arrays without a certificate.
     """
     folder = Path(folder)
-    config = model_files._read_config(folder)
+    config = read_config(folder)
     if config["architecture"] != ARCHITECTURE:
         raise UnsupportedInput(
             f"{folder} holds a float model ({config['architecture']!r}); export it with 'python -m codecbook.lm "
             "export'."
         )
     path = folder / PARAMETERS_NAME
-    try:
-        tensors = safetensors.torch.load(path.read_bytes())
-    except safetensors.SafetensorError as error:
-        raise CorruptInput(f"{path} is truncated or damaged ({error}); fetch the model again.") from error
+    arrays = read_arrays(path.read_bytes(), path)
     known = {field.name for field in fields(ExactConfig)}
     if set(config["arguments"]) != known:
         raise CorruptInput(
@@ -94,10 +90,6 @@ def load_exact(folder: str | Path) -> ExactLM:
         shape = ExactConfig(**config["arguments"])
     except (TypeError, ValueError) as error:
         raise CorruptInput(f"{folder / CONFIG_NAME} describes no model ({error}); fetch it again.") from error
-    try:
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    except TypeError as error:  # a type that numpy lacks
-        raise CorruptInput(f"{path} holds other numbers than integers ({error}); fetch it again.") from error
     model = ExactLM(shape, arrays)
     for key, found in (("sha256", model.arrays_sha256), ("identity", model.sha256)):
         if found != config.get(key):

@@ -6,15 +6,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from codecbook.codecs.model_files import tensors_sha256
+from codecbook.codecs.tensor_hash import arrays_sha256
 from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.lm.checks import require_positive
 from codecbook.lm.exact.arithmetic import GELU_SIZE
-from codecbook.lm.token_lm import require_positive
+
+if TYPE_CHECKING:
+    import torch
 
 _IDENTITY_HEADER = b"codecbook exact LM 1\n"
 
@@ -143,7 +145,8 @@ class ExactLM:
 
     Attributes:
         config: Shape.
-        arrays: Integer arrays as `array_specs` lists them, read-only. ``docs/exact-lm.md`` says what each one does.
+        arrays: Integer arrays as `array_specs` lists them, in any byte order; kept as read-only copies.
+            ``docs/exact-lm.md`` says what each one does.
 
     Raises:
         CorruptInput: An array is missing, unknown, or of another type or shape.
@@ -156,7 +159,7 @@ class ExactLM:
         specs = array_specs(self.config)
         for name in sorted(specs.keys() | self.arrays.keys()):
             found = self.arrays.get(name)
-            has = "none" if found is None else f"{found.dtype} {list(found.shape)}"
+            has = "none" if found is None else f"{found.dtype.name} {list(found.shape)}"
             needs = f"{specs[name][0]} {list(specs[name][1])}" if name in specs else "none"
             if has != needs:
                 raise CorruptInput(
@@ -164,8 +167,10 @@ class ExactLM:
                     "not of one model, export it again."
                 )
         kept = {}
-        for name in specs:
-            array = np.array(self.arrays[name], order="C", copy=True)
+        for name, (kind, _) in specs.items():
+            array = np.array(
+                self.arrays[name], dtype=kind, order="C", copy=True
+            )  # in this machine's byte order
             array.flags.writeable = False
             kept[name] = array
         object.__setattr__(self, "arrays", MappingProxyType(kept))
@@ -183,7 +188,7 @@ class ExactLM:
     @functools.cached_property
     def arrays_sha256(self) -> str:
         """SHA-256 of the arrays, hex: `codecbook.codecs.model_files.tensors_sha256`."""
-        return tensors_sha256(self.tensors())
+        return arrays_sha256(self.arrays)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -197,8 +202,10 @@ class ExactLM:
         digest.update(f"{text}\n{self.arrays_sha256}".encode())
         return digest.hexdigest()
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> "dict[str, torch.Tensor]":
         """Return copies of the arrays as torch tensors."""
+        import torch  # here, as all else needs numpy alone
+
         return {name: torch.from_numpy(array.copy()) for name, array in self.arrays.items()}
 
     def shift(self, name: str, layer: int = 0) -> int:

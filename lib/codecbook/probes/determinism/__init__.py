@@ -6,12 +6,30 @@ starts, and compares what it computes with the first cell's: hashes of every ste
 and the tokens that come out when the cell decodes the first cell's streams.
 """
 
-from codecbook.probes.determinism.case import Case, make_case, open_case
-from codecbook.probes.determinism.cells import Cell, fast_cells, full_cells
-from codecbook.probes.determinism.coders import CODERS, Coder
-from codecbook.probes.determinism.matrix import CellResult, run_matrix, tabulate
+from typing import TYPE_CHECKING
+
+from codecbook.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from codecbook.probes.determinism.case import Case, open_case
+    from codecbook.probes.determinism.case_maker import make_case
+    from codecbook.probes.determinism.cells import Cell, fast_cells, full_cells
+    from codecbook.probes.determinism.coders import CODERS, Coder
+    from codecbook.probes.determinism.matrix import CellResult, run_matrix, tabulate
 
 __all__ = [
     "CODERS", "Case", "Cell", "CellResult", "Coder", "fast_cells", "full_cells", "make_case", "open_case",
     "run_matrix", "tabulate",
 ]  # fmt: skip
+
+# a cell of exact integers runs where there are neither torch nor pandas
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "codecbook.probes.determinism.case": ("Case", "open_case"),
+        "codecbook.probes.determinism.case_maker": ("make_case",),
+        "codecbook.probes.determinism.cells": ("Cell", "fast_cells", "full_cells"),
+        "codecbook.probes.determinism.coders": ("CODERS", "Coder"),
+        "codecbook.probes.determinism.matrix": ("CellResult", "run_matrix", "tabulate"),
+    },
+)

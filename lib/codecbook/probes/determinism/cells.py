@@ -4,11 +4,11 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
+from codecbook import compiled
 from codecbook.errors import UnsupportedInput
+from codecbook.lazy import optional_module
 
-BACKENDS = ("torch", "numba", "numpy")
+BACKENDS = ("torch", "numba", "numpy", "numpy-blas")
 MODES = ("stepping", "full")
 
 
@@ -18,7 +18,8 @@ class Cell:
 
     Attributes:
         name: What tables call it.
-        backend: ``"torch"``, or for the exact coder ``"numba"`` (compiled) or ``"numpy"`` (reference).
+        backend: ``"torch"``, or for the exact coder ``"numba"`` (compiled), ``"numpy"`` (the reference, int64) or
+            ``"numpy-blas"`` (the reference, its matrices multiplied by numpy's BLAS as float32).
         device: Torch device.
         threads: Threads of torch and of its libraries.
         capability: ``ATEN_CPU_CAPABILITY``: ``"default"``, ``"avx2"``, ``"avx512"``; empty takes the best there is.
@@ -57,7 +58,7 @@ class Cell:
     def environment(self) -> dict[str, str]:
         """Return the environment variables of a process in this configuration; all others are inherited."""
         variables = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
-        variables |= {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        variables |= {name: str(self.threads) for name in _THREADS}
         # threads that wait must not keep the others of a busy machine from running
         variables["OMP_WAIT_POLICY"] = "PASSIVE"
         if self.capability:
@@ -67,13 +68,9 @@ class Cell:
         return variables
 
 
-_SETTINGS = {
-    "ATEN_CPU_CAPABILITY",
-    "MKL_CBWR",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "MKL_ENABLE_INSTRUCTIONS",
-}
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_SETTINGS = {"ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", *_THREADS}
+NO_TORCH = "there is no torch here"
 
 BASELINE = Cell("baseline")
 """One thread, one segment, code by code: what a decoder that wants to be repeatable would do."""
@@ -114,14 +111,21 @@ def full_cells() -> tuple[Cell, ...]:
 
 
 def apply_settings(cell: Cell) -> None:
-    """Make the settings of a cell that act after the start of its process."""
-    torch.set_num_threads(cell.threads)
-    backend: Any = torch.backends.mkldnn
-    backend.enabled = cell.onednn
+    """Make the settings of a cell that act after the start of its process; without torch there are none."""
+    torch: Any = optional_module("torch")
+    if torch is not None:
+        torch.set_num_threads(cell.threads)
+        torch.backends.mkldnn.enabled = cell.onednn
 
 
 def reason_to_skip(cell: Cell) -> str:
     """Return why this process cannot be the cell, or nothing if it is."""
+    if cell.backend == "numba" and compiled.numba is None:
+        return "there is no numba here"
+    torch: Any = optional_module("torch")
+    if torch is None:
+        needs_torch = cell.backend == "torch" or cell.capability or cell.mkl_cbwr or not cell.onednn
+        return NO_TORCH if needs_torch or cell.device != "cpu" else ""
     if cell.device.startswith("cuda") and not torch.cuda.is_available():
         return "there is no CUDA device"
     found = torch.backends.cpu.get_cpu_capability().lower()

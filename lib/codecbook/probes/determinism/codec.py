@@ -16,9 +16,9 @@ from codecbook.clips import load_clips
 from codecbook.codecs import load_codec
 from codecbook.coding.ecdc_models import network_of
 from codecbook.errors import UnsupportedInput
+from codecbook.probes.determinism.case import AUDIO_NAME as AUDIO_NAME
 from codecbook.probes.determinism.compare import step_hashes
 
-AUDIO_NAME = "audio.npy"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 

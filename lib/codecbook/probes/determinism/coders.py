@@ -21,6 +21,10 @@ class Encoder(Protocol):
         """Encode a symbol."""
         ...
 
+    def push_frames(self, symbols: np.ndarray, cdf: np.ndarray) -> None:
+        """Encode symbols ``[K, T]`` of rows ``[T, K, V]``."""
+        ...
+
     def finish(self) -> bytes:
         """Return all bytes."""
         ...

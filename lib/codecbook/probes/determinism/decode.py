@@ -34,8 +34,7 @@ def encode_segments(coder: Coder, cdf: np.ndarray, codes: np.ndarray) -> list[by
     streams = []
     for segment, rows in zip(codes, cdf, strict=True):
         encoder = coder.encoder()
-        for code, row in zip(segment.ravel().tolist(), rows.reshape(-1, rows.shape[-1]), strict=True):
-            encoder.push(code, row)
+        encoder.push_frames(segment.T, rows)
         streams.append(encoder.finish())
     return streams
 

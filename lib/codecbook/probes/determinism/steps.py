@@ -1,14 +1,24 @@
 """Language models of all backends behind one interface: whole segments at once, or code by code."""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from torch import nn
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact import ExactLM, ExactStepper, ExactTorch, ReferenceEvaluator, kernel_logits
-from codecbook.lm.token_lm import TokenLM
+from codecbook.lazy import lazy_names
+from codecbook.lm.exact.model import ExactLM
+from codecbook.lm.exact.reference import ReferenceEvaluator
+from codecbook.lm.exact.stepper import ExactStepper, kernel_logits
+
+if TYPE_CHECKING:
+    from codecbook.probes.determinism.torch_steps import PackageSteps, TorchSteps
+
+__all__ = ["NumbaSteps", "PackageSteps", "ReferenceSteps", "Steps", "TorchSteps", "trace"]
+
+# exact integers step where there is no torch, too
+__getattr__, __dir__ = lazy_names(
+    __name__, {"codecbook.probes.determinism.torch_steps": ("PackageSteps", "TorchSteps")}
+)
 
 
 class Steps(Protocol):
@@ -29,77 +39,6 @@ class Steps(Protocol):
     def full(self, codes: np.ndarray) -> np.ndarray:
         """Return the logits ``[B, T, K, V]`` of all frames ``[B, T, K]`` in one pass."""
         ...
-
-
-class TorchSteps:
-    """A `TokenLM` or an `ExactTorch`, which are called alike."""
-
-    def __init__(self, model: TokenLM | ExactTorch) -> None:
-        self._model: Any = model
-        self._hidden: Any = None
-        self._state: Any = None
-
-    @torch.inference_mode()
-    def start(self, batch: int) -> None:
-        """See `Steps`."""
-        self._hidden, self._state = self._model.begin(batch)
-
-    @torch.inference_mode()
-    def logits(self, before: np.ndarray) -> np.ndarray:
-        """See `Steps`."""
-        codes = torch.from_numpy(np.ascontiguousarray(before)).to(self._model.device)
-        return self._model.head(self._hidden[:, 0], codes).cpu().numpy()
-
-    @torch.inference_mode()
-    def push(self, frame: np.ndarray) -> None:
-        """See `Steps`."""
-        codes = torch.from_numpy(np.ascontiguousarray(frame[:, None])).to(self._model.device)
-        self._hidden, self._state = self._model.read(codes, self._state)
-
-    @torch.inference_mode()
-    def full(self, codes: np.ndarray) -> np.ndarray:
-        """See `Steps`."""
-        tensor = torch.from_numpy(np.ascontiguousarray(codes)).to(self._model.device)
-        logits = self._model.logits(tensor) if isinstance(self._model, ExactTorch) else self._model(tensor)
-        return logits.cpu().numpy()
-
-
-class PackageSteps:
-    """The package's ``LMModel``: a frame's codebooks at once, the codes of the frame before as ``1 + code``."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model: Any = model
-        self._states: Any = None
-        self._offset: Any = 0
-        self._frame = torch.empty(0)
-
-    def start(self, batch: int) -> None:
-        """See `Steps`."""
-        self._states, self._offset = None, 0
-        self._frame = self._read(torch.zeros(batch, self._model.n_q, 1, dtype=torch.int64))
-
-    def logits(self, before: np.ndarray) -> np.ndarray:
-        """See `Steps`."""
-        return self._frame[:, 0, before.shape[1]].numpy()
-
-    def push(self, frame: np.ndarray) -> None:
-        """See `Steps`."""
-        self._frame = self._read(1 + torch.from_numpy(np.ascontiguousarray(frame))[:, :, None])
-
-    def full(self, codes: np.ndarray) -> np.ndarray:
-        """See `Steps`."""
-        self._states, self._offset = None, 0
-        indices = 1 + torch.from_numpy(codes).permute(0, 2, 1)
-        first = torch.zeros(len(codes), self._model.n_q, 1, dtype=torch.int64)
-        return self._read(torch.cat((first, indices[:, :, :-1]), dim=2)).numpy()
-
-    @torch.inference_mode()
-    def _read(self, indices: torch.Tensor) -> torch.Tensor:
-        """Return logits ``[B, T, K, V]`` for indices ``[B, K, T]``, by the operations of the package's ``forward``."""
-        lm = self._model
-        inputs = sum(lm.emb[k](indices[:, k]) for k in range(indices.shape[1]))
-        hidden, self._states, self._offset = lm.transformer(inputs, self._states, self._offset)
-        return torch.stack([linear(hidden) for linear in lm.linears], dim=2)
 
 
 class NumbaSteps:
@@ -135,24 +74,27 @@ class NumbaSteps:
 
 
 class ReferenceSteps:
-    """The specification in numpy, one segment at a time."""
+    """The specification in numpy.
 
-    def __init__(self, model: ExactLM) -> None:
-        self._model = model
-        self._evaluators: list[ReferenceEvaluator] = []
+    Args:
+        model: The model.
+        matmul: As for `ReferenceEvaluator`.
+    """
+
+    def __init__(self, model: ExactLM, matmul: str = "int64") -> None:
+        self._evaluator = ReferenceEvaluator(model, 1, matmul)
 
     def start(self, batch: int) -> None:
         """See `Steps`."""
-        self._evaluators = [ReferenceEvaluator(self._model) for _ in range(batch)]
+        self._evaluator.restart(batch)
 
     def logits(self, before: np.ndarray) -> np.ndarray:
         """See `Steps`."""
-        return np.stack([e.logits(row) for e, row in zip(self._evaluators, before, strict=True)])
+        return self._evaluator.logits(before)
 
     def push(self, frame: np.ndarray) -> None:
         """See `Steps`."""
-        for evaluator, row in zip(self._evaluators, frame, strict=True):
-            evaluator.read(row)
+        self._evaluator.read(frame)
 
     def full(self, codes: np.ndarray) -> np.ndarray:
         """Raise UnsupportedInput: the reference has no such pass."""
@@ -169,20 +111,36 @@ def trace(steps: Steps, codes: np.ndarray, batch: int, mode: str) -> np.ndarray:
         codes: int64 ``[N, T, K]``.
         batch: Segments side by side.
         mode: ``"stepping"`` or ``"full"``.
+
+    Returns:
+        Floats as the model gives them; integers, whose evaluators prove their range, as int32.
     """
-    parts = []
-    for first in range(0, len(codes), batch):
-        group = codes[first : first + batch]
-        parts.append(steps.full(group) if mode == "full" else _stepped(steps, group))
-    return np.concatenate(parts)
+    groups = [slice(first, first + batch) for first in range(0, len(codes), batch)]
+    traced = None
+    for group in groups:
+        part = steps.full(codes[group]) if mode == "full" else _stepped(steps, codes[group])
+        if traced is None:  # once, as all logits of a case are large
+            traced = np.empty((len(codes), *part.shape[1:]), dtype=_kept_type(part))
+        traced[group] = part
+    assert traced is not None, "a case has segments"
+    return traced
 
 
 def _stepped(steps: Steps, codes: np.ndarray) -> np.ndarray:
     B, T, K = codes.shape
     steps.start(B)
-    frames = []
+    traced = None
     for t in range(T):
-        frames.append(np.stack([steps.logits(codes[:, t, :k]) for k in range(K)], axis=1))
+        for k in range(K):
+            logits = steps.logits(codes[:, t, :k])
+            if traced is None:
+                traced = np.empty((B, T, K, logits.shape[1]), dtype=_kept_type(logits))
+            traced[:, t, k] = logits
         if t < T - 1:
             steps.push(codes[:, t])
-    return np.stack(frames, axis=1)
+    assert traced is not None, "segments have frames"
+    return traced
+
+
+def _kept_type(logits: np.ndarray) -> np.dtype:
+    return np.dtype(np.int32) if logits.dtype.kind == "i" else logits.dtype

@@ -4,6 +4,9 @@ CELL is a JSON object of `Cell`'s fields. OUT is written anew after every coder,
 not finished::
 
     {"status": "ran" or "skipped", "reason": "...", "machine": {...}, "coders": {name: {...}}}
+
+A cell whose backend is numpy needs Python 3.11 and numpy 1.24 or later, on a 64-bit machine of either byte order, and
+nothing else: there the exact coder is computed, and the others are skipped.
 """
 
 import argparse
@@ -18,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from codecbook.errors import CodecbookError
 from codecbook.files import write_file
-from codecbook.probes.determinism.case import RANDOM, Case, open_case
-from codecbook.probes.determinism.cells import Cell, apply_settings, reason_to_skip
-from codecbook.probes.determinism.codec import AUDIO_NAME, codec_part
+from codecbook.lazy import optional_module
+from codecbook.probes.determinism.case import AUDIO_NAME, RANDOM, Case, open_case
+from codecbook.probes.determinism.cells import NO_TORCH, Cell, apply_settings, reason_to_skip
 from codecbook.probes.determinism.coders import CODERS, Coder
 from codecbook.probes.determinism.compare import compare_cdf, compare_logits, intervals, step_hashes
 from codecbook.probes.determinism.decode import DecodedSegment, decode_segments, encode_segments, ideal_bits
@@ -81,6 +83,9 @@ def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) ->
             "cpu",
             "stepping",
         ):
+            # here, as exact cells must run where there is no torch
+            from codecbook.probes.determinism.codec import codec_part
+
             audio = np.load(case.folder / AUDIO_NAME, allow_pickle=False)
             result["codec"] = codec_part(audio, case.codec, cell.batch, case.baseline, write_baseline)
     _write(out, result)
@@ -88,13 +93,21 @@ def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) ->
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine and this process: what decides how floats are rounded."""
-    return {
+    """Describe the machine and this process: what decides how floats are rounded.
+
+    Where there is no torch, its version is empty and what only torch can tell is missing.
+    """
+    found = {
         "processor": platform.processor() or platform.machine(), "machine": platform.machine(),
         "byte_order": sys.byteorder, "system": platform.system(), "python": platform.python_version(),
-        "torch": torch.__version__, "numpy": np.__version__, "threads": torch.get_num_threads(),
+        "torch": "", "numpy": np.__version__, "mkl_cbwr": os.environ.get("MKL_CBWR", ""),
+    }  # fmt: skip
+    torch: Any = optional_module("torch")
+    if torch is None:
+        return found
+    return found | {
+        "torch": torch.__version__, "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(), "mkl": torch.backends.mkl.is_available(),
-        "mkl_cbwr": os.environ.get("MKL_CBWR", ""),
     }  # fmt: skip
 
 
@@ -105,13 +118,13 @@ class _Work:
         self.case, self.cell, self.numbers, self.write_baseline = case, cell, numbers, write_baseline
         self.codes = case.codes
         self.steps: Steps = case.steps(numbers, cell)
-        logits = trace(self.steps, self.codes, cell.batch, cell.mode)
-        self.logits = logits.astype(np.int32) if numbers == "exact" else logits
+        self.logits = trace(self.steps, self.codes, cell.batch, cell.mode)
 
     def coder(self, coder: Coder) -> dict[str, Any]:
         """Return one coder's part of the result."""
-        shape = self.logits.shape
-        cdf = coder.cdf(self.logits.reshape(-1, shape[-1])).astype(np.int32).reshape(shape)
+        cdf = np.empty(self.logits.shape, dtype=np.int32)
+        for rows, logits in zip(cdf, self.logits, strict=True):  # a segment at a time bounds the memory
+            rows[:] = coder.cdf(logits.reshape(-1, logits.shape[-1])).reshape(rows.shape)
         streams = encode_segments(coder, cdf, self.codes)
         entry: dict[str, Any] = {
             "status": "ran",
@@ -175,6 +188,8 @@ def read_streams(case: Case, coder: str) -> list[bytes]:
 
 def _lacks(case: Case, numbers: str, cell: Cell) -> str:
     """Return why a backend has no such numbers."""
+    if numbers != "exact" and optional_module("torch") is None:
+        return NO_TORCH
     if numbers != "exact" and cell.backend != "torch":
         return f"the float model has no {cell.backend} evaluator"
     if case.codec == RANDOM and cell.device != "cpu":
