@@ -9,30 +9,13 @@ from typing import Any
 import numpy as np
 
 from codecbook.audio import Clip
+from codecbook.codecs.provenance import Weights as Weights
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.tokens.tokens import Tokens
 
 # nominal bitrates are quoted with two digits (1.1 for 1.0995 kbps), so a bandwidth is met within half a percent
 _BANDWIDTH_TOLERANCE = 0.005
 MIN_CHUNK_S = 1.0
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Where a model's weights are from; printed in every table and figure that used them.
-
-    Attributes:
-        kind: ``"bundled"`` (trained by this project's own code), ``"pretrained"`` or ``"random"``.
-        source: File, hub repository or seed.
-        sha256: SHA-256 over the parameters, hex; equal weights have equal hashes whatever file they came from.
-    """
-
-    kind: str
-    source: str
-    sha256: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.source}"
 
 
 @dataclass(frozen=True)

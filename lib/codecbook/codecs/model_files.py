@@ -12,7 +12,6 @@ stored as float16 and used as float32, which is exact. EnCodec's running average
 
 import json
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from codecbook.codecs.build import build_architecture
-from codecbook.codecs.tensor_hash import StoredTensor, stored_sha256
+from codecbook.codecs.tensor_hash import tensors_sha256 as tensors_sha256
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
 
 FORMAT = 1
@@ -47,19 +46,6 @@ class LoadedModel:
     config: dict
     sha256: str
     folder: Path
-
-
-def tensors_sha256(tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256, hex, over names, types, shapes and little-endian values in the order of names."""
-    return stored_sha256({name: _as_stored(tensor.detach().cpu()) for name, tensor in tensors.items()})
-
-
-def _as_stored(tensor: Tensor) -> StoredTensor:
-    # by bytes, as numpy lacks some types
-    data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-    if sys.byteorder == "big":
-        data = data.reshape(-1, tensor.element_size())[:, ::-1]
-    return StoredTensor(str(tensor.dtype), tuple(tensor.shape), data.tobytes())
 
 
 def _stored_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -20,8 +20,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from codecbook.codecs.base import Weights
-from codecbook.codecs.model_files import tensors_sha256
+from codecbook.codecs.provenance import Weights
+from codecbook.codecs.tensor_hash import tensors_sha256
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.files import write_file
 from codecbook.lm.model_config import CONFIG_NAME as CONFIG_NAME

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
-from codecbook.probes.determinism.case import DESCRIPTION_NAME, RANDOM, Case, make_case, open_case
+from codecbook.probes.determinism.case import DESCRIPTION_NAME, FORMAT, RANDOM, Case, make_case, open_case
 
 
 def test_a_case_opens_as_it_was_made(fresh: Case, codes: np.ndarray) -> None:
@@ -57,7 +57,7 @@ def test_other_formats_and_no_cases_are_refused(fresh: Case, tmp_path: Path) -> 
     path.write_text(json.dumps(content | {"files": {"../codes.npy": "0"}}))
     with pytest.raises(CorruptInput):
         open_case(fresh.folder)
-    path.write_text(json.dumps({"format": 1}))
+    path.write_text(json.dumps({"format": FORMAT}))
     with pytest.raises(CorruptInput, match="damaged"):
         open_case(fresh.folder)
 

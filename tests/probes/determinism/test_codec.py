@@ -30,6 +30,7 @@ def test_the_baseline_differs_from_itself_in_nothing(audio: np.ndarray, tmp_path
     )  # float32 has 144 dB, a decoder of some thirty layers loses part of it
     again = codec_part(audio, CODEC, 2, tmp_path / "baseline", write_baseline=False)
     assert again["float32"]["tokens"] == found["float32"]["tokens"]
+    assert sum(again["float64"]["codebooks_differing"]) == again["float64"]["tokens_differing"]
     assert again["float64"]["frames_differing"] <= again["float64"]["frames"]
 
 

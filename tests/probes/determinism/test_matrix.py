@@ -8,12 +8,14 @@ from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.probes.determinism import matrix
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import BASELINE, Cell
+from codecbook.probes.determinism.foreign_root import ARCHITECTURES, find_root
 from codecbook.probes.determinism.matrix import (
     CellResult,
     count_cells,
     exact_differs,
     run_command,
     run_matrix,
+    run_process,
     tabulate,
 )
 from codecbook.probes.determinism.worker import run_cell
@@ -86,6 +88,34 @@ def test_a_baseline_that_fails_ends_the_matrix(fresh: Case) -> None:
     (fresh.folder / "codes.npy").write_bytes(b"no array")
     with pytest.raises(CodecbookError, match=r"baseline.*crashed"):
         run_matrix(fresh, [BASELINE], timeout_s=120)
+
+
+def test_a_processor_without_a_root_is_skipped(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODECBOOK_ROOTS", str(tmp_path))
+    result = run_process(case, Cell("big-endian", backend="numpy", processor="s390x"), 60.0)
+    assert (result.status, result.content) == ("skipped", {})
+    assert "foreign make s390x" in result.reason
+    assert set(tabulate([result], case.coders).outcome) == {matrix.SKIPPED}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["s390x", "armhf"])
+def test_another_processor_gives_the_same_integers(case: Case, arch: str) -> None:
+    try:
+        find_root(arch)
+    except CodecbookError as error:
+        pytest.skip(str(error))
+    result = run_process(case, Cell(arch, backend="numpy", batch=2, processor=arch), 300.0)
+    assert result.status == "ran", result.reason
+    entry = result.content["coders"]["exact"]
+    assert (entry["logits"]["differing"], entry["cdf"]["rows_differing"], entry["segments_wrong"]) == (
+        0,
+        0,
+        0,
+    )
+    assert result.content["machine"]["byte_order"] == ARCHITECTURES[arch].byte_order
 
 
 @pytest.mark.slow

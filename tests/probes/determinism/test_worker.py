@@ -1,4 +1,7 @@
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +12,12 @@ from codecbook.probes.determinism import worker
 from codecbook.probes.determinism.case import RANDOM, Case, make_case
 from codecbook.probes.determinism.cells import BASELINE, Cell
 from codecbook.probes.determinism.coders import CODERS
+from codecbook.probes.determinism.compare import step_hashes
+from codecbook.probes.determinism.packing import unpack_codes
 from codecbook.probes.determinism.worker import read_streams, run_cell
+
+# torch says so where it computes in bfloat16 what it could not fuse
+_UNFUSED = pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")
 
 
 def test_the_baseline_agrees_with_itself(case: Case, tmp_path: Path) -> None:
@@ -27,6 +35,7 @@ def test_the_baseline_agrees_with_itself(case: Case, tmp_path: Path) -> None:
         assert {len(hashes) for hashes in entry["hashes"].values()} == {case.codes[..., 0].size}
 
 
+@_UNFUSED
 @pytest.mark.parametrize(
     "cell",
     [
@@ -37,6 +46,10 @@ def test_the_baseline_agrees_with_itself(case: Case, tmp_path: Path) -> None:
         Cell("batch", batch=2),
         Cell("numba full", backend="numba", mode="full"),
         Cell("threads", threads=2, onednn=False),
+        Cell("autocast", precision="autocast", batch=2),
+        Cell("bf16", precision="bf16", mode="full"),
+        Cell("onnx", backend="onnx", batch=2),
+        Cell("onnx full", backend="onnx", mode="full", graph_optimisation="none"),
     ],
     ids=lambda cell: cell.name,
 )
@@ -48,7 +61,10 @@ def test_exact_cells_never_differ(case: Case, tmp_path: Path, cell: Cell) -> Non
     )
     assert entry["hashes"] == before["hashes"]
     assert entry["segments_wrong"] == 0
-    if cell.backend != "torch":
+    if cell.backend == "onnx":
+        assert result["coders"]["grid128"]["logits"]["mean_abs"] < 1e-4
+        assert "ONNX" in result["coders"]["float64"]["reason"]
+    elif cell.backend != "torch":
         assert result["coders"]["grid128"]["status"] == "skipped"
         assert cell.backend in result["coders"]["grid128"]["reason"]
 
@@ -67,6 +83,43 @@ def test_a_changed_answer_is_found_and_breaks_decoding(fresh: Case, tmp_path: Pa
     assert entry["cdf"]["first_frames"] == [-1, 3, -1]
     assert (entry["segments_decoded"], entry["segments_wrong"]) == (2, 1)
     assert list(entry["first_wrong_frames"]) == [0]
+
+
+def test_coders_of_floats_can_take_fewer_segments(
+    tmp_path: Path, codes: np.ndarray, model_folder: Path
+) -> None:
+    case = make_case(tmp_path / "case", codes=codes, model_folder=model_folder, float_segments=2)
+    before = run_cell(case, BASELINE, tmp_path / "b.json", write_baseline=True)["coders"]
+    assert (before["grid64"]["segments"], before["exact"]["segments"]) == (2, len(codes))
+    after = run_cell(case, Cell("few", batch=2, float_segments=1), tmp_path / "out.json")["coders"]
+    assert (after["grid64"]["segments"], after["exact"]["segments"]) == (1, len(codes))
+    assert after["float64"]["logits"]["count"] * len(codes) == after["exact"]["logits"]["count"]
+    assert after["exact"]["hashes"] == before["exact"]["hashes"]
+
+
+@_UNFUSED
+def test_wrong_codes_are_kept(case: Case, tmp_path: Path) -> None:
+    entry = run_cell(case, Cell("cast", precision="autocast"), tmp_path / "out.json")["coders"]["upstream"]
+    assert entry["segments_wrong"] > 0
+    assert set(entry["wrong_codes"]) == set(entry["wrong_errors"]) == set(entry["first_wrong_frames"])
+    for n, text in entry["wrong_codes"].items():
+        codes = unpack_codes(text)
+        assert step_hashes(codes[None, None])[0] == entry["token_hashes"][n]
+        assert (codes != case.codes[n]).any() or entry["wrong_errors"][n]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_code_agrees_where_numbers_are_exact(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    command = [sys.executable, "-m", worker.__name__, str(case.folder)]
+    cell = Cell("compiled", compiled=True, mode="full")
+    out = tmp_path / "out.json"
+    subprocess.run([*command, json.dumps(cell.arguments()), str(out)], check=True, capture_output=True)
+    entry = json.loads(out.read_text())["coders"]["exact"]
+    assert (entry["logits"]["differing"], entry["segments_wrong"]) == (0, 0)
 
 
 def test_what_the_machine_lacks_is_skipped(case: Case, tmp_path: Path) -> None:
@@ -108,7 +161,7 @@ def test_nothing_but_numpy_is_needed(
     assert entry["token_hashes"]["0"] == expected["token_hashes"][0]
     assert set(result["coders"]) == set(CODERS) - {"exact"}
     for skipped in result["coders"].values():
-        assert skipped == {"status": "skipped", "reason": "there is no torch here"}
+        assert skipped == {"status": "skipped", "reason": f"the float model has no {backend} evaluator"}
 
 
 def test_a_baseline_can_be_written_without_torch(

@@ -187,7 +187,7 @@ class ExactLM:
 
     @functools.cached_property
     def arrays_sha256(self) -> str:
-        """SHA-256 of the arrays, hex: `codecbook.codecs.model_files.tensors_sha256`."""
+        """SHA-256 of the arrays, hex: `codecbook.codecs.tensor_hash.tensors_sha256`."""
         return arrays_sha256(self.arrays)
 
     @functools.cached_property

@@ -13,13 +13,14 @@ from codecbook.lazy import lazy_names
 if TYPE_CHECKING:
     from codecbook.probes.determinism.case import Case, open_case
     from codecbook.probes.determinism.case_maker import make_case
-    from codecbook.probes.determinism.cells import Cell, fast_cells, full_cells
+    from codecbook.probes.determinism.cells import Cell
     from codecbook.probes.determinism.coders import CODERS, Coder
     from codecbook.probes.determinism.matrix import CellResult, run_matrix, tabulate
+    from codecbook.probes.determinism.plans import fast_cells, full_cells, group_of
 
 __all__ = [
-    "CODERS", "Case", "Cell", "CellResult", "Coder", "fast_cells", "full_cells", "make_case", "open_case",
-    "run_matrix", "tabulate",
+    "CODERS", "Case", "Cell", "CellResult", "Coder", "fast_cells", "full_cells", "group_of", "make_case",
+    "open_case", "run_matrix", "tabulate",
 ]  # fmt: skip
 
 # a cell of exact integers runs where there are neither torch nor pandas
@@ -28,8 +29,9 @@ __getattr__, __dir__ = lazy_names(
     {
         "codecbook.probes.determinism.case": ("Case", "open_case"),
         "codecbook.probes.determinism.case_maker": ("make_case",),
-        "codecbook.probes.determinism.cells": ("Cell", "fast_cells", "full_cells"),
+        "codecbook.probes.determinism.cells": ("Cell",),
         "codecbook.probes.determinism.coders": ("CODERS", "Coder"),
         "codecbook.probes.determinism.matrix": ("CellResult", "run_matrix", "tabulate"),
+        "codecbook.probes.determinism.plans": ("fast_cells", "full_cells", "group_of"),
     },
 )

@@ -16,8 +16,9 @@ from pathlib import Path
 from codecbook.errors import CodecbookError
 from codecbook.probes.determinism.bundle import read_bundle, read_result, write_bundle, write_result
 from codecbook.probes.determinism.case import make_case
-from codecbook.probes.determinism.cells import BASELINE, fast_cells, full_cells
+from codecbook.probes.determinism.cells import BASELINE
 from codecbook.probes.determinism.matrix import CellResult, exact_differs, run_matrix, tabulate
+from codecbook.probes.determinism.plans import fast_cells, full_cells, only
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,13 +71,7 @@ def _export(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     cells = full_cells() if options.full else fast_cells()
     if options.cells is not None:
-        wanted = [name.strip() for name in options.cells.split(",")]
-        unknown = set(wanted) - {cell.name for cell in cells}
-        if unknown:
-            raise CodecbookError(
-                f"There are no cells {sorted(unknown)}; choose of {[cell.name for cell in cells]}."
-            )
-        cells = tuple(cell for cell in cells if cell.name in wanted)
+        cells = only(cells, [name.strip() for name in options.cells.split(",")])
     with tempfile.TemporaryDirectory() as folder:
         case = read_bundle(options.bundle, folder)
         results = run_matrix(case, cells, options.timeout_s, progress=_say)

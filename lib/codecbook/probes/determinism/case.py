@@ -34,7 +34,7 @@ __all__ = [
     "open_case", "random_model", "sha256_of",
 ]  # fmt: skip
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION_NAME = "case.json"
 BASELINE_NAME = "baseline"
 RANDOM = "random weights"
@@ -59,6 +59,7 @@ class Case:
         coders: Names in `codecbook.probes.determinism.coders.CODERS`.
         identities: SHA-256 of the models: ``"lm"``, ``"exact"`` and, where it is tried, ``"codec"``.
         files: SHA-256 by path in the folder, the baseline's answers not included.
+        float_segments: Coders of floats compute the first so many segments only; 0 is all.
     """
 
     folder: Path
@@ -67,12 +68,19 @@ class Case:
     coders: tuple[str, ...]
     identities: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    float_segments: int = 0
 
     @property
     def codes(self) -> np.ndarray:
         """Tokens, int64 ``[N, T, K]``."""
         # the file is little-endian
         return np.load(self.folder / "codes.npy", allow_pickle=False).astype(np.int64, copy=False)
+
+    def codes_for(self, numbers: str, cell: Cell) -> np.ndarray:
+        """Return the tokens that a cell computes with one kind of numbers, int64 ``[N, T, K]``."""
+        limits = [limit for limit in (self.float_segments, cell.float_segments) if limit]
+        codes = self.codes
+        return codes if numbers == "exact" or not limits else codes[: min(limits)]
 
     @property
     def baseline(self) -> Path:
@@ -88,7 +96,7 @@ class Case:
         """Return the content of ``case.json``."""
         return {
             "format": FORMAT, "codec": self.codec, "seed": self.seed, "coders": list(self.coders),
-            "identities": self.identities, "files": self.files,
+            "identities": self.identities, "files": self.files, "float_segments": self.float_segments,
         }  # fmt: skip
 
     def steps(self, numbers: str, cell: Cell) -> Steps:
@@ -98,30 +106,42 @@ class Case:
         return _float_steps(self, numbers, cell)
 
 
+# The evaluators that are imported within these functions need libraries that a machine may lack.
+
+
 def _exact_steps(model: ExactLM, cell: Cell) -> Steps:
     if cell.backend in _MATMULS:
         return ReferenceSteps(model, _MATMULS[cell.backend])
     if cell.backend == "numba":
         return NumbaSteps(model)
-    # here, as the others must run where there is no torch
+    if cell.backend == "onnx":
+        return _onnx_steps(model, cell)
     from codecbook.lm.exact.torch_model import ExactTorch
     from codecbook.probes.determinism.torch_steps import TorchSteps
 
-    return TorchSteps(ExactTorch(model, cell.device))
+    return TorchSteps(ExactTorch(model, cell.device), cell.precision == "autocast", cell.compiled)
+
+
+def _onnx_steps(model: Any, cell: Cell) -> Steps:
+    from codecbook.probes.determinism.onnx_steps import OnnxSteps
+
+    return OnnxSteps(model, cell.threads, cell.graph_optimisation)
 
 
 def _float_steps(case: Case, numbers: str, cell: Cell) -> Steps:
-    # here, as cases are opened where there is no torch, too
     from codecbook.lm.model_files import load_lm
-    from codecbook.probes.determinism.case_maker import random_model
     from codecbook.probes.determinism.torch_steps import PackageSteps, TorchSteps
 
-    is_random = case.codec == RANDOM
-    model: Any = (
-        random_model(case.codes.shape[2], case.seed) if is_random else load_lm(case.folder / "lm").model
-    )
-    model = model.double() if numbers == "float64" else model
-    return PackageSteps(model) if is_random else TorchSteps(model.to(cell.device))
+    if case.codec == RANDOM:
+        from codecbook.probes.determinism.case_maker import random_model
+
+        model = random_model(case.codes.shape[2], case.seed)
+        return PackageSteps(model.double() if numbers == "float64" else model)
+    trained = load_lm(case.folder / "lm").model
+    if cell.backend == "onnx":
+        return _onnx_steps(trained, cell)
+    trained = trained.double() if numbers == "float64" else trained
+    return TorchSteps(trained.to(cell.device), cell.precision == "autocast", cell.compiled)
 
 
 def open_case(folder: str | Path) -> Case:
@@ -144,7 +164,7 @@ def open_case(folder: str | Path) -> Case:
     try:
         case = Case(
             folder, str(content["codec"]), int(content["seed"]), tuple(content["coders"]),
-            dict(content["identities"]), dict(content["files"]),
+            dict(content["identities"]), dict(content["files"]), int(content["float_segments"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptInput(f"{folder / DESCRIPTION_NAME} is damaged ({error!r}); export it again.") from error

@@ -50,6 +50,7 @@ def make_case(
     recordings: int = 0,
     duration_s: float = 1.0,
     codes: np.ndarray | None = None,
+    float_segments: int = 0,
 ) -> Case:
     """Write a case.
 
@@ -65,6 +66,7 @@ def make_case(
         recordings: How many bundled clips the codec itself is tried on; 0 leaves it out.
         duration_s: Length of each, in seconds.
         codes: Tokens of your own, int64 ``[N, T, K]``, instead of segments of held-out clips.
+        float_segments: Coders of floats, which take longest, compute the first so many segments only; 0 is all.
 
     Raises:
         MissingWeights: There is no such language model, or no tokens.
@@ -92,7 +94,7 @@ def make_case(
         np.save(folder / AUDIO_NAME, audio)
         names.append(AUDIO_NAME)
     files = {name: sha256_of(folder / name) for name in names}
-    case = Case(folder, codec, seed, tuple(coders), identities, files)
+    case = Case(folder, codec, seed, tuple(coders), identities, files, float_segments)
     write_file(folder / DESCRIPTION_NAME, json.dumps(case.description(), indent=2) + "\n")
     return case
 

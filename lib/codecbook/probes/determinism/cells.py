@@ -1,6 +1,7 @@
 """`Cell`: one configuration, how a process is started in it, and why a machine may not have it."""
 
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,8 +9,9 @@ from codecbook import compiled
 from codecbook.errors import UnsupportedInput
 from codecbook.lazy import optional_module
 
-BACKENDS = ("torch", "numba", "numpy", "numpy-blas")
+BACKENDS = ("torch", "numba", "numpy", "numpy-blas", "onnx")
 MODES = ("stepping", "full")
+PRECISIONS = ("", "tf32", "bf16", "autocast")
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,8 @@ class Cell:
 
     Attributes:
         name: What tables call it.
-        backend: ``"torch"``, or for the exact coder ``"numba"`` (compiled), ``"numpy"`` (the reference, int64) or
-            ``"numpy-blas"`` (the reference, its matrices multiplied by numpy's BLAS as float32).
+        backend: ``"torch"``, ``"onnx"`` (ONNX Runtime), or for the exact coder ``"numba"`` (compiled), ``"numpy"`` (the
+            reference, int64) or ``"numpy-blas"`` (the reference, its matrices multiplied by numpy's BLAS as float32).
         device: Torch device.
         threads: Threads of torch and of its libraries.
         capability: ``ATEN_CPU_CAPABILITY``: ``"default"``, ``"avx2"``, ``"avx512"``; empty takes the best there is.
@@ -28,6 +30,13 @@ class Cell:
         batch: Segments that are evaluated side by side.
         mode: ``"stepping"`` evaluates code by code, as a decoder must; ``"full"`` whole segments at once, as an
             encoder could.
+        precision: What torch may do to float32: ``"tf32"`` or ``"bf16"`` permit products of such numbers,
+            ``"autocast"`` computes in bfloat16 wherever torch holds that to be safe; empty permits nothing.
+        compiled: ``torch.compile`` turns the model into code of its own; in full passes only.
+        graph_optimisation: Of ONNX Runtime: ``"none"``, ``"basic"``, ``"extended"`` or ``"all"``.
+        processor: Another processor, emulated (`codecbook.probes.determinism.foreign`); empty is this machine's.
+        processor_model: Model of it, with the emulator's options; empty takes the usual one.
+        float_segments: Coders of floats compute so many segments only, where an emulator is slow; 0 is all.
     """
 
     name: str
@@ -39,6 +48,12 @@ class Cell:
     onednn: bool = True
     batch: int = 1
     mode: str = "stepping"
+    precision: str = ""
+    compiled: bool = False
+    graph_optimisation: str = "all"
+    processor: str = ""
+    processor_model: str = ""
+    float_segments: int = 0
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS or self.mode not in MODES:
@@ -46,9 +61,19 @@ class Cell:
                 f"Cell {self.name!r} has backend {self.backend!r} and mode {self.mode!r}; choose of {BACKENDS} and "
                 f"{MODES}."
             )
-        if self.threads < 1 or self.batch < 1:
+        if self.threads < 1 or self.batch < 1 or self.float_segments < 0:
             raise UnsupportedInput(
-                f"Cell {self.name!r} has {self.threads} threads and batch {self.batch}; both start at 1."
+                f"Cell {self.name!r} has {self.threads} threads, batch {self.batch} and {self.float_segments} segments "
+                "for floats; the first two start at 1, the last at 0."
+            )
+        if self.precision not in PRECISIONS:
+            raise UnsupportedInput(
+                f"Cell {self.name!r} has precision {self.precision!r}; choose of {PRECISIONS}."
+            )
+        if self.compiled and (self.backend, self.mode) != ("torch", "full"):
+            raise UnsupportedInput(
+                f"Cell {self.name!r} is compiled with backend {self.backend!r} and mode {self.mode!r}; torch.compile "
+                "is tried on torch's full passes alone."
             )
 
     def arguments(self) -> dict[str, Any]:
@@ -76,58 +101,38 @@ BASELINE = Cell("baseline")
 """One thread, one segment, code by code: what a decoder that wants to be repeatable would do."""
 
 
-def fast_cells() -> tuple[Cell, ...]:
-    """Return the cells of a short run; the first is the baseline."""
-    return (
-        BASELINE,
-        Cell("full sequence", mode="full"),
-        Cell("batch 8", batch=8),
-        Cell("AVX2", capability="avx2"),
-        Cell("no vector code", capability="default"),
-        Cell("MKL compatible", mkl_cbwr="COMPATIBLE"),
-        Cell("oneDNN off", onednn=False),
-        Cell("2 threads", threads=2),
-        Cell("numba", backend="numba"),
-        Cell("numpy", backend="numpy"),
-        Cell("CUDA", device="cuda"),
-    )
-
-
-def full_cells() -> tuple[Cell, ...]:
-    """Return the cells of a long run: those of `fast_cells`, and combinations."""
-    return (
-        *fast_cells(),
-        Cell("AVX-512", capability="avx512"),
-        Cell("MKL AVX2", mkl_cbwr="AVX2"),
-        Cell("full, batch 8", mode="full", batch=8),
-        Cell("full, 2 threads", mode="full", threads=2),
-        Cell("batch 8, 2 threads", batch=8, threads=2),
-        Cell("batch 8, AVX2", batch=8, capability="avx2"),
-        Cell("full, no vector code", mode="full", capability="default"),
-        Cell("numba, full", backend="numba", mode="full"),
-        Cell("numba, batch 8", backend="numba", batch=8),
-        Cell("CUDA, batch 8", device="cuda", batch=8),
-    )
-
-
 def apply_settings(cell: Cell) -> None:
     """Make the settings of a cell that act after the start of its process; without torch there are none."""
-    torch: Any = optional_module("torch")
+    torch = torch_of(cell)
     if torch is not None:
         torch.set_num_threads(cell.threads)
         torch.backends.mkldnn.enabled = cell.onednn
+        torch.set_float32_matmul_precision({"tf32": "high", "bf16": "medium"}.get(cell.precision, "highest"))
+
+
+def torch_of(cell: Cell) -> Any:
+    """Return torch where a cell asks something of it; None where it does not, or there is none.
+
+    A process that need not import it starts seconds earlier, and in an emulator half a minute.
+    """
+    return optional_module("torch") if _asks_torch(cell) else None
 
 
 def reason_to_skip(cell: Cell) -> str:
     """Return why this process cannot be the cell, or nothing if it is."""
     if cell.backend == "numba" and compiled.numba is None:
         return "there is no numba here"
-    torch: Any = optional_module("torch")
+    if cell.backend == "onnx" and optional_module("onnxruntime") is None:
+        return "there is no ONNX Runtime here"
+    if not _asks_torch(cell):
+        return ""
+    torch = torch_of(cell)
     if torch is None:
-        needs_torch = cell.backend == "torch" or cell.capability or cell.mkl_cbwr or not cell.onednn
-        return NO_TORCH if needs_torch or cell.device != "cpu" else ""
+        return NO_TORCH
     if cell.device.startswith("cuda") and not torch.cuda.is_available():
         return "there is no CUDA device"
+    if cell.device == "mps" and not torch.backends.mps.is_available():
+        return "there is no Apple GPU"
     found = torch.backends.cpu.get_cpu_capability().lower()
     if cell.capability and cell.capability != found:
         return f"the processor or this build of torch has no {cell.capability}; it runs as {found}"
@@ -135,4 +140,12 @@ def reason_to_skip(cell: Cell) -> str:
         return "this build of torch has no MKL"
     if not cell.onednn and not torch.backends.mkldnn.is_available():
         return "this build of torch has no oneDNN to turn off"
+    if cell.compiled and not shutil.which(os.environ.get("CXX", "c++")):
+        return "torch.compile needs a C++ compiler"
     return ""
+
+
+def _asks_torch(cell: Cell) -> bool:
+    if cell.backend in ("torch", "onnx") or cell.device != "cpu" or not cell.onednn:
+        return True
+    return bool(cell.precision or cell.capability or cell.mkl_cbwr)

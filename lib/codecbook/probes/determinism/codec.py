@@ -82,9 +82,9 @@ def codec_part(
 ) -> dict[str, Any]:
     """Return what a cell's codec does differently from the baseline's float32, by type.
 
-    Keys per type: ``tokens``, ``tokens_differing``, ``frames``, ``frames_differing``, ``first_frame`` (-1 without
-    any), ``largest`` and ``snr_db`` of the waveform that is decoded from the **baseline's** tokens (None where it is
-    equal), ``hashes`` of the tokens of every frame.
+    Keys per type: ``tokens``, ``tokens_differing``, ``frames``, ``frames_differing``, ``codebooks_differing`` (tokens,
+    by codebook), ``first_frame`` (-1 without any), ``largest`` and ``snr_db`` of the waveform that is decoded from the
+    **baseline's** tokens (None where it is equal), ``hashes`` of the tokens of every frame.
     """
     path = baseline / "codec.npz"
     result = {}
@@ -110,6 +110,7 @@ def _difference(
     return {
         "tokens": unequal.size, "tokens_differing": int(unequal.sum()),
         "frames": frames.size, "frames_differing": int(frames.sum()),
+        "codebooks_differing": unequal.sum(axis=(0, 1)).tolist(),
         "first_frame": int(np.argwhere(frames)[0][1]) if frames.any() else -1,
         "largest": float(np.abs(error).max()),
         "snr_db": 10 * float(np.log10(power / noise)) if noise > 0 and power > 0 else None,

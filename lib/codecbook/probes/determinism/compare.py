@@ -43,6 +43,8 @@ class CdfDifference:
         first: Segment, frame, codebook and code of the first value that differs, in coding order; None without any.
         first_frames: By segment, the first frame in which a row differs; -1 without any.
         first_interval_frames: The same of coded intervals.
+        segment_rows_differing: `rows_differing` by segment.
+        segment_intervals_differing: `intervals_differing` by segment.
     """
 
     rows: int
@@ -51,6 +53,8 @@ class CdfDifference:
     first: tuple[int, int, int, int] | None
     first_frames: list[int]
     first_interval_frames: list[int]
+    segment_rows_differing: list[int]
+    segment_intervals_differing: list[int]
 
 
 def compare_logits(baseline: np.ndarray, other: np.ndarray) -> LogitDifference:
@@ -81,6 +85,7 @@ def compare_cdf(baseline: np.ndarray, other: np.ndarray, codes: np.ndarray) -> C
     return CdfDifference(
         rows_differ.size, int(rows_differ.sum()), int(intervals_differ.sum()), first,
         _first_frames(rows_differ), _first_frames(intervals_differ),
+        rows_differ.sum(axis=(1, 2)).tolist(), intervals_differ.sum(axis=(1, 2)).tolist(),
     )  # fmt: skip
 
 

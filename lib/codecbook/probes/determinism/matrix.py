@@ -16,8 +16,11 @@ import pandas as pd
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import Cell
+from codecbook.probes.determinism.foreign_root import command as foreign_command
+from codecbook.probes.determinism.foreign_root import find_root
 
 WORKER = "codecbook.probes.determinism.worker"
+_LIBRARY = Path(__file__).resolve().parents[3]
 _COLUMNS = (
     "cell", "coder", "outcome", "reason", "logits_differing", "logits_per_million", "mean_abs_nats", "rows",
     "rows_differing", "intervals_differing", "segments", "segments_wrong", "wrong_silently", "first_frame", "bits",
@@ -95,8 +98,20 @@ def run_process(case: Case, cell: Cell, timeout_s: float, write_baseline: bool =
     """Run one cell in a process of its own; whatever it does, say what became of it."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        command = [sys.executable, "-m", WORKER, str(case.folder), json.dumps(cell.arguments()), str(out)]
-        return run_command(cell, command + ["--write-baseline"] * write_baseline, out, timeout_s)
+        arguments = ["-m", WORKER, str(case.folder.resolve()), json.dumps(cell.arguments()), str(out)]
+        arguments += ["--write-baseline"] * write_baseline
+        command = [sys.executable, *arguments]
+        if cell.processor:
+            try:
+                root = find_root(cell.processor)
+            except CodecbookError as error:
+                return CellResult(cell, "skipped", str(error), {}, 0.0)
+            if cell.backend in ("torch", "numba") and not root.has_torch:
+                return CellResult(
+                    cell, "skipped", f"the {cell.processor} root has no {cell.backend}", {}, 0.0
+                )
+            command = foreign_command(root, arguments, [_LIBRARY], cpu=cell.processor_model)
+        return run_command(cell, command, out, timeout_s)
 
 
 def run_command(cell: Cell, command: Sequence[str], out: Path, timeout_s: float) -> CellResult:

@@ -11,36 +11,56 @@ from codecbook.lm.token_lm import TokenLM
 
 
 class TorchSteps:
-    """A `TokenLM` or an `ExactTorch`, which are called alike."""
+    """A `TokenLM` or an `ExactTorch`, which are called alike.
 
-    def __init__(self, model: TokenLM | ExactTorch) -> None:
+    Args:
+        model: The model.
+        autocast: Let torch compute in bfloat16 wherever it holds that to be safe.
+        compiled: Let ``torch.compile`` write the code of full passes.
+    """
+
+    def __init__(self, model: TokenLM | ExactTorch, autocast: bool = False, compiled: bool = False) -> None:
         self._model: Any = model
+        self._autocast = autocast
         self._hidden: Any = None
         self._state: Any = None
+        whole: Any = model.logits if isinstance(model, ExactTorch) else model
+        self._full: Any = torch.compile(whole) if compiled else whole
 
     @torch.inference_mode()
     def start(self, batch: int) -> None:
         """See `codecbook.probes.determinism.steps.Steps`."""
-        self._hidden, self._state = self._model.begin(batch)
+        with self._precision():
+            self._hidden, self._state = self._model.begin(batch)
 
     @torch.inference_mode()
     def logits(self, before: np.ndarray) -> np.ndarray:
         """See `codecbook.probes.determinism.steps.Steps`."""
-        codes = torch.from_numpy(np.ascontiguousarray(before)).to(self._model.device)
-        return self._model.head(self._hidden[:, 0], codes).cpu().numpy()
+        with self._precision():
+            logits = self._model.head(self._hidden[:, 0], self._on_device(before))
+        return _as_array(logits)
 
     @torch.inference_mode()
     def push(self, frame: np.ndarray) -> None:
         """See `codecbook.probes.determinism.steps.Steps`."""
-        codes = torch.from_numpy(np.ascontiguousarray(frame[:, None])).to(self._model.device)
-        self._hidden, self._state = self._model.read(codes, self._state)
+        with self._precision():
+            self._hidden, self._state = self._model.read(self._on_device(frame[:, None]), self._state)
 
     @torch.inference_mode()
     def full(self, codes: np.ndarray) -> np.ndarray:
         """See `codecbook.probes.determinism.steps.Steps`."""
-        tensor = torch.from_numpy(np.ascontiguousarray(codes)).to(self._model.device)
-        logits = self._model.logits(tensor) if isinstance(self._model, ExactTorch) else self._model(tensor)
-        return logits.cpu().numpy()
+        with self._precision():
+            return _as_array(self._full(self._on_device(codes)))
+
+    def _on_device(self, codes: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(codes)).to(self._model.device)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(torch.device(self._model.device).type, torch.bfloat16, enabled=self._autocast)
+
+
+def _as_array(logits: torch.Tensor) -> np.ndarray:
+    return (logits.float() if logits.dtype == torch.bfloat16 else logits).cpu().numpy()
 
 
 class PackageSteps:

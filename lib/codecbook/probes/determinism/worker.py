@@ -26,10 +26,11 @@ from codecbook.errors import CodecbookError
 from codecbook.files import write_file
 from codecbook.lazy import optional_module
 from codecbook.probes.determinism.case import AUDIO_NAME, RANDOM, Case, open_case
-from codecbook.probes.determinism.cells import NO_TORCH, Cell, apply_settings, reason_to_skip
+from codecbook.probes.determinism.cells import NO_TORCH, Cell, apply_settings, reason_to_skip, torch_of
 from codecbook.probes.determinism.coders import CODERS, Coder
 from codecbook.probes.determinism.compare import compare_cdf, compare_logits, intervals, step_hashes
 from codecbook.probes.determinism.decode import DecodedSegment, decode_segments, encode_segments, ideal_bits
+from codecbook.probes.determinism.packing import pack_codes
 from codecbook.probes.determinism.steps import Steps, trace
 
 
@@ -63,7 +64,7 @@ def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) ->
     apply_settings(cell)
     reason = reason_to_skip(cell)
     result: dict[str, Any] = {
-        "status": "skipped" if reason else "ran", "reason": reason, "machine": machine(), "coders": {},
+        "status": "skipped" if reason else "ran", "reason": reason, "machine": machine(cell), "coders": {},
     }  # fmt: skip
     if not reason:
         for numbers in dict.fromkeys(CODERS[name].numbers for name in case.coders):
@@ -78,11 +79,7 @@ def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) ->
             for name in names:
                 result["coders"][name] = {**work.coder(CODERS[name]), "logits_s": round(seconds, 3)}
                 _write(out, result)
-        if AUDIO_NAME in case.files and (cell.backend, cell.device, cell.mode) == (
-            "torch",
-            "cpu",
-            "stepping",
-        ):
+        if AUDIO_NAME in case.files and _tries_codec(cell):
             # here, as exact cells must run where there is no torch
             from codecbook.probes.determinism.codec import codec_part
 
@@ -92,17 +89,24 @@ def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) ->
     return result
 
 
-def machine() -> dict[str, Any]:
+def _tries_codec(cell: Cell) -> bool:
+    plain = (cell.backend, cell.device, cell.mode, cell.precision) == ("torch", "cpu", "stepping", "")
+    return plain and not cell.processor  # the codec's libraries are not in foreign roots
+
+
+def machine(cell: Cell) -> dict[str, Any]:
     """Describe the machine and this process: what decides how floats are rounded.
 
-    Where there is no torch, its version is empty and what only torch can tell is missing.
+    Where a cell does without torch, its version is empty and what only torch can tell is missing.
     """
     found = {
         "processor": platform.processor() or platform.machine(), "machine": platform.machine(),
         "byte_order": sys.byteorder, "system": platform.system(), "python": platform.python_version(),
         "torch": "", "numpy": np.__version__, "mkl_cbwr": os.environ.get("MKL_CBWR", ""),
     }  # fmt: skip
-    torch: Any = optional_module("torch")
+    if cell.backend == "onnx" and (onnxruntime := optional_module("onnxruntime")):
+        found["onnxruntime"] = onnxruntime.__version__
+    torch = torch_of(cell)
     if torch is None:
         return found
     return found | {
@@ -116,7 +120,7 @@ class _Work:
 
     def __init__(self, case: Case, cell: Cell, numbers: str, write_baseline: bool) -> None:
         self.case, self.cell, self.numbers, self.write_baseline = case, cell, numbers, write_baseline
-        self.codes = case.codes
+        self.codes = case.codes_for(numbers, cell)
         self.steps: Steps = case.steps(numbers, cell)
         self.logits = trace(self.steps, self.codes, cell.batch, cell.mode)
 
@@ -145,8 +149,9 @@ class _Work:
             arrays = {str(n): np.frombuffer(data, dtype=np.uint8) for n, data in enumerate(streams)}
             np.savez(folder / f"streams_{coder.name}.npz", allow_pickle=False, **arrays)
             return entry | self._decoded(coder, streams, range(1))
-        reference = np.load(folder / f"logits_{self.numbers}.npy", mmap_mode="r")
-        reference_cdf = np.load(folder / f"cdf_{coder.name}.npy", mmap_mode="r")
+        count = len(self.codes)
+        reference = np.load(folder / f"logits_{self.numbers}.npy", mmap_mode="r")[:count]
+        reference_cdf = np.load(folder / f"cdf_{coder.name}.npy", mmap_mode="r")[:count]
         rows = compare_cdf(reference_cdf, cdf, self.codes)
         entry |= {"logits": asdict(compare_logits(reference, self.logits)), "cdf": asdict(rows)}
         theirs = read_streams(self.case, coder.name)
@@ -176,6 +181,8 @@ class _Work:
             "wrong_with_error": sum(bool(part.error) for part in wrong.values()),
             "wrong_reencoding_differs": sum(not p.error and not p.reencodes for p in wrong.values()),
             "first_wrong_frames": {n: _first_wrong(part, self.codes[n]) for n, part in wrong.items()},
+            "wrong_codes": {n: pack_codes(part.codes) for n, part in wrong.items()},
+            "wrong_errors": {n: part.error for n, part in wrong.items()},
             "token_hashes": {n: step_hashes(part.codes[None, None])[0] for n, part in decoded.items()},
         }
 
@@ -183,17 +190,23 @@ class _Work:
 def read_streams(case: Case, coder: str) -> list[bytes]:
     """Return the baseline's streams, one per segment."""
     with np.load(case.baseline / f"streams_{coder}.npz", allow_pickle=False) as arrays:
-        return [arrays[str(n)].tobytes() for n in range(len(case.codes))]
+        return [arrays[str(n)].tobytes() for n in range(len(arrays.files))]
 
 
 def _lacks(case: Case, numbers: str, cell: Cell) -> str:
     """Return why a backend has no such numbers."""
-    if numbers != "exact" and optional_module("torch") is None:
-        return NO_TORCH
-    if numbers != "exact" and cell.backend != "torch":
+    if numbers == "exact":
+        return ""
+    if cell.backend not in ("torch", "onnx"):
         return f"the float model has no {cell.backend} evaluator"
-    if case.codec == RANDOM and cell.device != "cpu":
-        return "upstream's model is run on the CPU here"
+    if torch_of(cell) is None:
+        return NO_TORCH
+    if case.codec == RANDOM and (cell.device != "cpu" or cell.backend != "torch"):
+        return "upstream's model is run by torch on the CPU here"
+    if numbers == "float64" and cell.backend == "onnx":
+        return "ONNX Runtime has no float64 GELU"
+    if numbers == "float64" and cell.device == "mps":
+        return "Apple GPUs have no float64"
     return ""
 
 
