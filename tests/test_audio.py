@@ -238,6 +238,13 @@ def test_every_sample_format_of_wav_is_read_at_full_scale_one(tmp_path, subtype,
     np.testing.assert_allclose(audio.load(tmp_path / "a.wav").samples, clip.samples, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a.wav", ("WAV", "PCM_16")), ("b.c.MP3", ("MP3", "MPEG_LAYER_III"))]
+)
+def test_the_suffix_names_the_format(name, expected):
+    assert audio.write_format(name) == expected
+
+
 @pytest.mark.parametrize("suffix", [".aiff", ".aif"])
 def test_aiff_is_read(tmp_path, suffix):
     clip = tone()
@@ -290,6 +297,8 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.m4a", "a", "a.wav.txt"])
 def test_unknown_suffixes_are_refused(tmp_path, name):
+    with pytest.raises(UnsupportedInput, match=rf"Cannot write {name}: choose one of \.wav, \.flac"):
+        audio.write_format(tmp_path / name)
     with pytest.raises(UnsupportedInput, match=rf"Cannot write {name}: choose one of \.wav, \.flac"):
         audio.save(tone(0.1), tmp_path / name)
 

@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lib" / "codecbook"
 # from the foundation up; a room is a file or a folder
 ROOMS = (
-    "errors", "paths", "files", "lazy", "compiled", "audio", "clips", "tokens", "codecs", "lm", "coding", "measure",
-    "probes", "book",
+    "errors", "command_line", "paths", "files", "lazy", "compiled", "audio", "clips", "tokens", "codecs", "lm",
+    "coding", "measure", "probes", "book",
 )  # fmt: skip
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from codecbook.codecs.corpus_index import SOURCES_NAME, read_sources
-from codecbook.errors import CodecbookError
+from codecbook.command_line import exit_status
 from codecbook.files import write_file
 from codecbook.lm.corpora import BundledTokens, bundled_tokens
 from codecbook.lm.costs import baseline_costs, lm_cost
@@ -227,19 +227,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    try:
-        for codec in options.codecs or RECIPES:
-            out = options.out / f"lm_{codec}_mini" if options.out else default_folder(codec)
-            build(
-                recipe_of(codec), out, options.work / codec, options.tokens, options.steps, options.minutes,
-                options.seed,
-            )  # fmt: skip
-    except CodecbookError as error:
-        print(f"codecbook: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("codecbook: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _run(options), "the same command goes on from the last checkpoint")
+
+
+def _run(options: argparse.Namespace) -> int:
+    for codec in options.codecs or RECIPES:
+        out = options.out / f"lm_{codec}_mini" if options.out else default_folder(codec)
+        build(
+            recipe_of(codec), out, options.work / codec, options.tokens, options.steps, options.minutes,
+            options.seed,
+        )  # fmt: skip
     return 0
 
 

@@ -16,8 +16,9 @@ segment                a stretch of audio that is encoded and decoded on its own
 information            in bits, never nats, outside of a training loss
 =====================  ==========================================================================
 
-Rooms, from the bottom up; a room imports only from those before it: ``errors``, ``paths``, ``files``, ``lazy``,
-``compiled``, ``audio``, ``clips``, ``tokens``, ``codecs``, ``lm``, ``coding``, ``measure``, ``probes``, ``book``.
+Rooms, from the bottom up; a room imports only from those before it: ``errors``, ``command_line``, ``paths``,
+``files``, ``lazy``, ``compiled``, ``audio``, ``clips``, ``tokens``, ``codecs``, ``lm``, ``coding``, ``measure``,
+``probes``, ``book``.
 """
 
 __version__ = "0.1.0"

@@ -28,7 +28,7 @@ _WRITE_FORMATS = {
 # libsndfile's Vorbis encoder keeps a whole call's samples on the stack: a minute at a time is safe, ten crash
 _WRITE_BLOCK_SAMPLES = 65536
 # the silence that mp3 encoders add and mp3 decoders drop makes headers differ from what can be read by so much
-_HEADER_SLACK_SAMPLES = 4 * 1152
+HEADER_SLACK_SAMPLES = 4 * 1152
 _MAX_RATE_RATIO = 256
 _LOUDNESS_BLOCK_S = 0.4
 _LOUDNESS_MIN_RATE_HZ = 4000  # the shelf of the K weighting lies at 1.7 kHz
@@ -197,7 +197,7 @@ def _read(path: Path) -> tuple[np.ndarray, int]:
             f"{path} ({path.stat().st_size} bytes) has a header that promises more samples than fit into memory, as "
             "damaged files do, and flac that was written to a pipe; export it again, and cut a very long recording."
         ) from error
-    if promised - samples.shape[0] > _HEADER_SLACK_SAMPLES:
+    if promised - samples.shape[0] > HEADER_SLACK_SAMPLES:
         raise CorruptInput(
             f"{path} is truncated: {promised} samples are promised, {samples.shape[0]} can be read; copy it again."
         )
@@ -252,6 +252,18 @@ def _resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     return np.ascontiguousarray(resampled, dtype=np.float32)
 
 
+def write_format(path: str | Path) -> tuple[str, str]:
+    """Return libsndfile's names of the format and the kind of samples in which a file is written, by its suffix.
+
+    Raises:
+        UnsupportedInput: The suffix is none of those that `save` writes.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _WRITE_FORMATS:
+        raise UnsupportedInput(f"Cannot write {path.name}: choose one of {', '.join(_WRITE_FORMATS)}.")
+    return _WRITE_FORMATS[path.suffix.lower()]
+
+
 def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
     """Write a clip as wav or flac (16-bit PCM), ogg or mp3, by the path's suffix.
 
@@ -267,8 +279,7 @@ def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
         CodecbookError: The file exists and `overwrite` is False.
     """
     path = Path(path)
-    if path.suffix.lower() not in _WRITE_FORMATS:
-        raise UnsupportedInput(f"Cannot write {path.name}: choose one of {', '.join(_WRITE_FORMATS)}.")
+    write_format(path)  # before any work
     beyond = int(np.count_nonzero(np.abs(clip.samples) > 1.0))
     if beyond:
         _log.warning(
@@ -280,7 +291,7 @@ def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
 
 
 def _write(samples: np.ndarray, sample_rate_hz: int, partial: Path, path: Path) -> None:
-    file_format, subtype = _WRITE_FORMATS[path.suffix.lower()]
+    file_format, subtype = write_format(path)
     channels = samples.shape[1]
     try:
         with soundfile.SoundFile(partial, "w", sample_rate_hz, channels, subtype, format=file_format) as file:

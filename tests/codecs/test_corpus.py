@@ -9,7 +9,7 @@ from codecbook import audio
 from codecbook.audio import Clip
 from codecbook.codecs import corpus, load_codec
 from codecbook.codecs.corpus_index import SOURCES_NAME, read_index, read_sources
-from codecbook.codecs.model_files import CONFIG_NAME
+from codecbook.codecs.model_folder import CONFIG_NAME
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.paths import data_dir
 from codecbook.tokens.parquet import read_tokens

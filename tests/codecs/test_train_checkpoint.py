@@ -46,7 +46,7 @@ def test_who_is_interrupted_leaves_the_old_one_intact(path, recipe, monkeypatch)
         raise KeyboardInterrupt
 
     before = path.read_bytes()
-    monkeypatch.setattr("codecbook.codecs.model_files.os.fsync", interrupt)
+    monkeypatch.setattr("codecbook.files.os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_checkpoint(path, {"recipe": asdict(recipe), "step": 4})
     assert path.read_bytes() == before

@@ -7,13 +7,22 @@ import pytest
 import torch
 from torch import nn
 
-from codecbook.codecs.train_processes import all_reduce_mean, average_gradients, is_distributed
+from codecbook.codecs.train_processes import (
+    all_reduce_mean,
+    average_gradients,
+    broadcast,
+    gather,
+    is_distributed,
+    mean_of_number,
+    num_processes,
+    process_rank,
+)
 
 # each process has half of the batch, and writes what it ends up with
 CHILD = """
 import sys, torch
 import torch.distributed as distributed
-from codecbook.codecs.train_processes import all_reduce_mean, average_gradients
+from codecbook.codecs.train_processes import *
 torch.set_num_threads(1)
 distributed.init_process_group("gloo")
 rank = distributed.get_rank()
@@ -25,7 +34,13 @@ layers[1](layers[0](batch["vectors"][4 * rank : 4 * rank + 4])).square().mean().
 parameters = [parameter for layer in layers for parameter in layer.parameters()]
 average_gradients(parameters)
 mean = all_reduce_mean(torch.tensor([1.0 + rank, torch.inf if rank else 0.0]))
-torch.save({"gradients": [p.grad for p in parameters], "mean": mean}, f"{sys.argv[2]}/{rank}.pt")
+sent = [torch.full((2,), 5.0 + rank), torch.arange(3) * (rank + 1)]
+broadcast(sent)
+told = {
+    "rank": process_rank(), "count": num_processes(), "gathered": gather({"of": rank}), "sent": sent,
+    "number": mean_of_number(1.0 + rank),
+}
+torch.save({"gradients": [p.grad for p in parameters], "mean": mean, **told}, f"{sys.argv[2]}/{rank}.pt")
 distributed.destroy_process_group()
 """
 
@@ -39,6 +54,10 @@ def test_one_process_is_its_own_mean():
     assert layer.bias.grad.tolist() == [1.0]
     tensor = torch.ones(3)
     assert all_reduce_mean(tensor) is tensor
+    assert mean_of_number(0.1) == 0.1
+    assert (process_rank(), num_processes(), gather("crops")) == (0, 1, ["crops"])
+    broadcast([tensor])
+    assert tensor.tolist() == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.slow
@@ -78,3 +97,6 @@ def test_two_processes_have_the_gradient_of_the_joined_batch(tmp_path):
                 # sums in another order
                 torch.testing.assert_close(found, parameter.grad, rtol=1e-5, atol=1e-6)
         assert result["mean"].tolist() == [1.5, torch.inf], "what is not finite in one is so in all"
+        assert (result["rank"], result["count"], result["number"]) == (rank, 2, 1.5)
+        assert result["gathered"] == [{"of": 0}, {"of": 1}]
+        assert [tensor.tolist() for tensor in result["sent"]] == [[5.0, 5.0], [0, 1, 2]]

@@ -21,7 +21,8 @@ from codecbook.codecs.export import FileReport, export
 from codecbook.codecs.recordings import find_recordings
 from codecbook.codecs.registry import codec_names, load_codec, weight_kinds
 from codecbook.codecs.token_files import FORMATS, header_bytes, read_companion, read_token_file
-from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.command_line import exit_status
+from codecbook.errors import UnsupportedInput
 from codecbook.tokens.parquet import read_tokens
 from codecbook.tokens.tokens import Tokens
 
@@ -29,17 +30,7 @@ from codecbook.tokens.tokens import Tokens
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        return options.command(options)
-    except CodecbookError as error:
-        print(f"codecbook: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"codecbook: {error.strerror or error}: {error.filename}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("codecbook: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_status(lambda: options.command(options), "the same command goes on from here")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -167,7 +167,7 @@ class Codec(ABC):
             )
         if num_codebooks is not None:
             tokens = tokens.leading(num_codebooks)
-        self._check_tokens(tokens)
+        self.check_tokens(tokens)
         samples = self._decode_tokens(tokens)
         if tokens.num_samples is not None:
             # some networks end up to a frame early; the check of the number of codes bounds what is filled in
@@ -231,7 +231,13 @@ class Codec(ABC):
         if not np.isfinite(clip.samples).all():
             raise CorruptInput(f"{label} has samples that are not finite; repair or cut the recording.")
 
-    def _check_tokens(self, tokens: Tokens) -> None:
+    def check_tokens(self, tokens: Tokens) -> None:
+        """Refuse tokens that this codec cannot decode.
+
+        Raises:
+            UnsupportedInput: They are of another codec.
+            CorruptInput: Fewer codes than the audio's length asks for.
+        """
         if tokens.codec and tokens.codec != self.name:
             raise UnsupportedInput(
                 f"These tokens are of {tokens.codec}, not of {self.name}; load that codec."

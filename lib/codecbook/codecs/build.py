@@ -23,9 +23,8 @@ from codecbook.errors import UnsupportedInput
 from encodec.modules.seanet import SEANetDecoder, SEANetEncoder  # isort: skip
 from encodec.quantization.vq import ResidualVectorQuantizer  # isort: skip
 
-if (
-    TYPE_CHECKING
-):  # imported where they are built: vector_quantize_pytorch brings 75 MB along, and a second of waiting
+# imported where they are built: vector_quantize_pytorch brings 75 MB along, and a second of waiting
+if TYPE_CHECKING:
     import snac
 
 STRIDES = (2, 4, 5, 8)
@@ -61,6 +60,29 @@ def _check_codebooks(num_codebooks: int, codebook_size: int) -> None:
         )
 
 
+def _seanet(
+    channels: int,
+    hidden_dim: int,
+    num_filters: int,
+    strides: Sequence[int],
+    num_lstm_layers: int,
+    norm: str,
+    causal: bool,
+) -> tuple[SEANetEncoder, SEANetDecoder]:
+    """Return an encoder and a decoder with random parameters."""
+    arguments = {
+        "channels": channels,
+        "dimension": hidden_dim,
+        "n_filters": num_filters,
+        "ratios": list(strides),
+        "norm": norm,
+        "causal": causal,
+        "lstm": num_lstm_layers,
+    }
+    with deprecated_weight_norm():
+        return SEANetEncoder(**arguments), SEANetDecoder(**arguments)
+
+
 def _encodec(
     name: str,
     channels: int,
@@ -68,6 +90,7 @@ def _encodec(
     num_codebooks: int,
     codebook_size: int,
     hidden_dim: int,
+    bandwidth_kbps: float,
     num_filters: int,
     strides: Sequence[int],
     num_lstm_layers: int,
@@ -83,21 +106,11 @@ def _encodec(
             f"The strides {tuple(strides)} multiply to {hop_length}, which does not divide {sample_rate_hz} Hz; "
             "choose strides that give a whole number of frames a second."
         )
-    seanet = {
-        "channels": channels,
-        "dimension": hidden_dim,
-        "n_filters": num_filters,
-        "ratios": list(strides),
-        "norm": norm,
-        "causal": causal,
-        "lstm": num_lstm_layers,
-    }
-    with deprecated_weight_norm():
-        encoder, decoder = SEANetEncoder(**seanet), SEANetDecoder(**seanet)
+    encoder, decoder = _seanet(channels, hidden_dim, num_filters, strides, num_lstm_layers, norm, causal)
     quantizer = ResidualVectorQuantizer(
         dimension=hidden_dim, n_q=num_codebooks, bins=codebook_size, kmeans_init=False
     )
-    return encodec.model.EncodecModel(
+    model = encodec.model.EncodecModel(
         encoder,
         decoder,
         quantizer,
@@ -109,6 +122,8 @@ def _encodec(
         overlap=0.01,
         name=name,
     )
+    set_bandwidth(model, bandwidth_kbps)
+    return model.eval()
 
 
 def build(
@@ -141,12 +156,10 @@ def build(
     Raises:
         UnsupportedInput: Codebooks, strides or bandwidth that do not fit together.
     """
-    model = _encodec(
-        name, 1, sample_rate_hz, num_codebooks, codebook_size, hidden_dim, num_filters, strides, num_lstm_layers,
-        norm="weight_norm", causal=True, normalize=False, segment_s=None,
+    return _encodec(
+        name, 1, sample_rate_hz, num_codebooks, codebook_size, hidden_dim, bandwidth_kbps, num_filters, strides,
+        num_lstm_layers, norm="weight_norm", causal=True, normalize=False, segment_s=None,
     )  # fmt: skip
-    set_bandwidth(model, bandwidth_kbps)
-    return model.eval()
 
 
 def build_stereo(
@@ -181,12 +194,10 @@ def build_stereo(
     Raises:
         UnsupportedInput: Codebooks, strides or bandwidth that do not fit together.
     """
-    model = _encodec(
-        name, 2, sample_rate_hz, num_codebooks, codebook_size, hidden_dim, num_filters, strides, num_lstm_layers,
-        norm=norm, causal=False, normalize=True, segment_s=1.0,
+    return _encodec(
+        name, 2, sample_rate_hz, num_codebooks, codebook_size, hidden_dim, bandwidth_kbps, num_filters, strides,
+        num_lstm_layers, norm=norm, causal=False, normalize=True, segment_s=1.0,
     )  # fmt: skip
-    set_bandwidth(model, bandwidth_kbps)
-    return model.eval()
 
 
 def set_bandwidth(model: "encodec.model.EncodecModel", bandwidth_kbps: float) -> None:
@@ -284,17 +295,9 @@ def build_fsq(
     """
     if not levels or min(levels) < 3:
         raise UnsupportedInput(f"FSQ levels must be at least 3 each; received {tuple(levels)}.")
-    seanet = {
-        "channels": 1,
-        "dimension": hidden_dim,
-        "n_filters": num_filters,
-        "ratios": list(strides),
-        "norm": "weight_norm",
-        "causal": True,
-        "lstm": num_lstm_layers,
-    }
-    with deprecated_weight_norm():
-        encoder, decoder = SEANetEncoder(**seanet), SEANetDecoder(**seanet)
+    encoder, decoder = _seanet(
+        1, hidden_dim, num_filters, strides, num_lstm_layers, "weight_norm", causal=True
+    )
     from vector_quantize_pytorch import FSQ
 
     return FsqCodec(encoder, FSQ(list(levels), dim=hidden_dim), decoder, sample_rate_hz).eval()

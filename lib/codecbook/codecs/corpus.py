@@ -37,7 +37,8 @@ from codecbook.codecs.recordings import Recording
 from codecbook.codecs.registry import codec_names, load_codec
 from codecbook.codecs.token_files import read_token_file
 from codecbook.codecs.train_data import Folder, split_files
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.command_line import exit_status
+from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.files import write_file
 from codecbook.tokens.parquet import iterate_tokens, write_tokens
 from codecbook.tokens.tokens import Tokens
@@ -216,17 +217,7 @@ def _packed(recordings: Sequence[Recording], work: Path) -> Iterator[tuple[str, 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make corpora and return the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except CodecbookError as error:
-        print(f"codecbook: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"codecbook: {error.strerror or error}: {error.filename}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("codecbook: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _run(options), "the same command goes on from here")
 
 
 def _parser() -> argparse.ArgumentParser:

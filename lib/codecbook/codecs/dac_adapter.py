@@ -10,8 +10,9 @@ import torch
 from torch.nn.functional import pad
 from transformers import DacConfig, DacModel
 
-from codecbook.codecs.base import Codec, Encoded, Weights, checked_device
+from codecbook.codecs.base import Encoded, Weights
 from codecbook.codecs.chunks import chunk_bounds, run_with_context
+from codecbook.codecs.network_codec import NetworkCodec
 from codecbook.codecs.transformers_models import load_transformers
 from codecbook.codecs.weights import WeightsRequest, keep_signal_alive
 from codecbook.tokens.tokens import Tokens
@@ -20,7 +21,7 @@ REPOSITORY = "descript/dac_44khz"
 _CHUNK_S = 20.0
 
 
-class DacCodec(Codec):
+class DacCodec(NetworkCodec):
     """DAC behind the common interface.
 
     Args:
@@ -28,25 +29,23 @@ class DacCodec(Codec):
         model: ``transformers.DacModel``.
         weights: Where its weights are from.
         device: Torch device.
+
+    Attributes:
+        context: Samples on either side that codes and audio may depend on, in whole frames.
     """
 
     seams = "context"
-    chunk_s = _CHUNK_S
+    chunk_s = decode_chunk_s = _CHUNK_S
     channels = 1
 
     def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
         config = model.config
-        self.name = name
-        self.weights = weights
-        self.device = checked_device(device)
-        self.module = model.to(device).eval()
+        super().__init__(name, model, weights, device)
         self.sample_rate_hz = int(config.sampling_rate)
         self.hop_length = int(config.hop_length)
-        self.codebook_sizes = (int(config.codebook_size),) * config.n_codebooks
-        # the configuration's own frame_rate is rounded up to a whole number (87)
-        self.frame_rates_hz = (self.sample_rate_hz / self.hop_length,) * config.n_codebooks
-        self.bandwidths_kbps = tuple(self.bitrate_kbps(k + 1) for k in range(config.n_codebooks))
-        self._context = self.hop_length * -(-_receptive_field(config) // self.hop_length)
+        # at hop_length's frame rate: the configuration's own is rounded up to a whole number (87)
+        self._set_codebooks(int(config.codebook_size), config.n_codebooks)
+        self.context = self.hop_length * -(-_receptive_field(config) // self.hop_length)
 
     @torch.inference_mode()
     def _encode_samples(self, samples: np.ndarray, num_codebooks: int, chunk_s: float | None) -> Encoded:
@@ -57,7 +56,7 @@ class DacCodec(Codec):
             lambda piece: self.module.encode(piece.to(self.device), num_codebooks).audio_codes.cpu(),
             wave,
             chunk_bounds(wave.shape[-1], chunk, self.hop_length),
-            self._context,
+            self.context,
             [(self.hop_length, 1)],
         )
         return Encoded(list(codes[0].numpy()))
@@ -68,8 +67,8 @@ class DacCodec(Codec):
         (wave,) = run_with_context(
             lambda piece: self.module.decode(audio_codes=piece.to(self.device)).audio_values[:, None].cpu(),
             codes,
-            chunk_bounds(codes.shape[-1], round(_CHUNK_S * self.frame_rates_hz[0])),
-            self._context // self.hop_length,
+            chunk_bounds(codes.shape[-1], round(self.decode_chunk_s * self.frame_rates_hz[0])),
+            self.context // self.hop_length,
             [(1, self.hop_length)],
         )
         return wave[0].numpy()

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codecbook.codecs.base import Codec, Encoded, Weights, checked_device
+from codecbook.codecs.base import Encoded, Weights
 from codecbook.codecs.chunks import chunk_bounds
 from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec, overlap_add
 from codecbook.codecs.model_files import load_model, tensors_sha256
+from codecbook.codecs.network_codec import NetworkCodec
 from codecbook.codecs.streaming import CausalStream
 from codecbook.codecs.weights import (
     WeightsRequest,
@@ -40,14 +41,13 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "encodec_24khz": EncodecModel.encodec_model_24khz,
     "encodec_48khz": EncodecModel.encodec_model_48khz,
 }
-_ENCODE_CHUNK_S = 1.28
-_DECODE_CHUNK_S = 1.28
+_CHUNK_S = 1.28
 _SEGMENTS_AT_ONCE = 8
 # a Gaussian codebook of 1024 in 128 dimensions takes most off its residual at about a third of its deviation
 _RANDOM_CODEBOOK_GAIN = 0.3
 
 
-class EncodecCodec(Codec):
+class EncodecCodec(NetworkCodec):
     """EnCodec behind the common interface.
 
     Args:
@@ -57,12 +57,11 @@ class EncodecCodec(Codec):
         device: Torch device.
     """
 
+    decode_chunk_s = _CHUNK_S
+
     def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
         fold_weight_norm(model)
-        self.name = name
-        self.weights = weights
-        self.device = checked_device(device)
-        self.module = model.to(device).eval()
+        super().__init__(name, model, weights, device)
         self.sample_rate_hz = model.sample_rate
         self.channels = model.channels
         num_codebooks = model.quantizer.n_q
@@ -71,30 +70,31 @@ class EncodecCodec(Codec):
         self.bandwidths_kbps = tuple(float(bandwidth) for bandwidth in model.target_bandwidths)
         self.hop_length = int(model.encoder.hop_length)
         self.seams = "state" if model.segment is None else "segments"
-        self.chunk_s = _ENCODE_CHUNK_S if model.segment is None else float(model.segment)
+        self.chunk_s = _CHUNK_S if model.segment is None else float(model.segment)
         self._segments_at_once = 1 if device == "cpu" else _SEGMENTS_AT_ONCE
 
     @torch.inference_mode()
     def _encode_samples(self, samples: np.ndarray, num_codebooks: int, chunk_s: float | None) -> Encoded:
         wave = torch.from_numpy(samples)[None]
         if self.module.segment is not None:
-            return self._encode_segments(wave, num_codebooks)
+            return self.encode_segments(wave, num_codebooks)
         stream = CausalStream(self.module.encoder.model)
-        chunk = round((chunk_s or _ENCODE_CHUNK_S) * self.sample_rate_hz)
+        chunk = round((chunk_s or _CHUNK_S) * self.sample_rate_hz)
         bounds = chunk_bounds(wave.shape[-1], chunk, self.hop_length)
         codes = []
         for start, end in bounds:
             piece = wave[..., start:end].to(self.device)
             # a clip of one piece takes the package's own path, whose padding also serves clips of a few samples
             latents = self.module.encoder(piece) if len(bounds) == 1 else stream.push(piece)
-            codes.append(self._quantize(latents, num_codebooks)[0])
+            codes.append(self.quantize(latents, num_codebooks)[0])
         return Encoded(list(np.concatenate(codes, axis=1)))
 
-    def _quantize(self, latents: Tensor, num_codebooks: int) -> np.ndarray:
-        """Turn latents ``[B, D, T]`` into codes ``[B, K, T]``."""
+    def quantize(self, latents: Tensor, num_codebooks: int) -> np.ndarray:
+        """Return codes, int64 ``[B, K, T]``, of the encoder's latents ``[B, D, T]``."""
         return self.module.quantizer.vq.encode(latents, n_q=num_codebooks).transpose(0, 1).cpu().numpy()
 
-    def _encode_segments(self, wave: Tensor, num_codebooks: int) -> Encoded:
+    def encode_segments(self, wave: Tensor, num_codebooks: int) -> Encoded:
+        """Encode audio ``[1, C, S]`` in the segments of a model that has them, each normalised on its own."""
         model = self.module
         length, stride = model.segment_length, model.segment_stride
         segments = [wave[..., start : start + length] for start in range(0, wave.shape[-1], stride)]
@@ -107,7 +107,7 @@ class EncodecCodec(Codec):
                 scale = 1e-8 + volume
                 batch = batch / scale
                 scales += scale.flatten().tolist()
-            codes += list(self._quantize(model.encoder(batch), num_codebooks))
+            codes += list(self.quantize(model.encoder(batch), num_codebooks))
         frames = tuple(segment.shape[1] for segment in codes)
         return Encoded(list(np.concatenate(codes, axis=1)), segment_frames=frames, scales=tuple(scales))
 
@@ -117,7 +117,7 @@ class EncodecCodec(Codec):
         if self.module.segment is not None:
             return self._decode_segments(codes, tokens)
         stream = CausalStream(self.module.decoder.model)
-        bounds = chunk_bounds(codes.shape[-1], round(_DECODE_CHUNK_S * self.frame_rates_hz[0]))
+        bounds = chunk_bounds(codes.shape[-1], round(self.decode_chunk_s * self.frame_rates_hz[0]))
         parts = []
         for start, end in bounds:
             latents = self.module.quantizer.decode(codes[..., start:end])
@@ -126,7 +126,7 @@ class EncodecCodec(Codec):
         return torch.cat(parts, dim=-1).numpy()
 
     def _decode_segments(self, codes: Tensor, tokens: Tokens) -> np.ndarray:
-        frames = self._checked_segments(tokens)
+        frames = self.checked_segments(tokens)
         scales = tokens.scales or (None,) * len(frames)
         segments = [
             (segment.transpose(0, 1), None if scale is None else torch.tensor([scale], device=self.device))
@@ -135,8 +135,13 @@ class EncodecCodec(Codec):
         decoded = [self.module._decode_frame(segment) for segment in segments]
         return overlap_add(decoded, int(self.module.segment_stride))[0].cpu().numpy()
 
-    def _checked_segments(self, tokens: Tokens) -> list[int]:
-        """Return the frames of each segment; where the tokens do not say, all but the last are full."""
+    def checked_segments(self, tokens: Tokens) -> list[int]:
+        """Return the frames of each segment; where the tokens do not say, all but the last are full.
+
+        Raises:
+            UnsupportedInput: The scales of normalised segments are missing.
+            CorruptInput: Segments that no clip is cut into.
+        """
         full = math.ceil(self.module.segment_length / self.hop_length)
         total = len(tokens.codes[0])
         frames = list(tokens.segment_frames) or [full] * (total // full) + [total % full] * (total % full > 0)

@@ -6,11 +6,12 @@ The shape of NeuCodec's tokens, small enough to be trained here; see `codecbook.
 import numpy as np
 import torch
 
-from codecbook.codecs.base import Codec, Encoded, Weights, checked_device
+from codecbook.codecs.base import Encoded, Weights
 from codecbook.codecs.build import build_fsq
 from codecbook.codecs.chunks import chunk_bounds
 from codecbook.codecs.fsq_codec import FsqCodec
 from codecbook.codecs.model_files import load_model, tensors_sha256
+from codecbook.codecs.network_codec import NetworkCodec
 from codecbook.codecs.streaming import CausalStream
 from codecbook.codecs.weights import (
     WeightsRequest,
@@ -23,11 +24,10 @@ from codecbook.codecs.weights import (
 from codecbook.errors import UnsupportedInput
 from codecbook.tokens.tokens import Tokens
 
-_ENCODE_CHUNK_S = 1.28
-_DECODE_CHUNK_S = 1.28
+_CHUNK_S = 1.28
 
 
-class FsqAdapter(Codec):
+class FsqAdapter(NetworkCodec):
     """The FSQ codec behind the common interface.
 
     Args:
@@ -38,25 +38,20 @@ class FsqAdapter(Codec):
     """
 
     seams = "state"
-    chunk_s = _ENCODE_CHUNK_S
+    chunk_s = decode_chunk_s = _CHUNK_S
     channels = 1
 
     def __init__(self, name: str, model: FsqCodec, weights: Weights, device: str = "cpu") -> None:
         fold_weight_norm(model)
-        self.name = name
-        self.weights = weights
-        self.device = checked_device(device)
-        self.module = model.to(device).eval()
+        super().__init__(name, model, weights, device)
         self.sample_rate_hz = model.sample_rate_hz
         self.hop_length = model.hop_length
-        self.codebook_sizes = (model.codebook_size,)
-        self.frame_rates_hz = (model.sample_rate_hz / model.hop_length,)
-        self.bandwidths_kbps = (self.bitrate_kbps(1),)
+        self._set_codebooks(model.codebook_size, 1)
 
     @torch.inference_mode()
     def _encode_samples(self, samples: np.ndarray, num_codebooks: int, chunk_s: float | None) -> Encoded:
         wave = torch.from_numpy(samples)[None]
-        chunk = round((chunk_s or _ENCODE_CHUNK_S) * self.sample_rate_hz)
+        chunk = round((chunk_s or _CHUNK_S) * self.sample_rate_hz)
         bounds = chunk_bounds(wave.shape[-1], chunk, self.hop_length)
         stream = CausalStream(self.module.encoder.model)
         codes = []
@@ -69,7 +64,7 @@ class FsqAdapter(Codec):
     @torch.inference_mode()
     def _decode_tokens(self, tokens: Tokens) -> np.ndarray:
         codes = torch.from_numpy(tokens.codes[0])[None]
-        bounds = chunk_bounds(codes.shape[-1], round(_DECODE_CHUNK_S * self.frame_rates_hz[0]))
+        bounds = chunk_bounds(codes.shape[-1], round(self.decode_chunk_s * self.frame_rates_hz[0]))
         stream = CausalStream(self.module.decoder.model)
         parts = []
         for start, end in bounds:

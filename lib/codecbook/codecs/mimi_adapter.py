@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import MimiConfig, MimiModel
 from transformers.cache_utils import DynamicCache
 
-from codecbook.codecs.base import Codec, Encoded, Weights, checked_device
+from codecbook.codecs.base import Encoded, Weights
 from codecbook.codecs.chunks import chunk_bounds
+from codecbook.codecs.network_codec import NetworkCodec
 from codecbook.codecs.streaming import CausalStream
 from codecbook.codecs.transformers_models import load_transformers
 from codecbook.codecs.weights import WeightsRequest, keep_signal_alive
@@ -24,7 +25,7 @@ REPOSITORY = "kyutai/mimi"
 _CHUNK_S = 20.0
 
 
-class MimiCodec(Codec):
+class MimiCodec(NetworkCodec):
     """Mimi behind the common interface.
 
     Args:
@@ -38,7 +39,7 @@ class MimiCodec(Codec):
     """
 
     seams = "state"
-    chunk_s = _CHUNK_S
+    chunk_s = decode_chunk_s = _CHUNK_S
 
     def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
         config = model.config
@@ -46,16 +47,11 @@ class MimiCodec(Codec):
             raise UnsupportedInput(
                 f"This Mimi has {config.num_semantic_quantizers} semantic codebooks; one is supported, as published."
             )
-        self.name = name
-        self.weights = weights
-        self.device = checked_device(device)
-        self.module = model.to(device).eval()
+        super().__init__(name, model, weights, device)
         self.sample_rate_hz = int(config.sampling_rate)
         self.channels = int(config.audio_channels)
         self.hop_length = int(config.frame_size)
-        self.codebook_sizes = (int(config.codebook_size),) * config.num_quantizers
-        self.frame_rates_hz = (self.sample_rate_hz / self.hop_length,) * config.num_quantizers
-        self.bandwidths_kbps = tuple(self.bitrate_kbps(k + 1) for k in range(config.num_quantizers))
+        self._set_codebooks(int(config.codebook_size), config.num_quantizers)
 
     @torch.inference_mode()
     def _encode_samples(self, samples: np.ndarray, num_codebooks: int, chunk_s: float | None) -> Encoded:
@@ -75,7 +71,7 @@ class MimiCodec(Codec):
     def _decode_tokens(self, tokens: Tokens) -> np.ndarray:
         codes = torch.from_numpy(np.stack(tokens.codes))[None]  # [1, K, T]
         decoder = self.module.decoder
-        bounds = chunk_bounds(codes.shape[-1], round(_CHUNK_S * self.frame_rates_hz[0]))
+        bounds = chunk_bounds(codes.shape[-1], round(self.decode_chunk_s * self.frame_rates_hz[0]))
         stream = _MimiStream([decoder.upsample], decoder.decoder_transformer, decoder.decoder_seanet.layers)
         parts = []
         for start, end in bounds:

@@ -10,24 +10,26 @@ stored as float16 and used as float32, which is exact. EnCodec's running average
 ``cluster_size``) are of use in training alone and are not stored.
 """
 
-import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from codecbook.codecs.build import build_architecture
+from codecbook.codecs.model_folder import (
+    CONFIG_NAME,
+    check_finite,
+    check_sha256,
+    read_config,
+    read_tensors,
+    refuse_existing,
+    write_model,
+)
 from codecbook.codecs.tensor_hash import tensors_sha256 as tensors_sha256
-from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.errors import UnsupportedInput
 
-FORMAT = 1
-PARAMETERS_NAME = "model.safetensors"
-CONFIG_NAME = "config.json"
 _TRAINING_ONLY = (".embed_avg", ".cluster_size")
 
 
@@ -54,22 +56,6 @@ def _stored_tensors(module: nn.Module) -> dict[str, Tensor]:
         for name, tensor in module.state_dict().items()
         if not name.endswith(_TRAINING_ONLY)
     }
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under another name in the same folder, then rename it, so that nobody reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def save_model(
@@ -99,52 +85,19 @@ def save_model(
         UnsupportedInput: The module is not what architecture and arguments build.
     """
     folder = Path(folder)
-    existing = [name for name in (PARAMETERS_NAME, CONFIG_NAME) if (folder / name).exists()]
-    if existing and not overwrite:
-        raise CodecbookError(
-            f"{folder} holds {existing[0]} already; pass overwrite=True, or choose another folder."
-        )
+    refuse_existing(folder, overwrite)
     tensors = _stored_tensors(module)
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise CorruptInput(
-                f"Parameter {name} is not finite as float16; the training has diverged, save an earlier state."
-            )
+    check_finite(tensors)
     _fill(build_architecture(architecture, arguments), tensors, folder)
     sha256 = tensors_sha256(tensors)
     config = {
-        "format": FORMAT,
         "architecture": architecture,
         "arguments": arguments,
         "sha256": sha256,
         "provenance": provenance,
     }
-    # the parameters go first: a reader between the two renames sees a hash that differs and is told so
-    write_atomically(folder / PARAMETERS_NAME, safetensors.torch.save(tensors, metadata={"sha256": sha256}))
-    write_atomically(folder / CONFIG_NAME, (json.dumps(config, indent=2) + "\n").encode())
+    write_model(folder, safetensors.torch.save(tensors, metadata={"sha256": sha256}), config, overwrite)
     return sha256
-
-
-def _read_config(folder: Path) -> dict:
-    path = folder / CONFIG_NAME
-    if not path.is_file() or not (folder / PARAMETERS_NAME).is_file():
-        raise MissingWeights(
-            f"{folder} holds no model ({CONFIG_NAME} and {PARAMETERS_NAME} are needed); check the path, or train one "
-            "with python -m codecbook.codecs.train."
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise CorruptInput(f"{path} is no JSON text ({error}); fetch the model again.") from error
-    expected = {"format": int, "architecture": str, "arguments": dict, "sha256": str}
-    for key, kind in expected.items():
-        if not isinstance(config, dict) or not isinstance(config.get(key), kind):
-            raise CorruptInput(f"{path} has no {kind.__name__} {key!r}; fetch the model again.")
-    if config["format"] != FORMAT:
-        raise UnsupportedInput(
-            f"{path} has format {config['format']}, this version reads {FORMAT}; update codecbook."
-        )
-    return config
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
@@ -185,19 +138,10 @@ def load_model(folder: str | Path) -> LoadedModel:
         UnsupportedInput: Another format or architecture, or parameters that do not fit the configuration.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder, "model", "python -m codecbook.codecs.train")
     module = build_architecture(config["architecture"], config["arguments"])
-    try:
-        tensors = safetensors.torch.load((folder / PARAMETERS_NAME).read_bytes())
-    except safetensors.SafetensorError as error:
-        raise CorruptInput(
-            f"{folder / PARAMETERS_NAME} is truncated or damaged ({error}); fetch the model again."
-        ) from error
+    tensors = read_tensors(folder)
     _fill(module, tensors, folder)
     sha256 = tensors_sha256(tensors)
-    if sha256 != config["sha256"]:
-        raise CorruptInput(
-            f"The parameters in {folder} have SHA-256 {sha256[:16]}..., {CONFIG_NAME} says "
-            f"{config['sha256'][:16]}...; one of the files was altered or is of another model, fetch both again."
-        )
+    check_sha256(folder, sha256, config)
     return LoadedModel(module.float().eval(), config, sha256, folder)

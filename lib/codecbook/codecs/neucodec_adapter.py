@@ -17,7 +17,8 @@ from transformers import NeuCodecConfig, NeuCodecModel
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 from codecbook.audio import Clip, convert
-from codecbook.codecs.base import Codec, Encoded, Weights, checked_device
+from codecbook.codecs.base import Encoded, Weights
+from codecbook.codecs.network_codec import NetworkCodec
 from codecbook.codecs.transformers_models import load_transformers
 from codecbook.codecs.weights import WeightsRequest, keep_signal_alive
 from codecbook.errors import UnsupportedInput
@@ -29,7 +30,7 @@ _MEL_FRAMES_PER_CODE = 2
 _FBANK_WINDOW, _FBANK_HOP, _FFT_LENGTH = 400, 160, 512  # samples at 16 kHz
 
 
-class NeuCodec(Codec):
+class NeuCodec(NetworkCodec):
     """NeuCodec behind the common interface.
 
     Args:
@@ -52,10 +53,7 @@ class NeuCodec(Codec):
                 f"This NeuCodec takes {features} features at {config.input_sampling_rate} Hz; 160 at 16000 Hz are "
                 "supported, as published."
             )
-        self.name = name
-        self.weights = weights
-        self.device = checked_device(device)
-        self.module = model.to(device).eval()
+        super().__init__(name, model, weights, device)
         self.sample_rate_hz = int(config.output_sampling_rate)
         self.input_rate_hz = int(config.input_sampling_rate)
         self.hop_length = int(config.encoder_hop_length)

@@ -6,7 +6,6 @@ decode so; the others go through at once, as some of them depend on the whole cl
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ def decode_pieces(codec: Codec, tokens: Tokens) -> Iterator[np.ndarray]:
     if decode is None:
         yield codec.decode(tokens).samples
         return
-    codec._check_tokens(tokens)
+    codec.check_tokens(tokens)
     done, length = 0, tokens.num_samples
     for piece in decode(codec, tokens):
         if length is not None:
@@ -150,7 +149,7 @@ def _quantized(codec: Any, latents: Tensor, count: int) -> np.ndarray:
     """Return the codes ``[K, T]`` of latents ``[1, D, T]``."""
     if codec.name == "fsq_50hz":
         return codec.module.quantizer(latents.transpose(1, 2))[1][0].long().cpu().numpy()[None]
-    return codec._quantize(latents, count)[0]
+    return codec.quantize(latents, count)[0]
 
 
 def _encode_segmented(codec: Any, queue: _Queue, count: int) -> Iterator[Encoded]:
@@ -159,7 +158,7 @@ def _encode_segmented(codec: Any, queue: _Queue, count: int) -> Iterator[Encoded
         queue.has(length)
         piece = torch.from_numpy(np.ascontiguousarray(queue.peek(length)))[None]
         with torch.inference_mode():
-            encoded = codec._encode_segments(piece, count)
+            encoded = codec.encode_segments(piece, count)
         # of a piece longer than the stride, the adapter begins a second segment, which comes with the next piece
         first = encoded.segment_frames[0]
         codes = [level[:first] for level in encoded.codes]
@@ -168,9 +167,7 @@ def _encode_segmented(codec: Any, queue: _Queue, count: int) -> Iterator[Encoded
 
 
 def _decode_causal(codec: Any, tokens: Tokens) -> Iterator[np.ndarray]:
-    bounds = chunk_bounds(
-        len(tokens.codes[0]), round(_adapters_chunk_s(codec, "_DECODE_CHUNK_S") * codec.frame_rates_hz[0])
-    )
+    bounds = chunk_bounds(len(tokens.codes[0]), round(codec.decode_chunk_s * codec.frame_rates_hz[0]))
     stream = CausalStream(codec.module.decoder.model)
     for start, end in bounds:
         with torch.inference_mode():
@@ -181,11 +178,6 @@ def _decode_causal(codec: Any, tokens: Tokens) -> Iterator[np.ndarray]:
         yield piece
 
 
-def _adapters_chunk_s(codec: Codec, name: str) -> float:
-    """Return how many seconds the codec's own adapter decodes at a time: other pieces would change the last bits."""
-    return getattr(import_module(type(codec).__module__), name)
-
-
 def _latents(codec: Any, codes: Tensor) -> Tensor:
     if codec.name == "fsq_50hz":
         return codec.module.quantizer.indices_to_codes(codes).transpose(1, 2)
@@ -194,7 +186,7 @@ def _latents(codec: Any, codes: Tensor) -> Tensor:
 
 def _decode_segmented(codec: Any, tokens: Tokens) -> Iterator[np.ndarray]:
     """Overlap and add as the package does, each sample as soon as no further segment reaches it."""
-    frames = codec._checked_segments(tokens)
+    frames = codec.checked_segments(tokens)
     scales = tokens.scales or (None,) * len(frames)
     codes = torch.from_numpy(np.stack(tokens.codes))[:, None]  # [K, 1, T]
     stride = codec.module.segment_stride
@@ -221,11 +213,11 @@ def _decode_segmented(codec: Any, tokens: Tokens) -> Iterator[np.ndarray]:
 
 
 def _decode_snac(codec: Any, tokens: Tokens) -> Iterator[np.ndarray]:
-    codec._check_levels(tokens)
+    codec.check_levels(tokens)
     with torch.inference_mode():
-        latents = codec._latents(tokens)
-    frames_align = codec._align // codec.hop_length
-    chunk = round(_adapters_chunk_s(codec, "_CHUNK_S") * codec.frame_rates_hz[-1])
+        latents = codec.latents(tokens)
+    frames_align = codec.align // codec.hop_length
+    chunk = round(codec.decode_chunk_s * codec.frame_rates_hz[-1])
     yield from _with_context(
         codec,
         lambda piece: codec.module.decoder(piece.to(codec.device)).cpu(),
@@ -240,14 +232,14 @@ def _decode_dac(codec: Any, tokens: Tokens) -> Iterator[np.ndarray]:
         codec,
         lambda piece: codec.module.decode(audio_codes=piece.to(codec.device)).audio_values[:, None].cpu(),
         codes,
-        chunk_bounds(codes.shape[-1], round(_adapters_chunk_s(codec, "_CHUNK_S") * codec.frame_rates_hz[0])),
+        chunk_bounds(codes.shape[-1], round(codec.decode_chunk_s * codec.frame_rates_hz[0])),
     )
 
 
 def _with_context(
     codec: Any, run: Callable[[Tensor], Tensor], signal: Tensor, bounds: list[tuple[int, int]]
 ) -> Iterator[np.ndarray]:
-    context, hop = codec._context // codec.hop_length, codec.hop_length
+    context, hop = codec.context // codec.hop_length, codec.hop_length
     for bound in bounds:
         with torch.inference_mode():
             (wave,) = run_with_context(run, signal, [bound], context, [(1, hop)])

@@ -11,9 +11,10 @@ import torch
 from snac.layers import NoiseBlock
 from torch import Tensor
 
-from codecbook.codecs.base import Codec, Encoded, Weights, checked_device
+from codecbook.codecs.base import Encoded, Weights
 from codecbook.codecs.chunks import chunk_bounds, run_with_context
 from codecbook.codecs.model_files import load_model, tensors_sha256
+from codecbook.codecs.network_codec import NetworkCodec
 from codecbook.codecs.weights import (
     WeightsRequest,
     fold_weight_norm,
@@ -45,7 +46,7 @@ _PUBLISHED_24KHZ = {
 }
 
 
-class SnacCodec(Codec):
+class SnacCodec(NetworkCodec):
     """SNAC behind the common interface.
 
     Decoding is repeatable: noise blocks, where the model has them, are run with their noise set to zero. Levels
@@ -56,19 +57,22 @@ class SnacCodec(Codec):
         model: Of the package ``snac``. Its weight norm is folded in place.
         weights: Where its weights are from.
         device: Torch device.
+
+    Attributes:
+        vq_strides: Frames for which one code of each level stands, coarse to fine.
+        align: The encoder pads a clip to a multiple of so many samples: whole codes of level 0, whole windows of
+            attention.
+        context: Samples on either side that codes and audio may depend on, a multiple of `align`.
     """
 
     seams = "context"
-    chunk_s = _CHUNK_S
+    chunk_s = decode_chunk_s = _CHUNK_S
     channels = 1
 
     def __init__(self, name: str, model: snac.SNAC, weights: Weights, device: str = "cpu") -> None:
         fold_weight_norm(model)
         _silence_noise(model)
-        self.name = name
-        self.weights = weights
-        self.device = checked_device(device)
-        self.module = model.to(device).eval()
+        super().__init__(name, model, weights, device)
         self.sample_rate_hz = int(model.sampling_rate)
         self.hop_length = int(model.hop_length)
         self.vq_strides = tuple(int(stride) for stride in model.vq_strides)
@@ -77,9 +81,8 @@ class SnacCodec(Codec):
             self.sample_rate_hz / (self.hop_length * stride) for stride in self.vq_strides
         )
         self.bandwidths_kbps = tuple(self.bitrate_kbps(k + 1) for k in range(len(self.vq_strides)))
-        # samples that the encoder pads a clip to a multiple of: whole codes of level 0, whole windows of attention
-        self._align = self.hop_length * int(np.lcm(self.vq_strides[0], model.attn_window_size or 1))
-        self._context = self._align * -(-_receptive_field(model) // self._align)
+        self.align = self.hop_length * int(np.lcm(self.vq_strides[0], model.attn_window_size or 1))
+        self.context = self.align * -(-_receptive_field(model) // self.align)
 
     @torch.inference_mode()
     def _encode_samples(self, samples: np.ndarray, num_codebooks: int, chunk_s: float | None) -> Encoded:
@@ -88,27 +91,29 @@ class SnacCodec(Codec):
         codes = run_with_context(
             lambda piece: [level.cpu() for level in self.module.encode(piece.to(self.device))],
             wave,
-            chunk_bounds(wave.shape[-1], chunk, self._align),
-            self._context,
+            chunk_bounds(wave.shape[-1], chunk, self.align),
+            self.context,
             [(self.hop_length * stride, 1) for stride in self.vq_strides],
         )
         return Encoded([level[0].numpy() for level in codes[:num_codebooks]])
 
     @torch.inference_mode()
     def _decode_tokens(self, tokens: Tokens) -> np.ndarray:
-        self._check_levels(tokens)
-        latents = self._latents(tokens)
-        frames_align = self._align // self.hop_length
+        self.check_levels(tokens)
+        latents = self.latents(tokens)
+        frames_align = self.align // self.hop_length
         (wave,) = run_with_context(
             lambda piece: self.module.decoder(piece.to(self.device)).cpu(),
             latents,
-            chunk_bounds(latents.shape[-1], round(_CHUNK_S * self.frame_rates_hz[-1]), frames_align),
-            self._context // self.hop_length,
+            chunk_bounds(
+                latents.shape[-1], round(self.decode_chunk_s * self.frame_rates_hz[-1]), frames_align
+            ),
+            self.context // self.hop_length,
             [(1, self.hop_length)],
         )
         return wave[0].numpy()
 
-    def _latents(self, tokens: Tokens) -> Tensor:
+    def latents(self, tokens: Tokens) -> Tensor:
         """Sum the codewords of the levels that are there, each held for its stride: ``[1, D, T]``."""
         total: Tensor | float = 0.0
         for quantizer, level in zip(self.module.quantizer.quantizers, tokens.codes, strict=False):
@@ -117,9 +122,14 @@ class SnacCodec(Codec):
         assert isinstance(total, Tensor)
         return total
 
-    def _check_levels(self, tokens: Tokens) -> None:
+    def check_levels(self, tokens: Tokens) -> None:
+        """Refuse levels that do not stand for equally many frames, or for parts of a window.
+
+        Raises:
+            CorruptInput: Such levels.
+        """
         lengths = [len(level) * stride for level, stride in zip(tokens.codes, self.vq_strides, strict=False)]
-        window = self._align // self.hop_length
+        window = self.align // self.hop_length
         if len(set(lengths)) > 1 or lengths[0] % window:
             raise CorruptInput(
                 f"Levels of {[len(level) for level in tokens.codes]} codes do not fit together: level k of "

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from codecbook.codecs.model_files import write_atomically
 from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.files import write_file
 
 
 def write_checkpoint(path: Path, state: dict) -> None:
     """Write a checkpoint; whoever is interrupted leaves the previous one intact."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(path, buffer.getvalue())
+    write_file(path, buffer.getvalue(), overwrite=True)
 
 
 def read_checkpoint(path: Path, recipe: dict) -> dict | None:

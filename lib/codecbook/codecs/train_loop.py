@@ -6,7 +6,6 @@ recoveries in between).
 """
 
 import copy
-import json
 import math
 import time
 from dataclasses import asdict
@@ -14,21 +13,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from codecbook.codecs.build import random_seeded
 from codecbook.codecs.losses import codec_loss
 from codecbook.codecs.train_adversary import Adversary
+from codecbook.codecs.train_average import averaged_module, move_average, parameter_copies
 from codecbook.codecs.train_checkpoint import read_checkpoint, write_checkpoint
 from codecbook.codecs.train_data import Crops
+from codecbook.codecs.train_log import LOG_EVERY_STEPS, TrainingLog
 from codecbook.codecs.train_models import trainable
-from codecbook.codecs.train_processes import all_reduce_mean, average_gradients, is_distributed
+from codecbook.codecs.train_processes import (
+    all_reduce_mean,
+    average_gradients,
+    broadcast,
+    gather,
+    mean_of_number,
+    num_processes,
+    process_rank,
+)
 from codecbook.codecs.train_recipes import Recipe
 from codecbook.codecs.train_schedule import Budget, learning_rate, phase_at
 from codecbook.errors import CodecbookError, UnsupportedInput
 
-_LOG_EVERY_STEPS = 10
 _MAX_RECOVERIES = 8
 
 
@@ -52,6 +59,7 @@ class Trainer:
         model: The codec in training, with `trainable`'s interface.
         step: Steps done.
         elapsed_s: Training time so far, resumptions added up.
+        log: What the run writes and says.
     """
 
     def __init__(
@@ -74,11 +82,12 @@ class Trainer:
         self.step, self.elapsed_s, self.phase, self.rate_scale, self.recoveries = 0, 0.0, -1, 1.0, 0
         self.random = np.random.default_rng(recipe.seed + 1)
         self.torch_random = torch.Generator().manual_seed(recipe.seed + 2)
-        self.average = copy.deepcopy(dict(self.model.module.named_parameters()))
+        self.average = parameter_copies(self.model.module)
         self.parameters: list[nn.Parameter] = []
         self.adversary: Adversary | None = None
         self._make_optimizer(list(self.model.module.parameters()))
-        self.is_main = not is_distributed() or torch.distributed.get_rank() == 0
+        self.is_main = process_rank() == 0
+        self.log = TrainingLog(folder, self.is_main)
         saved = read_checkpoint(folder / "checkpoint.pt", asdict(recipe))
         if saved is not None:
             self._restore(saved)
@@ -86,15 +95,13 @@ class Trainer:
         self._good = self._state()
 
     def _restore_crops(self, states: list) -> None:
-        rank, count = 0, 1
-        if is_distributed():
-            rank, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        count = num_processes()
         if len(states) != count:
             raise UnsupportedInput(
                 f"The checkpoint in {self.folder} was made by {len(states)} processes, and {count} would go on; start "
                 f"{len(states)}, or choose another folder."
             )
-        self.crops.restore(states[rank])
+        self.crops.restore(states[process_rank()])
 
     def _make_optimizer(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters
@@ -107,10 +114,7 @@ class Trainer:
     @property
     def progress(self) -> float:
         """How far the run is, 0 to 1."""
-        if self.budget.steps is not None:
-            return min(1.0, self.step / self.budget.steps)
-        assert self.budget.minutes is not None
-        return min(1.0, self.elapsed_s / (60.0 * self.budget.minutes))
+        return self.budget.progress(self.step, self.elapsed_s)
 
     def _state(self) -> dict:
         return copy.deepcopy(
@@ -147,19 +151,9 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         self._good = self._state()
-        states = [self.crops.state]
-        if is_distributed():
-            gathered: list = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(gathered, self.crops.state)
-            states = gathered
+        states = gather(self.crops.state)
         if self.is_main:
             write_checkpoint(self.folder / "checkpoint.pt", {**self._good, "crops": states})
-
-    def _log(self, record: dict) -> None:
-        if self.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps(record) + "\n")
 
     def _batch(self) -> Tensor:
         batch = self.crops.batch(self.recipe.batch_size, self.recipe.crop_samples)
@@ -169,21 +163,17 @@ class Trainer:
         """Take over a trained model, or set the parameters up from data, the same in every process."""
         if self.start_from is not None:
             self.model.module.load_state_dict(self.start_from.state_dict())
-            self._reset_average()
+            self.average = parameter_copies(self.model.module)
             return
         audio = self._batches(math.ceil(32 / self.recipe.batch_size))
-        if is_distributed():
-            torch.distributed.broadcast(audio, 0)
+        broadcast([audio])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             self.model.start(audio)
-        self._reset_average()
+        self.average = parameter_copies(self.model.module)
 
     def _batches(self, count: int) -> Tensor:
         return torch.cat([self._batch() for _ in range(count)])
-
-    def _reset_average(self) -> None:
-        self.average = {name: value.detach().clone() for name, value in self.model.module.named_parameters()}
 
     def _prepare_phase(self) -> None:
         """Choose what the current phase trains."""
@@ -212,10 +202,8 @@ class Trainer:
         count = math.ceil(self.recipe.fit_seconds / crop_s / self.recipe.batch_size)
         latents = torch.cat([self.model.latents(self._batch()) for _ in range(count)])
         self.model.fit_codebooks(latents, self.recipe.seed)
-        self._reset_average()  # codebooks that are parameters have moved at once
-        if is_distributed():
-            for value in self.model.module.state_dict().values():
-                torch.distributed.broadcast(value, 0)
+        broadcast(self.model.module.state_dict().values())
+        self.average = parameter_copies(self.model.module)  # codebooks that are parameters have moved at once
 
     def _num_codebooks(self) -> int:
         """Draw how many codebooks to use: the recipe's main number in half of the steps, else a power of two."""
@@ -271,20 +259,9 @@ class Trainer:
             self.model.update_codebooks(all_reduce_mean, self.torch_random)
         if self.adversary:
             self.adversary.learn(estimate.detach(), target)
-        self._average_parameters()
+        move_average(self.average, self.model.module, self.step, self.recipe.ema_decay)
         self.step += 1
         return {"loss": float(loss.detach()), **parts, "gradient_norm": float(norm)}
-
-    @torch.no_grad()
-    def _average_parameters(self) -> None:
-        # a short memory at first, so that the average does not drag the start along
-        decay = min(self.recipe.ema_decay, (1.0 + self.step) / (10.0 + self.step))
-        parameters = dict(self.model.module.named_parameters())
-        averages = [self.average[name] for name in parameters]
-        # one call for all of them: a call per parameter takes as long as the optimiser
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-            averages, [value.detach() for value in parameters.values()], 1.0 - decay
-        )
 
     def _recover(self) -> None:
         """Go back to the last checkpoint after a loss that is not finite, with half the learning rate."""
@@ -300,9 +277,8 @@ class Trainer:
         self.elapsed_s, self.rate_scale, self.recoveries = elapsed_s, rate_scale, recoveries
         self._good = self._state()
         message = f"Loss not finite at step {step}; back to step {self.step}, learning rate x {rate_scale:g} from here."
-        self._log({"step": step, "message": message})
-        if self.is_main:
-            print(message, flush=True)
+        self.log.write({"step": step, "message": message})
+        self.log.say(message)
 
     def run(self, stop_after_steps: int | None = None) -> nn.Module:
         """Train to the end of the budget, or some steps further at most.
@@ -318,43 +294,21 @@ class Trainer:
                 self._enter_phase(index)
             parts = self.train_step()
             now = time.monotonic()
-            self.elapsed_s += self._agreed(now - last_time)
+            self.elapsed_s += mean_of_number(now - last_time)
             last_time = now
-            if parts and self.step % _LOG_EVERY_STEPS == 0:
+            if parts and self.step % LOG_EVERY_STEPS == 0:
                 self._report(parts)
-            if self._agreed(now - last_checkpoint) > self.checkpoint_every_s:
+            if mean_of_number(now - last_checkpoint) > self.checkpoint_every_s:
                 self._checkpoint()
                 last_checkpoint = time.monotonic()
         self._checkpoint()
         return self.averaged()
 
-    def _agreed(self, seconds: float) -> float:
-        """Return the mean over processes, so that all of them take the same turns."""
-        return float(all_reduce_mean(torch.tensor([seconds], dtype=torch.float64)))
-
     def _report(self, parts: dict[str, float]) -> None:
-        progress = max(self.progress, 1e-9)
-        remaining_s = self.elapsed_s / progress - self.elapsed_s
-        record = {
-            "step": self.step,
-            "phase": self.recipe.phases[self.phase].name,
-            "elapsed_s": round(self.elapsed_s, 1),
-            "remaining_s": round(remaining_s, 1),
-            "rate": self.optimizer.param_groups[0]["lr"],
-            **{name: round(value, 5) for name, value in parts.items()},
-        }
-        self._log(record)
-        if self.is_main and self.step % (5 * _LOG_EVERY_STEPS) == 0:
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in parts.items())
-            print(
-                f"{record['phase']} step {self.step}  {100 * progress:.1f} %  {shown}  "
-                f"about {remaining_s / 60:.0f} min left",
-                flush=True,
-            )
+        rate = self.optimizer.param_groups[0]["lr"]
+        phase = self.recipe.phases[self.phase].name
+        self.log.step(self.step, phase, self.progress, self.elapsed_s, rate, parts)
 
     def averaged(self) -> nn.Module:
         """Return a copy of the codec with averaged parameters, on the CPU, in evaluation mode."""
-        module = random_seeded(self.recipe.architecture, self.recipe.arguments, self.recipe.seed)
-        module.load_state_dict({k: v.cpu() for k, v in self.model.module.state_dict().items()})
-        module.load_state_dict({k: v.cpu() for k, v in self.average.items()}, strict=False)
-        return module.eval()
+        return averaged_module(self.recipe, self.model.module, self.average)

@@ -27,6 +27,13 @@ class Budget:
                 f"minutes={self.minutes}."
             )
 
+    def progress(self, step: int, elapsed_s: float) -> float:
+        """Return how much of the budget is used up, 0 to 1."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        assert self.minutes is not None
+        return min(1.0, elapsed_s / (60.0 * self.minutes))
+
 
 def phase_at(phases: tuple[Phase, ...], progress: float, earliest: int = 0) -> tuple[int, float]:
     """Return (index of the phase, how far through it, 0 to 1).

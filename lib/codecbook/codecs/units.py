@@ -27,14 +27,14 @@ from transformers.audio_utils import mel_filter_bank, window_function
 
 from codecbook import audio
 from codecbook.audio import Clip
-from codecbook.codecs.model_files import CONFIG_NAME, PARAMETERS_NAME, tensors_sha256
+from codecbook.codecs.model_folder import CONFIG_NAME, PARAMETERS_NAME, write_model
 from codecbook.codecs.recordings import find_recordings
+from codecbook.codecs.tensor_hash import tensors_sha256
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.files import write_file
 
 SAMPLE_RATE_HZ = 16_000
 UNIT_SAMPLES = 640
-FORMAT = 1
 _WINDOW, _HOP, _FFT_LENGTH = 400, 160, 512
 _FRAMES_PER_UNIT = UNIT_SAMPLES // _HOP
 _MARGIN = (_WINDOW - _HOP) // 2  # windows are centred on their 10 ms
@@ -157,14 +157,12 @@ def save_units(folder: Path, units: Units, provenance: dict[str, Any]) -> str:
     tensors = {name: torch.from_numpy(values).contiguous() for name, values in vars(units).items()}
     sha256 = tensors_sha256(tensors)
     config = {
-        "format": FORMAT,
         "architecture": "units",
         "arguments": {"num_units": len(units.centroids)},
         "sha256": sha256,
         "provenance": provenance,
     }
-    write_file(folder / PARAMETERS_NAME, safetensors.torch.save(tensors), overwrite=True)
-    write_file(folder / CONFIG_NAME, (json.dumps(config, indent=2) + "\n"), overwrite=True)
+    write_model(folder, safetensors.torch.save(tensors), config, overwrite=True)
     return sha256
 
 

@@ -21,24 +21,14 @@ from codecbook.codecs import Codec, codec_names
 from codecbook.coding import api, stream_models
 from codecbook.coding.stream_report import Progress
 from codecbook.coding.stream_writer import DEFAULT_SEGMENT_S
-from codecbook.errors import CodecbookError
+from codecbook.command_line import exit_status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     logging.basicConfig(format="codecbook: %(message)s", stream=sys.stderr)
     options = _parser().parse_args(arguments)
-    try:
-        return options.command(options)
-    except CodecbookError as error:
-        print(f"codecbook: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"codecbook: {error.strerror or error}: {error.filename}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("codecbook: interrupted; nothing was written", file=sys.stderr)
-        return 130
+    return exit_status(lambda: options.command(options), "nothing was written")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -206,7 +206,7 @@ def decompress_file(
     Raises:
         CodecbookError: As `decompress` and `codecbook.audio.save`.
     """
-    stream_audio.check_audio_path(target)
+    audio.write_format(target)  # refuses a name of no audio format before any long work
     with StreamReader(source) as reader:
         model = _prepare(reader, codec, weights, lm)
         read = reader.read()

@@ -69,7 +69,7 @@ def _file_blocks(path: Path, promised: int) -> Iterator[np.ndarray]:
                 yield samples
     except RuntimeError as error:
         raise CorruptInput(f"{path} could not be read as audio ({error}); copy it again.") from error
-    if promised - count > audio._HEADER_SLACK_SAMPLES:
+    if promised - count > audio.HEADER_SLACK_SAMPLES:
         raise CorruptInput(
             f"{path} is truncated: {promised} samples are promised, {count} can be read; copy it again."
         )
@@ -132,8 +132,7 @@ def write_audio(
         CodecbookError: As `codecbook.audio.save`.
     """
     path = Path(path)
-    check_audio_path(path)
-    file_format, subtype = audio._WRITE_FORMATS[path.suffix.lower()]
+    file_format, subtype = audio.write_format(path)
     count = beyond = 0
     with new_file(path, overwrite) as partial:
         try:
@@ -154,15 +153,3 @@ def write_audio(
     if beyond:
         _log.warning("%d samples were beyond full scale and clipped in %s", beyond, path)
     return count
-
-
-def check_audio_path(path: str | Path) -> None:
-    """Refuse a name of no audio format, before any long work.
-
-    Raises:
-        UnsupportedInput: Another suffix than those that `codecbook.audio.save` writes.
-    """
-    if Path(path).suffix.lower() not in audio._WRITE_FORMATS:
-        raise UnsupportedInput(
-            f"Cannot write {Path(path).name}: choose one of {', '.join(audio._WRITE_FORMATS)}."
-        )

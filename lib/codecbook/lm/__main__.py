@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from codecbook.errors import CodecbookError
+from codecbook.command_line import exit_status
 from codecbook.lm.checkpoints import LATEST_NAME
 from codecbook.lm.data import BARK_FINE, Corpus
 from codecbook.lm.exact import calibration_rows, certificate, certificate_lines, export_exact, save_exact
@@ -51,17 +51,7 @@ _TRAIN_OPTIONS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        return options.command(options)
-    except CodecbookError as error:
-        print(f"codecbook: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"codecbook: {error.strerror or error}: {error.filename}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("codecbook: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    return exit_status(lambda: options.command(options), "the same command goes on from the last checkpoint")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,23 +10,25 @@ tensors. Parameters are stored as float16 and used as float32, which is exact; t
 whose tokens it predicts.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from codecbook.codecs.model_folder import (
+    CONFIG_NAME,
+    check_finite,
+    check_sha256,
+    read_tensors,
+    refuse_existing,
+    write_model,
+)
 from codecbook.codecs.provenance import Weights
 from codecbook.codecs.tensor_hash import tensors_sha256
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.files import write_file
-from codecbook.lm.model_config import CONFIG_NAME as CONFIG_NAME
-from codecbook.lm.model_config import FORMAT as FORMAT
-from codecbook.lm.model_config import PARAMETERS_NAME as PARAMETERS_NAME
+from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.lm.model_config import read_config
 from codecbook.lm.models import build_lm
 from codecbook.lm.token_lm import TokenLM
@@ -80,28 +82,16 @@ def save_lm(folder: str | Path, model: TokenLM, provenance: dict[str, Any], over
         CorruptInput: A parameter is not finite, or too large for float16.
     """
     folder = Path(folder)
-    existing = [name for name in (PARAMETERS_NAME, CONFIG_NAME) if (folder / name).exists()]
-    if existing and not overwrite:
-        raise CodecbookError(
-            f"{folder} holds {existing[0]} already; pass overwrite=True, or choose another folder."
-        )
+    refuse_existing(folder, overwrite)
     tensors = _stored_tensors(model)
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise CorruptInput(
-                f"Parameter {name} is not finite as float16; the training has diverged, save an earlier state."
-            )
+    check_finite(tensors)
     config = {
-        "format": FORMAT,
         "architecture": model.architecture,
         "arguments": model.config.arguments(),
         "sha256": tensors_sha256(tensors),
         "provenance": provenance,
     }
-    text = json.dumps(config, indent=2) + "\n"
-    # the parameters go first: a reader between the two renames sees a hash that differs and is told so
-    write_file(folder / PARAMETERS_NAME, safetensors.torch.save(tensors), overwrite)
-    write_file(folder / CONFIG_NAME, text, overwrite)
+    write_model(folder, safetensors.torch.save(tensors), config, overwrite)
     return config["sha256"]
 
 
@@ -118,17 +108,9 @@ def load_lm(folder: str | Path) -> LoadedLM:
     """
     folder = Path(folder)
     config = read_config(folder)
-    path = folder / PARAMETERS_NAME
-    try:
-        tensors = safetensors.torch.load(path.read_bytes())
-    except safetensors.SafetensorError as error:
-        raise CorruptInput(f"{path} is truncated or damaged ({error}); fetch the model again.") from error
+    tensors = read_tensors(folder)
     sha256 = tensors_sha256(tensors)
-    if sha256 != config["sha256"]:
-        raise CorruptInput(
-            f"The parameters in {folder} have SHA-256 {sha256[:16]}..., {CONFIG_NAME} says "
-            f"{config['sha256'][:16]}...; one of the files was altered or is of another model, fetch both again."
-        )
+    check_sha256(folder, sha256, config)
     with torch.random.fork_rng(devices=[]):
         model = build_lm(config["architecture"], config["arguments"])
     _fill(model, tensors, folder)

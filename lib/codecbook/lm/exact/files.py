@@ -4,17 +4,16 @@
 `ExactConfig` as ``arguments``, and one key more, ``"identity"``: `ExactLM.sha256`, which streams name.
 """
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.files import write_file
+from codecbook.codecs.model_folder import CONFIG_NAME, PARAMETERS_NAME, refuse_existing, write_model
+from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.certificate import certificate
 from codecbook.lm.exact.model import ExactConfig, ExactLM
 from codecbook.lm.exact.tensor_file import read_arrays
-from codecbook.lm.model_config import CONFIG_NAME, FORMAT, PARAMETERS_NAME, read_config
+from codecbook.lm.model_config import read_config
 
 ARCHITECTURE = "exact"
 
@@ -40,23 +39,16 @@ def save_exact(
     import safetensors.numpy  # here, as reading needs numpy alone
 
     folder = Path(folder)
-    existing = [name for name in (PARAMETERS_NAME, CONFIG_NAME) if (folder / name).exists()]
-    if existing and not overwrite:
-        raise CodecbookError(
-            f"{folder} holds {existing[0]} already; pass overwrite=True, or choose another folder."
-        )
+    refuse_existing(folder, overwrite)
     certificate(model)
     config = {
-        "format": FORMAT,
         "architecture": ARCHITECTURE,
         "arguments": model.config.arguments(),
         "sha256": model.arrays_sha256,
         "identity": model.sha256,
         "provenance": provenance or {},
     }
-    # the arrays go first, as in model_files
-    write_file(folder / PARAMETERS_NAME, safetensors.numpy.save(dict(model.arrays)), overwrite)
-    write_file(folder / CONFIG_NAME, json.dumps(config, indent=2) + "\n", overwrite)
+    write_model(folder, safetensors.numpy.save(dict(model.arrays)), config, overwrite)
     return model.sha256
 
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from codecbook.errors import CodecbookError
+from codecbook.command_line import exit_status
 from codecbook.probes.determinism.bundle import read_bundle, read_result, write_bundle, write_result
 from codecbook.probes.determinism.case import make_case
 from codecbook.probes.determinism.cells import BASELINE
@@ -24,13 +24,7 @@ from codecbook.probes.determinism.plans import fast_cells, full_cells, only
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        return options.command(options)
-    except CodecbookError as error:
-        print(f"codecbook: {' '.join(str(error).split())}", file=sys.stderr)
-    except OSError as error:
-        print(f"codecbook: {error.strerror or error}: {error.filename}", file=sys.stderr)
-    return 2
+    return exit_status(lambda: options.command(options))
 
 
 def _parser() -> argparse.ArgumentParser:

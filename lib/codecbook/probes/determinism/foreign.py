@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from codecbook.command_line import exit_status
 from codecbook.errors import CodecbookError
 from codecbook.probes.determinism.foreign_make import describe, make_root
 from codecbook.probes.determinism.foreign_root import (
@@ -49,13 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = words.index("--") if "--" in words else len(words)
     options = _parser().parse_args(words[:end])
     options.arguments = words[end + 1 :]
-    try:
-        return options.command(options)
-    except CodecbookError as error:
-        print(f"codecbook: {' '.join(str(error).split())}", file=sys.stderr)
-    except OSError as error:
-        print(f"codecbook: {error.strerror or error}: {error.filename}", file=sys.stderr)
-    return 2
+    return exit_status(lambda: options.command(options))
 
 
 def _parser() -> argparse.ArgumentParser:
