@@ -1,3 +1,10 @@
+import errno
+import os
+import socket
+import stat
+import threading
+from pathlib import Path
+
 import pytest
 
 from codecbook.errors import CodecbookError
@@ -62,3 +69,91 @@ def test_write_file_takes_bytes_and_text(tmp_path):
     assert write_file(tmp_path / "a", b"\x00\r\n", overwrite=True).read_bytes() == b"\x00\r\n"
     with pytest.raises(CodecbookError, match="exists; pass overwrite=True"):
         write_file(tmp_path / "a", b"")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "socket"])
+def test_what_is_no_file_is_never_replaced(kind, overwrite, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    special = Path("x")
+    with socket.socket(socket.AF_UNIX) as server:
+        if kind == "socket":
+            server.bind(str(special))
+        else:
+            os.mkfifo(special)
+        path = Path("link") if "link" in kind else special
+        if "link" in kind:
+            path.symlink_to(special)
+        before = os.lstat(path), special.stat()
+        with pytest.raises(CodecbookError, match=r"^(x|link) is a device, a pipe or a socket"):
+            write_file(path, b"new", overwrite)
+        assert (os.lstat(path), special.stat()) == before
+        assert not stat.S_ISREG(special.stat().st_mode)
+
+
+def test_what_became_a_pipe_meanwhile_is_kept(tmp_path):
+    path = tmp_path / "x"
+
+    def overtaken() -> None:
+        with new_file(path, overwrite=True) as temporary:
+            temporary.write_bytes(b"ours")
+            os.mkfifo(path)
+
+    with pytest.raises(CodecbookError, match="a pipe"):
+        overtaken()
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["link", "dangling link"])
+def test_a_link_is_kept_and_its_file_replaced(is_there, tmp_path):
+    target, link = tmp_path / "other" / "target", tmp_path / "link"
+    link.symlink_to(Path("other") / "target")
+    if is_there:
+        target.parent.mkdir()
+        target.write_bytes(b"old")
+    with pytest.raises(CodecbookError, match="link exists"):
+        write_file(link, b"new")
+    assert target.exists() == is_there
+    write_file(link, b"new", overwrite=True)
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_link_to_itself_is_said(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(CodecbookError, match="leads back to itself"):
+        write_file(tmp_path / "a", b"new", overwrite=True)
+
+
+def _no_links(source: Path, target: Path) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted", str(source))
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_two_writers_one_succeeds(has_links, tmp_path, monkeypatch):
+    if not has_links:
+        monkeypatch.setattr(os, "link", _no_links)
+    path, started = tmp_path / "x", threading.Barrier(8)
+    outcomes: list[str] = []
+    refusals: list[str] = []
+
+    def write(name: str) -> None:
+        try:
+            with new_file(path) as temporary:
+                temporary.write_bytes(name.encode())
+                started.wait()  # all have found the name free
+            outcomes.append(name)
+        except CodecbookError as error:
+            refusals.append(str(error))
+
+    writers = [threading.Thread(target=write, args=(f"writer {n}",)) for n in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [path.read_text()] == outcomes
+    assert refusals == [f"{path} exists; pass overwrite=True, or choose another name."] * 7
+    assert list(tmp_path.iterdir()) == [path]

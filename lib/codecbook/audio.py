@@ -5,6 +5,7 @@ quality (linear phase, as the codecs' training pipelines use), files are read an
 (wav, flac, ogg, mp3, aiff and more).
 """
 
+import errno
 import logging
 import math
 import operator
@@ -16,7 +17,7 @@ import soundfile
 import soxr
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.files import new_file
+from codecbook.files import new_file, write_error
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 _WRITE_FORMATS = {
@@ -29,6 +30,7 @@ _WRITE_FORMATS = {
 _WRITE_BLOCK_SAMPLES = 65536
 # the silence that mp3 encoders add and mp3 decoders drop makes headers differ from what can be read by so much
 HEADER_SLACK_SAMPLES = 4 * 1152
+_SYSTEM_ERROR = 2  # of libsndfile: SF_ERR_SYSTEM
 _MAX_RATE_RATIO = 256
 _LOUDNESS_BLOCK_S = 0.4
 _LOUDNESS_MIN_RATE_HZ = 4000  # the shelf of the K weighting lies at 1.7 kHz
@@ -277,6 +279,7 @@ def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
     Raises:
         UnsupportedInput: The suffix is none of these, or its format cannot hold the clip's rate or channels.
         CodecbookError: The file exists and `overwrite` is False.
+        OSError: The file system does not take it: the disk is full, for one.
     """
     path = Path(path)
     write_format(path)  # before any work
@@ -298,10 +301,33 @@ def _write(samples: np.ndarray, sample_rate_hz: int, partial: Path, path: Path) 
             for start in range(0, samples.shape[0], _WRITE_BLOCK_SAMPLES):
                 file.write(samples[start : start + _WRITE_BLOCK_SAMPLES])
     except soundfile.LibsndfileError as error:
-        raise UnsupportedInput(
-            f"Cannot write {path.name} with {channels} channels at {sample_rate_hz} Hz "
-            f"({error.error_string}); write wav, or convert the clip first."
-        ) from error
+        raise write_failure(error, partial, path, sample_rate_hz, channels) from error
+
+
+def write_failure(
+    error: soundfile.LibsndfileError, partial: Path, path: Path, sample_rate_hz: int, channels: int
+) -> Exception:
+    """Return what to raise where libsndfile could not write: it does not tell a full disk from a limit of the format.
+
+    Args:
+        error: Of libsndfile.
+        partial: What it wrote to; not to be used afterwards.
+        path: The file that it was to become.
+        sample_rate_hz: Of the audio.
+        channels: Of the audio.
+
+    Returns:
+        An `OSError` that names `path` where the system takes no more bytes, else an `UnsupportedInput`.
+    """
+    cause = write_error(partial)
+    if cause is not None:
+        return OSError(cause.errno, cause.strerror, str(path))
+    if error.code == _SYSTEM_ERROR:
+        return OSError(errno.EIO, "It could not be written at first, and can be now: try again", str(path))
+    return UnsupportedInput(
+        f"Cannot write {path.name} with {channels} channels at {sample_rate_hz} Hz ({error.error_string}); write "
+        "wav, or convert the clip first."
+    )
 
 
 def loudness_lufs(clip: Clip) -> float:

@@ -5,7 +5,8 @@ write (``NUMBA_CACHE_DIR``, beside the source, the user's cache folder) and refu
 finds none, as in a read-only container; here it is then compiled anew by every process instead.
 
 Where numba is not installed, kernels run as the Python functions that they are. They keep all numbers below 2^63, so
-the results are the same. Where a Python loop would take too long, `kernel_or` names whole-array numpy for it.
+the results are the same. Where a Python loop would take too long, or numbers wrap at 2^64, `kernel_or` names another
+function for it.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def kernel(function: _Function) -> _Function:
 
 
 def kernel_or(arrays: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate as `kernel`, but take `arrays`, which does the same with whole arrays, where numba is not installed.
+    """Decorate as `kernel`, but take `arrays`, which does the same without a compiler, where numba is not installed.
 
     For functions that no other kernel calls, since numba cannot call `arrays`.
     """

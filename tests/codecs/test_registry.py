@@ -94,7 +94,9 @@ def test_a_model_of_another_architecture_is_refused(small_folder):
         load_codec("mimi", weights=small_folder("fsq_50hz"))
 
 
-@pytest.mark.parametrize("text", ["random:x", "random:", "random:-1", ""])
+@pytest.mark.parametrize(
+    "text", ["random:x", "random:", "random:-1", f"random:{1 << 63}", "random:" + "9" * 5000, ""]
+)
 def test_a_seed_that_is_no_number_is_refused(text):
     with pytest.raises(UnsupportedInput, match="random:0"):
         parse_weights("mimi", text)
@@ -102,6 +104,7 @@ def test_a_seed_that_is_no_number_is_refused(text):
 
 def test_seeds_decide_random_weights():
     assert parse_weights("mimi", "random") == parse_weights("mimi", "random:0")
+    assert parse_weights("mimi", f"random:{(1 << 63) - 1}").seed == (1 << 63) - 1
     first, again, other = (load_codec("fsq_50hz", weights=f"random:{seed}") for seed in (1, 1, 2))
     assert first.weights == again.weights
     assert first.weights.sha256 != other.weights.sha256

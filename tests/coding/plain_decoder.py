@@ -235,6 +235,7 @@ def decode_exact(data, model, num_rows):
                 state = ((state ^ end) * 0x100000001B3) % (1 << 64)
         rows.append(row)
     check(coder.position - 6 == len(data), "bytes of the payload")
+    check(coder.offset < 1 << 48, "end of the payload")
     return rows, state
 
 

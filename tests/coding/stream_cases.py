@@ -1,10 +1,12 @@
 """Small streams of every kind, for the tests of streams."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import torch
 
+from codecbook.coding import stream_footer, stream_header, stream_segment
 from codecbook.coding.stream import StreamReader, encode_tokens
 from codecbook.errors import CorruptInput
 from codecbook.lm import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
@@ -35,7 +37,7 @@ def segmented(frames=(10, 10, 10, 10, 9, 3), scales=True, seed=2):
 KINDS = {
     "parallel": parallel(),
     "one codebook": parallel(sizes=(65_536,)),
-    "odd sizes": parallel(sizes=(1, 2, 3, 1000, 1 << 20)),
+    "odd sizes": parallel(sizes=(2, 3, 1000, 1 << 20)),
     "tree": tree(),
     "tree of two": tree(levels=2),
     "segments and scales": segmented(),
@@ -72,6 +74,34 @@ def encoded(tokens, model=None, segment_s=1.0):
     return encode_tokens(
         tokens, model, lm_name="toy_lm" if model else "", segment_s=segment_s, codec_sha256="ab" * 32
     )
+
+
+def header_of(data):
+    with StreamReader(data) as reader:
+        return reader.header
+
+
+def forged(header, parts, between=b"", footer=True):
+    """Make a stream with checksums that are right, around a header that need not be.
+
+    Args:
+        header: As the stream shall claim it.
+        parts: `SegmentContent` by (number, first row), in the order in which they shall stand in the stream.
+        between: What stands after each of them.
+        footer: Whether the second header, the index and the tail follow.
+    """
+    block = stream_header.pack_header(header)
+    roomy = replace(header, num_rows=stream_header.MAX_ROWS, num_segments=stream_header.MAX_ROWS)
+    data, entries = block, {}
+    for (number, first_row), part in parts.items():
+        segment, packed = stream_segment.pack_segment(roomy, None, number, first_row, part)
+        entries[number] = (len(data), segment.crc)
+        data += packed + between
+    if not footer:
+        return data
+    index = stream_footer.pack_index([entries[number] for number in sorted(entries)], header.stream_id)
+    length = len(data) + len(block) + len(index) + stream_footer.TAIL_BYTES
+    return data + block + index + stream_footer.pack_tail(len(data), length)
 
 
 def outcome(data, tokens, model=None):

@@ -1,7 +1,9 @@
 """Recordings to streams and back, with the bundled codecs."""
 
 import logging
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,10 +26,16 @@ from codecbook.coding import (
     stream_models,
     verify,
 )
+from codecbook.coding.stream_header import with_totals
 from codecbook.coding.stream_models import NamedLM
+from codecbook.coding.stream_reader import StreamReader
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.lm import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 from codecbook.lm.exact import export_exact, save_exact
+
+sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
+
+import stream_cases as cases
 
 CODECS = ["encodec_24khz", "encodec_48khz", "snac_24khz", "fsq_50hz"]
 
@@ -139,6 +147,57 @@ def test_files_of_any_length_make_the_same_bytes(name, rate_hz, channels, codec_
         decompress_file(stream, target, codec=codec)
 
 
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "words"),
+    [
+        (float("inf"), None, "give seconds from 0 on"),
+        (float("nan"), None, "give seconds from 0 on"),
+        (-4.0, None, "give seconds from 0 on"),
+        (0.0, float("nan"), "give seconds from 0 on"),
+        (0.5, 0.5, "give the end after the start"),
+        (1.0, None, r"which is 1\.000 s long"),
+        (5.0, 6.0, r"which is 1\.000 s long"),
+    ],
+)
+def test_stretches_that_are_none(start_s, end_s, words, codec_of):
+    codec = codec_of("fsq_50hz")
+    with pytest.raises(UnsupportedInput, match=words):
+        decompress(compress(noise(1.0), codec, None, None), codec=codec, start_s=start_s, end_s=end_s)
+
+
+@pytest.mark.parametrize("rate_hz", [5e-324, 1e308])
+def test_rates_at_which_no_time_can_be_computed_are_another_codec_s(rate_hz, codec_of, tmp_path):
+    codec = codec_of("fsq_50hz")
+    data = compress(noise(3.0), codec, None, lm=None, segment_s=1.0)
+    with StreamReader(data) as reader:
+        header = reader.header
+        contents = [segment.content for segment in reader.segments()]
+    template = replace(header.template, frame_rates_hz=(rate_hz,))
+    parts = {(0, 0): contents[0], (2, 100): contents[2]}
+    forged = cases.forged(replace(header, template=template), parts, footer=False)
+    with pytest.raises(UnsupportedInput, match="frame rates"):
+        decompress(forged, codec=codec)
+    (tmp_path / "a.cbs").write_bytes(forged)
+    with pytest.raises(UnsupportedInput, match="frame rates"):
+        decompress_file(tmp_path / "a.cbs", tmp_path / "a.wav", codec=codec)
+
+
+def test_an_empty_recording_is_decoded_whole(codec_of):
+    codec = codec_of("fsq_50hz")
+    with StreamReader(compress(noise(1.0), codec, None, lm=None)) as reader:
+        header = with_totals(reader.header, 0, 0, 0)
+    decoded = decompress(cases.forged(header, {}), codec=codec)
+    assert decoded.clip.samples.shape == (1, 0)
+    assert (decoded.damage, decoded.notes) == ([], ())
+
+
+def test_a_target_is_refused_before_any_work(tmp_path):
+    (tmp_path / "there.wav").write_bytes(b"")
+    for name, words in (("there.wav", "exists"), ("there.xyz", "Cannot write there.xyz")):
+        with pytest.raises(CodecbookError, match=words):
+            decompress_file(tmp_path / "no stream", tmp_path / name)
+
+
 def test_a_damaged_stream_is_written_as_far_as_it_goes(codec_of, tmp_path):
     data = compress(noise(3.0), codec_of("fsq_50hz"), None, lm=None, segment_s=1.0)
     (tmp_path / "cut.cbs").write_bytes(data[: len(data) // 2])
@@ -224,6 +283,10 @@ def test_labels_of_weights_never_become_paths():
         ("bundled: a", "bundled"),
     ):
         assert stream_models._weights_of(replace(template.template, weights=label)) == wanted
+    with pytest.raises(UnsupportedInput, match=r"below 2\^63"):
+        stream_models.codec_of(
+            replace(template, template=replace(template.template, weights=f"random: seed {10**26}"))
+        )
     for label in ("", "/etc/passwd", "random: /etc", "random: seed -1"):
         with pytest.raises(UnsupportedInput, match="pass weights="):
             stream_models._weights_of(replace(template.template, weights=label))

@@ -1,11 +1,19 @@
 """The command line of streams: what it prints, what it refuses, how it exits."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
 
 from codecbook import audio
+from codecbook.coding import inspect
 from codecbook.coding.__main__ import main
+
+sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
+
+import stream_cases as cases
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +86,26 @@ def test_verify_says_intact_or_where_it_is_damaged(stream, tmp_path, capsys):
     assert (tmp_path / "damaged.wav").is_file(), "what is intact was decoded"
 
 
+def test_inspect_reports_the_damage_that_it_sees(stream, tmp_path, capsys):
+    data = bytearray(stream.read_bytes())
+    data[inspect(stream).segments[1][0] + 5] ^= 1
+    damaged = tmp_path / "damaged.cbs"
+    damaged.write_bytes(data)
+    assert main(["inspect", str(damaged)]) == 1
+    out = capsys.readouterr().out
+    assert "2 found" in out
+    assert "Segment 1 (1.000 to 2.000 s" in out
+    assert main(["verify", str(damaged)]) == 1
+    assert inspect(damaged).damage[0].kind == "header"
+
+
+def test_a_stretch_has_its_target_checked_before_any_work(tmp_path, capsys):
+    (tmp_path / "there.wav").write_bytes(b"")
+    for name, words in (("there.wav", "exists"), ("there.xyz", "Cannot write there.xyz")):
+        assert main(["decompress", "no stream", str(tmp_path / name), "--start", "1"]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_compress_refuses_to_overwrite(recording, stream, capsys):
     before = stream.read_bytes()
     assert main(["compress", str(recording), str(stream), "--codec", "fsq_50hz", "--lm", "none"]) == 2
@@ -98,6 +126,11 @@ def test_compress_refuses_to_overwrite(recording, stream, capsys):
         (["compress", "{wav}", "x.cbs", "--codec", "fsq_50hz", "--lm", "missing"], "no language model"),
         (["decompress", "{cbs}", "x.txt"], "Cannot write x.txt"),
         (["decompress", "{wav}", "x.wav"], "no stream of codecbook"),
+        (["decompress", "{cbs}", "x.wav", "--start", "inf"], "give seconds from 0 on"),
+        (["decompress", "{cbs}", "x.wav", "--start", "nan"], "give seconds from 0 on"),
+        (["decompress", "{cbs}", "x.wav", "--start", "-4"], "give seconds from 0 on"),
+        (["decompress", "{cbs}", "x.wav", "--start", "5"], "which is 2.083 s long"),
+        (["decompress", "{cbs}", "x.wav", "--weights", f"random:{10**26}"], "below 2^63"),
         (["decompress", "{cbs}", "x.wav", "--weights", "random:1"], "pass the right ones"),
     ],
 )
@@ -109,3 +142,10 @@ def test_errors_are_one_line(arguments, words, recording, stream, tmp_path, monk
     assert captured.err.startswith("codecbook: ")
     assert captured.err.count("\n") == 1
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_none_is_no_folder_of_a_language_model(tmp_path, capsys):
+    path = tmp_path / "exact.cbs"
+    path.write_bytes(cases.encoded(cases.parallel(20), cases.exact_model()))
+    assert main(["verify", str(path), "--lm", "none"]) == 2
+    assert "was coded with the language model 'toy_lm'" in capsys.readouterr().err

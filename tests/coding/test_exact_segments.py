@@ -1,5 +1,8 @@
 """Segments: round trips, rate, hashes, streaming, side by side, and damage that must end well."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +18,7 @@ from codecbook.coding.exact_segments import (
 )
 from codecbook.coding.range_coder import encode_range
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact import ExactLM, export_exact, reference_logits
+from codecbook.lm.exact import ExactLM, export_exact, reference_logits, save_exact
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig, TokenLM
 
 KINDS = ("in_frame", "none", "rotary")
@@ -183,3 +186,27 @@ def test_refused_frames(models) -> None:
         encode_frames(model, np.zeros((2, 2), dtype=np.int64))
     with pytest.raises(UnsupportedInput, match=r"\[T, K\]"):
         encode_frames(model, np.zeros((1, 2, 3), dtype=np.int64))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_segments_are_the_same_where_kernels_are_not_compiled(
+    kind: str, models, numpy_alone: Callable[..., str], tmp_path: Path
+) -> None:
+    model = models[kind]
+    codes = draw(model, 18)
+    save_exact(tmp_path, model)
+    np.save(tmp_path / "codes.npy", codes)
+    code = """
+import numpy as np
+from codecbook.coding.exact_segments import decode_frames, encode_frames
+from codecbook.lm.exact import load_exact
+
+model, codes = load_exact(sys.argv[1]), np.load(sys.argv[1] + "/codes.npy")
+segment = encode_frames(model, codes)
+decoded, interval_hash = decode_frames(model, segment.payload, len(codes))
+assert (decoded == codes).all()
+assert interval_hash == segment.interval_hash
+print(segment.payload.hex(), segment.interval_hash)
+"""
+    segment = encode_frames(model, codes)
+    assert numpy_alone(code, str(tmp_path)).split() == [segment.payload.hex(), str(segment.interval_hash)]

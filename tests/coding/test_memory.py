@@ -1,8 +1,10 @@
 """How much memory decoding takes: what is imported, and what grows with the stream."""
 
 import dataclasses
+import gc
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,10 @@ import pytest
 
 from codecbook.audio import Clip
 from codecbook.codecs import load_codec
-from codecbook.coding.stream import encode_tokens
+from codecbook.coding.stream import StreamReader, StreamWriter, encode_tokens, new_header
 from codecbook.coding.stream_models import default_lm
 from codecbook.lm.corpora import bundled_tokens
+from codecbook.tokens import Tokens
 
 LIMIT_BYTES = 500e6
 STATUS = Path("/proc/self/status")
@@ -32,6 +35,35 @@ def test_decoders_do_not_import_what_only_others_need():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     heavy = {"vector_quantize_pytorch", "snac", "pyloudnorm", "transformers", "pandas", "torch._dynamo"}
     assert not heavy & set(done.stdout.split())
+
+
+def _traced_bytes() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+def test_what_is_kept_of_each_segment_is_what_the_docstrings_say(tmp_path):
+    tokens = Tokens((np.zeros(4000, dtype=np.int64),), (2,), (50.0,))
+    header = new_header(tokens, segment_s=1e-9)  # a row each
+    rows = np.zeros((1, 1), dtype=np.int64)
+    path = tmp_path / "many.cbs"
+    tracemalloc.start()
+    before = 0
+    with path.open("wb") as file:
+        writer = StreamWriter(file, header)
+        for number in range(4000):
+            if number == 1000:  # what is allocated once is there
+                before = _traced_bytes()
+            writer.write(rows)
+        written = _traced_bytes() - before
+        writer.close()
+    before = _traced_bytes()
+    with StreamReader(path) as reader:
+        assert len(reader.segment_bytes()) == reader.header.num_segments == 4000
+        read = _traced_bytes() - before
+    tracemalloc.stop()
+    assert written / 3000 < 20  # 12, and room to grow
+    assert read / 4000 < 600
 
 
 @pytest.mark.slow

@@ -146,7 +146,16 @@ def test_sources_may_be_bytes_paths_and_files(tmp_path):
     [
         (Tokens((np.zeros(2, int), np.zeros(6, int)), (4, 4), (10.0, 30.0)), "no common frames"),
         (cases.parallel(segment_frames=(100, 50, 50)), None),
-        (cases.parallel(30, scales=(1.0, 2.0, 3.0), segment_frames=(5, 20, 5)), None),
+        (cases.parallel(30, scales=(1.0, 2.0, 3.0), segment_frames=(20, 5, 5)), None),
+        (
+            cases.parallel(30, scales=(1.0, 2.0, 3.0), segment_frames=(5, 20, 5)),
+            "20 frames comes where 1 to 5 fit",
+        ),
+        (cases.parallel(12, segment_frames=(2, 4, 2, 4)), "4 frames comes where 1 to 2 fit"),
+        (cases.parallel(10, segment_frames=(4, 2, 4)), "4 frames comes where 1 to 2 fit"),
+        (cases.parallel(sizes=(4, 1)), "2 to 2\\^31 codes"),
+        (cases.parallel(3, sizes=(4,) * 1025), "up to 1024 columns"),
+        (cases.tree(1, levels=11), "no common frames"),
     ],
 )
 def test_unusual_tokens_are_refused_or_come_back_equal(tokens, words):

@@ -222,11 +222,6 @@ def test_codes_that_pass_all_but_their_own_checksum():
 # --- headers that lie, with checksums that are right
 
 
-def header_of(data):
-    with StreamReader(data) as reader:
-        return reader.header
-
-
 @pytest.mark.parametrize(
     "lie",
     [
@@ -237,7 +232,7 @@ def header_of(data):
 )
 def test_claims_of_billions_cost_nothing(lie):
     data = cases.encoded(cases.parallel(100))
-    honest = header_of(data)
+    honest = cases.header_of(data)
     header = replace(honest, **lie)
     block = headers.pack_header(header)
     body = data[len(headers.pack_header(honest)) :]
@@ -259,7 +254,7 @@ def test_claims_of_billions_cost_nothing(lie):
 
 def test_a_payload_that_claims_gigabytes():
     data = bytearray(cases.encoded(cases.parallel(50)))
-    header = header_of(bytes(data))
+    header = cases.header_of(bytes(data))
     start = len(headers.pack_header(header))
     data[start + 16 : start + 20] = (4_000_000_000).to_bytes(4, "little")
     data[start + 40 : start + 44] = zlib.crc32(header.stream_id + data[start : start + 40]).to_bytes(
@@ -276,7 +271,7 @@ def test_a_header_of_claimed_gigabytes_and_one_of_a_later_version():
     claimed = bytes(block[:10]) + (4_000_000_000).to_bytes(4, "little") + bytes(block[14:100])
     with pytest.raises(CorruptInput):
         StreamReader(claimed)
-    length = len(headers.pack_header(header_of(bytes(block))))
+    length = len(headers.pack_header(cases.header_of(bytes(block))))
     block[8] = 2
     block[length - 4 : length] = zlib.crc32(block[: length - 4]).to_bytes(4, "little")
     with pytest.raises(UnsupportedInput, match="version 2"):
@@ -286,7 +281,7 @@ def test_a_header_of_claimed_gigabytes_and_one_of_a_later_version():
 @pytest.mark.parametrize("place", [14, 15, 16, 24, 26, 30])
 @pytest.mark.parametrize("value", [0x80, 0xFF])
 def test_headers_with_impossible_fields_are_refused(place, value):
-    header = header_of(cases.encoded(cases.parallel(50)))
+    header = cases.header_of(cases.encoded(cases.parallel(50)))
     block = bytearray(headers.pack_header(header))
     block[place + (3 if place > 16 else 0)] = value
     block[-4:] = zlib.crc32(block[:-4]).to_bytes(4, "little")
@@ -297,7 +292,7 @@ def test_headers_with_impossible_fields_are_refused(place, value):
 def test_segments_that_contradict_each_other():
     tokens = cases.parallel(150)
     data = bytearray(cases.encoded(tokens))
-    header = header_of(bytes(data))
+    header = cases.header_of(bytes(data))
     with StreamReader(bytes(data)) as reader:
         start, _, _ = reader.segment_bytes()[1]
     data[start + 8 : start + 12] = (60).to_bytes(4, "little")  # begins ten rows late

@@ -114,6 +114,19 @@ def test_codebooks_that_do_not_fit_are_refused():
         Layout("bytes", _tree(2, (256, 256)))
 
 
+@pytest.mark.parametrize("order", ["grouped", "orpheus", "orpheus_per_position"])
+def test_rows_that_double_with_each_level_have_a_limit(order):
+    def levels(count):
+        return Tokens((np.zeros(0, int),) * count, (16,) * count, tuple(2.0**level for level in range(count)))
+
+    assert Layout("grouped", levels(10)).codebook_sizes == (16,) * 1023
+    for count in (11, 30, 1000):  # a billion columns, and more
+        with pytest.raises(UnsupportedInput, match=f"up to 10 codebooks.*received {count}"):
+            Layout(order, levels(count))
+    with pytest.raises(UnsupportedInput, match="up to 10 codebooks"):  # 2.0**1024 is beyond floats
+        Layout(order, Tokens((np.zeros(0, int),) * 1025, (16,) * 1025, (50.0,) * 1025))
+
+
 @pytest.mark.parametrize("order", ["grouped", "bytes"])
 def test_a_model_with_in_frame_conditioning_reads_and_draws_such_rows(order):
     if order == "grouped":

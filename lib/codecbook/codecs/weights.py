@@ -17,7 +17,7 @@ from codecbook import paths
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
 
 CONNECT_TIMEOUT_S = 15.0
-_RANDOM = re.compile(r"random(?::(\d+))?")
+_RANDOM = re.compile(r"random(?::([0-9]{1,19}))?")
 _Model = TypeVar("_Model")
 
 
@@ -43,14 +43,14 @@ def parse_weights(name: str, weights: str | Path) -> WeightsRequest:
 
     Raises:
         MissingWeights: A path that does not exist, or bundled weights that are not there.
-        UnsupportedInput: An empty string, or a seed that is no number.
+        UnsupportedInput: An empty string, or a seed that is no number below 2^63.
     """
     text = str(weights)
-    if match := _RANDOM.fullmatch(text):
+    if (match := _RANDOM.fullmatch(text)) and int(match[1] or 0) < 1 << 63:
         return WeightsRequest("random", seed=int(match[1] or 0))
     if text.startswith("random:") or not text:
         raise UnsupportedInput(
-            f"weights={text!r} is not understood; use random:0, or another whole number as seed."
+            f"weights={text[:80]!r} is not understood; use random:0, or another whole number below 2^63 as seed."
         )
     if text == "pretrained":
         return WeightsRequest("pretrained")

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from codecbook import audio
 from codecbook.codecs import Codec, codec_names
-from codecbook.coding import api, stream_models
+from codecbook.coding import api, stream_audio, stream_models
 from codecbook.coding.stream_report import Progress
 from codecbook.coding.stream_writer import DEFAULT_SEGMENT_S
 from codecbook.command_line import exit_status
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     verifying = commands.add_parser("verify", help="decode all codes of a stream and make every check")
     verifying.add_argument("source", type=Path)
     verifying.add_argument(
-        "--lm", default="default", help="folder of its language model (default: found by name)"
+        "--lm", default="default", help="folder of its language model, or 'none' (default: found by name)"
     )
     verifying.set_defaults(command=_verify)
     return parser
@@ -117,7 +117,8 @@ def _lm(options: argparse.Namespace) -> str | None:
 
 
 def _decompress(options: argparse.Namespace) -> int:
-    if options.start > 0 or options.end is not None:
+    stream_audio.check_target(options.target, options.overwrite)
+    if options.start != 0 or options.end is not None:
         decoded = api.decompress(
             options.source,
             codec=_codec(options),
@@ -170,7 +171,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    report = _with_progress(lambda show: api.verify(options.source, lm=options.lm, on_progress=show))
+    report = _with_progress(lambda show: api.verify(options.source, lm=_lm(options), on_progress=show))
     print(f"{options.source}: {_summary(report)}")
     status = _damage(report.damage, report.notes)
     print("damaged" if status else "intact: every code passes its checksum")

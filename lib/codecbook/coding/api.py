@@ -21,7 +21,7 @@ from codecbook.codecs.pieces import decode_pieces, encode_pieces
 from codecbook.coding import stream_audio, stream_models
 from codecbook.coding.stream_damage import Damage
 from codecbook.coding.stream_models import LMLike, NamedLM, default_lm
-from codecbook.coding.stream_reader import StreamReader
+from codecbook.coding.stream_reader import StreamReader, StreamTokens
 from codecbook.coding.stream_report import Progress, StreamReport, inspect, length_s, report_of, verify
 from codecbook.coding.stream_source import StreamLike
 from codecbook.coding.stream_writer import DEFAULT_SEGMENT_S, StreamWriter, new_header
@@ -143,8 +143,9 @@ def decompress(
 ) -> Decoded:
     """Decode a stream, or a stretch of it.
 
-    The tokens of a stretch are exactly those of the whole. Its audio is that of the whole for a codec without
-    memory; EnCodec's decoder remembers all that came before, of which the stretch is given `MARGIN_S` seconds.
+    The tokens of a stretch are exactly those of the whole. Its audio is that of the whole, up to the rounding of
+    floats, for a codec without memory; EnCodec's decoder remembers all that came before, of which the stretch is
+    given `MARGIN_S` seconds.
 
     Args:
         data: Bytes, a path, or a binary file.
@@ -156,26 +157,24 @@ def decompress(
 
     Raises:
         CorruptInput: No stream, no copy of its header, or none of its segments can be read.
-        UnsupportedInput: A later version, weights that are not the stream's, or a stretch that ends before it begins.
+        UnsupportedInput: A later version, weights that are not the stream's, or a stretch as
+            `StreamReader.check_stretch` refuses it.
         MissingWeights: Weights that are not here.
     """
-    if end_s is not None and end_s <= start_s:
-        raise UnsupportedInput(
-            f"A stretch from {start_s} to {end_s} s is none; give the end after the start."
-        )
     with StreamReader(data) as reader:
+        reader.check_stretch(start_s, end_s)
         model = _prepare(reader, codec, weights, lm)
-        is_whole = start_s <= 0 and end_s is None
+        is_whole = start_s == 0 and end_s is None
         first_s = max(0.0, start_s - MARGIN_S)
         read = reader.read(first_s, None if end_s is None else end_s + MARGIN_S)
-        ranges = stream_audio.silent_ranges(reader.header, read.damage, model)
+        ranges = _silent_ranges(reader, read, model)
         duration_s = length_s(reader.header)
     offset = round(read.start_s * model.sample_rate_hz)
     moved = [(a - offset, b - offset) for a, b in ranges]
     pieces = list(stream_audio.silence(_decoded(model, read.tokens), moved))
     samples = np.concatenate(pieces, axis=1)
     if not is_whole:
-        first = round(max(0.0, start_s) * model.sample_rate_hz) - offset
+        first = round(start_s * model.sample_rate_hz) - offset
         end = round(min(duration_s, duration_s if end_s is None else end_s) * model.sample_rate_hz) - offset
         samples = samples[:, max(0, first) : max(0, end)]
     clip = Clip(np.ascontiguousarray(samples), model.sample_rate_hz, name=model.name)
@@ -206,11 +205,11 @@ def decompress_file(
     Raises:
         CodecbookError: As `decompress` and `codecbook.audio.save`.
     """
-    audio.write_format(target)  # refuses a name of no audio format before any long work
+    stream_audio.check_target(target, overwrite)
     with StreamReader(source) as reader:
         model = _prepare(reader, codec, weights, lm)
         read = reader.read()
-        ranges = stream_audio.silent_ranges(reader.header, read.damage, model)
+        ranges = _silent_ranges(reader, read, model)
         pieces: Iterator[np.ndarray] = stream_audio.silence(_decoded(model, read.tokens), ranges)
         if on_progress is not None:
             pieces = _counted(pieces, model.sample_rate_hz, read.tokens.duration_s, on_progress)
@@ -297,6 +296,13 @@ def _prepare(reader: StreamReader, codec: Codec | None, weights: str | Path | No
             f"{loaded.name} is a tokenizer without a decoder; read the stream's tokens with codecbook.coding.stream."
         )
     return loaded
+
+
+def _silent_ranges(reader: StreamReader, read: StreamTokens, codec: Codec) -> list[tuple[int, int]]:
+    """Return where samples stand for lost codes, of tokens that the codec has been asked about first."""
+    if len(read.tokens.codes[0]):
+        codec.check_tokens(read.tokens)  # a stream may name rates at which no time can be computed
+    return stream_audio.silent_ranges(reader.header, read.damage, codec)
 
 
 def _decoded(codec: Codec, tokens: Tokens) -> Iterator[np.ndarray]:

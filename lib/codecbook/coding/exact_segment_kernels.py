@@ -4,14 +4,22 @@ import numpy as np
 
 from codecbook.coding.exact_counts import EXACT_TOTAL_BITS, exact_row
 from codecbook.coding.range_kernels import decode_step
-from codecbook.compiled import kernel
+from codecbook.compiled import kernel, kernel_or
 from codecbook.lm.exact.kernel import head_rows, push_rows, read_rows
 
 FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 FNV_PRIME = np.uint64(0x100000001B3)
 
 
-@kernel
+def _hash_in_python(value: np.uint64, low: np.ndarray, high: np.ndarray) -> np.uint64:
+    # products wrap at 2^64, of which numpy's scalars warn
+    state, prime, mask = int(value), int(FNV_PRIME), (1 << 64) - 1
+    for end in np.stack((low, high), axis=-1).ravel().tolist():
+        state = ((state ^ end) * prime) & mask
+    return np.uint64(state)
+
+
+@kernel_or(_hash_in_python)
 def hash_intervals(value, low, high):
     """Return the interval hash continued over the intervals of int64 ``[T, K]``."""
     for t in range(low.shape[0]):

@@ -40,8 +40,9 @@ def encode_tokens(
         The stream; the same bytes for the same arguments.
 
     Raises:
-        UnsupportedInput: Codebooks without common frames, other codebooks than the model's, segments of the codec
-            that are not of one length (shorter last ones excepted), or a length of segments out of range.
+        UnsupportedInput: Codebooks without common frames, more than 1024 columns or codebooks of a single code, other
+            codebooks than the model's, segments of the codec that are not of one length (shorter last ones excepted),
+            or a length of segments out of range.
 
     Example:
         >>> tokens = Tokens(codes=(np.arange(8),), codebook_sizes=(16,), frame_rates_hz=(50.0,))

@@ -13,8 +13,8 @@ from codecbook.audio import Clip
 from codecbook.codecs import Codec
 from codecbook.coding.stream_damage import Damage
 from codecbook.coding.stream_header import StreamHeader
-from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.files import new_file
+from codecbook.errors import CorruptInput
+from codecbook.files import new_file, refuse_existing_file
 
 _READ_SAMPLES = 1 << 18
 _WRITE_SAMPLES = 1 << 16
@@ -116,6 +116,17 @@ def silence(pieces: Iterable[np.ndarray], ranges: list[tuple[int, int]]) -> Iter
         place = end
 
 
+def check_target(path: str | Path, overwrite: bool = False) -> None:
+    """Refuse before any long work what `write_audio` would refuse after it.
+
+    Raises:
+        UnsupportedInput: A name of no audio format.
+        CodecbookError: The file exists and `overwrite` is False, or a folder is in its place.
+    """
+    audio.write_format(path)
+    refuse_existing_file(path, overwrite)
+
+
 def write_audio(
     pieces: Iterable[np.ndarray],
     sample_rate_hz: int,
@@ -130,6 +141,7 @@ def write_audio(
 
     Raises:
         CodecbookError: As `codecbook.audio.save`.
+        OSError: As `codecbook.audio.save`.
     """
     path = Path(path)
     file_format, subtype = audio.write_format(path)
@@ -146,10 +158,7 @@ def write_audio(
                         file.write(samples[start : start + _WRITE_SAMPLES])
                     count += len(samples)
         except soundfile.LibsndfileError as error:
-            raise UnsupportedInput(
-                f"Cannot write {path.name} with {channels} channels at {sample_rate_hz} Hz ({error.error_string}); "
-                "write wav."
-            ) from error
+            raise audio.write_failure(error, partial, path, sample_rate_hz, channels) from error
     if beyond:
         _log.warning("%d samples were beyond full scale and clipped in %s", beyond, path)
     return count

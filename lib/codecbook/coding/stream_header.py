@@ -23,6 +23,7 @@ MAX_BODY_BYTES = 16384
 MAX_SEGMENT_CODES = 1 << 20
 """Codes in one segment, at most: what a reader has to hold at a time."""
 MAX_COLUMNS = 1024
+MAX_NAME_BYTES = 4096
 MAX_ROWS = (1 << 32) - 1
 
 _FRAME = struct.Struct("<8sHI")  # magic, version, bytes of the body
@@ -73,11 +74,17 @@ class StreamHeader:
                 f"A stream has an order of {', '.join(STREAM_ORDERS)} and a coder of {', '.join(CODERS)}; received "
                 f"{self.order!r} and {self.coder!r}."
             )
-        sizes = self.columns
-        if max(sizes) > 1 << 31 or len(sizes) > MAX_COLUMNS:
+        if (self.coder == "exact") != bool(self.lm_sha256) or (self.coder == "raw" and self.lm_name):
             raise UnsupportedInput(
-                f"A stream has up to {MAX_COLUMNS} columns of up to 2^31 codes; received {len(sizes)} of up to "
-                f"{max(sizes)}."
+                f"A stream whose coder is {self.coder!r} names the language model {self.lm_name!r} of SHA-256 "
+                f"{self.lm_sha256!r}; exact coding needs one, and raw coding has none."
+            )
+        sizes = self.columns
+        # a code of no bits would let a few bytes of raw rows stand for any number of codes
+        if not 2 <= min(sizes) <= max(sizes) <= 1 << 31 or len(sizes) > MAX_COLUMNS:
+            raise UnsupportedInput(
+                f"A stream has up to {MAX_COLUMNS} columns of 2 to 2^31 codes; received {len(sizes)} of {min(sizes)} "
+                f"to {max(sizes)}. Codebooks of one code say nothing: leave them out."
             )
         if not 1 <= self.rows_per_segment * len(sizes) <= MAX_SEGMENT_CODES:
             raise UnsupportedInput(
@@ -89,6 +96,11 @@ class StreamHeader:
                 f"{self.num_rows} rows in segments of {self.rows_per_segment}, the codec's of "
                 f"{self.codec_segment_frames}, cannot be; a stream holds up to {MAX_ROWS} rows, and whole segments of "
                 "the codec in each of its own."
+            )
+        if self.codec_segment_frames and self.rows_per_segment % self.codec_segment_frames:
+            raise UnsupportedInput(
+                f"Segments of {self.rows_per_segment} rows do not hold whole ones of the codec, of "
+                f"{self.codec_segment_frames}; choose a multiple."
             )
         least = -(-self.num_rows // self.rows_per_segment)
         if not least <= self.num_segments <= self.num_rows:
@@ -197,9 +209,9 @@ def _digest(sha256: str) -> bytes:
 
 def _pack_text(text: str) -> bytes:
     data = text.encode()
-    if len(data) > 4096:
+    if len(data) > MAX_NAME_BYTES:
         raise UnsupportedInput(
-            f"A name of {len(data)} bytes is longer than a header's 4096: {text[:60]!r}..."
+            f"A name of {len(data)} bytes is longer than a header's {MAX_NAME_BYTES}: {text[:60]!r}..."
         )
     return struct.pack("<H", len(data)) + data
 

@@ -98,6 +98,7 @@ def locate(source: StreamSource) -> Located:
     else:
         segments, refused = _indexed(source, header, index)
         offsets = [offset for offset, _ in index]
+        notes += _out_of_place(offsets, segments, header_bytes, end)
     refused.update(_overlapping(segments))
     refused.update(_misplaced(header, segments, refused))
     return Located(header, header_bytes, segments, offsets, refused, end, tuple(notes))
@@ -166,6 +167,21 @@ def _indexed(
             continue
         segments[number] = FoundSegment(segment, offset)
     return segments, refused
+
+
+def _out_of_place(offsets: list[int], segments: dict[int, FoundSegment], start: int, end: int) -> list[str]:
+    """Return a note where an index that is intact leaves gaps between segments, or has them in another order."""
+    expected: int | None = start
+    for number, offset in enumerate([*offsets, end]):
+        if expected not in (None, offset):
+            part = f"segment {number}" if number < len(offsets) else "the second copy of the header"
+            return [
+                f"Bytes {expected} to {offset} belong to no segment, or segments are in another order than their "
+                f"numbers: {part} begins at byte {offset}, not {expected}. All were read where the index says."
+            ]
+        # where a segment ends whose header is lost is not known
+        expected = segments[number].end if number in segments else None
+    return []
 
 
 def _scan(

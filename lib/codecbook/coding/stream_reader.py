@@ -1,5 +1,6 @@
 """Read a stream, whole or in part, damaged or not: `StreamReader`."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -22,6 +23,8 @@ from codecbook.tokens import Tokens
 
 MAX_FILLED_S = 600.0
 """Seconds of lost codes that are filled in where little else is there: a header may claim anything."""
+MAX_FILLED_CODES = 1 << 22
+"""And so many codes: a header may claim any rate as well."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class StreamTokens:
 
 
 class StreamReader:
-    """Read a stream segment by segment; what is kept is its plan, about 200 bytes per segment.
+    """Read a stream segment by segment; what is kept is its plan, about 500 bytes per segment.
 
     Args:
         stream: Bytes, a path, or a binary file that can seek.
@@ -130,7 +133,7 @@ class StreamReader:
         """
         self._check_model()
         end_row = self.header.num_rows if end_row is None else end_row
-        for part in self._outline():
+        for part in self.outline():
             if part.first_row >= end_row:
                 return
             if part.first_row + part.num_rows <= first_row:
@@ -147,17 +150,42 @@ class StreamReader:
         Raises:
             CorruptInput: Nothing can be decoded, or so much is missing within it that filling it in is refused.
             MissingWeights: As `segments`.
-            UnsupportedInput: As `segments`, or a stretch that ends before it begins.
+            UnsupportedInput: As `segments` and `check_stretch`.
         """
-        if end_s is not None and not start_s < end_s:
-            raise UnsupportedInput(
-                f"A stretch from {start_s} to {end_s} s is none; give the end after the start."
-            )
+        self.check_stretch(start_s, end_s)
         first_row, end_row = self.row_at(start_s), self.header.num_rows
         if end_s is not None:
             end_row = min(end_row, max(self.row_at(end_s), first_row) + 1)
         narrow = np.min_scalar_type(max(self.header.columns) - 1)  # of hours, many megabytes
         return self._joined([_with_rows_as(narrow, part) for part in self.segments(first_row, end_row)])
+
+    def check_stretch(self, start_s: float, end_s: float | None) -> None:
+        """Refuse a stretch of time of which the recording holds nothing; all of it may be empty.
+
+        Args:
+            start_s: Beginning in seconds.
+            end_s: End in seconds; None for the end of the stream.
+
+        Raises:
+            UnsupportedInput: Times that are negative or not finite, that end before they begin, or outside of the
+                recording.
+        """
+        if start_s == 0 and end_s is None:
+            return
+        if not all(math.isfinite(time_s) and time_s >= 0 for time_s in (start_s, end_s or 0.0)):
+            raise UnsupportedInput(
+                f"A stretch from {start_s} to {end_s} s is none; give seconds from 0 on, or no end for all of it."
+            )
+        if end_s is not None and not start_s < end_s:
+            raise UnsupportedInput(
+                f"A stretch from {start_s} to {end_s} s is none; give the end after the start."
+            )
+        length_s = self.header.time_range_s(0, self.header.num_rows)[1]
+        if start_s >= length_s:
+            raise UnsupportedInput(
+                f"A stretch from {start_s} s on lies outside of the recording, which is {length_s:.3f} s long; start "
+                "within it."
+            )
 
     def row_at(self, seconds: float) -> int:
         """Return the row that begins last at or before a time."""
@@ -192,8 +220,8 @@ class StreamReader:
                 f"not with this one ({self._model.sha256[:12]}...); pass that one."
             )
 
-    def _outline(self) -> Iterator[StreamSegment]:
-        """Yield every segment's place, and damage where it is known before decoding."""
+    def outline(self) -> Iterator[StreamSegment]:
+        """Yield every segment's place without its content, and its damage where that is known before decoding."""
         plan = self._plan
         usable = [number for number in sorted(plan.segments) if number not in plan.refused]
         index, row, end_byte = 0, 0, plan.header_bytes
@@ -307,20 +335,20 @@ class StreamReader:
         Raises:
             CorruptInput: It is missing before the end.
         """
-        rate_hz = self.header.template.frame_rates_hz[0]
-        intact_s = sum(part.num_rows for part in parts if part.content) / rate_hz
-        lost_s = sum(part.num_rows for part in parts if part.damage) / rate_hz
-        limit_s = max(MAX_FILLED_S, 2 * intact_s)
-        cut = False
-        while lost_s > limit_s and parts and parts[-1].damage:
-            lost_s -= parts[-1].num_rows / rate_hz
-            parts, cut = parts[:-1], True
-        if lost_s > limit_s:
+        rate_hz, columns = self.header.template.frame_rates_hz[0], len(self.header.columns)
+        intact = sum(part.num_rows for part in parts if part.content)
+        lost = sum(part.num_rows for part in parts if part.damage)
+        limit = max(2 * intact, min(MAX_FILLED_S * rate_hz, MAX_FILLED_CODES // columns))
+        end = len(parts)
+        while lost > limit and parts[end - 1].damage:
+            lost -= parts[end - 1].num_rows
+            end -= 1
+        if lost > limit:
             raise CorruptInput(
-                f"{lost_s:.0f} s of codes are lost and {intact_s:.0f} s are there; read what there is with "
-                "StreamReader.segments, which fills nothing in."
+                f"{lost} rows ({lost / rate_hz:.0f} s) of codes are lost and {intact} are there; read what there is "
+                "with StreamReader.segments, which fills nothing in."
             )
-        return parts, cut
+        return parts[:end], end < len(parts)
 
 
 def _with_rows_as(dtype: np.dtype, part: StreamSegment) -> StreamSegment:

@@ -1,7 +1,7 @@
 """What there is to say of a stream: looked at (`inspect`), or checked to its last code (`verify`)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codecbook.coding import stream_models
@@ -25,7 +25,7 @@ class StreamReport:
         duration_s: Of the audio, in seconds.
         header: Of the stream.
         segments: (offset, end, rows) of each segment that was found.
-        damage: As in `Decoded`; empty where nothing was decoded.
+        damage: As in `Decoded`; of a stream that was looked at alone, what is known without decoding it.
         notes: As in `Decoded`.
     """
 
@@ -46,12 +46,15 @@ class StreamReport:
 def inspect(stream: StreamLike) -> StreamReport:
     """Say what a stream is, without its weights; headers are checked, payloads are not.
 
+    Segments that are missing, or whose headers are damaged, are in the report's ``damage``.
+
     Raises:
         CorruptInput: No stream, or no copy of its header can be read.
         UnsupportedInput: A later version.
     """
     with StreamReader(stream) as reader:
-        return report_of(reader, Path(stream) if isinstance(stream, str | Path) else None, ())
+        damage = tuple(part.damage for part in reader.outline() if part.damage)
+        return report_of(reader, Path(stream) if isinstance(stream, str | Path) else None, damage)
 
 
 def verify(
@@ -74,12 +77,21 @@ def verify(
         if model is not None:
             reader.use_model(model)
         damage: list[Damage] = []
+        note, longest = (), reader.header.codec_segment_frames
         for segment in reader.segments():
             damage += [segment.damage] if segment.damage else []
+            frames = segment.content.codec_segment_frames if segment.content else ()
+            if frames and frames[0] > longest:
+                note = (
+                    f"Segment {segment.index} begins with a longer segment of the codec than the one before it; times "
+                    "from there on are wrong.",
+                )
+            longest = frames[-1] if frames else longest
             if on_progress is not None:
                 end_s = reader.header.start_of_row(segment.first_row + segment.num_rows)
                 on_progress(end_s, length_s(reader.header))
-        return report_of(reader, Path(stream) if isinstance(stream, str | Path) else None, tuple(damage))
+        report = report_of(reader, Path(stream) if isinstance(stream, str | Path) else None, tuple(damage))
+        return replace(report, notes=(*report.notes, *note))
 
 
 def report_of(reader: StreamReader, path: Path | None, damage: tuple[Damage, ...]) -> StreamReport:

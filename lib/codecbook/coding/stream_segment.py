@@ -21,6 +21,7 @@ _CRC = struct.Struct("<I")
 SEGMENT_HEADER_BYTES = _HEAD.size + _CRC.size
 _MAX_BYTES_PER_CODE = 4
 _SLACK_BYTES = 64
+_RAW_BLOCK_BITS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _decode_rows(
         hint = (
             ""
             if header.coder == "raw"
-            else "; they are intact, so the language model computes otherwise here"
+            else "; they are intact, so the language model computes otherwise here, or this coder did not write them"
         )
         raise SegmentError("coder", f"its bytes cannot be decoded{hint} ({error})") from error
 
@@ -223,6 +224,8 @@ def _parse_side(
             or frames.sum(dtype=np.int64) != num_rows
         ):
             raise SegmentError("coder", f"its codec's segments do not make up its {num_rows} rows")
+        if (frames[1:] > frames[:-1]).any():
+            raise SegmentError("coder", "one of its codec's segments is longer than the one before it")
     end = place + 4 * header.has_scales * max(1, len(frames))
     if len(payload) < end:
         raise SegmentError("coder", "its payload ends within the scales")
@@ -244,8 +247,25 @@ def raw_widths(codebook_sizes: tuple[int, ...]) -> list[int]:
 
 def pack_raw(rows: np.ndarray, codebook_sizes: tuple[int, ...]) -> bytes:
     """Pack rows ``[T, K]`` at fixed widths, row by row, the lowest bit of a code and of a byte first."""
-    bits = [(rows[:, k, None] >> np.arange(width)) & 1 for k, width in enumerate(raw_widths(codebook_sizes))]
-    return np.packbits(np.concatenate(bits, axis=1).astype(np.uint8), bitorder="little").tobytes()
+    columns, places, _ = _raw_bits(codebook_sizes)
+    block = _raw_block_rows(len(columns))
+    parts = []
+    for start in range(0, len(rows), block):
+        bits = (rows[start : start + block, columns] >> places) & 1
+        parts.append(np.packbits(bits.astype(np.uint8), bitorder="little").tobytes())
+    return b"".join(parts)
+
+
+def _raw_bits(codebook_sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return of each bit of a row its column and its place in the code, and where each column with bits begins."""
+    widths = np.array(raw_widths(codebook_sizes), dtype=np.int64)
+    columns, starts = np.repeat(np.arange(len(widths)), widths), np.cumsum(widths) - widths
+    return columns, np.arange(len(columns)) - starts[columns], starts[widths > 0]
+
+
+def _raw_block_rows(bits_per_row: int) -> int:
+    """Return how many rows are spread out into bits at a time, a multiple of 8: they begin and end with a byte."""
+    return 8 * max(1, _RAW_BLOCK_BITS // (8 * max(1, bits_per_row)))
 
 
 def unpack_raw(data: bytes, codebook_sizes: tuple[int, ...], num_rows: int) -> np.ndarray:
@@ -254,18 +274,20 @@ def unpack_raw(data: bytes, codebook_sizes: tuple[int, ...], num_rows: int) -> n
     Raises:
         CorruptInput: Another number of bytes, a code beyond its codebook, or bits after the last code.
     """
-    widths = raw_widths(codebook_sizes)
-    used = num_rows * sum(widths)
+    columns, places, starts = _raw_bits(codebook_sizes)
+    used = num_rows * len(columns)
     if len(data) != -(-used // 8):
         raise CorruptInput(f"{num_rows} raw rows take {-(-used // 8)} bytes, not {len(data)}")
-    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), bitorder="little")
-    if bits[used:].any():
+    if used % 8 and data[-1] >> used % 8:
         raise CorruptInput("bits after the last code are not zero")
-    table = bits[:used].reshape(num_rows, -1).astype(np.int64)
-    rows, place = np.zeros((num_rows, len(widths)), dtype=np.int64), 0
-    for k, width in enumerate(widths):
-        rows[:, k] = table[:, place : place + width] @ (np.int64(1) << np.arange(width))
-        place += width
+    packed, block = np.frombuffer(data, dtype=np.uint8), _raw_block_rows(len(columns))
+    rows, filled = np.zeros((num_rows, len(codebook_sizes)), dtype=np.int64), columns[starts]
+    for start in range(0, num_rows if used else 0, block):
+        part = rows[start : start + block]
+        first = start * len(columns) // 8
+        bits = np.unpackbits(packed[first:], count=part.shape[0] * len(columns), bitorder="little")
+        values = bits.reshape(len(part), -1).astype(np.int64) << places
+        part[:, filled] = np.add.reduceat(values, starts, axis=1)
     beyond = rows >= np.asarray(codebook_sizes)
     if beyond.any():
         row, column = (int(at) for at in np.argwhere(beyond)[0])

@@ -1,6 +1,7 @@
 """Write a stream while its codes come: `StreamWriter`."""
 
 import hashlib
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import BinaryIO
@@ -49,8 +50,8 @@ def new_header(
         has_scales: Whether the codec normalises.
 
     Raises:
-        UnsupportedInput: Codebooks that the language model was not made for, rates without common frames, or a length
-            of segments out of range.
+        UnsupportedInput: Codebooks that a stream does not hold or the language model was not made for, rates without
+            common frames, or a length of segments out of range.
     """
     known = without_codes(template)
     known = replace(known, source_bitrate_kbps=template.source_bitrate_kbps)
@@ -104,6 +105,18 @@ def stream_order(template: Tokens, model: ExactLM | None) -> str:
     )
 
 
+def _shortest(frames: Sequence[int], longest: int) -> int:
+    """Return the last of the codec's segments, all checked to be no longer than the one before them."""
+    for count in frames:
+        if not 1 <= count <= longest:
+            raise UnsupportedInput(
+                f"A segment of the codec of {count} frames comes where 1 to {longest} fit; all are of one length, but "
+                "for shorter ones at the end."
+            )
+        longest = count
+    return longest
+
+
 def _sizes(sizes: Sequence[int]) -> str:
     if len(set(sizes)) == 1:
         return f"{len(sizes)} codebook(s) of {sizes[0]} codes"
@@ -136,8 +149,10 @@ class StreamWriter:
         self._model = model
         self._start = file.tell()
         self._pending: list[SegmentContent] = []
-        self._entries: list[tuple[int, int]] = []
+        # of each segment, 12 bytes in all
+        self._places, self._crcs = array("Q"), array("I")
         self._rows = 0
+        self._longest_next = header.codec_segment_frames
         self._columns = header.columns
         file.write(bytes(len(pack_header(header))))
         self._bytes = len(pack_header(header))
@@ -145,7 +160,7 @@ class StreamWriter:
     @property
     def num_segments(self) -> int:
         """Segments written so far."""
-        return len(self._entries)
+        return len(self._crcs)
 
     def write(
         self,
@@ -154,6 +169,9 @@ class StreamWriter:
         scales: Sequence[float] = (),
     ) -> None:
         """Take the next rows; for a codec with segments of its own, whole ones.
+
+        These are full until the recording ends: none is longer than the one before it, as times are counted in full
+        ones.
 
         Args:
             rows: Integers ``[T, K]`` in the header's order, any number of them.
@@ -175,6 +193,7 @@ class StreamWriter:
             raise UnsupportedInput(
                 f"Segments of {list(codec_segment_frames)} frames do not make {len(rows)} rows; write whole ones."
             )
+        self._longest_next = _shortest(codec_segment_frames, self._longest_next)
         start, group = 0, self._header.rows_per_segment // self._header.codec_segment_frames
         for number, frames in enumerate(codec_segment_frames):
             gain = scales[number : number + 1]
@@ -196,11 +215,11 @@ class StreamWriter:
         if self._pending:
             self._emit(self._pending)
             self._pending = []
-        if not self._entries:
+        if not self._crcs:
             self._bind(SegmentContent(np.zeros((0, len(self._columns)), dtype=np.int64)))
-        header = with_totals(self._header, self._rows, len(self._entries), num_samples)
+        header = with_totals(self._header, self._rows, len(self._crcs), num_samples)
         block = pack_header(header)
-        footer = block + pack_index(self._entries, header.stream_id)
+        footer = block + pack_index(list(zip(self._places, self._crcs, strict=True)), header.stream_id)
         tail = pack_tail(self._bytes, self._bytes + len(footer) + TAIL_BYTES)
         self._file.write(footer + tail)
         end = self._file.tell()
@@ -245,13 +264,14 @@ class StreamWriter:
         )
         if self._rows + len(content.rows) > MAX_ROWS:
             raise UnsupportedInput(f"A stream holds up to {MAX_ROWS} rows; begin another one.")
-        if not self._entries:
+        if not self._crcs:
             self._bind(content)
         # limits of a header that knows no totals yet would refuse every segment
         header = with_totals(self._header, MAX_ROWS, MAX_ROWS, None)
-        segment, data = pack_segment(header, self._model, len(self._entries), self._rows, content)
+        segment, data = pack_segment(header, self._model, len(self._crcs), self._rows, content)
         self._file.write(data)
-        self._entries.append((self._bytes, segment.crc))
+        self._places.append(self._bytes)
+        self._crcs.append(segment.crc)
         self._bytes += len(data)
         self._rows += len(content.rows)
 

@@ -28,6 +28,8 @@ from codecbook.tokens import Tokens, orders
 ORDERS = ("parallel", "flat", "orpheus", "orpheus_per_position", "grouped", "bytes")
 _DOUBLING = ("orpheus", "orpheus_per_position", "grouped")
 _BYTE = 256
+MAX_LEVELS = 10
+"""Codebooks of rates that double, at most: a row of L of them has 2^L - 1 places."""
 
 
 def levels_of_columns(num_levels: int) -> tuple[int, ...]:
@@ -74,7 +76,7 @@ class Layout:
         template: Tokens without codes: codebook sizes, rates, and what else is known of the codec.
 
     Raises:
-        UnsupportedInput: An unknown order, or rates that it cannot take.
+        UnsupportedInput: An unknown order, or rates or a number of codebooks that it cannot take.
     """
 
     order: str
@@ -84,6 +86,11 @@ class Layout:
         if self.order not in ORDERS:
             raise UnsupportedInput(f"order={self.order!r} is unknown; choose one of {', '.join(ORDERS)}.")
         rates = self.template.frame_rates_hz
+        if self.order in _DOUBLING and len(rates) > MAX_LEVELS:
+            raise UnsupportedInput(
+                f"order={self.order!r} takes up to {MAX_LEVELS} codebooks, as each of them doubles a row; received "
+                f"{len(rates)}. Leave out the last ones with tokens.leading(...)."
+            )
         step = 2.0 if self.order in _DOUBLING else 1.0
         # NPQ keeps rates as float32, so rates that are meant to be equal may differ in the eighth digit
         if not np.allclose(rates, [rates[0] * step**level for level in range(len(rates))], rtol=1e-6, atol=0):

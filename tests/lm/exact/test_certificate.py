@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact import ExactConfig, ExactLM, certificate, certificate_lines, reference_logits
+from codecbook.lm.exact import (
+    ExactConfig,
+    ExactLM,
+    arithmetic,
+    certificate,
+    certificate_lines,
+    reference_logits,
+)
 from codecbook.lm.exact.model import array_specs
 
 
@@ -39,6 +46,11 @@ def test_integer_models_are_certified(kind: str, make_integer_model) -> None:
         ("layers.position_bias", 1 << 30, "scores can reach"),
         ("logits.shift", 1, "logits: result"),
         ("layers.outer.shift", 1, "layers.outer: result"),
+        ("norm.shift", 1, "norm: result can reach"),
+        ("layers.attention_norm.shift", 1, "layers.attention_norm: result can reach"),
+        ("layers.feed_forward_norm.shift", 1, "layers.feed_forward_norm: result can reach"),
+        ("head_norm.shift", 1, "head_norm: result can reach"),
+        ("logits_norm.shift", 1, "logits_norm: result can reach"),
     ],
 )
 def test_each_bound_can_fail(name: str, value: int, message: str, make_integer_model) -> None:
@@ -50,6 +62,36 @@ def test_each_bound_can_fail(name: str, value: int, message: str, make_integer_m
         arrays["layers.outer.multiplier"] = np.full_like(arrays["layers.outer.multiplier"], (1 << 20) - 1)
     with pytest.raises(UnsupportedInput, match=message):
         certificate(ExactLM(model.config, arrays))
+
+
+def test_results_of_norms_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One element far above the others is 2^20 units, whatever epsilon is; its bound is met exactly."""
+    config = ExactConfig((4,), dim=2, layers=1, heads=1, hidden=1, window_frames=4)
+    arrays = {name: np.ones(shape, dtype=kind) for name, (kind, shape) in array_specs(config).items()}
+    for name, array in arrays.items():
+        if name.endswith(".shift"):
+            array[:] = 20
+    arrays["embedding.multiplier"][:] = (1 << 20) - 1
+    arrays["embedding.weight"][:] = [127, 0]
+    arrays["norm.gain"][:], arrays["norm.shift"][:] = 4095, 1
+    model = ExactLM(config, arrays)
+    bounds = {bound.name: bound for bound in certificate(model)}
+    results = []
+
+    def spied(values: np.ndarray, multiplier: np.ndarray, shift: int) -> np.ndarray:
+        results.append(int(np.abs(values * multiplier.astype(np.int64) + (1 << shift - 1) >> shift).max()))
+        return requantise(values, multiplier, shift)
+
+    requantise = arithmetic.requantise
+    monkeypatch.setattr(arithmetic, "requantise", spied)  # `arithmetic.norm` calls it by this name
+    reference_logits(model, np.zeros((3, 1), dtype=np.int64))
+    assert bounds["norm: result"].limit == 1 << 31
+    assert bounds["norm: result"].greatest - 1 == max(results) == 4095 << 19
+
+    for gain in (4096, (1 << 20) - 1):  # the latter reaches 549,755,289,600
+        arrays["norm.gain"][:] = gain
+        with pytest.raises(UnsupportedInput, match=rf"norm: result can reach {(gain << 19) + 1},"):
+            certificate(ExactLM(config, arrays))
 
 
 def test_wide_rows_fail_where_float32_would_round() -> None:

@@ -21,6 +21,7 @@ from codecbook.lm.exact.arithmetic import (
     ROTATION_INPUT_MAX,
     SHARE_BITS,
     STREAM_MAX,
+    UNIT_BITS,
 )
 from codecbook.lm.exact.model import ExactLM
 
@@ -53,13 +54,16 @@ class Bound:
 
 
 def certificate(model: ExactLM) -> tuple[Bound, ...]:
-    """Return a bound for every sum, product and intermediate value of the evaluation.
+    """Return a bound for every step of the evaluation whose range depends on the model.
+
+    Products and quotients in between keep theirs in any model, as their factors do: ``docs/exact-lm.md`` lists them.
 
     Raises:
         UnsupportedInput: A bound does not hold, so that evaluators might differ; the message names it.
     """
     bounds = (
         *_factor_bounds(model),
+        *_norm_bounds(model),
         *_product_bounds(model),
         *_attention_bounds(model),
         *_stream_bounds(model),
@@ -106,6 +110,16 @@ def _factor_bounds(model: ExactLM) -> list[Bound]:
     return bounds
 
 
+def _norm_bounds(model: ExactLM) -> list[Bound]:
+    """Bound the results of the norms, before they are limited to activations.
+
+    The root is at least the greatest element, so an element times the reciprocal is at most 2^40, a unit 2^20.
+    """
+    names = [name.removesuffix(".gain") for name in model.arrays if name.endswith(".gain")]
+    reached = {name: _after(model, name, np.array(1 << UNIT_BITS), "gain") for name in names}
+    return [Bound(f"{name}: result", reached[name], INT32_LIMIT, "it is an int32") for name in names]
+
+
 def _rows(model: ExactLM) -> dict[str, np.ndarray]:
     """Return, by matrix, the greatest sum of products that each row can reach, int64."""
     tables = ("embedding", "frame_embedding")
@@ -124,10 +138,10 @@ def _product_bounds(model: ExactLM) -> list[Bound]:
     ]
 
 
-def _after(model: ExactLM, name: str, greatest: np.ndarray) -> int:
+def _after(model: ExactLM, name: str, greatest: np.ndarray, factor: str = "multiplier") -> int:
     """Return what requantisation makes of the greatest absolute values of a step."""
     shifts = model.arrays[f"{name}.shift"].astype(np.int64)
-    multiplier = np.abs(model.arrays[f"{name}.multiplier"].astype(np.int64))
+    multiplier = np.abs(model.arrays[f"{name}.{factor}"].astype(np.int64))
     shift = np.clip(shifts, MIN_SHIFT, MAX_SHIFT).reshape(-1, *([1] * (multiplier.ndim - 1)))
     return int((((greatest * multiplier) >> shift) + 1).max(initial=0))
 
