@@ -37,7 +37,6 @@ def full_cells() -> tuple[Cell, ...]:
 def _combinations() -> tuple[Cell, ...]:
     return (
         Cell("AVX-512", capability="avx512"),
-        Cell("MKL AVX2", mkl_cbwr="AVX2"),
         Cell("full, batch 8", mode="full", batch=8),
         Cell("full, 2 threads", mode="full", threads=2),
         Cell("batch 8, 2 threads", batch=8, threads=2),
