@@ -42,7 +42,7 @@ _OUTCOMES = {
     "close": ("#56b4e9", "#1b1b1b", "≈", "other logits, same CDFs on these tokens"),
     "differs": ("#e69f00", "#1b1b1b", "≠", "CDF rows differ, all decodes right"),
     "breaks": (RED, SURFACE, "✗", "segments decode wrongly (how many of all)"),
-    "skipped": (GRID, MUTED, "·", "not on this machine"),
+    "skipped": (GRID, MUTED, "·", "not run"),
     "failed": ("#cc79a7", "#1b1b1b", "!", "crashed or timed out"),
 }
 _MOST_COLUMNS = 14

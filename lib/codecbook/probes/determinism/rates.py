@@ -6,6 +6,7 @@ import pandas as pd
 from codecbook.coding.counts import cdf_grid
 from codecbook.errors import UnsupportedInput
 from codecbook.probes.determinism.case import Case
+from codecbook.probes.determinism.cells import BASELINE
 from codecbook.probes.determinism.coders import CODERS
 from codecbook.probes.determinism.decode import ideal_bits
 
@@ -25,6 +26,8 @@ def rate_table(
 ) -> pd.DataFrame:
     """Return bits per token of the baseline's coders and of coarser grids (``acv=4`` otherwise), over float logits.
 
+    All on the tokens that coders of floats have computed.
+
     Args:
         case: With the baseline's answers.
         steps: Grid steps in nats.
@@ -40,12 +43,12 @@ def rate_table(
         raise UnsupportedInput(
             f"{case.folder} has no answers of a baseline; run its first cell with run_matrix."
         )
-    codes, logits = case.codes, np.load(case.baseline / "logits_float32.npy")
+    codes, logits = case.codes_for("float32", BASELINE), np.load(case.baseline / "logits_float32.npy")
     grid = CODERS["grid128"]
     bits = {("float logits, ideal", np.nan): float_bits(logits, codes)}
     for name in case.coders:
         dialect = CODERS[name].dialect
-        cdf = np.load(case.baseline / f"cdf_{name}.npy")
+        cdf = np.load(case.baseline / f"cdf_{name}.npy", mmap_mode="r")[: len(codes)]
         bits[name, dialect.qstep if dialect else np.nan] = ideal_bits(CODERS[name], cdf, codes)
     columns = logits.reshape(-1, logits.shape[-1])[:, :, None]
     for step in steps:
