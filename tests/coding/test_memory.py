@@ -62,7 +62,7 @@ def test_what_is_kept_of_each_segment_is_what_the_docstrings_say(tmp_path):
         assert len(reader.segment_bytes()) == reader.header.num_segments == 4000
         read = _traced_bytes() - before
     tracemalloc.stop()
-    assert written / 3000 < 20  # 12, and room to grow
+    assert written / 3000 < 40  # 12, room to grow, and what the interpreter allocates meanwhile
     assert read / 4000 < 600
 
 

@@ -234,7 +234,7 @@ class ExactTorch:
 
     @staticmethod
     def _requantise(values: Tensor, multiplier: Tensor, shift: int) -> Tensor:
-        return (values * multiplier + (1 << (shift - 1))) >> shift
+        return (values * multiplier + _HALVES[shift]) >> shift
 
     @staticmethod
     def _gelu(x: Tensor, table: Tensor) -> Tensor:
@@ -264,6 +264,11 @@ class ExactTorch:
                 f"Codes run from {int(codes.min())} to {int(codes.max())}, outside 0.."
                 f"{self.model.config.codebook_size - 1}; they are damaged, or of a codec with larger codebooks."
             )
+
+
+# 2^(shift - 1) by shift. Looked up, as torch.compile takes a number that varies between calls for a symbol, and the
+# code that torch 2.13 writes for `1 << (symbol - 1)` overflows 32 bits.
+_HALVES = (0, *(1 << bit for bit in range(62)))
 
 
 def _integer_sqrt(values: Tensor) -> Tensor:
