@@ -66,14 +66,15 @@ def export_exact(model: TokenLM, clips: Sequence[np.ndarray], smoothing: float =
         )
     if not 0.0 <= smoothing <= 1.0:
         raise UnsupportedInput(f"smoothing={smoothing}; give a number from 0 to 1.")
-    exporter = _Exporter(model, _config_of(model))
+    exporter = _Exporter(model, config_of(model))
     exporter.calibrate(clips, smoothing)
     exact = ExactLM(exporter.config, exporter.arrays())
     certificate(exact)
     return exact
 
 
-def _config_of(model: TokenLM) -> ExactConfig:
+def config_of(model: TokenLM) -> ExactConfig:
+    """Return the shape that a float model has in integers."""
     config = model.config
     shape = (config.codebook_sizes, config.dim, config.layers, config.heads, config.hidden)
     if isinstance(model, TinyGPT):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact.certificate import certificate
-from codecbook.lm.exact.export import _config_of
+from codecbook.lm.exact.export import config_of
 from codecbook.lm.exact.model import ExactConfig, ExactLM
 from codecbook.lm.gpt import TinyGPT
 from codecbook.lm.onnx.exact import ExactArithmetic
@@ -58,7 +58,7 @@ def export_onnx(model: TokenLM | ExactLM) -> OnnxLM:
             f"A {type(model).__name__} has no ONNX form; export an RVQTransformer, a TinyGPT or an ExactLM."
         )
     else:
-        numbers, metadata = FloatArithmetic(model, _config_of(model)), {}
+        numbers, metadata = FloatArithmetic(model, config_of(model)), {}
     return OnnxLM(
         numbers.config,
         isinstance(model, ExactLM),
