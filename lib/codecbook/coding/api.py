@@ -21,7 +21,8 @@ from codecbook.codecs.pieces import decode_pieces, encode_pieces
 from codecbook.coding import stream_audio, stream_models
 from codecbook.coding.stream_damage import Damage
 from codecbook.coding.stream_models import LMLike, NamedLM, default_lm
-from codecbook.coding.stream_reader import StreamReader, StreamTokens
+from codecbook.coding.stream_parts import StreamTokens
+from codecbook.coding.stream_reader import StreamReader
 from codecbook.coding.stream_report import Progress, StreamReport, inspect, length_s, report_of, verify
 from codecbook.coding.stream_source import StreamLike
 from codecbook.coding.stream_writer import DEFAULT_SEGMENT_S, StreamWriter, new_header

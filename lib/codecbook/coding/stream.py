@@ -9,7 +9,8 @@ import io
 
 from codecbook.coding.stream_damage import DAMAGE_KINDS, Damage
 from codecbook.coding.stream_header import VERSION, StreamHeader
-from codecbook.coding.stream_reader import StreamReader, StreamSegment, StreamTokens
+from codecbook.coding.stream_parts import StreamSegment, StreamTokens
+from codecbook.coding.stream_reader import StreamReader
 from codecbook.coding.stream_source import StreamLike
 from codecbook.coding.stream_writer import DEFAULT_SEGMENT_S, StreamWriter, new_header
 from codecbook.errors import UnsupportedInput

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
@@ -10,61 +10,16 @@ import numpy as np
 from codecbook.coding.stream_damage import Damage
 from codecbook.coding.stream_header import StreamHeader
 from codecbook.coding.stream_locate import FoundSegment, locate
-from codecbook.coding.stream_segment import (
-    SEGMENT_HEADER_BYTES,
-    SegmentContent,
-    SegmentError,
-    decode_segment,
-)
+from codecbook.coding.stream_parts import StreamSegment, StreamTokens
+from codecbook.coding.stream_segment import SEGMENT_HEADER_BYTES, SegmentError, decode_segment
 from codecbook.coding.stream_source import StreamLike, StreamSource
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.lm.exact import ExactLM
-from codecbook.tokens import Tokens
 
 MAX_FILLED_S = 600.0
 """Seconds of lost codes that are filled in where little else is there: a header may claim anything."""
 MAX_FILLED_CODES = 1 << 22
 """And so many codes: a header may claim any rate as well."""
-
-
-@dataclass(frozen=True)
-class StreamSegment:
-    """A segment as it was read, or several that follow each other and are missing.
-
-    Attributes:
-        index: Number of the first.
-        num_segments: How many; 1 unless they are missing.
-        first_row: Rows before it.
-        num_rows: Rows in it.
-        content: Its rows, and what belongs to them; None where `damage` says why.
-        damage: What is wrong with it, or None.
-    """
-
-    index: int
-    num_segments: int
-    first_row: int
-    num_rows: int
-    content: SegmentContent | None
-    damage: Damage | None
-
-
-@dataclass(frozen=True)
-class StreamTokens:
-    """Tokens of a stream, or of a stretch of it.
-
-    Attributes:
-        tokens: Code 0 stands for each one that is lost, and scale 0 for each scale.
-        first_row: Rows of the stream before these.
-        start_s: Where these begin, in seconds.
-        damage: What is lost.
-        notes: What is wrong with parts of the stream that are there twice, so that nothing was lost.
-    """
-
-    tokens: Tokens
-    first_row: int
-    start_s: float
-    damage: tuple[Damage, ...]
-    notes: tuple[str, ...]
 
 
 class StreamReader:

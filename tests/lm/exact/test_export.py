@@ -141,7 +141,7 @@ class _Other(RVQTransformer.__bases__[0]):  # a TokenLM of a third kind
     architecture = "other"
 
     def embed(self, codes):
-        raise NotImplementedError
+        pytest.fail("a model without an exact form was evaluated")
 
     heads = head = masks = check_position = embed
     remembered_frames = 1
