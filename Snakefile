@@ -5,19 +5,26 @@ too. Which stages there are, what they need and their parameters stand in config
 
 - The output is the stage's result file, so a stage is done when its notebook has come to its last cell.
 - The executed notebook, the HTML and the text log are `log:` files: they outlive a failed job, outputs do not.
-- Parameters come from `lambda w:`, as Snakemake notices no change in those that look at `input` or `output`.
+- Parameters come from `lambda w:`, as Snakemake notices no change in those that look at `input` or `output`. Among them
+  is a digest of what the notebook's parameters name outside the checkout: as `input:`, each of thousands of recordings
+  would be a node of the DAG, and one that is removed an error.
 """
 
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from stages import data_files, library_files, read_plan
 
-PRESET = Path(config.get("preset", "fast"))
-PLAN = read_plan(PRESET if PRESET.suffix else ROOT / "config" / f"{PRESET}.yaml", ROOT)
+PRESET = str(config.get("preset", "fast"))
+if PRESET.startswith("file:"):  # a path that the engine, which reads values as YAML, cannot mistake
+    PRESET = Path(unquote(PRESET.removeprefix("file://"), errors="surrogateescape"))
+else:
+    PRESET = ROOT / "config" / f"{PRESET}.yaml"
+PLAN = read_plan(PRESET, ROOT)
 RUN_DIR = PLAN.run_dir
 PYTHON = sys.executable
 
@@ -46,6 +53,7 @@ rule notebook:
         html=str(PLAN.html("{stage}")),
     params:
         parameters=lambda w: PLAN.stages[w.stage].parameters_json,
+        inputs=lambda w: PLAN.stages[w.stage].inputs_text,
     threads: lambda w: PLAN.stages[w.stage].threads
     resources:
         mem_mb=lambda w: PLAN.stages[w.stage].memory_mb,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up the environment on first use, then runs the notebooks, the tests or JupyterLab. See --help.
+# Sets up the environment on first use, then runs the notebooks, the tests, JupyterLab or a benchmark. See --help.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
@@ -13,11 +13,13 @@ usage() {
 Usage: ./run_all.sh [OPTIONS] [STAGE...]   run the notebooks that are out of date
        ./run_all.sh test [PYTEST OPTIONS]  lint, types, unit, notebook and browser tests
        ./run_all.sh lab                    JupyterLab on the index notebook
+       ./run_all.sh bench [PART...]        time this code against the usual way, see ./run_all.sh bench --help
 
 STAGE is a notebook's name, such as 01_tokenize: it and what it needs are run; without one, all are.
 
   --preset NAME|FILE.yaml  parameters: fast (default, minutes), full (longer runs), real (pretrained weights),
-                           or a file of your own; the report lies in reports/<preset>/index.html
+                           or a file of your own, where relative paths start from its folder;
+                           the report lies in reports/<preset>/index.html
   --jobs N                 cores to use (default 2); with --executor, jobs at a time
   --executor NAME          run elsewhere, with the settings of profiles/NAME: slurm
   --dry-run                say what would run, and why
@@ -35,6 +37,11 @@ fail() {
     exit 1
 }
 
+refuse() { # what was asked for cannot be done here, and nothing has been begun
+    echo "run_all.sh: $*" >&2
+    exit 2
+}
+
 is_recent() { # PYTHON: is it Python 3.11 or later?
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
@@ -49,13 +56,19 @@ PYTHON
 
 find_python() { # prints a Python to make .venv with
     local candidate
-    for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3 python; do
-        if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 && is_recent "$candidate"; then
+    if [ -n "${PYTHON:-}" ]; then
+        is_recent "$PYTHON" ||
+            refuse "PYTHON is '$PYTHON', which is no Python 3.11 or later; correct it, or unset it to have one looked for."
+        echo "$PYTHON"
+        return
+    fi
+    for candidate in python3.13 python3.12 python3.11 python3 python; do
+        if command -v "$candidate" >/dev/null 2>&1 && is_recent "$candidate"; then
             echo "$candidate"
             return
         fi
     done
-    fail "Python 3.11 or later is needed, and none was found on the PATH." \
+    refuse "Python 3.11 or later is needed, and none was found on the PATH." \
         "Install one (python.org, your package manager, conda), or call PYTHON=/path/to/python ./run_all.sh"
 }
 
@@ -101,6 +114,9 @@ choose_python() { # sets $python, after an installation where one is due
     python="$venv/bin/python"
     if ! cmp -s "$lock" "$stamp" || ! has_codecbook "$python"; then
         "$@" # refuses a mistyped command line before minutes of installation
+        if [ ! -w "$root" ] || { [ -e "$venv" ] && [ ! -w "$venv" ]; }; then
+            refuse "$venv is out of date or not there, and you cannot write to it; use a checkout of your own."
+        fi
         install
     fi
 }
@@ -144,7 +160,21 @@ lab)
     shift
     choose_python true
     cd "$root"
+    # who works as root, as in a container, means to; JupyterLab would refuse
+    [ "$EUID" -ne 0 ] || set -- --allow-root "$@"
     exec "$python" -m jupyterlab "$@" notebooks/00_index.ipynb
+    ;;
+bench)
+    shift
+    case " $* " in *" -h "* | *" --help "*) set -- --help ;; esac
+    check_bench() {
+        local base
+        base="$(find_python)"
+        "$base" "$root/workflow/bench.py" --check "$@" || exit
+        [ "$*" != --help ] || exit 0 # needs no environment
+    }
+    choose_python check_bench "$@"
+    exec "$python" "$root/workflow/bench.py" "$@"
     ;;
 *)
     for argument in "$@"; do

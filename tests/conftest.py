@@ -1,8 +1,10 @@
-"""What tests of several rooms share: a Python that has numpy, and nothing else that would need a wheel."""
+"""What tests of several rooms share: a Python that has nothing but numpy, and a disk that is full."""
 
+import contextlib
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -33,3 +35,19 @@ def numpy_alone() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def room() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """Give a block in which files grow to so many bytes, which is how a full disk looks to whoever writes."""
+
+    @contextlib.contextmanager
+    def bounded(num_bytes: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+        try:
+            yield
+        finally:  # before pytest says anything, as it may write to a file itself
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return bounded

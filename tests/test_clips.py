@@ -1,13 +1,16 @@
 import json
+import logging
 import math
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 
 from codecbook import audio, clips
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.paths import data_dir, extra_dir
 
 ENTRIES = {entry.name: entry for entry in clips.catalogue()}
@@ -131,7 +134,7 @@ def test_an_altered_bundled_clip_is_refused(own_data):
 def test_a_missing_bundled_clip_is_named(own_data):
     [path] = own_data.glob("*.flac")
     path.unlink()
-    with pytest.raises(CorruptInput, match=r"speech_01_slt\.flac is missing; restore it"):
+    with pytest.raises(MissingInput, match=r"speech_01_slt\.flac is missing; restore it"):
         clips.load_bundled()
 
 
@@ -277,8 +280,54 @@ def test_a_long_list_of_reasons_is_cut(tmp_path):
 def test_a_folder_without_audio_or_that_is_missing_is_named(tmp_path):
     with pytest.raises(UnsupportedInput, match=r"no audio file in .* names that end in \.wav"):
         clips.load_folder(tmp_path)
-    with pytest.raises(UnsupportedInput, match=r"There is no folder .*gone; pass the folder"):
+    with pytest.raises(MissingInput, match=r"There is no folder .*gone; name the one"):
         clips.load_folder(tmp_path / "gone")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such names")
+def test_names_that_are_no_utf_8_are_written_so_that_tables_can_hold_them(tmp_path):
+    write(tmp_path / "good.wav")
+    (tmp_path / os.fsdecode(b"na\xefve.wav")).write_text("no audio")
+    loaded, skipped = clips.load_folder(tmp_path)
+    assert [clip.name for clip in loaded] == ["good"]
+    assert [item.name for item in skipped] == [r"na\xefve.wav"]
+    assert r"na\xefve.wav" in skipped[0].reason
+
+
+def test_a_file_that_the_system_does_not_give_is_skipped(tmp_path, monkeypatch):
+    write(tmp_path / "a.wav")
+    write(tmp_path / "closed.wav")
+    load = audio.load
+
+    def refuse(path):
+        if path.stem == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return load(path)
+
+    monkeypatch.setattr(audio, "load", refuse)  # to root all files are open
+    loaded, skipped = clips.load_folder(tmp_path)
+    assert [clip.name for clip in loaded] == ["a"]
+    assert [skip.reason for skip in skipped] == [
+        f"{tmp_path / 'closed.wav'} could not be read (Permission denied); see to it, or remove it."
+    ]
+
+
+def test_what_is_left_out_is_said_and_what_was_done_is_noted(tmp_path, caplog):
+    write(tmp_path / "six.wav", np.round(np.ones((8000, 6)) * 1000), subtype="FLOAT")
+    write(tmp_path / "._six.wav")
+    (tmp_path / "song.m4a").touch()
+    (tmp_path / "notes.txt").touch()
+    with caplog.at_level(logging.WARNING, "codecbook.recordings"):
+        [clip], skipped = clips.load_folder(tmp_path)
+    assert not skipped
+    assert clip.note == (
+        "float samples are whole numbers up to 1000, so 16-bit values: divided by 32768; 6 channels averaged to mono"
+    )
+    assert [text for text in caplog.messages if text.startswith("left out")] == [
+        "left out: 1 recording in a format that cannot be read (.m4a); convert to wav or flac: ffmpeg -i IN OUT.flac",
+        "left out: 1 hidden file or folder (._six.wav)",
+        "left out: 1 other file (.txt)",
+    ]
 
 
 def test_the_shortest_duration_is_a_parameter(tmp_path):

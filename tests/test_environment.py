@@ -101,7 +101,9 @@ def test_every_imported_package_is_declared() -> None:
     everything = [requirement for group in EXTRAS.values() for requirement in group] + PROJECT["dependencies"]
     declared = set(by_name(everything)) | UNDECLARED | {"codecbook"}
     scripts = {
-        path.stem for folder in ("data", "tests", "workflow") for path in (ROOT / folder).rglob("*.py")
+        path.parent.name if path.stem == "__init__" else path.stem
+        for folder in ("data", "tests", "workflow")
+        for path in (ROOT / folder).rglob("*.py")
     }
     providers = importlib.metadata.packages_distributions()
     undeclared = {}

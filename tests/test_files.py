@@ -1,14 +1,17 @@
 import errno
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from codecbook.errors import CodecbookError
-from codecbook.files import new_file, write_file
+from codecbook.files import check_folder, check_target, new_file, refuse_same_file, write_file
 
 
 def test_a_file_appears_when_the_block_succeeds(tmp_path):
@@ -71,6 +74,11 @@ def test_write_file_takes_bytes_and_text(tmp_path):
         write_file(tmp_path / "a", b"")
 
 
+def _identity(path: Path) -> tuple[int, ...]:
+    status = path.lstat()  # without the time of the last look at it
+    return status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "socket"])
 def test_what_is_no_file_is_never_replaced(kind, overwrite, tmp_path, monkeypatch):
@@ -84,10 +92,10 @@ def test_what_is_no_file_is_never_replaced(kind, overwrite, tmp_path, monkeypatc
         path = Path("link") if "link" in kind else special
         if "link" in kind:
             path.symlink_to(special)
-        before = os.lstat(path), special.stat()
+        before = _identity(path), _identity(special)
         with pytest.raises(CodecbookError, match=r"^(x|link) is a device, a pipe or a socket"):
             write_file(path, b"new", overwrite)
-        assert (os.lstat(path), special.stat()) == before
+        assert (_identity(path), _identity(special)) == before
         assert not stat.S_ISREG(special.stat().st_mode)
 
 
@@ -157,3 +165,98 @@ def test_of_two_writers_one_succeeds(has_links, tmp_path, monkeypatch):
     assert [path.read_text()] == outcomes
     assert refusals == [f"{path} exists; pass overwrite=True, or choose another name."] * 7
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path):
+    path = write_file(tmp_path / ("ä" * 127 + "x"), b"new")
+    assert path.read_bytes() == b"new"
+    for check in (check_target, lambda path: write_file(path, b"")):
+        with pytest.raises(CodecbookError, match="is too long: 256 bytes, of 255"):
+            check(tmp_path / "gone" / ("ä" * 128))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+SIGNALLED = """
+import os, signal, sys
+from codecbook.files import new_file
+
+with new_file(sys.argv[1]) as partial:
+    partial.write_bytes(b"half")
+    os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+"""
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", SIGNALLED, tmp_path / "x", "SIGKILL"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.suffix == ".part"
+    write_file(tmp_path / "y", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["y"]
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", SIGNALLED, tmp_path / "x", "SIGSTOP"]) as writer:
+        os.waitpid(writer.pid, os.WUNTRACED)
+        write_file(tmp_path / "y", b"new")
+        assert len(list(tmp_path.glob(".*.part"))) == 1
+        writer.send_signal(signal.SIGCONT)
+    assert writer.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"x", "y"}
+
+
+def test_a_full_disk_is_found_before_the_work_and_named_after_it(room, tmp_path):
+    for path in (tmp_path / "x", tmp_path / "deep" / "er" / "x"):
+        with room(0), pytest.raises(OSError, match="File too large") as caught:
+            check_target(path)
+        assert caught.value.filename == str(path.parent)
+    with room(0), pytest.raises(OSError, match="File too large") as caught:
+        write_file(tmp_path / "x", b"new")
+    assert caught.value.filename == str(tmp_path / "x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_takes_no_files_is_found_before_the_work(tmp_path, monkeypatch):
+    def read_only(self: Path, mode: str = "r") -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "open", read_only)
+    for path in (tmp_path, tmp_path / "deep"):
+        with pytest.raises(OSError, match=f"Read-only file system: '{path}'"):
+            check_folder(path)
+
+
+def test_a_file_in_the_place_of_a_folder_is_found_before_the_work(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    for path in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x"):
+        for check in (check_target, lambda path: write_file(path, b"new"), check_folder):
+            with pytest.raises(CodecbookError, match="file is no folder"):
+                check(path)
+    with pytest.raises(CodecbookError, match="file is no folder"):
+        check_folder(tmp_path / "file")
+
+
+def test_a_check_makes_nothing_and_refuses_what_a_writer_would(tmp_path):
+    check_target(tmp_path / "deep" / "x")
+    check_folder(tmp_path / "deep")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(CodecbookError, match="is a folder"):
+        check_target(tmp_path, overwrite=True)
+    path = write_file(tmp_path / "x", b"old")
+    with pytest.raises(CodecbookError, match="exists"):
+        check_target(path)
+    check_target(path, overwrite=True)
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("x", b"old")]
+
+
+@pytest.mark.parametrize("spelling", ["same", "relative", "link", "folder's link"])
+def test_what_is_read_is_never_written_to(spelling, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = write_file(tmp_path / "in" / "x", b"old")
+    (tmp_path / "link").symlink_to(source)
+    (tmp_path / "inlink").symlink_to(source.parent)
+    target = {"same": source, "relative": "in/../in/x", "link": "link", "folder's link": "inlink/x"}[spelling]
+    with pytest.raises(CodecbookError, match="is the file that is read"):
+        refuse_same_file(source, target)
+    refuse_same_file(source, tmp_path / "in" / "y")
+    refuse_same_file(tmp_path / "gone", tmp_path / "gone")

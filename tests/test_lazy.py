@@ -6,12 +6,11 @@ import types
 
 import pytest
 
-from codecbook import codecs, coding, lazy, lm
+from codecbook import codecs, coding, lazy
 from codecbook.lm import exact
 from codecbook.probes import determinism
-from codecbook.probes.determinism import case, steps
 
-PACKAGES = (codecs, coding, lm, exact, determinism, case, steps)
+PACKAGES = (codecs, coding, exact, determinism)
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)

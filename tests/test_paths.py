@@ -1,4 +1,8 @@
+import os
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codecbook import paths
 from codecbook.errors import CodecbookError
@@ -40,3 +44,16 @@ def test_an_extra_dir_that_does_not_exist_is_named_with_a_remedy(monkeypatch, tm
     monkeypatch.setenv("CODECBOOK_EXTRA", str(tmp_path / "gone"))
     with pytest.raises(CodecbookError, match=r"gone', which is no folder; correct it, or unset it"):
         paths.extra_dir()
+
+
+@given(st.binary(min_size=1).filter(lambda name: b"\0" not in name and b"/" not in name))
+def test_any_name_is_text_on_one_line_and_can_be_read_back(name):
+    text = paths.path_as_text(os.fsdecode(name))
+    assert "\n" not in text
+    text.encode()
+    assert os.fsencode(paths.path_from_text(text)) == os.path.normpath(name)
+
+
+def test_ordinary_names_stay_as_they_are():
+    assert paths.path_as_text("Füße/50 % [live].wav") == "Füße/50 % [live].wav"
+    assert paths.path_as_text(os.fsdecode(b"caf\xe9\\.wav")) == r"caf\xe9\x5c.wav"

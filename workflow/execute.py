@@ -33,7 +33,8 @@ def main() -> None:
     stage = arguments.stage
     executed = run_dir / "notebooks" / f"{stage}.ipynb"
     html = run_dir / f"{stage}.html"
-    for path in (executed, html):
+    result, failed_result = (run_dir / folder / f"{stage}.json" for folder in ("results", "results/failed"))
+    for path in (executed, html, failed_result):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # what an earlier run left must not pass for this one's
     _end_with_parent()
@@ -41,11 +42,13 @@ def main() -> None:
     error = "the job was ended from outside"
     try:
         error = _execute(arguments.notebook, executed, json.loads(arguments.parameters))
-        if error is None and not (run_dir / "results" / f"{stage}.json").is_file():
+        if error is None and not result.is_file():
             error = f"The notebook came to its end without writing results/{stage}.json; end it with run.finish()."
     finally:
         render_error = _render(executed, html, failed=error is not None)
     if error or render_error:
+        if result.is_file():  # a claim failed after everything was written: kept, but no result to build on
+            result.replace(failed_result)
         sys.exit(error or render_error)
 
 
@@ -77,8 +80,9 @@ def _execute(notebook: Path, executed: Path, parameters: dict) -> str | None:
     from papermill.exceptions import PapermillExecutionError
 
     try:
+        _copy_with_code(notebook, executed)
         papermill.execute_notebook(
-            str(notebook),
+            str(executed),
             str(executed),
             parameters,
             kernel_name="python3",
@@ -96,9 +100,19 @@ def _execute(notebook: Path, executed: Path, parameters: dict) -> str | None:
     return None
 
 
+def _copy_with_code(notebook: Path, executed: Path) -> None:
+    """Copy a notebook, with a note of the code that is about to run: by the time of a report, it may be another."""
+    from codecbook import __version__
+    from codecbook.book import provenance
+
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    content["metadata"]["codecbook"] = {"version": __version__, **provenance.checkout()}
+    executed.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def _render(executed: Path, html: Path, *, failed: bool) -> str | None:
     """Render the executed copy, where there is one; return None, or in one line what went wrong."""
-    from codecbook.book.render import render_report
+    from codecbook.book.pages.render import render_report
 
     if not executed.is_file():
         return None

@@ -7,93 +7,129 @@ option is refused before the environment is installed.
 
 import argparse
 import contextlib
+import difflib
 import fcntl
+import importlib.util
+import json
 import os
-import signal
-import subprocess
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
+
+from engine import EXIT_FAILED, EXIT_INTERRUPTED, Interrupts, run_engine
 
 if TYPE_CHECKING:
     from stages import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_USAGE = 2
+COMMANDS = ("test", "lab", "bench")  # of run_all.sh, which are no stages
+MOST_JOBS = 1000
+DATA_VARIABLES = ("CODECBOOK_DATA", "CODECBOOK_EXTRA")
+PRESET_NOTE = ".preset"  # in a run's folder: the path of its preset
+OTHER_RUNS = ("interactive", "sample")  # folders of reports/ that belong to no preset
 
 # jsonschema, below nbformat, builds a grammar of international addresses wherever it finds this package: seconds of
 # every start, for a format that no notebook has
 sys.modules["rfc3987_syntax"] = None  # pyright: ignore[reportArgumentType]
 
 
-def main() -> int:
+def main(command_line: Sequence[str] | None = None) -> int:
     """Run what the command line asks for and return the exit code."""
-    arguments = _arguments()
-    if arguments.check:
-        return 0
-    from codecbook.errors import CodecbookError
-
-    try:
+    with Interrupts() as interrupts:
+        arguments = _arguments(command_line)
+        if arguments.check:
+            return 0
+        _refuse_missing_executor(arguments.executor)
         plan = _checked_plan(arguments.preset)
-        unknown = [name for name in arguments.stages if name not in plan.stages]
-        if unknown:
-            _refuse(f"{unknown[0]} is no stage of config/stages.yaml. Known: {', '.join(plan.stages)}.")
-    except CodecbookError as error:
-        _refuse(str(error))
-    wanted = plan.with_needs(arguments.stages)
-    if arguments.dry_run:
-        return _snakemake(plan, wanted, arguments, None)
-    with _only_run(plan) as lock:
-        return _run(plan, wanted, arguments, lock)
+        _refuse_place(plan)
+        wanted = plan.with_needs(arguments.stages)
+        if arguments.dry_run:
+            return _snakemake(plan, wanted, arguments, interrupts, None)
+        with _only_run(plan) as lock:
+            returncode = _run(plan, wanted, arguments, interrupts, lock)
+        return EXIT_INTERRUPTED if interrupts.came else returncode
 
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        _refuse(message)
+        _, unknown, options = message.partition("unrecognized arguments: ")
+        if unknown:
+            message += _nearest(options.split()[0].partition("=")[0], self._option_string_actions)
+        _refuse(f"{message}{'' if message.endswith(('.', '?')) else '.'} See ./run_all.sh --help.")
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; presets, executors and stages are held against the files of the checkout."""
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("stages", nargs="*", metavar="STAGE")
     parser.add_argument("--preset", type=_preset, default="fast")
-    parser.add_argument("--jobs", type=_positive)
+    parser.add_argument("--jobs", type=_jobs)
     parser.add_argument("--executor", type=_executor, default="default")
     parser.add_argument("--keep-going", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--check", action="store_true")  # parse only
-    arguments = parser.parse_intermixed_args()
+    arguments = parser.parse_intermixed_args(command_line)
     known = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
     for stage in arguments.stages:
+        if stage in COMMANDS:
+            _refuse(f"{stage} is a command and stands first: ./run_all.sh {stage}.")
         if stage not in known:
-            _refuse(f"{stage} is neither a command nor a stage. Stages: {', '.join(known)}.")
+            hint = _nearest(Path(stage).stem, [*known, *COMMANDS])
+            _refuse(f"{stage!r} is neither a command nor a stage{hint} Stages: {', '.join(known)}.")
     return arguments
+
+
+def _nearest(wanted: str, names: Collection[str]) -> str:
+    """Return the end of a sentence, with a hint at the one name that begins so, or else the most similar one."""
+    begun = [name for name in names if wanted and name.startswith(wanted)]
+    nearest = begun if len(begun) == 1 else difflib.get_close_matches(wanted, names, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else "."
 
 
 def _preset(value: str) -> Path:
     own = sorted(path.stem for path in (ROOT / "config").glob("*.yaml") if path.stem != "stages")
     if value in own:
         return ROOT / "config" / f"{value}.yaml"
-    path = Path(value).expanduser().resolve()
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    try:
+        path = Path(value).expanduser().resolve()
+        is_file = path.is_file()
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ):  # a null character, a user who does not exist, a loop of links
+        path, is_file = Path(value), False
+    if path.suffix not in (".yaml", ".yml") or not is_file:
         raise argparse.ArgumentTypeError(
-            f"{value} is neither a preset ({', '.join(own)}) nor the path of a YAML file."
+            f"{value!r} is neither a preset ({', '.join(own)}) nor the path of a YAML file{_nearest(value, own)}"
         )
-    if path.stem in own and path.parent != ROOT / "config":
+    if path.parent == ROOT / "config":
+        if path.stem not in own:
+            raise argparse.ArgumentTypeError(
+                f"{value!r} is the list of stages, no preset; give a file of your own."
+            )
+    elif path.stem in (*own, *OTHER_RUNS):
         raise argparse.ArgumentTypeError(
-            f"{value} would write into reports/{path.stem}, the folder of the project's own preset; rename the file."
+            f"{value!r} would write into reports/{path.stem}, the folder of the project's own; rename the file."
+        )
+    if path.stem.startswith(".") or not path.stem.isprintable() or set(path.stem) & set("{}"):
+        raise argparse.ArgumentTypeError(
+            f"{value!r} names no folder for its report; rename the file, without a point in front, braces, or bytes "
+            "that cannot be printed."
         )
     return path
 
 
-def _positive(value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"{value} is no whole number of at least 1.")
+def _jobs(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value[:9]) <= MOST_JOBS or len(value) > 9:
+        raise argparse.ArgumentTypeError(f"{value!r} is no whole number from 1 to {MOST_JOBS}.")
     return int(value)
 
 
@@ -101,14 +137,24 @@ def _executor(value: str) -> str:
     own = sorted(path.parent.name for path in (ROOT / "profiles").glob("*/config.yaml"))
     if value not in own:
         raise argparse.ArgumentTypeError(
-            f"there is no profiles/{value}/config.yaml. Known: {', '.join(own)}."
+            f"there is no profiles/{value}/config.yaml{_nearest(value, own)} Known: {', '.join(own)}."
         )
     return value
 
 
+def _refuse_missing_executor(profile: str) -> None:
+    settings = (ROOT / "profiles" / profile / "config.yaml").read_text(encoding="utf-8")
+    named = re.search(r"^executor: *([\w-]+)", settings, re.MULTILINE)
+    if named and not importlib.util.find_spec(f"snakemake_executor_plugin_{named[1].replace('-', '_')}"):
+        _refuse(
+            f"--executor {profile} needs the package snakemake-executor-plugin-{named[1]}, which is not installed; "
+            "install it here, or leave --executor out."
+        )
+
+
 def _refuse(message: str) -> NoReturn:
     """End with a message about the command line or a file of the user's."""
-    print(f"run_all.sh: {message} (./run_all.sh --help)", file=sys.stderr)
+    print(f"run_all.sh: {message}", file=sys.stderr)
     sys.exit(EXIT_USAGE)
 
 
@@ -116,13 +162,38 @@ def _checked_plan(preset: Path) -> "Plan":
     """Read the plan and hold every parameter against its notebook, as papermill itself would only warn."""
     from stages import read_plan
 
-    from codecbook.book.parameters import check_against_notebook
+    from codecbook import paths
+    from codecbook.errors import CodecbookError
 
-    plan = read_plan(preset, ROOT)
-    for stage in plan.stages.values():
-        if stage.parameters:
-            check_against_notebook(ROOT / "notebooks" / f"{stage.name}.ipynb", stage.parameters)
-    return plan
+    for name in DATA_VARIABLES:  # notebooks run in a folder of their own
+        if os.environ.get(name):
+            os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))  # noqa: PTH100, PTH111
+    try:
+        paths.data_dir()
+        return read_plan(preset, ROOT)
+    except CodecbookError as error:
+        _refuse(str(error))
+
+
+def _refuse_place(plan: "Plan") -> None:
+    """Refuse a folder where nothing can be written, or that holds the report of another preset."""
+    run_dir = ROOT / plan.run_dir
+    there = next(path for path in (run_dir, *run_dir.parents) if path.exists())
+    for folder in (ROOT, there):  # the engine keeps its records in the checkout itself
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            _refuse(f"{folder} is no folder that you can write to; use a checkout of your own.")
+    owner = run_dir / PRESET_NOTE
+    if owner.is_file() and not _is_own(plan):
+        other = Path(owner.read_text(encoding="utf-8", errors="surrogateescape"))
+        if other != plan.preset and other.is_file():
+            _refuse(
+                f"{plan.run_dir} holds the report of {other}; rename {plan.preset}, or delete that folder."
+            )
+
+
+def _is_own(plan: "Plan") -> bool:
+    """Say whether the preset is one of the project's: no other may use its folder, and a checkout may be moved."""
+    return plan.preset.parent == ROOT / "config"
 
 
 @contextlib.contextmanager
@@ -133,8 +204,18 @@ def _only_run(plan: "Plan") -> Iterator[TextIO]:
     no lock behind, and Snakemake's own, which stays, is not used.
     """
     path = ROOT / plan.run_dir / ".lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as lock:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _is_own(plan):
+            (path.parent / PRESET_NOTE).write_text(
+                str(plan.preset), encoding="utf-8", errors="surrogateescape"
+            )
+        lock_file = path.open("a+")
+    except OSError as error:  # a full disk, a link to nothing
+        _refuse(
+            f"{path.parent} cannot be written ({error.strerror}); make room there, or use another checkout."
+        )
+    with lock_file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -144,18 +225,25 @@ def _only_run(plan: "Plan") -> Iterator[TextIO]:
         yield lock
 
 
-def _run(plan: "Plan", wanted: list[str], arguments: argparse.Namespace, lock: TextIO) -> int:
+def _run(
+    plan: "Plan", wanted: list[str], arguments: argparse.Namespace, interrupts: Interrupts, lock: TextIO
+) -> int:
     """Run what is out of date, render the index, and report."""
-    from codecbook.book.render import render_index
+    from codecbook.book.pages.index_page import render_index
+    from codecbook.errors import CodecbookError
 
     _restore_reports(plan, wanted)
+    for stage in wanted:
+        if not plan.stages[stage].inventory.complete:
+            print(
+                f"      {stage} takes so many files that only changes among the first are noticed; see --fresh"
+            )
     started_s = time.time()
-    returncode = _snakemake(plan, wanted, arguments, lock)
+    returncode = _snakemake(plan, wanted, arguments, interrupts, lock)
     if returncode == 0 and not any(_started_since(plan, stage, started_s) for stage in wanted):
         print(f"Nothing to do: {len(wanted)} of {len(wanted)} stages are up to date.")
     failed = [stage for stage in wanted if _failed_since(plan, stage, started_s)]
     blocked = _withdraw_dependants(plan, failed) if returncode == EXIT_FAILED else {}
-    index = render_index(ROOT / plan.run_dir)
     if returncode == EXIT_INTERRUPTED:
         print("Stopped; the next call goes on from here.")
     elif returncode:
@@ -165,70 +253,64 @@ def _run(plan: "Plan", wanted: list[str], arguments: argparse.Namespace, lock: T
         for stage, need in blocked.items():
             print(f"not run  {stage}: it needs {need}")
         print("The next call goes on from here.")
+    try:
+        index = render_index(ROOT / plan.run_dir)
+        _say_findings(plan, wanted)
+    except CodecbookError as error:  # a result that was written by hand, or by half
+        print(f"run_all.sh: {error}")
+        return returncode or EXIT_FAILED
     print(f"Report: {index}")
     return returncode
+
+
+def _say_findings(plan: "Plan", wanted: list[str]) -> None:
+    """Name the claims that do not hold here: findings of this run, which decide nothing."""
+    from codecbook.book.pages.index_page import claims_of
+
+    for stage in wanted:
+        result = ROOT / plan.result(stage)
+        if result.is_file():
+            for claim in claims_of(json.loads(result.read_text())):
+                if claim.holds is False:
+                    print(f"finding  {stage}: {claim.sentence}")
 
 
 def _restore_reports(plan: "Plan", wanted: list[str]) -> None:
     """Make missing HTML of finished stages anew; Snakemake does not, as log files are no targets.
 
-    Where the executed notebook is gone too, the result goes, and the stage is run again.
+    Where the executed notebook is gone too, or stops in its midst, the result goes, and the stage is run again.
     """
-    from codecbook.book.render import render_report
+    from codecbook.book.pages.render import render_report
+    from codecbook.errors import CorruptInput
 
     for stage in wanted:
         result, html, executed = (ROOT / path(stage) for path in (plan.result, plan.html, plan.executed))
         if not result.is_file() or (html.is_file() and executed.is_file()):
             continue
-        if executed.is_file():
+        try:
             print(f"      rendering {stage} again")
             render_report(executed, html)
-        else:
+        except CorruptInput:
             result.unlink()
 
 
-def _snakemake(plan: "Plan", wanted: list[str], arguments: argparse.Namespace, lock: TextIO | None) -> int:
-    """Let Snakemake bring the wanted stages up to date; a signal that ends this process ends the jobs too."""
-    process: subprocess.Popen | None = None
-    interrupted = False
-
-    def interrupt(_signal_number: int, _frame: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        if process and process.poll() is None:
-            os.killpg(process.pid, signal.SIGINT)
-
-    # before the start: what runs in the background of a script inherits an ignored interrupt, and would pass it on
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has its way
-            signal.signal(number, interrupt)
-    sys.stdout.flush()  # what was printed so far stands before the engine's own lines, also in a pipe
-    process = subprocess.Popen(
-        _command(plan, wanted, arguments),
-        cwd=ROOT,
-        env=_environment(),
-        pass_fds=[lock.fileno()] if lock else [],
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,  # with its jobs, to which it passes no signal on
-    )
-    if lock:
-        lock.truncate(0)
-        lock.write(str(process.pid))
-        lock.flush()
-    for line in process.stderr or ():
-        if "for setting default command line arguments" not in line:  # said on every start
-            print(line, end="", file=sys.stderr, flush=True)
-    returncode = process.wait()
-    if interrupted:
-        return EXIT_INTERRUPTED
-    return EXIT_FAILED if returncode else 0
+def _snakemake(
+    plan: "Plan",
+    wanted: list[str],
+    arguments: argparse.Namespace,
+    interrupts: Interrupts,
+    lock: TextIO | None,
+) -> int:
+    """Let Snakemake bring the wanted stages up to date."""
+    command = _command(plan, wanted, arguments)
+    return run_engine(command, interrupts, cwd=ROOT, env=_environment(), lock=lock)
 
 
 def _command(plan: "Plan", wanted: list[str], arguments: argparse.Namespace) -> list[str]:
     command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile"]
     command += ["--workflow-profile", f"profiles/{arguments.executor}", "--logger", "codecbook", "--nolock"]
-    command += ["--config", f"preset={arguments.preset}"]
+    # as an address, since the engine reads values as YAML: "Music #1" would end early, "x: y" would be a mapping
+    command += ["--config", f"preset={plan.preset.as_uri()}"]
     if arguments.jobs:
         # a local executor counts cores, a remote one jobs
         command += ["--cores" if arguments.executor == "default" else "--jobs", str(arguments.jobs)]

@@ -2,13 +2,17 @@
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
+from codecbook.book.inputs import Inventory, inventory, stage_inputs
+from codecbook.book.parameters import checked, defaults, read_declarations
 from codecbook.errors import UnsupportedInput
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,19 +28,31 @@ class Stage:
         needs: Stages whose results it reads.
         threads: Cores that it computes on.
         memory_mb: Memory that a cluster reserves for it.
-        parameters: What replaces the values of its parameters cell.
+        parameters: What replaces the values of its parameters cell, checked, with absolute paths.
+        inputs: Files and folders that it takes besides those of the checkout.
     """
 
     name: str
     needs: tuple[str, ...] = ()
     threads: int = 1
     memory_mb: int = 4000
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[Path, ...] = ()
 
     @property
     def parameters_json(self) -> str:
         """The parameters as one line in a fixed order, so that equal parameters compare equal."""
-        return json.dumps(self.parameters or {}, sort_keys=True)
+        return json.dumps(self.parameters, sort_keys=True)
+
+    @property
+    def inputs_text(self) -> str:
+        """What lies at its inputs, as `--dry-run` shows it where it has changed."""
+        return f"files that parameters name: {self.inventory.digest[:16] or 'none'}"
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """What lies at its inputs, taken down when it is first asked for."""
+        return inventory(self.inputs)
 
 
 @dataclass(frozen=True)
@@ -44,10 +60,12 @@ class Plan:
     """The stages of one preset and where their files lie.
 
     Attributes:
+        preset: The YAML file.
         run_dir: ``reports/<preset>``, relative to the root of the checkout.
         stages: By name; every stage stands after those it needs.
     """
 
+    preset: Path
     run_dir: Path
     stages: Mapping[str, Stage]
 
@@ -80,31 +98,41 @@ class Plan:
 
 
 def read_plan(preset: Path, root: Path = ROOT) -> Plan:
-    """Read ``config/stages.yaml`` and a preset.
+    """Read ``config/stages.yaml`` and a preset, and check every parameter against its notebook.
 
     Args:
-        preset: YAML that maps stages to parameters; its stem names the run's folder.
+        preset: YAML that maps stages to parameters; its stem names the run's folder. Relative paths in it start from
+            its own folder, those in the project's presets from `root`.
         root: The checkout.
 
     Raises:
-        UnsupportedInput: A file is no such YAML, a key or stage is unknown, a notebook is missing, or a stage
-            needs one that does not stand above it.
+        CodecbookError: A file is no such YAML, a key or stage is unknown or stands there twice, a notebook is missing,
+            a stage needs one that does not stand above it, or a parameter is unknown, ill-typed, out of bounds, or
+            names what is not there.
     """
     entries = _mapping(root / STAGES_FILE, None)
     overrides = _mapping(preset, None)
     for name in overrides:
         if name not in entries:
             raise UnsupportedInput(f"{preset} names the stage {name!r}; {known_names(name, entries)}")
+    base = root if preset.parent == root / "config" else preset.parent
     stages: dict[str, Stage] = {}
     for name, entry in entries.items():
         stage = _stage(name, _mapping(root / STAGES_FILE, entry, name), list(stages))
-        if not (root / "notebooks" / f"{name}.ipynb").is_file():
+        notebook = root / "notebooks" / f"{name}.ipynb"
+        if not notebook.is_file():
             raise UnsupportedInput(
                 f"{STAGES_FILE} lists {name!r}, but notebooks/{name}.ipynb does not exist; remove the entry."
             )
-        parameters = {**(stage.parameters or {}), **_mapping(preset, overrides.get(name), name)}
-        stages[name] = Stage(name, stage.needs, stage.threads, stage.memory_mb, parameters)
-    return Plan(Path("reports") / preset.stem, stages)
+        declared = read_declarations(notebook)
+        own = _mapping(preset, overrides.get(name), name)
+        parameters = {
+            **checked(declared, stage.parameters, root, f"{STAGES_FILE}: {name}"),
+            **checked(declared, own, base, f"{preset}: {name}"),
+        }
+        inputs = stage_inputs(declared.code, {**defaults(declared), **parameters}.items())
+        stages[name] = replace(stage, parameters=parameters, inputs=tuple(inputs))
+    return Plan(preset, Path("reports") / preset.stem, stages)
 
 
 def library_files(root: Path = ROOT) -> list[str]:
@@ -113,8 +141,9 @@ def library_files(root: Path = ROOT) -> list[str]:
 
 
 def data_files(root: Path = ROOT) -> list[str]:
-    """Return the clips, weights and tokens that notebooks read, relative to the root."""
-    return [name for folder in ("clips", "models", "tokens") for name in _files(root, f"data/{folder}")]
+    """Return the clips, weights and tokens that notebooks read: relative to the root, or below ``CODECBOOK_DATA``."""
+    data = os.environ.get("CODECBOOK_DATA") or "data"
+    return [name for folder in ("clips", "models", "tokens") for name in _files(root, f"{data}/{folder}")]
 
 
 def known_names(wanted: str, names: Iterable[str]) -> str:
@@ -127,7 +156,7 @@ def known_names(wanted: str, names: Iterable[str]) -> str:
 
 def _files(root: Path, folder: str) -> list[str]:
     return sorted(
-        str(path.relative_to(root))
+        str(path.relative_to(root) if path.is_relative_to(root) else path)
         for path in (root / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
     )
@@ -154,11 +183,7 @@ def _stage(name: str, entry: Mapping[str, Any], above: list[str]) -> Stage:
 def _mapping(path: Path, part: Any, name: str = "") -> Mapping[str, Any]:
     """Return `part` of a YAML file, or without one the file, as a mapping; nothing counts as empty."""
     if part is None and not name:
-        try:
-            part = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise UnsupportedInput(f"{path} cannot be read as YAML: {reason}. Correct it.") from error
+        part = _read_yaml(path)
     part = {} if part is None else part
     if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
         where = f"{name} in {path}" if name else f"{path}"
@@ -166,3 +191,38 @@ def _mapping(path: Path, part: Any, name: str = "") -> Mapping[str, Any]:
             f"{where} is no mapping of names to values: {part!r}. Write 'name: value' lines."
         )
     return part
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        try:
+            document = loader.get_single_node()
+            _refuse_repeated_keys(path, document)
+            return None if document is None else loader.construct_document(document)
+        finally:
+            loader.dispose()
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        if isinstance(error, UnsupportedInput):
+            raise
+        reason = " ".join(str(error).split())
+        raise UnsupportedInput(f"{path} cannot be read as YAML: {reason}. Correct it.") from error
+
+
+def _refuse_repeated_keys(path: Path, document: yaml.Node | None) -> None:
+    """Refuse a key that stands twice in one mapping: YAML itself keeps the last and says nothing."""
+    mappings = [document, *(value for _, value in document.value)] if _is_mapping(document) else []
+    for mapping in filter(_is_mapping, mappings):
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in mapping.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise UnsupportedInput(
+                    f"{path} has {key.value!r} twice, in lines {lines[key.value]} and {line}; one would be lost, so "
+                    "join them."
+                )
+            lines[key.value] = line
+
+
+def _is_mapping(node: yaml.Node | None) -> TypeGuard[yaml.MappingNode]:
+    return isinstance(node, yaml.MappingNode)

@@ -3,12 +3,13 @@
     python data/models/make_language_models.py                      # all of them, about half an hour on one core
     python data/models/make_language_models.py encodec_24khz --minutes 6
 
-Each is a folder ``data/models/lm_<codec>_mini`` with ``config.json``, ``model.safetensors``, ``README.md`` and the
-integer form in ``exact``. The same command goes on with an interrupted run. Errors are one line on stderr, and exit
-status 2.
+Each is a folder ``data/models/lm_<codec>_mini`` with ``config.json``, ``README.md`` and the integer form in ``exact``,
+and, where the recipe keeps them, the floats that this was made from in ``model.safetensors``. The same command goes on
+with an interrupted run. Errors are one line on stderr, and exit status 2.
 """
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,18 +19,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from codecbook.codecs.corpus_index import SOURCES_NAME, read_sources
+from codecbook.codecs.corpus.index import SOURCES_NAME, read_sources
 from codecbook.command_line import exit_status
 from codecbook.files import write_file
-from codecbook.lm.corpora import BundledTokens, bundled_tokens
 from codecbook.lm.costs import baseline_costs, lm_cost
+from codecbook.lm.data.corpora import BundledTokens, bundled_tokens
+from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.defaults import EXACT_NAME, RECIPES, LMRecipe, default_folder, recipe_of, train_options
-from codecbook.lm.exact import export_exact, load_exact, save_exact
+from codecbook.lm.exact import ExactLM, export_exact, load_exact, save_exact
+from codecbook.lm.exact.files import read_config
+from codecbook.lm.exact.floats import float_tensors
 from codecbook.lm.model_files import load_lm, save_lm
-from codecbook.lm.models import num_parameters
-from codecbook.lm.options import TrainReport
-from codecbook.lm.train import train
-from codecbook.measure.token_costs import codebook_table, cost_table, saving
+from codecbook.lm.models import build_lm
+from codecbook.lm.token_lm import TokenLM, num_parameters
+from codecbook.lm.training.options import TrainReport
+from codecbook.lm.training.train import train
+from codecbook.measure.rates.coder_costs import codebook_table, cost_table, exact_coder_cost, saving
+from codecbook.models.store import CONFIG_NAME, PARAMETERS_NAME
 from codecbook.paths import data_dir
 
 CALIBRATION_FRAMES = 4000
@@ -38,8 +44,8 @@ CARD = """# {name}
 
 A language model over the tokens of `{codec}_mini`: `RVQTransformer`, {parameters} parameters, rows of {columns} x
 {size} in the order "{order}", {rows_per_s} rows a second; codes of a row are conditioned on one another.
-`model.safetensors` holds it as floats, `{exact}/` the same model in integers, with which streams are coded:
-identity `{identity}`.
+`{exact}/` holds it in integers, with which streams are coded: identity `{identity}`.
+{floats}
 
 Trained by this project's own code on `data/tokens/{file}` (SHA-256 `{file_sha256}`): {clips} clips,
 {minutes_of_audio} minutes, {tokens} tokens of
@@ -49,9 +55,9 @@ Trained by this project's own code on `data/tokens/{file}` (SHA-256 `{file_sha25
 {held_out} clips ({held_out_minutes} minutes) were held out, which the codec was not trained on either;
 `data/tokens/clips.csv` names them, and their speakers. Weights of the codec: SHA-256 `{codec_sha256}`.
 
-Shape: {arguments}. Training: {options}; all else as `codecbook.lm.options` has it. {steps} steps in {minutes} minutes
-on {threads} CPU thread(s); kept are the averaged weights of step {best_step}, the best of {looks} looks at the held-out
-clips, so that the first figure below flatters by as much as looks scatter.
+Shape: {arguments}. Training: {options}; all else as `codecbook.lm.training.options` has it. {steps} steps in
+{minutes} minutes on {threads} CPU thread(s); kept are the averaged weights of step {best_step}, the best of {looks}
+looks at the held-out clips, so that the first figure below flatters by as much as looks scatter.
 
 Reproduce:
 
@@ -70,10 +76,18 @@ Measured on the held-out clips, bits per token with 95 % intervals over clips:
 Saved over the Kneser-Ney bigram: {gain} bits per token. By column: {per_column}. Compressors, and mixing where it
 says so, see the held-out clips alone; the other models learned from the training clips.
 
+{twins}
+
 Limits: small, and trained for minutes on the tokens of a small codec; for experiments on coding, not for generation.
 
-SHA-256 of the tensors: `{sha256}`
+SHA-256 of the stored tensors: `{sha256}`
 """
+KEPT_FLOATS = "`model.safetensors` holds the floats that the integers were made from."
+MADE_FLOATS = (
+    "The floats that the integers were made from are not kept: on loading, others are made from the integers."
+)
+TWINS = """Code length of the held-out clips against the trained floats: {coded:+.4f} % coded with `{exact}/`,
+{made:+.4f} % under floats made from it."""
 
 
 def build(
@@ -105,8 +119,12 @@ def build(
     )  # fmt: skip
     provenance = _provenance(recipe, tokens, report, seed)
     sha256 = save_lm(out, report.model, provenance, overwrite=True)
-    identity = _write_exact(out, tokens, sha256)
-    write_file(out / "README.md", _card(recipe, tokens, report, out, identity, tokens_dir), overwrite=True)
+    model = load_lm(out).model
+    exact = _write_exact(out, tokens, model, sha256)
+    if not recipe.keeps_floats:
+        forget_floats(out)
+    card = _card(recipe, tokens, report, out, model, exact, tokens_dir)
+    write_file(out / "README.md", card, overwrite=True)
     print(f"{out}: {sum(file.stat().st_size for file in out.rglob('*') if file.is_file())} bytes", flush=True)
 
 
@@ -128,9 +146,29 @@ def _provenance(recipe: LMRecipe, tokens: BundledTokens, report: TrainReport, se
     }
 
 
-def _write_exact(out: Path, tokens: BundledTokens, sha256: str) -> str:
-    """Export the stored model, whose parameters are those that a reader gets; return the exact form's identity."""
-    model = load_lm(out).model
+def forget_floats(out: Path) -> None:
+    """Remove the stored floats of a model; its configuration then has the hash of the integers."""
+    config = read_config(out)
+    config["sha256"] = load_exact(out / EXACT_NAME).arrays_sha256
+    write_file(out / CONFIG_NAME, json.dumps(config, indent=2) + "\n", overwrite=True)
+    (out / PARAMETERS_NAME).unlink()
+
+
+def twins_line(model: TokenLM, exact: ExactLM, held_out: Corpus) -> str:
+    """Return what coding with integers costs, and what floats made from them would, against the trained floats."""
+    trained = lm_cost(MODEL_NAME, model, held_out).bits_per_token
+    twin = build_lm(model.architecture, model.config.arguments()).eval()
+    twin.load_state_dict(float_tensors(exact))
+    coded, made = exact_coder_cost(exact, held_out).intervals, lm_cost(MODEL_NAME, twin, held_out)
+    percents = {"coded": coded, "made": made}
+    return TWINS.format(
+        exact=EXACT_NAME,
+        **{name: 100 * (cost.bits_per_token / trained - 1) for name, cost in percents.items()},
+    )
+
+
+def _write_exact(out: Path, tokens: BundledTokens, model: TokenLM, sha256: str) -> ExactLM:
+    """Export the stored model, whose parameters are those that a reader gets."""
     rng = np.random.default_rng(0)
     clips, frames = [], 0
     for index in rng.permutation(len(tokens.train)).tolist():
@@ -141,7 +179,7 @@ def _write_exact(out: Path, tokens: BundledTokens, sha256: str) -> str:
     exact = export_exact(model, clips)
     shutil.rmtree(out / EXACT_NAME, ignore_errors=True)
     save_exact(out / EXACT_NAME, exact, {"float_sha256": sha256, "calibration_frames": frames})
-    return load_exact(out / EXACT_NAME).sha256
+    return load_exact(out / EXACT_NAME)
 
 
 def _card(
@@ -149,11 +187,11 @@ def _card(
     tokens: BundledTokens,
     report: TrainReport,
     out: Path,
-    identity: str,
+    model: TokenLM,
+    exact: ExactLM,
     tokens_dir: Path | None,
 ) -> str:
-    loaded = load_lm(out)
-    costs = {MODEL_NAME: lm_cost(MODEL_NAME, loaded.model, tokens.held_out)}
+    costs = {MODEL_NAME: lm_cost(MODEL_NAME, model, tokens.held_out)}
     costs |= baseline_costs(tokens.train, tokens.held_out, ("xz -9e", "zstd -19", "brotli -11"))
     raw = costs["uniform"].bits_per_token
     table = cost_table(costs, raw)
@@ -169,13 +207,14 @@ def _card(
     return CARD.format(
         name=out.name,
         codec=recipe.codec,
-        parameters=f"{num_parameters(loaded.model):,}",
+        parameters=f"{num_parameters(model):,}",
         columns=len(sizes),
         size=sizes[0],
         order=tokens.layout.order,
         rows_per_s=f"{tokens.train.frame_rate_hz:.4g}",
         exact=EXACT_NAME,
-        identity=identity,
+        identity=exact.sha256,
+        floats=KEPT_FLOATS if recipe.keeps_floats else MADE_FLOATS,
         file=tokens.entry.file,
         file_sha256=tokens.entry.sha256,
         clips=len(tokens.train),
@@ -195,7 +234,8 @@ def _card(
         table=lines,
         gain=gain,
         per_column=per_book,
-        sha256=loaded.sha256,
+        twins=twins_line(model, exact, tokens.held_out),
+        sha256=read_config(out)["sha256"],
     )
 
 

@@ -17,8 +17,18 @@ information            in bits, never nats, outside of a training loss
 =====================  ==========================================================================
 
 Rooms, from the bottom up; a room imports only from those before it: ``errors``, ``command_line``, ``paths``,
-``files``, ``lazy``, ``compiled``, ``audio``, ``clips``, ``tokens``, ``codecs``, ``lm``, ``coding``, ``measure``,
-``probes``, ``book``.
+``files``, ``lazy``, ``compiled``, ``audio_files``, ``audio``, ``recordings``, ``clips``,
+``tokens``, ``models``, ``training``, ``codecs``, ``lm``, ``coding``, ``measure``, ``probes``, ``book``.
 """
 
+import itertools
+import sys
+
 __version__ = "0.1.0"
+
+# ``python -m codecbook.x`` would look for every module in the current folder first, where an html.py may lie; while the
+# module is being located, "-m" stands in argv for its name
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    _module = dict(itertools.pairwise(sys.orig_argv)).get("-m", "")
+    if _module.partition(".")[0] == "codecbook":
+        del sys.path[0]

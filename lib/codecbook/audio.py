@@ -1,14 +1,15 @@
 """Clips: load, check, convert, measure the loudness of, and save audio.
 
 A `Clip` is a float32 array ``[C, S]`` with its sampling rate. Resampling is done by soxr at its highest
-quality (linear phase, as the codecs' training pipelines use), files are read and written by libsndfile
-(wav, flac, ogg, mp3, aiff and more).
+quality (linear phase, as the codecs' training pipelines use); files are written by libsndfile, and read as
+`codecbook.audio_files` does.
 """
 
 import errno
 import logging
 import math
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import numpy as np
 import soundfile
 import soxr
 
+from codecbook.audio_files import AudioFile
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.files import new_file, write_error
+from codecbook.paths import path_as_text
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 _WRITE_FORMATS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -28,10 +30,9 @@ _WRITE_FORMATS = {
 }
 # libsndfile's Vorbis encoder keeps a whole call's samples on the stack: a minute at a time is safe, ten crash
 _WRITE_BLOCK_SAMPLES = 65536
-# the silence that mp3 encoders add and mp3 decoders drop makes headers differ from what can be read by so much
-HEADER_SLACK_SAMPLES = 4 * 1152
 _SYSTEM_ERROR = 2  # of libsndfile: SF_ERR_SYSTEM
 _MAX_RATE_RATIO = 256
+_CANCELLED = 1e-4  # of the channels' energy, 40 dB below them
 _LOUDNESS_BLOCK_S = 0.4
 _LOUDNESS_MIN_RATE_HZ = 4000  # the shelf of the K weighting lies at 1.7 kHz
 
@@ -155,62 +156,43 @@ def clip_from_array(samples: np.ndarray, sample_rate_hz: int, name: str = "", do
 def load(path: str | Path, sample_rate_hz: int | None = None, mono: bool = False) -> Clip:
     """Read an audio file.
 
-    A wav whose header promises more than the file holds is read as far as it goes: programs that write to a pipe
-    cannot know the length, and leave such headers.
+    See `codecbook.audio_files` for files that were joined or written to a pipe, and for float samples of 16-bit range.
 
     Args:
-        path: wav, flac, ogg, opus, mp3 or aiff, any rate, any number of channels, any sample format.
+        path: wav, flac, ogg, opus, mp3, aiff and more, any rate, any number of channels, any sample format.
         sample_rate_hz: Resample to this rate; None keeps the file's own.
         mono: Average the channels.
 
     Returns:
-        A clip named after the file's stem.
+        A clip named after the file's stem, as `codecbook.paths.path_as_text` writes it.
 
     Raises:
-        CorruptInput: No such file, unreadable, truncated, without samples, or with samples that are not finite.
-        UnsupportedInput: `sample_rate_hz` is no rate, or too far from the file's.
+        MissingInput: No such file.
+        CorruptInput: Unreadable, truncated, without samples, or with samples that are not finite.
+        UnsupportedInput: A folder or a device, too long for the memory; `sample_rate_hz` is no rate, or too far from
+            the file's.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise CorruptInput(f"{path} is a folder; pass one file, or use codecbook.clips.load_folder.")
-    if not path.is_file():
-        raise CorruptInput(f"There is no audio file at {path}; check the path.")
-    samples, rate_hz = _read(path)
-    if samples.shape[0] == 0:
-        raise CorruptInput(f"{path} holds no samples; record or export it again.")
-    clip = clip_from_array(samples.T, rate_hz, name=path.stem)
-    return convert(clip, sample_rate_hz=sample_rate_hz, channels=1 if mono else None)
-
-
-def _read(path: Path) -> tuple[np.ndarray, int]:
-    """Return float32 ``[S, C]`` and the sampling rate of a file, or say why it cannot be read."""
+    with AudioFile(path) as file:
+        blocks = [block.T for block in file.blocks()]
+        rate_hz, note = file.sample_rate_hz, file.note
+    if not blocks:
+        raise CorruptInput(f"{path_as_text(path)} holds no samples; record or export it again.")
     try:
-        with soundfile.SoundFile(path) as file:
-            promised, rate_hz = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-    except (RuntimeError, TypeError) as error:  # libsndfile's errors are RuntimeErrors; ".raw" is a TypeError
-        raise CorruptInput(
-            f"{path} could not be read as audio ({error}); expected one of {', '.join(AUDIO_SUFFIXES)}, "
-            "complete and unprotected. If a player opens it, export it from there as wav or flac."
+        samples = np.concatenate(blocks, axis=1)
+    except MemoryError as error:
+        raise UnsupportedInput(
+            f"{path_as_text(path)} does not fit into memory ({sum(map(np.size, blocks))} samples); cut it."
         ) from error
-    except (MemoryError, ValueError) as error:
-        # the array for as many samples as the header promises could not be made
-        raise CorruptInput(
-            f"{path} ({path.stat().st_size} bytes) has a header that promises more samples than fit into memory, as "
-            "damaged files do, and flac that was written to a pipe; export it again, and cut a very long recording."
-        ) from error
-    if promised - samples.shape[0] > HEADER_SLACK_SAMPLES:
-        raise CorruptInput(
-            f"{path} is truncated: {promised} samples are promised, {samples.shape[0]} can be read; copy it again."
-        )
-    return samples, rate_hz
+    del blocks
+    clip = replace(clip_from_array(samples, rate_hz, name=path_as_text(Path(path).stem)), note=note)
+    return convert(clip, sample_rate_hz=sample_rate_hz, channels=1 if mono else None)
 
 
 def convert(clip: Clip, sample_rate_hz: int | None = None, channels: int | None = None) -> Clip:
     """Resample a clip and change its number of channels.
 
     Mono to stereo duplicates; anything to mono averages; other changes are refused, because which channel
-    goes where is a decision for the caller. ``S > 0`` samples become ``floor(S out / in + 1/2)``, at least one.
+    goes where is a decision for the caller. ``S > 0`` samples become ``S out / in``, rounded, at least one.
 
     Args:
         clip: Any clip.
@@ -232,13 +214,39 @@ def _with_channels(clip: Clip, channels: int) -> np.ndarray:
     if channels == clip.num_channels:
         return clip.samples
     if channels == 1:
-        return clip.samples.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+        mix = Mix()
+        samples = mix(clip.samples)
+        mix.warn_if_cancelled(clip.name)
+        return samples
     if clip.num_channels == 1 and channels == 2:
         return np.repeat(clip.samples, 2, axis=0)
     raise UnsupportedInput(
         f"Clip {clip.name!r} has {clip.num_channels} channels and {channels} are asked for; choose or mix "
         "channels first, or convert to 1."
     )
+
+
+class Mix:
+    """The average of channels, block by block, with a warning where they cancel each other."""
+
+    def __init__(self) -> None:
+        self._energy = self._mixed_energy = 0.0
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Return float32 ``[1, S]`` for ``[C, S]``."""
+        mixed = samples.mean(axis=0, keepdims=True, dtype=np.float64)
+        self._energy += float(np.square(samples, dtype=np.float64).sum()) / len(samples)
+        self._mixed_energy += float(np.square(mixed).sum())
+        return mixed.astype(np.float32)
+
+    def warn_if_cancelled(self, name: str) -> None:
+        """Say in the log that next to nothing is left of a clip, as of stereo with one channel upside down."""
+        if self._mixed_energy < _CANCELLED * self._energy:
+            _log.warning(
+                "%s: the channels cancel each other, and their average is next to silence; turn the sign of one, or "
+                "pass one channel alone",
+                name or "a clip",
+            )
 
 
 def _resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
@@ -278,30 +286,53 @@ def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
 
     Raises:
         UnsupportedInput: The suffix is none of these, or its format cannot hold the clip's rate or channels.
+        CorruptInput: A sample is not finite.
         CodecbookError: The file exists and `overwrite` is False.
         OSError: The file system does not take it: the disk is full, for one.
     """
-    path = Path(path)
     write_format(path)  # before any work
-    beyond = int(np.count_nonzero(np.abs(clip.samples) > 1.0))
+    _refuse_not_finite(clip.samples, clip.name)
+    save_pieces([clip.samples], clip.sample_rate_hz, clip.num_channels, path, overwrite)
+    return Path(path)
+
+
+def save_pieces(
+    pieces: Iterable[np.ndarray],
+    sample_rate_hz: int,
+    channels: int,
+    path: str | Path,
+    overwrite: bool = False,
+) -> int:
+    """Write audio that comes in pieces ``[C, S]`` as `save` writes a clip; return how many samples there were.
+
+    Raises:
+        CodecbookError: As `save`.
+        OSError: As `save`.
+    """
+    path = Path(path)
+    file_format, subtype = write_format(path)
+    count = beyond = 0
+    with new_file(path, overwrite) as partial:
+        try:
+            with soundfile.SoundFile(
+                partial, "w", sample_rate_hz, channels, subtype, format=file_format
+            ) as file:
+                for piece in pieces:
+                    beyond += int(np.count_nonzero(np.abs(piece) > 1.0))
+                    samples = np.clip(piece.T, -1.0, 1.0)
+                    for start in range(0, len(samples), _WRITE_BLOCK_SAMPLES):
+                        file.write(samples[start : start + _WRITE_BLOCK_SAMPLES])
+                    count += len(samples)
+        except soundfile.LibsndfileError as error:
+            raise write_failure(error, partial, path, sample_rate_hz, channels) from error
     if beyond:
         _log.warning(
-            "%d of %d samples were beyond full scale and clipped in %s", beyond, clip.samples.size, path
+            "%d of %d samples were beyond full scale and clipped in %s",
+            beyond,
+            count * channels,
+            path_as_text(path),
         )
-    with new_file(path, overwrite) as partial:
-        _write(np.clip(clip.samples.T, -1.0, 1.0), clip.sample_rate_hz, partial, path)
-    return path
-
-
-def _write(samples: np.ndarray, sample_rate_hz: int, partial: Path, path: Path) -> None:
-    file_format, subtype = write_format(path)
-    channels = samples.shape[1]
-    try:
-        with soundfile.SoundFile(partial, "w", sample_rate_hz, channels, subtype, format=file_format) as file:
-            for start in range(0, samples.shape[0], _WRITE_BLOCK_SAMPLES):
-                file.write(samples[start : start + _WRITE_BLOCK_SAMPLES])
-    except soundfile.LibsndfileError as error:
-        raise write_failure(error, partial, path, sample_rate_hz, channels) from error
+    return count
 
 
 def write_failure(
@@ -334,19 +365,20 @@ def loudness_lufs(clip: Clip) -> float:
     """Return the integrated loudness in LUFS (ITU-R BS.1770-4).
 
     A clip shorter than the standard's block of 0.4 s is measured as one block. The result is -inf where no block
-    passes the standard's gate at -70 LUFS, as in silence.
+    passes the standard's gate at -70 LUFS, as in silence. A clip below 4 kHz, where the standard's weighting is not
+    defined, is resampled first.
 
     Raises:
-        UnsupportedInput: More than five channels, or a sampling rate below 4 kHz: the standard's weighting is not
-            defined there.
+        UnsupportedInput: More than five channels.
     """
-    if clip.num_channels > 5 or clip.sample_rate_hz < _LOUDNESS_MIN_RATE_HZ:
+    if clip.num_channels > 5:
         raise UnsupportedInput(
-            f"Loudness is defined for up to 5 channels at {_LOUDNESS_MIN_RATE_HZ} Hz and more; received "
-            f"{clip.num_channels} channels at {clip.sample_rate_hz} Hz. Convert the clip first."
+            f"Loudness is defined for up to 5 channels; received {clip.num_channels}. Convert the clip first."
         )
     if clip.num_samples < 2:
         return float("-inf")
+    if clip.sample_rate_hz < _LOUDNESS_MIN_RATE_HZ:
+        clip = convert(clip, -(-_LOUDNESS_MIN_RATE_HZ // clip.sample_rate_hz) * clip.sample_rate_hz)
     import pyloudnorm  # here, because it brings all of scipy.signal along: 65 MB that decoders need not have
 
     # one step below the duration: pyloudnorm compares it to the block in floats, and refuses by a rounding error

@@ -6,7 +6,6 @@ A folder of one's own needs no catalogue: the names of sub-folders say what its 
 """
 
 import dataclasses
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,9 +17,12 @@ from typing import TypeVar
 import numpy as np
 
 from codecbook import audio
-from codecbook.audio import AUDIO_SUFFIXES, Clip
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.paths import data_dir
+from codecbook.audio import Clip
+from codecbook.audio_files import AUDIO_SUFFIXES
+from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
+from codecbook.files import sha256_of
+from codecbook.paths import data_dir, path_as_text
+from codecbook.recordings import log_left_out, search
 
 CATALOGUE_NAME = "catalogue.json"
 DOMAINS = ("speech", "music")
@@ -78,6 +80,11 @@ class Skipped:
     path: Path
     reason: str
 
+    @property
+    def name(self) -> str:
+        """The file's name, as `codecbook.paths.path_as_text` writes it."""
+        return path_as_text(self.path.name)
+
 
 def catalogue() -> tuple[ClipEntry, ...]:
     """Return the catalogue of the bundled clips, in its own order: speech, then music.
@@ -110,10 +117,11 @@ def load_bundled(
     Args:
         domain: ``"speech"``, ``"music"``, or None for both.
         names: Load these clips only; None loads all.
-        limit: Load at most so many, taken from the domains in turn.
+        limit: Load at most this many, taken from the domains in turn.
 
     Raises:
-        CorruptInput: A file is missing, or differs from the digest in the catalogue.
+        MissingInput: A file is missing.
+        CorruptInput: A file differs from the digest in the catalogue.
         UnsupportedInput: An unknown domain or name, or a limit below 1.
     """
     _check_selection(() if domain is None else (domain,), limit)
@@ -143,30 +151,30 @@ def load_folder(
 
     Files that cannot be used are skipped with a reason, and the others go on: those that are missing though the
     catalogue lists them, unreadable, empty, silent, too short, or with samples that are not finite. Files with more
-    than two channels are averaged to mono, which `Clip.note` records. Hidden files are left alone.
+    than two channels are averaged to mono, which `Clip.note` records. What `codecbook.recordings.search` leaves out,
+    hidden files and other formats for example, is said in the log.
 
     A file's domain is what ``catalogue.json`` in `clips_dir` says (``{"clips": [{"file": path, "domain": domain}]}``),
     else the name of the nearest folder called ``speech`` or ``music``, up to `clips_dir` itself, else ``"unknown"``.
-    A clip is named after its file's stem, or after its path in the folder where several files share a stem.
+    A clip is named after its file's stem, or after its path in the folder where several files share a stem; a name that
+    is no UTF-8 is written as `codecbook.paths.path_as_text` does.
 
     Args:
-        clips_dir: Folder of wav, flac, ogg, opus, mp3 or aiff files, of any rate and number of channels.
+        clips_dir: Folder of files in any of `AUDIO_SUFFIXES`, of any rate and number of channels.
         domains: Load clips of these domains, and clips of unknown domain, only; empty loads all.
-        limit: Stop after so many usable clips, taken from the domains in turn.
+        limit: Stop after this many usable clips, taken from the domains in turn.
         min_duration_s: Skip what is shorter.
 
     Returns:
         The clips, at their files' rates, and the files that were tried and skipped.
 
     Raises:
-        UnsupportedInput: No such folder, an unknown domain, a limit below 1, or no usable clip (each file's reason
-            is listed).
+        MissingInput: There is no such folder.
+        UnsupportedInput: An unknown domain, a limit below 1, or no usable clip (each file's reason is listed).
         CorruptInput: The folder's catalogue is damaged.
     """
     folder = Path(clips_dir).expanduser()
     domains = tuple(domains)
-    if not folder.is_dir():
-        raise UnsupportedInput(f"There is no folder {folder}; pass the folder that holds your audio files.")
     found = _find_files(folder)
     _check_selection(domains, limit, {*DOMAINS, *(file.domain for file in found)})
     wanted = [file for file in found if not domains or file.domain in (*domains, UNKNOWN_DOMAIN)]
@@ -179,6 +187,9 @@ def load_folder(
             clips[file.path] = _load_usable(file, min_duration_s)
         except CodecbookError as error:
             skipped.append(Skipped(file.path, str(error)))
+        except OSError as error:
+            reason = f"could not be read ({error.strerror or error}); see to it, or remove it."
+            skipped.append(Skipped(file.path, f"{path_as_text(file.path)} {reason}"))
     if not clips:
         raise UnsupportedInput(_nothing_usable(folder, found, domains, skipped))
     skipped.sort(key=lambda skip: skip.path)
@@ -196,7 +207,7 @@ def load_clips(
     Args:
         clips_dir: A folder, see `load_folder`; the empty string stands for the bundled clips.
         domains: Domains to load; empty loads all.
-        limit: Load at most so many, taken from the domains in turn; None loads all.
+        limit: Load at most this many, taken from the domains in turn; None loads all.
         min_duration_s: Skip what is shorter, in a folder.
 
     Returns:
@@ -271,8 +282,8 @@ def _entry_problem(entry: dict) -> str:
 def _load_entry(entry: ClipEntry) -> Clip:
     path = data_dir() / "clips" / entry.file
     if not path.is_file():
-        raise CorruptInput(f"The bundled clip {path} is missing; restore it from the repository.")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        raise MissingInput(f"The bundled clip {path} is missing; restore it from the repository.")
+    digest = sha256_of(path)
     if digest != entry.sha256:
         raise CorruptInput(
             f"The bundled clip {path} has SHA-256 {digest}, and the catalogue says {entry.sha256}; restore it from "
@@ -284,15 +295,15 @@ def _load_entry(entry: ClipEntry) -> Clip:
 def _find_files(folder: Path) -> list[_File]:
     """Return the audio files below a folder, and those that only its catalogue names, sorted by path."""
     listed = {folder / entry["file"]: entry.get("domain") for entry in _read_catalogue(folder)}
-    there = {path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()}
-    hidden = {path for path in there if any(part.startswith(".") for part in path.relative_to(folder).parts)}
-    paths = sorted((there - hidden) | listed.keys())
+    there, left_out = search(folder)
+    log_left_out(left_out)
+    paths = sorted({*there, *listed})
     stems = Counter(path.stem for path in paths)
     files = []
     for path in paths:
         inside = path.relative_to(folder)
         name = path.stem if stems[path.stem] == 1 else "__".join(inside.parts)
-        files.append(_File(path, name, listed.get(path) or _domain_of(folder, inside)))
+        files.append(_File(path, path_as_text(name), listed.get(path) or _domain_of(folder, inside)))
     return files
 
 
@@ -306,17 +317,18 @@ def _domain_of(folder: Path, inside: Path) -> str:
 def _load_usable(file: _File, min_duration_s: float) -> Clip:
     """Load a file of a folder, or raise why it is of no use."""
     clip = replace(audio.load(file.path), name=file.name, domain=file.domain)
+    shown = path_as_text(file.path)
     if clip.duration_s < min_duration_s:
         raise UnsupportedInput(
-            f"{file.path} is too short for any measure: {clip.num_samples} sample(s) at {clip.sample_rate_hz} Hz, "
+            f"{shown} is too short for any measure: {clip.num_samples} sample(s) at {clip.sample_rate_hz} Hz, "
             f"{clip.duration_s:.4g} s of at least {min_duration_s:g} s; pass a smaller min_duration_s to use it."
         )
     if clip.num_channels > 2:
         note = f"{clip.num_channels} channels averaged to mono"
-        clip = replace(audio.convert(clip, channels=1), note=note)
+        clip = replace(audio.convert(clip, channels=1), note="; ".join(filter(None, [clip.note, note])))
     if not np.any(clip.samples):
         raise CorruptInput(
-            f"{file.path} is silent: all {clip.num_samples} samples of {clip.num_channels} channel(s) are zero; "
+            f"{shown} is silent: all {clip.num_samples} samples of {clip.num_channels} channel(s) are zero; "
             "leave it out, or record it again."
         )
     return clip

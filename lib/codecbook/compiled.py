@@ -1,16 +1,24 @@
 """`kernel`: compile an integer loop with numba, and keep the machine code between runs where that is possible.
 
-Compilation takes seconds and running takes microseconds, so kernels are cached on disk. numba looks for a place to
-write (``NUMBA_CACHE_DIR``, beside the source, the user's cache folder) and refuses to define the function where it
-finds none, as in a read-only container; here it is then compiled anew by every process instead.
+Compilation takes seconds and running takes microseconds, so kernels are cached on disk: in ``NUMBA_CACHE_DIR`` where
+it is set, else beside the source or in the user's cache folder. Where none can be written to, as in a read-only
+container, every process compiles anew. numba asks only whether the file of a function has changed, but copies into
+its machine code the kernels that it calls and the constants that it uses, from whatever file; each version of all
+these has a cache folder of its own here, so that no process runs arithmetic that is no longer in the sources.
 
 Where numba is not installed, kernels run as the Python functions that they are. They keep all numbers below 2^63, so
 the results are the same. Where a Python loop would take too long, or numbers wrap at 2^64, `kernel_or` names another
 function for it.
 """
 
-from collections.abc import Callable
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar, cast
+
+import numpy as np
 
 from codecbook.lazy import optional_module
 
@@ -22,23 +30,31 @@ numba: Any = optional_module("numba")
 def kernel(function: _Function) -> _Function:
     """Compile a function of integers and integer arrays at its first call, without the interpreter lock.
 
-    A kernel that another file's kernel calls is copied into the caller's cached code, and numba watches only the
-    caller's file: after an edit of the inner one, remove the ``__pycache__`` folders.
-
     Args:
-        function: Uses numba's subset of Python; no floats, so that the result is the same on every machine.
+        function: Uses numba's subset of Python; no floats, so that the result is the same on every machine. The
+            kernels and constants of other files that it uses are imported above it.
 
     Returns:
         The compiled function; `function` itself where numba is not installed.
     """
     if numba is None:
         return function
+    folder = _cache_folder(function)
+    if folder is None:
+        return cast(_Function, numba.njit(nogil=True)(function))
+    given, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
     try:
         return cast(_Function, numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError as error:
-        if "cannot cache function" not in str(error):
-            raise
-        return cast(_Function, numba.njit(nogil=True)(function))
+    finally:
+        numba.config.CACHE_DIR = given
+
+
+def float_kernel(function: _Function) -> _Function:
+    """Compile as `kernel` does a loop of floats, whose results are figures and never decide how a stream is coded.
+
+    Another machine may round otherwise. Integers stay below 2^63 here too.
+    """
+    return kernel(function)
 
 
 def kernel_or(arrays: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -51,3 +67,43 @@ def kernel_or(arrays: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
         return arrays if numba is None else kernel(function)
 
     return choose
+
+
+def _cache_folder(function: Callable[..., Any]) -> Path | None:
+    """Return a folder for the machine code of this version of a function; None where none can be written to."""
+    source = Path(function.__code__.co_filename)
+    if not source.is_file():
+        return None
+    digest = hashlib.sha256()
+    for part in _ingredients(function, set()):
+        digest.update(hashlib.sha256(part).digest())
+    name = f"kernels-{digest.hexdigest()[:16]}"
+    given = numba.config.CACHE_DIR
+    users = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "codecbook"
+    for place in (Path(given),) if given else (source.parent / "__pycache__", users):
+        try:
+            (place / name).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=place / name).close()
+        except OSError:
+            continue
+        return place / name
+    return None
+
+
+def _ingredients(function: Any, seen: set[str]) -> Iterator[bytes]:
+    """Yield what machine code is made of: the function's file, all constants and kernels there, and so on from these.
+
+    Not only what the function names itself: a kernel further down in the file, which it calls, is not defined yet.
+    """
+    file = function.__code__.co_filename
+    if file in seen:
+        return
+    seen.add(file)
+    yield Path(file).read_bytes()
+    for name, value in sorted(function.__globals__.items()):
+        if hasattr(value, "py_func"):
+            yield from _ingredients(value.py_func, seen)
+        elif isinstance(value, np.ndarray):
+            yield f"{name} {value.dtype} {value.shape}".encode() + value.tobytes()
+        elif isinstance(value, (int, float, tuple, np.generic)):
+            yield f"{name} {value!r}".encode()

@@ -1,8 +1,7 @@
 """The closed set of exceptions that codecbook raises for bad input.
 
-Every message states the condition, the value that was received and the remedy. All three kinds derive
-from `CodecbookError`, itself a `ValueError`, so a caller who wants to go on with the next file needs one
-``except`` clause.
+Every message states the condition, the value that was received and the remedy. All kinds derive from `CodecbookError`,
+itself a `ValueError`, so a caller who wants to go on with the next file needs one ``except`` clause.
 """
 
 
@@ -14,9 +13,17 @@ class CorruptInput(CodecbookError):
     """Bytes, samples or tokens contradict their own format: truncated, altered, out of range, not finite."""
 
 
+class MissingInput(CodecbookError, FileNotFoundError):
+    """A file or folder that was named is not there."""
+
+
 class UnsupportedInput(CodecbookError):
     """The input is well-formed, but not something this function can take: wrong rate, name, version, type."""
 
 
 class MissingWeights(CodecbookError):
     """Model weights are not on this machine and could not be fetched."""
+
+
+class CodecbookWarning(UserWarning):
+    """Something may be wrong with what was given, and the work goes on; a command says so in one line on stderr."""

@@ -1,14 +1,32 @@
-"""Write files that are there complete or not at all."""
+"""Write files that are there complete or not at all, and read JSON from outside.
+
+What Python's `json` lets pass, such as a thousand nested lists, ``NaN`` or ``1e999``, fails only where it is used, in
+many ways. Here all of it is one error.
+"""
 
 import contextlib
+import errno
+import functools
+import hashlib
+import json
+import math
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
-from codecbook.errors import CodecbookError
+from codecbook.errors import CodecbookError, CorruptInput
+
+MAX_JSON_BYTES = 16 << 20
+MAX_JSON_DEPTH = 64
+
+Kind = TypeVar("Kind", dict, list)
 
 _PROBE_BYTES = 1 << 16  # more than the blocks of a file system
+_LONGEST_NAME = 255  # bytes, of Linux's and macOS' own file systems
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -17,7 +35,7 @@ def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
     A reader sees the old file or the whole new one, whatever interrupts the writer; after an exception nothing
     is left behind and the old file is untouched. Missing folders are made. Of two writers that may not overwrite,
-    one succeeds.
+    one succeeds. What a process that was killed left half-written is removed when another one writes to the folder.
 
     Args:
         path: Where the file shall be.
@@ -28,11 +46,13 @@ def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         CodecbookError: The file exists and `overwrite` is False, or what is in its place is no file (a folder, a
-            device, a pipe).
+            device, a pipe), or a part of the name is too long.
+        OSError: The file system does not take it; the error names `path`.
     """
     target = _target(Path(path), overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    _remove_stale(target.parent.absolute())
+    temporary = target.parent / _temporary_name()
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -41,6 +61,11 @@ def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             temporary.replace(_target(target, overwrite))  # what stands there may be another thing by now
         else:
             _claim(temporary, target)
+    except OSError as error:
+        # of a full disk, the error of a write names nothing
+        if str(error.filename) == str(temporary) or (error.filename is None and error.errno in _FULL):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -54,6 +79,12 @@ def write_file(path: str | Path, content: bytes | str, overwrite: bool = False) 
     with new_file(path, overwrite) as partial:
         partial.write_bytes(content if isinstance(content, bytes) else content.encode())
     return Path(path)
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file, hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_error(path: Path) -> OSError | None:
@@ -72,7 +103,7 @@ def write_error(path: Path) -> OSError | None:
 
 
 def refuse_existing_file(path: str | Path, overwrite: bool = False) -> None:
-    """Refuse a place where `new_file` would not write; to be called before long work as well.
+    """Refuse a name that `new_file` would not take, whatever the file system says to it.
 
     Raises:
         CodecbookError: As `new_file`.
@@ -80,8 +111,104 @@ def refuse_existing_file(path: str | Path, overwrite: bool = False) -> None:
     _target(Path(path), overwrite)
 
 
+def check_target(path: str | Path, overwrite: bool = False) -> None:
+    """Refuse, before long work, a place where `new_file` could not write after it; nothing is left there.
+
+    Args:
+        path: Where the file shall be.
+        overwrite: As for `new_file`.
+
+    Raises:
+        CodecbookError: As `new_file`, or as `check_folder` of the folder that `path` is in.
+        OSError: As `check_folder`.
+    """
+    check_folder(_target(Path(path), overwrite).parent)
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse, before long work, a folder in which no files could be made after it; nothing is left there.
+
+    Args:
+        folder: It need not be there yet, as long as the nearest folder above it that is there can be written to.
+
+    Raises:
+        CodecbookError: What is in its place, or above it, is no folder.
+        OSError: It is read-only, full, or not permitted; the error names `folder`.
+    """
+    above = _folder_above(Path(folder))
+    probe = above / _temporary_name()
+    error = write_error(probe)
+    with contextlib.suppress(OSError):  # it could not be made
+        probe.unlink()
+    if error is not None:
+        raise OSError(error.errno, error.strerror, str(folder))
+
+
+def refuse_same_file(source: str | Path, target: str | Path) -> None:
+    """Refuse to replace what is being read, however the two paths are spelt and whatever links lead there.
+
+    Raises:
+        CodecbookError: Both are one file.
+    """
+    with contextlib.suppress(OSError):  # one of them is not there
+        if Path(source).samefile(target):
+            raise CodecbookError(
+                f"{target} is the file that is read, {source}; choose another name to write to."
+            )
+
+
+def _folder_above(folder: Path) -> Path:
+    """Return a folder, or where it is yet to be made the nearest above it that is there."""
+    above = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path())
+    if not above.is_dir():
+        raise CodecbookError(f"{above} is no folder, so nothing can be written into it; name another one.")
+    return above
+
+
+def _temporary_name() -> str:
+    """Return a name that is short, whatever the target's is, and tells which process makes the file."""
+    return f".codecbook-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+
+
+@functools.cache
+def _machine() -> str:
+    """Return a digest of what process numbers belong to: a host, and on Linux a container."""
+    with contextlib.suppress(OSError):
+        return _digest(f"{os.uname().nodename} {Path('/proc/self/ns/pid').stat().st_ino}")
+    return _digest(os.uname().nodename)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@functools.lru_cache(maxsize=4096)  # once a folder: some hold a hundred thousand files
+def _remove_stale(folder: Path) -> None:
+    """Remove half-written files of processes that are no more."""
+    name = re.compile(rf"\.codecbook-{_machine()}-(\d{{1,9}})-[0-9a-f]{{8}}\.part")
+    with (
+        contextlib.suppress(OSError),
+        os.scandir(folder) as entries,
+    ):  # a folder may be written and not be listed
+        for entry in entries:
+            if (match := name.fullmatch(entry.name)) and _is_gone(int(match[1])):
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it is another user's
+        return False
+    return False
+
+
 def _target(path: Path, overwrite: bool) -> Path:
     """Return the file to be made or replaced: `path`, or where it leads to as a link."""
+    _refuse_long_name(path)
+    _folder_above(path.parent)
     if path.is_dir():
         raise CodecbookError(f"{path} is a folder; name a file inside it.")
     if path.exists() and not path.is_file():
@@ -96,6 +223,15 @@ def _target(path: Path, overwrite: bool) -> Path:
             f"{path} is a link that leads back to itself; remove it, or choose another name."
         )
     return target
+
+
+def _refuse_long_name(path: Path) -> None:
+    for part in path.parts:
+        if len(os.fsencode(part)) > _LONGEST_NAME:
+            raise CodecbookError(
+                f"The name {part} is too long: {len(os.fsencode(part))} bytes, of {_LONGEST_NAME} that file systems "
+                "take; shorten it."
+            )
 
 
 def _claim(temporary: Path, target: Path) -> None:
@@ -118,3 +254,98 @@ def _claim(temporary: Path, target: Path) -> None:
 
 def _exists(path: Path) -> CodecbookError:
     return CodecbookError(f"{path} exists; pass overwrite=True, or choose another name.")
+
+
+def read_json(
+    path: str | os.PathLike[str],
+    kind: type[Kind],
+    remedy: str,
+    max_bytes: int = MAX_JSON_BYTES,
+    finite: bool = True,
+) -> Kind:
+    """Return the content of a JSON file.
+
+    Args:
+        path: The file.
+        kind: ``dict`` or ``list``: what the text must be.
+        remedy: What to do about a file that cannot be used, the end of the message: ``"fetch the model again"``.
+        max_bytes: Longer files are not read.
+        finite: False lets numbers pass that are not, where they are a finding.
+
+    Raises:
+        CorruptInput: As `parse_json`.
+        OSError: The file is not there, or cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        data = file.read(max_bytes + 1)
+    return parse_json(data, kind, str(path), remedy, max_bytes, finite)
+
+
+def parse_json(
+    data: bytes | str,
+    kind: type[Kind],
+    source: str,
+    remedy: str,
+    max_bytes: int = MAX_JSON_BYTES,
+    finite: bool = True,
+) -> Kind:
+    """Return the content of a JSON text.
+
+    Args:
+        data: The text; bytes are UTF-8.
+        kind: ``dict`` or ``list``: what the text must be.
+        source: Where it is from, named in errors.
+        remedy: As for `read_json`.
+        max_bytes: Longer texts are refused.
+        finite: As for `read_json`.
+
+    Raises:
+        CorruptInput: The text is too long, no JSON, nested deeper than `MAX_JSON_DEPTH`, of another kind, or holds a
+            number that is not finite, or half of a surrogate pair.
+    """
+    if len(data) > max_bytes:
+        raise CorruptInput(
+            f"{source} is longer than {max_bytes} bytes, which is too long for what it is; {remedy}."
+        )
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        value = json.loads(text, parse_constant=_refuse_constant if finite else None)
+        _check_json(value, finite)
+    except RecursionError as error:
+        raise CorruptInput(f"{source} is nested too deeply for JSON of its kind; {remedy}.") from error
+    except ValueError as error:  # malformed JSON and malformed UTF-8 alike
+        raise CorruptInput(f"{source} is no JSON text ({error}); {remedy}.") from error
+    if not isinstance(value, kind):
+        wanted = "object" if kind is dict else "list"
+        raise CorruptInput(f"{source} holds no JSON {wanted}, but {_described(value)}; {remedy}.")
+    return value
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _check_json(value: Any, finite: bool) -> None:
+    """Raise ValueError for what no text of ours holds; level by level, as what is deep must not be entered deeply."""
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += item.keys()
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+            elif finite and isinstance(item, float) and not math.isfinite(item):
+                raise ValueError("a number is too large")
+            elif isinstance(item, str):
+                item.encode()  # half of a surrogate pair is neither written nor printed anywhere
+        if not below:
+            return
+        level = below
+    raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep")
+
+
+def _described(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 20 else f"{text[:20]}..."

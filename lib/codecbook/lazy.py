@@ -46,7 +46,7 @@ def lazy_names(
 def optional_module(name: str) -> ModuleType | None:
     """Return an installed module, imported, or None where it is not installed.
 
-    One that is installed and fails to import raises as ever: that is a fault, and not a smaller machine.
+    One that is installed and fails to import raises as usual: that is a fault, and not a smaller machine.
     """
     try:
         return importlib.import_module(name)

@@ -6,6 +6,7 @@ golden files that tests and notebooks use where it exists.
 """
 
 import os
+import re
 from pathlib import Path
 
 from codecbook.errors import CodecbookError
@@ -46,3 +47,23 @@ def extra_dir() -> Path | None:
             f"CODECBOOK_EXTRA is {value!r}, which is no folder; correct it, or unset it to go without."
         )
     return folder
+
+
+def path_as_text(path: str | Path) -> str:
+    r"""Return a path as text that CSV, JSON, HTML and Parquet can hold, and that stays on one line.
+
+    To the system a name is bytes. Those that are no UTF-8, control characters and the backslash itself are written
+    ``\xNN`` with two hexadecimal digits, all else as it is; `path_from_text` gives the path back.
+
+    Example:
+        >>> path_as_text("caf\udce9.wav")  # Python's way to hold the byte E9
+        'caf\\xe9.wav'
+    """
+    return re.sub(
+        r"[\x00-\x1f\x7f\\\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", os.fspath(path)
+    )
+
+
+def path_from_text(text: str) -> Path:
+    """Return the path that `path_as_text` gave the text of."""
+    return Path(re.sub(r"\\x([0-9a-f]{2})", lambda found: os.fsdecode(bytes([int(found[1], 16)])), text))

@@ -9,8 +9,11 @@ from bs4 import BeautifulSoup
 
 from codecbook.audio import clip_from_array
 from codecbook.book import figures
-from codecbook.book.figures_style import NEUTRALS, axis_label
+from codecbook.book.figures.audio import loudest_power, overview
+from codecbook.book.figures.rates import level_bars, stream_dots
+from codecbook.book.figures.style import NEUTRALS, axis_label
 from codecbook.errors import UnsupportedInput
+from codecbook.measure.coding_steps import CodedSymbol, CoderState
 from codecbook.measure.information import codebook_statistics
 from codecbook.tokens.tokens import Tokens, tokens_from_frames
 
@@ -48,12 +51,12 @@ def test_figures_follow_the_colour_scheme(clips):
 
 
 def test_figures_carry_text_units_and_description(clips):
-    html = figures.to_html(figures.spectrograms(clips), 'alt "quoted"', "Caption <1>")
+    html = figures.to_html(figures.waveforms(clips), 'alt "quoted"', "Caption <1>")
     soup = BeautifulSoup(html, "html.parser")
     assert soup.img["alt"] == 'alt "quoted"'
     assert soup.figcaption.get_text() == "Caption <1>"
     svg = svg_of(html)
-    for text in ("Time (s)", "Frequency (kHz)", "Level (dB re loudest bin)", "short, 8 kHz"):
+    for text in ("Time (s)", "Amplitude (full scale = 1)", "short, 8 kHz"):
         assert text in svg
 
 
@@ -65,10 +68,9 @@ def test_a_figure_is_drawn_alike_every_time(clips):
 def test_spectrograms_share_one_scale():
     time_s = np.arange(24_000) / 24_000
     loud = np.sin(2 * np.pi * 1000 * time_s)
-    figure = figures.spectrograms(
-        {"loud": clip_from_array(loud, 24_000), "quiet": clip_from_array(0.01 * loud, 24_000)}
-    )
-    peaks_db = [float(axes.images[0].get_array().max()) for axes in figure.axes if axes.images]
+    pair = [clip_from_array(samples, 24_000) for samples in (loud, 0.01 * loud)]
+    images = [overview(clip, 1.0, loudest_power(pair)).axes[1].images[0] for clip in pair]
+    peaks_db = [float(image.get_array().max()) for image in images]
     assert peaks_db[0] == 0.0
     assert peaks_db[1] == pytest.approx(-40.0, abs=0.01)  # a factor of 100 in amplitude
 
@@ -85,12 +87,6 @@ def test_token_map_draws_codebooks_at_their_own_rates():
     figure = figures.token_map(Tokens(codes, (16,) * 3, (12.0, 24.0, 48.0)), max_frames=24)
     assert [image.get_array().shape[1] for image in figure.axes[0].images] == [6, 12, 24]
     assert figure.axes[0].get_xlim() == (0.0, 0.5)
-
-
-@pytest.mark.parametrize("codebooks", [[], [4], [-1]])
-def test_token_map_refuses_codebooks_that_are_not_there(tokens, codebooks):
-    with pytest.raises(UnsupportedInput, match="these tokens have 4"):
-        figures.token_map(tokens, codebooks=codebooks)
 
 
 def test_codebook_usage_draws_what_it_is_given(tokens):
@@ -148,11 +144,9 @@ def test_figures_without_description_are_refused(clips, alt, caption):
 
 
 def test_empty_mappings_and_clips_are_refused():
-    for draw in (figures.waveforms, figures.spectrograms):
-        with pytest.raises(UnsupportedInput, match="no clips"):
-            draw({})
-        with pytest.raises(UnsupportedInput, match="holds no samples"):
-            draw({"a": clip_from_array(np.zeros((1, 0), np.float32), 8_000)})
+    for clips in ({}, {"a": clip_from_array(np.zeros((1, 0), np.float32), 8_000)}):
+        with pytest.raises(UnsupportedInput, match="no samples"):
+            figures.waveforms(clips)
 
 
 @pytest.mark.parametrize(
@@ -169,3 +163,56 @@ def test_empty_mappings_and_clips_are_refused():
 )
 def test_axis_labels(name, expected):
     assert axis_label(name) == expected
+
+
+OURS = pd.DataFrame(
+    {"stream": ["text", "codec"], "bits_per_s": [50.0, 900.0], "capacity": [70.0, 1100.0], "low": [45.0, 880.0],
+     "high": [55.0, 920.0]}
+)  # fmt: skip
+PUBLISHED = pd.DataFrame({"stream": ["Mimi"], "bits_per_s": [645.0], "capacity": [1400.0]})
+
+
+def test_published_dots_stand_below_and_are_hollow() -> None:
+    axes = stream_dots(OURS, "bits_per_s", "capacity", "low", "high", PUBLISHED).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["text", "codec", "Mimi"]
+    assert axes.get_xscale() == "log"
+    dots = {line.get_label(): line for line in axes.lines if line.get_marker() == "o"}
+    assert list(dots["ours"].get_xdata()) == [50.0, 900.0]
+    assert list(dots["published"].get_ydata()) == [2]
+    assert dots["published"].get_markerfacecolor() != dots["ours"].get_markerfacecolor()
+
+
+def test_without_capacity_there_is_no_legend() -> None:
+    figure = stream_dots(OURS, "bits_per_s", label="Bits per second")
+    assert not figure.legends
+    assert figure.axes[0].get_xlabel() == "Bits per second"
+    assert "<img" in figures.to_html(figure, "alt", "caption")
+
+
+def test_level_bars_end_where_the_sum_is() -> None:
+    table = pd.DataFrame({"stream": ["a", "a", "b"], "level": [0, 1, 0], "bits_per_s": [10.0, 20.0, 5.0]})
+    axes = level_bars(table, "bits_per_s").axes[0]
+    ends = sorted(patch.get_x() + patch.get_width() for patch in axes.patches)
+    assert ends == [5.0, 10.0, 30.0]
+
+
+def test_tables_that_cannot_be_drawn_are_refused() -> None:
+    with pytest.raises(UnsupportedInput, match="missing"):
+        stream_dots(OURS, "other")
+    with pytest.raises(UnsupportedInput, match="no rows"):
+        level_bars(OURS.iloc[:0].assign(level=0), "bits_per_s")
+    with pytest.raises(UnsupportedInput, match="below 0"):
+        stream_dots(OURS.assign(bits_per_s=-1.0), "bits_per_s")
+
+
+@pytest.mark.parametrize("code", [1, 6])
+def test_the_band_is_the_symbols_interval(code: int) -> None:
+    counts = np.full(8, (1 << 20) // 8)
+    low = code * counts[0]
+    state = CoderState(0, 1 << 56, 0)
+    symbol = CodedSymbol(0, 0, code, np.zeros(8), counts, int(low), int(low + counts[0]), state, state)
+    figure = figures.symbol_interval(symbol)
+    band = figure.axes[0].patches[0].get_extents().transformed(figure.axes[0].transData.inverted())
+    assert (band.y0, band.y1) == pytest.approx((code / 8, (code + 1) / 8))
+    assert f"code {code}: 131072 of 1048576, 3.00 bits" in {text.get_text() for text in figure.axes[0].texts}
+    assert "<figure" in figures.to_html(figure, "alt", "caption")

@@ -5,13 +5,19 @@ import nbformat.v4 as nbf
 import pytest
 from bs4 import BeautifulSoup
 
-from codecbook.book.index_page import render_index
+from codecbook.book.pages.index_page import render_index
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 PROVENANCE = {
     "git_commit": "0123456789abcdef", "git_dirty": False, "started_utc": "2026-01-02T03:04:05+00:00", "wall_s": 90.0,
     "cpu": "A CPU", "cores": 2, "device": "cpu",
 }  # fmt: skip
+
+CLAIMS = [
+    {"text": "bits fall", "holds": True, "hard": True, "figure": "0.2"},
+    {"text": "it is <fast>", "holds": False, "hard": False, "figure": "9 times"},
+    {"text": "voices differ", "holds": None, "hard": False, "figure": "one clip"},
+]
 
 
 def notebook(title: str, *outputs):
@@ -35,7 +41,7 @@ def run_dir(tmp_path):
     (run_dir / "01_tokens.html").write_text("x")
     figures = {
         "bits_per_token": 8.123456, "tokens": 12_345, "exact.frame_ms": -0.00012, "repeatable": True, "clips": 4,
-        "skipped.pesq": "not installed", "provenance": PROVENANCE,
+        "skipped.pesq": "not installed", "claims": CLAIMS, "provenance": PROVENANCE,
     }  # fmt: skip
     (run_dir / "results" / "01_tokens.json").write_text(json.dumps(figures))
     return run_dir
@@ -56,7 +62,7 @@ def test_index_lists_every_stage_with_its_status(run_dir):
 
 def test_index_shows_figures_in_recorded_order_and_folds_the_rest(run_dir):
     soup = BeautifulSoup(render_index(run_dir, run_dir.parent / "sources").read_text(), "html.parser")
-    lines = [item.get_text(" ", strip=True) for item in soup.select(".stages li")]
+    lines = [item.get_text(" ", strip=True) for item in soup.select(".stages .key li")]
     assert lines == [
         "bits per token 8.123", "tokens 12\u202f345", "exact: frame (ms) \u22120.00012", "repeatable yes", "clips 4",
     ]  # fmt: skip
@@ -69,6 +75,7 @@ def test_index_says_what_was_skipped_and_made_with_what(run_dir):
     facts = {term.get_text(): term.find_next("dd").get_text() for term in soup.select("dt")}
     assert facts == {
         "Stages": "1 ok, 1 failed, 1 not run",
+        "Claims": "1 of 2 claims hold here, 1 not judged",
         "Wall time of all stages": "2.0 min",
         "Latest stage (UTC)": "2026-01-02 03:04",
         "Commit": "0123456789",
@@ -77,10 +84,44 @@ def test_index_says_what_was_skipped_and_made_with_what(run_dir):
     }
 
 
+def test_index_shows_claims_and_first_those_that_do_not_hold(run_dir):
+    soup = BeautifulSoup(render_index(run_dir, run_dir.parent / "sources").read_text(), "html.parser")
+    row = soup.select(".stages tbody tr")[0]
+    assert row.select_one(".claims summary").get_text() == "1 of 2 claims hold here, 1 not judged"
+    assert [item.get_text(" ", strip=True) for item in row.select(".claim")] == [
+        "✗ it is <fast> does not hold here : 9 times",
+        "– voices differ not judged here : one clip",
+        "✓ bits fall holds : 0.2",
+    ]
+
+
+def test_a_stage_that_failed_by_a_claim_keeps_its_figures(run_dir):
+    failed = run_dir / "results" / "failed"
+    failed.mkdir()
+    claim = {"text": "bits fall", "holds": False, "hard": True, "figure": "0.2"}
+    content = {"bits_per_token": 8.5, "claims": [claim], "provenance": PROVENANCE}
+    (failed / "02_entropy.json").write_text(json.dumps(content))
+    soup = BeautifulSoup(render_index(run_dir, run_dir.parent / "sources").read_text(), "html.parser")
+    row = soup.select(".stages tbody tr")[1]
+    assert row.select_one(".status").get_text() == "✗ failed"
+    assert "bits per token 8.5" in row.get_text(" ", strip=True)
+    assert "does not hold, and must" in row.get_text(" ", strip=True)
+
+
 def test_a_stage_that_ended_without_a_result_failed(run_dir):
     (run_dir / "results" / "01_tokens.json").unlink()
     soup = BeautifulSoup(render_index(run_dir, run_dir.parent / "sources").read_text(), "html.parser")
     assert "It stopped before its result was written." in soup.select(".stages tbody tr")[0].get_text()
+
+
+def test_a_notebook_that_was_being_written_when_the_run_was_ended(run_dir):
+    executed = run_dir / "notebooks" / "01_tokens.ipynb"
+    executed.write_text(executed.read_text()[:-20])
+    (run_dir / "results" / "01_tokens.json").unlink()
+    soup = BeautifulSoup(render_index(run_dir, run_dir.parent / "sources").read_text(), "html.parser")
+    row = soup.select(".stages tbody tr")[0]
+    assert row.select_one(".status").get_text() == "✗ failed"
+    assert "It stopped before its result was written." in row.get_text()
 
 
 def test_bad_folders_and_results_are_refused(run_dir):

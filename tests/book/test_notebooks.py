@@ -1,3 +1,4 @@
+import nbformat
 import nbformat.v4 as nbf
 import pytest
 
@@ -81,3 +82,20 @@ def test_first_heading_and_lead(source, title, lead):
     notebook = nbf.new_notebook(cells=[nbf.new_code_cell("# comment"), nbf.new_markdown_cell(source)])
     assert notebooks.first_heading(notebook) == title
     assert notebooks.lead(notebook) == lead
+
+
+def test_contents_come_from_the_notebooks(tmp_path):
+    sources = {
+        "00_index": "# Start\n\nHere.",
+        "01_a": "# What *is* it?\n\n**Question.** Is it a | or\nb?\n\nMore.",
+        "02_b": "# Second\n\n> Quoted.",
+    }
+    for name, source in sources.items():
+        nbformat.write(nbf.new_notebook(cells=[nbf.new_markdown_cell(source)]), tmp_path / f"{name}.ipynb")
+    assert notebooks.contents(tmp_path).splitlines() == [
+        "| notebook | question |",
+        "|---|---|",
+        r"| [01_a](01_a.ipynb) What is it? | Is it a \| or b? |",
+        "| [02_b](02_b.ipynb) Second | Quoted. |",
+    ]
+    assert "[01_tokenize](01_tokenize.ipynb)" in notebooks.contents()

@@ -6,7 +6,7 @@ import nbformat.v4 as nbf
 import pytest
 from bs4 import BeautifulSoup
 
-from codecbook.book import formulas, render
+from codecbook.book.pages import render
 from codecbook.errors import CorruptInput
 
 
@@ -48,6 +48,16 @@ def test_contents_follow_the_headings_and_links_find_them(tmp_path):
     ]
     for link in soup.select('a[href^="#"]'):
         assert soup.find(id=link["href"][1:]) is not None
+
+
+def test_links_to_notebooks_lead_to_their_reports(tmp_path):
+    table = nbf.new_output("display_data", {"text/markdown": "| a |\n|---|\n| [01_a](01_a.ipynb#Limits) |"})
+    prose = "[b](02_b.ipynb) [raw](raw/03_c.ipynb) [away](https://example.org/d.ipynb) `e.ipynb`"
+    cells = [nbf.new_markdown_cell(prose), nbf.new_code_cell("show()", outputs=[table])]
+    soup = rendered(tmp_path, cells)
+    links = [link["href"] for link in soup.select("main .prose a, main table a")]
+    links = [link for link in links if not link.startswith("#")]
+    assert links == ["02_b.html", "raw/03_c.ipynb", "https://example.org/d.ipynb", "01_a.html#Limits"]
 
 
 def test_outputs_of_all_kinds_are_shown(tmp_path):
@@ -101,13 +111,17 @@ def test_a_run_that_died_without_a_trace_says_so(tmp_path):
 
 
 def test_title_index_and_footer(tmp_path):
-    metadata = {"papermill": {"start_time": "2026-01-02T03:04:05.678", "duration": 12.4}}
+    code = {"version": "0.0.7", "git_commit": "0123456789abcdef", "git_dirty": True}
+    metadata = {"papermill": {"start_time": "2026-01-02T03:04:05.678", "duration": 12.4}, "codecbook": code}
     soup = rendered(tmp_path, [nbf.new_markdown_cell("text")], metadata, title="Given <title>", index=None)
     assert soup.title.get_text() == "Given <title> · codecbook"
     assert soup.select("a.brand, footer a") == []
     footer = soup.select_one("footer").get_text()
-    assert "05_demo.ipynb, codecbook 0" in footer
+    assert "05_demo.ipynb, codecbook 0.0.7, commit 0123456789 with local changes" in footer
     assert "run 2026-01-02 03:04 UTC, in 12 s" in footer
+    del metadata["codecbook"]
+    footer = rendered(tmp_path, [nbf.new_markdown_cell("text")], metadata).select_one("footer").get_text()
+    assert "commit" not in footer, "that of the rendering would be another one"
 
 
 def test_large_reports_warn(tmp_path, monkeypatch):
@@ -134,4 +148,4 @@ def test_formulas_become_mathml(tmp_path):
 
 def test_a_formula_that_cannot_be_converted_is_shown_as_source():
     with pytest.warns(UserWarning, match="could not be converted"):
-        assert formulas.to_mathml(r"x_1_2 < 3", block=False) == "<code>x_1_2 &lt; 3</code>"
+        assert render.to_mathml(r"x_1_2 < 3", block=False) == "<code>x_1_2 &lt; 3</code>"

@@ -30,7 +30,8 @@ def test_finish_writes_figures_in_order_with_provenance(batch_dir):
     stored = json.loads((batch_dir / "results" / "02_entropy_model.json").read_text())
     assert stored == returned == results.read("02_entropy_model")
     assert list(stored) == [
-        "bits_per_token", "tokens", "repeatable", "exact.frame_ms", "weights", "skipped.pesq", "provenance",
+        "bits_per_token", "tokens", "repeatable", "exact.frame_ms", "weights", "skipped.pesq", "claims",
+        "provenance",
     ]  # fmt: skip
     assert stored["bits_per_token"] == 8.5
     assert stored["repeatable"] is True
@@ -52,7 +53,7 @@ def test_skip_takes_any_name_and_loses_none(batch_dir):
 
 
 @pytest.mark.parametrize(
-    "key", ["BitsPerToken", "bits per token", "bits-per-token", ".x", "x.", "provenance", "1x"]
+    "key", ["BitsPerToken", "bits per token", "bits-per-token", ".x", "x.", "claims", "provenance", "1x"]
 )
 def test_record_refuses_keys_that_are_not_flat_snake_case(batch_dir, key):
     with pytest.raises(UnsupportedInput, match="snake_case"):
@@ -111,3 +112,18 @@ def test_damaged_results_are_refused(batch_dir):
 def test_batch_is_said_by_the_environment(monkeypatch, value, expected):
     monkeypatch.setenv("CODECBOOK_BATCH", value)
     assert results.batch() is expected
+
+
+def test_a_run_takes_over_what_the_stage_it_builds_on_was_run_with(monkeypatch, tmp_path):
+    monkeypatch.setenv("CODECBOOK_RUN_DIR", str(tmp_path))
+    first = results.begin("00_index", {"min_free_gb": 1.0, "seed": 0})
+    assert first.default
+    first.finish()
+    second = results.begin("00_index", {"min_free_gb": 1.0, "seed": 0})
+    second.builds_on("00_index")
+    assert (second.default, second.own_data) == (True, "")
+    first.uses("recordings in a folder")
+    first.parameters["seed"] = 1
+    first.finish()
+    second.builds_on("00_index")
+    assert (second.default, second.own_data) == (False, "recordings in a folder")

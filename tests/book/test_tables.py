@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
@@ -65,3 +66,34 @@ def test_bad_calls_are_refused():
         tables.to_html(pd.DataFrame(), "x")
     with pytest.raises(UnsupportedInput, match=r"\['b'\]"):
         tables.to_html(frame, "x", {"b": ".1f"})
+
+
+def test_recorded_figures_have_digits_of_their_own(monkeypatch):
+    shown = []
+    monkeypatch.setattr(tables, "display", lambda page: shown.append(page.data))
+    tables.show_figures({"steps": 12_000, "error": 0.34519, "rate": -2.0694, "ok": True, "skipped.b": "none"})
+    soup = BeautifulSoup(shown[0], "html.parser")
+    assert [[cell.get_text() for cell in row.select("th, td")] for row in soup.select("tbody tr")] == [
+        ["steps", "12\u202f000"], ["error", "0.3452"], ["rate", "\u22122.069"], ["ok", "yes"],
+    ]  # fmt: skip
+
+
+def test_published_rates_agree_with_their_own_definitions() -> None:
+    rows = tables.published("bits_per_second")
+    assert rows.source.str.startswith("audio-bits v").tolist() == [True] * 6
+    capacity = np.log2(rows.vocabulary_size)
+    # printed with two to four digits
+    np.testing.assert_allclose(rows.bits_per_s, rows.bits_per_token * rows.tokens_per_s, rtol=0.02)
+    np.testing.assert_allclose(rows.capacity_bits_per_s, rows.tokens_per_s * capacity, rtol=0.02)
+    np.testing.assert_allclose(rows.utilisation, rows.bits_per_token / capacity, atol=0.01)
+    np.testing.assert_allclose(rows.training_flops, 6 * 18_881_024 * rows.train_tokens, rtol=0.05)
+
+
+def test_published_figures_of_determinism_are_ranges_with_a_source() -> None:
+    table = tables.published("determinism")
+    assert (table.low <= table.high).all()
+    assert table[["setting", "quantity", "unit", "source"]].map(len).to_numpy().min() > 0
+    assert table[table.unit == "share"].high.max() <= 1
+    wide = table[(table.coder == "grid128") & (table.unit == "per million")]
+    assert (wide.low.min(), wide.high.max()) == (7, 247)
+    assert not table.duplicated(["setting", "quantity"]).any()

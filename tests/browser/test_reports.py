@@ -14,8 +14,8 @@ import pytest
 from scipy.stats import binomtest
 
 from codecbook.audio import clip_from_array
-from codecbook.book import abx, figures, listen, tables
-from codecbook.book.render import render_report
+from codecbook.book import figures, listen, tables
+from codecbook.book.pages.render import render_report
 from codecbook.paths import repository_dir
 
 pytestmark = pytest.mark.browser
@@ -50,13 +50,11 @@ def small_report(tmp_path_factory) -> Path:
     noise = clip_from_array(0.1 * rng.standard_normal(10_000), 24_000)
     wide = pd.DataFrame({f"a_long_column_name_{i}": [1.5, 2.5] for i in range(12)})
     shown = [
-        figures.to_html(
-            figures.spectrograms({"tone": tone, "noise": noise}), "a tone and noise", "Two clips"
-        ),
+        figures.to_html(figures.waveforms({"tone": tone, "noise": noise}), "a tone and noise", "Two clips"),
         tables.to_html(wide, "A table that is wider than a telephone"),
         listen.grid_html({"tone": tone, "noise": noise}, "Listen"),
-        listen.player_html(tone, "tone alone"),
-        abx.static_html((tone, tone, noise), ("tone", "tone", "noise"), 1.0, 3, "Tone or noise?"),
+        listen.grid_html({"tone alone": tone}),
+        listen.static_html((tone, tone, noise), ("tone", "tone", "noise"), 1.0, 3, "Tone or noise?"),
     ]
     cells = [nbf.new_markdown_cell("# A small report\n\nDoes $H_k$ fit?\n\n## Section\n\n### Part")]
     cells += [
@@ -191,7 +189,7 @@ def test_abx_falls_back_to_plain_players_without_scripts(small_report, browser):
 
 def test_abx_p_value_equals_scipys(visit):
     page = visit().page
-    source = (Path(abx.__file__).parent / "assets" / "abx.js").read_text()
+    source = (Path(listen.__file__).parent / "assets" / "abx.js").read_text()
     address = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
     cases = [(correct, n) for n in (1, 7, 10, 40) for correct in range(n + 1)]
     values = page.evaluate(

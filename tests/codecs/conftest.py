@@ -20,15 +20,16 @@ from transformers import (
 from codecbook import paths
 from codecbook.audio import Clip, clip_from_array
 from codecbook.codecs import Codec, load_codec
+from codecbook.codecs.adapters.mimi import draw_codebooks
+from codecbook.codecs.adapters.neucodec import draw_projections
+from codecbook.codecs.adapters.snac import SnacCodec
 from codecbook.codecs.base import Weights
 from codecbook.codecs.build import build_architecture, offered_bandwidths_kbps
-from codecbook.codecs.losses import LossWeights
-from codecbook.codecs.mimi_adapter import draw_codebooks
 from codecbook.codecs.model_files import save_model
-from codecbook.codecs.neucodec_adapter import draw_projections
-from codecbook.codecs.snac_adapter import SnacCodec
-from codecbook.codecs.train_recipes import Phase, Recipe
-from codecbook.codecs.weights import keep_signal_alive, seeded
+from codecbook.codecs.networks import keep_signal_alive
+from codecbook.codecs.training.losses import LossWeights
+from codecbook.codecs.training.recipes import Phase, Recipe
+from codecbook.models.weights import seeded
 
 SMALL_SEANET = {"num_filters": 4, "hidden_dim": 16, "num_lstm_layers": 1}
 ARCHITECTURES = {

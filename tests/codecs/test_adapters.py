@@ -7,7 +7,7 @@ import pytest
 
 from codecbook.audio import Clip, clip_from_array
 from codecbook.codecs import codec_names
-from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookWarning, CorruptInput, UnsupportedInput
 from codecbook.tokens import Tokens
 
 CODECS = (*codec_names(), "snac_with_attention")
@@ -47,14 +47,20 @@ def test_tokens_have_the_codecs_shape_and_names(codec, noise_clip):
         assert len(np.unique(codes)) > 2
 
 
+@pytest.mark.parametrize("count", [True, "6", 1.0])
+def test_what_is_no_number_of_codebooks_is_refused(codec, noise_clip, count):
+    clip = noise_clip(codec, 0.3)
+    with pytest.raises(UnsupportedInput, match=f"num_codebooks={count!r} is no whole number"):
+        codec.encode(clip, num_codebooks=count)
+    assert codec.encode(clip, num_codebooks=np.int64(1)).num_codebooks == 1
+    with pytest.raises(UnsupportedInput, match="bandwidth_kbps='6' is no number"):
+        codec.encode(clip, "6")
+    with pytest.raises(UnsupportedInput, match="bandwidth_kbps=True is no number"):
+        codec.encode(clip, True)
+
+
 def test_encoding_is_repeatable(codec, noise_clip):
     assert codec.encode(noise_clip(codec, 0.5)) == codec.encode(noise_clip(codec, 0.5))
-
-
-def test_a_batch_gives_each_clip_the_tokens_that_it_has_alone(codec, noise_clip):
-    clips = [noise_clip(codec, duration_s, seed) for seed, duration_s in enumerate((0.7, 0.3, 1.1, 0.7))]
-    assert codec.encode_batch(clips) == [codec.encode(clip) for clip in clips]
-    assert codec.encode_batch([]) == []
 
 
 def test_chunks_leave_no_seams(codec, noise_clip):
@@ -223,3 +229,22 @@ def test_a_device_that_is_not_there_is_refused(codec, small_folder):
     weights = "pretrained" if codec.name == "lyra_v2" else weights
     with pytest.raises(UnsupportedInput, match="device"):
         load_codec(codec.name, weights, device="vulcan")
+
+
+def test_tokens_of_other_weights_are_refused_and_of_unknown_ones_warned_about(codec, noise_clip):
+    if not codec.decodes:
+        return
+    tokens = codec.encode(noise_clip(codec, 0.3))
+    assert (tokens.weights, tokens.weights_sha256) == (str(codec.weights), codec.weights.sha256)
+    other_kind = "random: seed 5" if codec.weights.kind != "random" else "bundled: x"
+    for label, sha256 in ((tokens.weights, "c0ffee" * 8), (other_kind, "")):
+        if sha256 and not codec.weights.sha256:
+            continue
+        with pytest.raises(UnsupportedInput, match=rf"made with the weights .{label}.*noise") as caught:
+            codec.decode(dataclasses.replace(tokens, weights=label, weights_sha256=sha256))
+        assert repr(str(codec.weights)) in str(caught.value)
+    for label in ("", f"{codec.weights.kind}: elsewhere" if codec.weights.kind != "random" else ""):
+        with pytest.warns(CodecbookWarning, match="not known for sure"):
+            codec.decode(dataclasses.replace(tokens, weights=label, weights_sha256=""))
+    # a name that is the same is taken for the same weights, as of files that keep no hash
+    codec.decode(dataclasses.replace(tokens, weights_sha256=""))

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def test_export_inspect_and_to_wav(recording, tmp_path, small_folder, capsys):
     decoded = audio.load(tmp_path / "song.wav")
     assert (decoded.num_samples, decoded.sample_rate_hz, decoded.num_channels) == (24_000, 24_000, 1)
     assert main(["to-wav", str(out / "song.npq"), "--out", str(tmp_path / "song.wav")]) == 2
-    assert "exists; pass overwrite=True" in capsys.readouterr().err
+    assert "exists; pass --overwrite" in capsys.readouterr().err
 
     assert main([*command, "--codebooks", "3", "--chunk-seconds", "1", "--outdir", str(out)]) == 0
     assert "0 exported, 1 skipped, 0 failed" in capsys.readouterr().out
@@ -77,6 +79,86 @@ def test_a_recording_that_fails_sets_the_exit_status(recording, tmp_path, small_
     assert "1 exported, 0 skipped, 1 failed" in shown
 
 
+def test_a_folder_that_takes_nothing_is_said_once_before_the_weights_are_loaded(
+    recording, tmp_path, capsys, room
+):
+    out = tmp_path / "out"
+    command = ["export", str(recording), "--codec", "fsq_50hz", "--weights", "gone", "--outdir", str(out)]
+    with room(0):
+        assert main(command) == 2
+    assert capsys.readouterr() == ("", f"codecbook: File too large: {out}\n")
+    with room(0):
+        assert main(["to-wav", "gone.npq", "--out", str(out / "a.wav")]) == 2
+    assert capsys.readouterr() == ("", f"codecbook: File too large: {out}\n")
+
+
+@pytest.fixture
+def shelf(recording, tmp_path):
+    """A folder of recordings as people keep them: links, brackets, things that are none."""
+    folder = tmp_path / "shelf"
+    album = folder / "Live [2020]"
+    album.mkdir(parents=True)
+    (album / "one.wav").write_bytes(recording.read_bytes())
+    (folder / "link.wav").symlink_to(recording)
+    (folder / "elsewhere").symlink_to(recording.parent)
+    (folder / "._one.wav").write_bytes(b"of a Macintosh")
+    (folder / "cover.jpg").write_bytes(b"no audio")
+    (folder / "folder.wav").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("inputs", "names"),
+    [
+        (["shelf"], ["Live [2020]/one", "elsewhere/song"]),
+        (["shelf/*/*.wav"], ["Live [2020]/one", "elsewhere/song"]),
+        (["shelf/Live [2020]"], ["one"]),
+        (["shelf/Live [2020]/*.wav", "shelf/link.wav"], ["one", "link"]),
+        (["shelf/**/one.wav"], ["Live [2020]/one"]),
+    ],
+)
+def test_what_people_name_is_exported(inputs, names, shelf, tmp_path, small_folder, capsys, monkeypatch):
+    monkeypatch.chdir(shelf.parent)
+    weights = ["--codec", "fsq_50hz", "--weights", small_folder("fsq_50hz")]
+    assert main(["export", *inputs, *weights, "--outdir", "out"]) == 0
+    assert f"{len(names)} exported, 0 skipped, 0 failed; see out/export.csv" in capsys.readouterr().out
+    made = {path.relative_to("out").with_suffix("").as_posix() for path in Path("out").rglob("*.npq")}
+    assert made == set(names)
+
+
+@pytest.mark.parametrize(
+    "inputs", [[""], [" "], ["shelf/**.wav"], ["shelf/cover.jpg/*"], ["/dev/null"], ["gone"]]
+)
+def test_what_names_no_recording_is_one_line(inputs, shelf, capsys, monkeypatch):
+    monkeypatch.chdir(shelf.parent)
+    assert main(["export", *inputs, "--codec", "fsq_50hz", "--weights", "gone", "--outdir", "out"]) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--codebooks", "0"], ["--bandwidth", "7"], ["--chunk-seconds", "nan"], ["--format", "zip"], []],
+)
+def test_bad_usage_is_told_from_recordings_that_fail(options, recording, tmp_path, small_folder, capsys):
+    recording.write_bytes(b"no audio")
+    weights = [
+        "--codec",
+        "fsq_50hz",
+        "--weights",
+        small_folder("fsq_50hz"),
+        "--outdir",
+        str(tmp_path / "out"),
+    ]
+    try:
+        status = main(["export", str(recording), *weights, *options])
+    except SystemExit as error:  # of argparse
+        status = error.code
+    assert status == (2 if options else 1)
+    assert (tmp_path / "out").exists() != bool(options)
+
+
 def test_weights_other_than_those_that_made_a_file_are_refused(recording, tmp_path, small_folder, capsys):
     command = ["export", str(recording), "--codec", "fsq_50hz", "--weights", small_folder("fsq_50hz")]
     assert main([*command, "--outdir", str(tmp_path)]) == 0
@@ -84,7 +166,7 @@ def test_weights_other_than_those_that_made_a_file_are_refused(recording, tmp_pa
     assert main(["to-wav", str(tmp_path / "song.npq"), "--weights", "random:1", *out]) == 2
     error = capsys.readouterr().err
     # the architecture of random weights has other codebooks; either way it is the weights that are named
-    assert "was made with the weights" in error
+    assert "made with the weights" in error
     assert not (tmp_path / "a.wav").exists()
 
 
@@ -97,7 +179,12 @@ def test_a_bare_token_file_needs_the_codecs_name(tmp_path, small_folder, capsys)
     assert main(["to-wav", str(tmp_path / "a.npq"), *out]) == 2
     assert "name it with --codec" in capsys.readouterr().err
     named = ["--codec", "fsq_50hz", "--weights", small_folder("fsq_50hz")]
-    assert main(["to-wav", str(tmp_path / "a.npq"), *named, *out]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["to-wav", str(tmp_path / "a.npq"), *named, *out]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("codecbook: Which weights made these tokens is not known for sure")
+    assert error.count("\n") == 1
     assert audio.load(tmp_path / "a.wav").num_samples == 24_000
 
 

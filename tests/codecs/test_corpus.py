@@ -1,17 +1,20 @@
 """Folders of token corpora: made by one command, resumed, described by an index."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from codecbook import audio
 from codecbook.audio import Clip
-from codecbook.codecs import corpus, load_codec
-from codecbook.codecs.corpus_index import SOURCES_NAME, read_index, read_sources
-from codecbook.codecs.model_folder import CONFIG_NAME
-from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.codecs import load_codec
+from codecbook.codecs.corpus import __main__ as corpus
+from codecbook.codecs.corpus.index import CLIPS_NAME, SOURCES_NAME, read_index, read_sources
+from codecbook.errors import CorruptInput, MissingWeights
+from codecbook.models.store import CONFIG_NAME
 from codecbook.paths import data_dir
+from codecbook.recordings import held_out
 from codecbook.tokens.parquet import read_tokens
 
 SOURCES = {
@@ -60,8 +63,12 @@ def test_corpora_are_made_resumed_and_described(recordings, small_folder, capsys
     clip = audio.load(recordings / "in" / "talk" / "2-a.wav")
     assert codec.encode(clip).same_codes(tokens["talk/2-a"])
     sides = {row.clip: (row.split, row.speaker) for row in index.clips.values()}
-    assert [name for name, (split, _) in sides.items() if split == "held_out"] == ["talk/3-a", "tunes/deep/b"]
-    assert sides["talk/4-a"] == ("train", "talk-4")
+    apart = held_out("1234", 1 / 3)  # each file is of one speaker, whose number decides
+    assert {name: split for name, (split, _) in sides.items()} == {
+        **{f"talk/{n}-a": "held_out" if n in apart else "train" for n in "1234"},
+        "tunes/a": "train", "tunes/deep/b": "held_out",
+    }  # fmt: skip
+    assert sides["talk/4-a"][1] == "talk-4"
     assert "snac_24khz.parquet" in (recordings / "out" / "README.md").read_text()
 
     made = {path: path.stat().st_mtime_ns for path in (recordings / "work").rglob("*.parquet")}
@@ -75,28 +82,75 @@ def test_corpora_are_made_resumed_and_described(recordings, small_folder, capsys
     assert read_index(recordings / "out").entry("snac_24khz").sha256 == entry.sha256
 
 
-def test_a_trial_takes_some_of_each_side(recordings, small_folder):
-    assert corpus.main(_command(recordings, small_folder("snac_24khz"), "--limit", "2")) == 0
-    assert [row.split for row in read_index(recordings / "out").clips.values()] == ["train"] * 2 + [
-        "held_out"
-    ]
-
-
-def test_plans_choose_sources(recordings):
-    sources = read_sources(recordings / "out" / SOURCES_NAME)
-    members = corpus.find_members({name: recordings / "in" / name for name in SOURCES}, sources)
-    speech = corpus.chosen_members(members, corpus.Plan(domains=("speech",)))
-    assert {member.source.name for member in speech} == {"talk"}
-    rest = corpus.chosen_members(members, corpus.Plan(skipped_sources=("talk",)))
-    assert {member.source.name for member in rest} == {"tunes"}
-
-
-def test_a_speaker_on_both_sides_is_refused(recordings):
-    samples = np.zeros((1, 100), dtype=np.float32)
+def test_a_clip_and_a_speaker_stay_on_the_side_that_the_index_says(recordings, small_folder):
+    command = _command(recordings, small_folder("snac_24khz"))
+    assert corpus.main(command) == 0
+    path = recordings / "out" / CLIPS_NAME
+    turned = (
+        path.read_text().replace("train", "TRAIN").replace("held_out", "train").replace("TRAIN", "held_out")
+    )
+    path.write_text(turned.replace("tunes/deep/b,tunes,music,,train", "tunes/deep/b,tunes,music,,held_out"))
+    before = {row.clip: row.split for row in read_index(recordings / "out").clips.values()}
+    samples = np.random.default_rng(1).standard_normal((1, 6000)).astype(np.float32) * 0.1
     audio.save(Clip(samples, 24_000), recordings / "in" / "talk" / "3-b.wav")
+    (recordings / "in" / "tunes" / "a.wav").rename(recordings / "in" / "tunes" / "c.wav")
+    audio.save(Clip(samples, 24_000), recordings / "in" / "tunes" / "a.wav")
+    assert corpus.main(command) == 0
+    after = {row.clip: row.split for row in read_index(recordings / "out").clips.values()}
+    assert {clip: after[clip] for clip in before} == before
+    assert after["talk/3-b"] == before["talk/3-a"]
+
+
+def test_recordings_that_differ_by_suffix_are_two_clips(recordings, small_folder):
+    weights = small_folder("snac_24khz")
+    assert corpus.main(_command(recordings, weights)) == 0
+    tunes = recordings / "in" / "tunes"
+    audio.save(audio.load(tunes / "deep" / "b.wav"), tunes / "a.flac")
+    assert corpus.main(_command(recordings, weights)) == 0
+    tokens = read_tokens(read_index(recordings / "out").path("snac_24khz"))
+    assert [name for name in tokens if "tunes" in name] == ["tunes/a.flac", "tunes/a.wav", "tunes/deep/b"]
+    assert tokens["tunes/a.flac"].same_codes(tokens["tunes/deep/b"])
+    assert not tokens["tunes/a.wav"].same_codes(tokens["tunes/deep/b"])
+
+
+def test_recordings_that_cannot_be_read_are_left_out_by_name(recordings, small_folder, capsys):
+    weights, tunes = small_folder("snac_24khz"), recordings / "in" / "tunes"
+    audio.save(audio.load(tunes / "a.wav"), tunes / os.fsdecode(b"caf\xe9.wav"))
+    (tunes / "bad.wav").touch()
+    assert corpus.main(_command(recordings, weights)) == 0
+    out = capsys.readouterr().out
+    assert f"snac_24khz: left out: {tunes / 'bad.wav'} (" in out
+    assert "snac_24khz: left out: 1 of 8 recordings; repair them" in out
+    index = read_index(recordings / "out")
+    assert r"tunes/caf\xe9" in index.clips
+    assert r"tunes/caf\xe9" in read_tokens(index.path("snac_24khz"))
+    assert "tunes/bad" not in index.clips
+    for path in (recordings / "in").rglob("*.wav"):
+        path.write_bytes(os.fsencode(path))
+    assert corpus.main(_command(recordings, weights)) == 2
+    assert "None of 8 recordings could be encoded; the first: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left_out", ["talk", "speech"])
+def test_plans_leave_sources_out(recordings, small_codec, left_out):
     sources = read_sources(recordings / "out" / SOURCES_NAME)
-    with pytest.raises(UnsupportedInput, match="talk-3"):
-        corpus.find_members({"talk": recordings / "in" / "talk"}, sources)
+    found = corpus.find_clips({name: recordings / "in" / name for name in SOURCES}, sources, {})
+    plan = corpus.Plan(num_codebooks=1, left_out=left_out)
+    codec = small_codec("fsq_50hz")
+    entry, durations = corpus.build_corpus(codec, found, plan, recordings, recordings / "work")
+    assert list(durations) == ["tunes/a", "tunes/deep/b"]
+    assert (entry.clips, entry.num_codebooks) == (2, 1)
+
+
+def test_all_of_a_speaker_is_on_one_side(recordings):
+    for number, name in enumerate(("3-b", "3-c", "1-b")):
+        samples = np.full((1, 100), number / 8, dtype=np.float32)
+        audio.save(Clip(samples, 24_000), recordings / "in" / "talk" / f"{name}.wav")
+    sources = read_sources(recordings / "out" / SOURCES_NAME)
+    found = corpus.find_clips({"talk": recordings / "in" / "talk"}, sources, {}).values()
+    for split in ("train", "held_out"):
+        assert {m.speaker for m in found if m.split == split}
+    assert len({(m.speaker, m.split) for m in found}) == 4
 
 
 def test_errors_are_one_line(recordings, small_folder, capsys):
@@ -129,9 +183,10 @@ def test_a_damaged_index_and_an_altered_file_are_noticed(recordings, small_folde
     (out / "clips.csv").write_text("clip\na\n")
     with pytest.raises(CorruptInput, match="damaged"):
         read_index(out)
-    (out / "index.json").write_text("{")
-    with pytest.raises(CorruptInput, match="no JSON"):
-        read_index(out)
+    for text, message in (("{", "no JSON"), ("[" * 100_000, "nested too deeply"), ("null", "no JSON object")):
+        (out / "index.json").write_text(text)
+        with pytest.raises(CorruptInput, match=message):
+            read_index(out)
     with pytest.raises(MissingWeights):
         read_index(recordings)
 

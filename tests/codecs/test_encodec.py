@@ -7,8 +7,8 @@ import torch
 
 from codecbook.audio import Clip
 from codecbook.codecs import load_codec
+from codecbook.codecs.adapters.encodec import CHECKPOINTS, EncodecCodec
 from codecbook.codecs.base import Weights
-from codecbook.codecs.encodec_adapter import CHECKPOINTS, EncodecCodec
 from codecbook.codecs.encodec_package import encodec
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 
@@ -151,7 +151,7 @@ def test_a_group_of_segments_gives_nearly_the_tokens_of_one_by_one(small_codec, 
     clip = noise_clip(codec, 3.4)
     one_by_one = codec.encode(clip)
     # what devices other than a CPU do
-    monkeypatch.setattr(codec, "_segments_at_once", 8)
+    monkeypatch.setattr(codec, "segments_at_once", 8)
     together = codec.encode(clip)
     assert together.segment_frames == one_by_one.segment_frames
     np.testing.assert_allclose(together.scales, one_by_one.scales, rtol=1e-6)

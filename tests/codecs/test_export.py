@@ -1,25 +1,32 @@
 import csv
 import dataclasses
 import json
+import os
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from codecbook import audio
 from codecbook.audio import Clip, clip_from_array
-from codecbook.codecs import export as export_module
-from codecbook.codecs.base import Encoded
+from codecbook.codecs.base import Codec
+from codecbook.codecs.blocks import BlockQueue
 from codecbook.codecs.export import check_seams, export
-from codecbook.codecs.recordings import Recording, find_recordings
-from codecbook.codecs.token_files import (
+from codecbook.codecs.export_report import write_summary
+from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
+from codecbook.paths import path_from_text
+from codecbook.recordings import Recording, find_recordings
+from codecbook.tokens.npq import read_npq
+from codecbook.tokens.parquet import read_tokens, write_tokens
+from codecbook.tokens.token_files import (
     companion_path,
     read_companion,
     read_token_file,
     write_with_companion,
 )
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.tokens.npq import read_npq
-from codecbook.tokens.parquet import read_tokens, write_tokens
+
+ENCODE = "codecbook.codecs.base.Codec.encode_blocks"
 
 
 @pytest.fixture
@@ -34,35 +41,6 @@ def music(tmp_path):
         samples = (rng.standard_normal((channels, rate_hz // 2)) * 0.1).astype(np.float32)
         audio.save(Clip(samples, rate_hz), tmp_path / "music" / f"{path}.{suffix}")
     return tmp_path / "music"
-
-
-def names(recordings):
-    return [recording.name for recording in recordings]
-
-
-def test_a_pattern_a_folder_and_files_keep_the_paths_below_them(music):
-    assert names(find_recordings([f"{music}/**/*.wav"])) == ["a/one", "b/one"]
-    assert names(find_recordings([str(music)])) == ["a/one", "a/two", "b/one"]
-    assert names(find_recordings([f"{music}/a/one.wav", f"{music}/a/two.flac"])) == ["one", "two"]
-    assert names(find_recordings([f"{music}/a/one.wav", f"{music}/b/one.wav"])) == ["a/one", "b/one"]
-    assert names(find_recordings([f"{music}/a/*.wav", f"{music}/a/one.wav"])) == ["one"]
-
-
-def test_recordings_of_one_stem_keep_their_suffix(music):
-    (music / "a/one.flac").write_bytes((music / "a/two.flac").read_bytes())
-    assert names(find_recordings([str(music / "a")])) == ["one.flac", "one.wav", "two"]
-
-
-def test_one_name_from_several_inputs_is_refused(music):
-    with pytest.raises(UnsupportedInput, match=r"would be written as 'one\.wav'"):
-        find_recordings([f"{music}/a/*.wav", f"{music}/b/*.wav"])
-
-
-@pytest.mark.parametrize("text", ["{}/**/*.mp3", "{}/gone.wav", "{}/gone/*.wav"])
-def test_an_input_that_matches_nothing_is_named(music, text):
-    text = text.format(music)
-    with pytest.raises(UnsupportedInput, match="Nothing matches"):
-        find_recordings([f"{music}/**/*.wav", text])
 
 
 @pytest.mark.parametrize("file_format", ["npq", "parquet"])
@@ -114,7 +92,7 @@ def test_a_second_export_does_nothing_but_report(music, tmp_path, small_codec, m
     codec = small_codec("fsq_50hz")
     recordings = find_recordings([str(music)])
     first = export(recordings, codec, tmp_path)
-    monkeypatch.setattr(codec, "_encode_samples", lambda *args: pytest.fail("encoded again"))
+    monkeypatch.setattr(ENCODE, lambda *args, **settings: pytest.fail("encoded again"))
     second = export(recordings, codec, tmp_path)
     assert [report.status for report in second] == ["skipped"] * 3
     assert [dataclasses.replace(report, status="exported") for report in second] == first
@@ -161,16 +139,15 @@ def test_recordings_that_fail_are_reported_and_the_others_go_on(music, tmp_path,
 
 def test_an_interrupted_export_keeps_what_is_done(music, tmp_path, small_codec, monkeypatch):
     codec = small_codec("fsq_50hz")
-    encode = codec._encode_samples
-    calls = []
+    calls, encode_blocks = [], Codec.encode_blocks
 
-    def interrupted(*args):
+    def interrupted(*args, **settings):
         calls.append(args)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return encode(*args)
+        return encode_blocks(*args, **settings)
 
-    monkeypatch.setattr(codec, "_encode_samples", interrupted)
+    monkeypatch.setattr(ENCODE, interrupted)
     recordings = find_recordings([str(music)])
     with pytest.raises(KeyboardInterrupt):
         export(recordings, codec, tmp_path)
@@ -215,7 +192,7 @@ def long_clip(codec, duration_s):
 def test_tokens_around_a_seam_are_counted_and_equal(small_codec, name):
     codec = small_codec(name)
     clip = long_clip(codec, 3.2)
-    checked, differing = check_seams(codec, clip, codec.encode(clip, chunk_s=1.0), 1.0)
+    checked, differing = check_seams(codec, [clip.samples], codec.encode(clip, chunk_s=1.0), 1.0)
     assert checked == sum(int(1.5 * rate) for rate in codec.frame_rates_hz)
     assert differing <= 1e-3 * checked
 
@@ -223,36 +200,35 @@ def test_tokens_around_a_seam_are_counted_and_equal(small_codec, name):
 def test_a_codec_that_forgets_at_seams_is_found_out(small_codec, monkeypatch):
     codec = small_codec("fsq_50hz")
     clip = long_clip(codec, 3.2)
-    encode = codec._encode_samples
+    encode = codec._encode
 
-    def forgetful(samples, num_codebooks, chunk_s):
-        chunk = round(chunk_s * codec.sample_rate_hz)
-        starts = range(0, samples.shape[1], chunk)
-        parts = [encode(samples[:, start : start + chunk], num_codebooks, 9.0).codes[0] for start in starts]
-        return Encoded([np.concatenate(parts)])
+    def forgetful(queue, num_codebooks, chunk_s):
+        chunk, samples = round(chunk_s * codec.sample_rate_hz), queue.rest()
+        for start in range(0, samples.shape[1], chunk):
+            yield from encode(BlockQueue([samples[:, start : start + chunk]], 1), num_codebooks, 9.0)
 
-    monkeypatch.setattr(codec, "_encode_samples", forgetful)
-    _, differing = check_seams(codec, clip, codec.encode(clip, chunk_s=1.0), 1.0)
+    monkeypatch.setattr(codec, "_encode", forgetful)
+    _, differing = check_seams(codec, [clip.samples], codec.encode(clip, chunk_s=1.0), 1.0)
     assert differing > 0
 
 
 def test_short_clips_and_codecs_with_segments_have_no_seams(small_codec):
     codec = small_codec("fsq_50hz")
     clip = long_clip(codec, 1.9)
-    assert check_seams(codec, clip, codec.encode(clip), 1.0) == (0, 0)
+    assert check_seams(codec, [clip.samples], codec.encode(clip), 1.0) == (0, 0)
     stereo = small_codec("encodec_48khz")
     samples = np.repeat(long_clip(stereo, 2.5).samples, 2, axis=0)
     clip = Clip(samples, 48_000)
-    assert check_seams(stereo, clip, stereo.encode(clip), None) == (0, 0)
+    assert check_seams(stereo, [clip.samples], stereo.encode(clip), None) == (0, 0)
 
 
 def test_torch_running_out_of_memory_fails_one_file(music, tmp_path, small_codec, monkeypatch):
     codec = small_codec("fsq_50hz")
 
-    def exhausted(*args):
+    def exhausted(*args, **settings):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(codec, "_encode_samples", exhausted)
+    monkeypatch.setattr(ENCODE, exhausted)
     (report,) = export(find_recordings([f"{music}/b/one.wav"]), codec, tmp_path)
     assert (report.status, report.error) == ("failed", "DefaultCPUAllocator: can't allocate memory")
 
@@ -295,10 +271,173 @@ def test_other_suffixes_are_refused(tmp_path, small_codec):
     tokens = small_codec("fsq_50hz").encode(long_clip(small_codec("fsq_50hz"), 0.1))
     with pytest.raises(UnsupportedInput, match=r"must end in \.npq or \.parquet"):
         write_with_companion(tmp_path / "x.wav", tokens, {}, {})
-    with pytest.raises(CodecbookError):
+    with pytest.raises(MissingInput, match=r"gone\.npq"):
         read_token_file(tmp_path / "gone.npq")
 
 
 def test_the_summary_of_nothing_has_its_columns(tmp_path):
-    export_module.write_summary(tmp_path, [])
+    write_summary(tmp_path, [])
     assert (tmp_path / "export.csv").read_text().startswith("source,status,error")
+
+
+def test_what_earlier_exports_said_of_other_token_files_stays(music, tmp_path, small_codec):
+    codec, out = small_codec("fsq_50hz"), tmp_path / "out"
+    (music / "a/bad.wav").write_bytes(b"no audio")
+    export(find_recordings([str(music / "a")]), codec, out)
+    export(find_recordings([f"{music}/a/one.wav"]), codec, out, file_format="parquet")
+    assert summary(out) == {
+        "bad.npq": "failed", "one.npq": "exported", "two.npq": "exported", "one.parquet": "exported"
+    }  # fmt: skip
+    (out / "two.npq").unlink()
+    (music / "a/bad.wav").unlink()
+    export(find_recordings([f"{music}/a/one.wav"]), codec, out)
+    assert summary(out) == {"one.npq": "skipped", "one.parquet": "exported"}
+    with (out / "export.csv").open(newline="") as file:
+        assert {row["name"]: row["status"] for row in csv.DictReader(file)} == summary(out)
+
+
+def summary(outdir):
+    return {row["name"]: row["status"] for row in json.loads((outdir / "export.json").read_text())}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("export.csv", "price,product", "not written by an export"),
+        ("export.json", "{}}", "is no JSON text"),
+        ("export.json", "[" * 100_000, "nested too deeply"),
+        ("export.json", '[{"source": 3, "output": ""}]', "no summary of an export"),
+        ("export.json", '{"a": 1}', "holds no JSON list"),
+    ],
+)
+def test_what_is_no_summary_is_not_replaced(name, content, words, music, tmp_path, small_codec, monkeypatch):
+    monkeypatch.setattr(ENCODE, lambda *args, **settings: pytest.fail("encoded"))
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CodecbookError, match=words):
+        export(find_recordings([str(music)]), small_codec("fsq_50hz"), tmp_path)
+    assert (tmp_path / name).read_text() == content
+
+
+def test_a_recording_that_comes_later_moves_no_tokens(music, tmp_path, small_codec):
+    codec, out = small_codec("fsq_50hz"), tmp_path / "out"
+    export(find_recordings([str(music / "a")]), codec, out)
+    (music / "a/one.flac").write_bytes((music / "a/two.flac").read_bytes())
+    both = export(find_recordings([str(music / "a")]), codec, out)
+    assert [(Path(r.source).name, r.name, r.status) for r in both] == [
+        ("one.flac", "one.flac.npq", "exported"), ("one.wav", "one.npq", "skipped"), ("two.flac", "two.npq", "skipped")
+    ]  # fmt: skip
+    for suffix in (".flac", ".wav"):  # alone, each would be called "one"
+        (report,) = export(find_recordings([f"{music}/a/one{suffix}"]), codec, out)
+        assert report.status == "skipped"
+    assert {path.name for path in out.glob("*.npq")} == {"one.flac.npq", "one.npq", "two.npq"}
+
+
+def test_tokens_of_another_recording_are_not_replaced(music, tmp_path, small_codec):
+    codec, out = small_codec("fsq_50hz"), tmp_path / "out"
+    (first,) = export(find_recordings([f"{music}/a/one.wav"]), codec, out)
+    (second,) = export(find_recordings([f"{music}/b/one.wav"]), codec, out)
+    assert (second.name, second.status) == ("one.wav.npq", "exported")
+    audio.save(audio.load(music / "b/one.wav"), music / "c/one.wav")
+    (third,) = export(find_recordings([f"{music}/c/one.wav"]), codec, out)
+    assert third.status == "failed"
+    assert f"holds the tokens of another recording, {music}/a/one.wav" in third.error
+    assert summary(out) == {"one.npq": "exported", "one.wav.npq": "exported", "": "failed"}
+    # what was moved is the same recording
+    (music / "a/one.wav").rename(music / "a/moved.wav")
+    (report,) = export([Recording(music / "a/moved.wav", "one")], codec, out)
+    assert (report.name, report.status) == (first.name, "exported")
+
+
+def test_recordings_that_are_given_one_name_are_kept_apart(music, tmp_path, small_codec):
+    given = [Recording(music / path, "x/same") for path in ("a/one.wav", "a/two.flac")]
+    reports = export(given, small_codec("fsq_50hz"), tmp_path / "out")
+    assert [report.name for report in reports] == ["x/same.npq", "x/same.flac.npq"]
+
+
+def test_a_recording_is_never_replaced_by_its_tokens(music, tmp_path, small_codec):
+    source = (music / "a/one.wav").rename(music / "a/one.npq")
+    content = source.read_bytes()
+    (report,) = export([Recording(source, "one")], small_codec("fsq_50hz"), music / "a")
+    assert "is the file that is read" in report.error
+    assert source.read_bytes() == content
+
+
+@pytest.mark.parametrize("length", [246, 247])
+def test_a_long_name_has_both_files_or_none(length, music, tmp_path, small_codec):
+    source = (music / "a/one.wav").rename(music / "a" / f"{'x' * length}.wav")
+    (report,) = export(find_recordings([str(source)]), small_codec("fsq_50hz"), tmp_path / "out")
+    written = sorted(len(path.name) for path in (tmp_path / "out").glob("x*"))
+    assert (written, report.status) == (([250, 255], "exported") if length == 246 else ([], "failed"))
+    assert ("too long" in report.error) == (length == 247)
+
+
+def test_a_full_disk_ends_the_export_at_the_first_file(music, tmp_path, small_codec, room, monkeypatch):
+    reports, out = [], tmp_path / "out"
+    codec = small_codec("fsq_50hz")
+    recordings = find_recordings([str(music)])
+    for path in ("a", "b"):
+        (out / path).mkdir(parents=True)
+    monkeypatch.setattr("codecbook.codecs.export.check_folder", lambda folder: None)  # it is full later
+    with room(0), pytest.raises(OSError, match="File too large") as caught:
+        export(recordings, codec, out, on_report=reports.append)
+    assert caught.value.filename == str(out / "a/one.npq")
+    assert reports == []
+    assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("kind", ["full", "file"])
+def test_a_folder_that_takes_nothing_is_found_before_encoding(
+    kind, music, small_codec, tmp_path, room, monkeypatch
+):
+    monkeypatch.setattr(ENCODE, lambda *args, **settings: pytest.fail("encoded"))
+    out = tmp_path / "out" / "deep"
+    if kind == "file":
+        out.parent.write_bytes(b"a file")
+    recordings = find_recordings([str(music)])
+    with (
+        room(0),
+        pytest.raises(OSError if kind == "full" else CodecbookError, match=r"too large|is no folder"),
+    ):
+        export(recordings, small_codec("fsq_50hz"), out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("file_format", ["npq", "parquet"])
+def test_names_that_are_no_text_are_exported_and_told_apart(file_format, music, tmp_path, small_codec):
+    folder = tmp_path / "in"
+    for number, name in enumerate((b"caf\xe9.wav", b"caf\xe8.wav", "café.wav".encode(), b"new\nline.wav")):
+        folder.mkdir(exist_ok=True)
+        (folder / os.fsdecode(name)).write_bytes((music / f"{'ab'[number % 2]}/one.wav").read_bytes())
+    (folder / os.fsdecode(b"bad\xff.wav")).write_bytes(b"no audio")
+    reports = export(
+        find_recordings([str(folder)]), small_codec("fsq_50hz"), tmp_path / "out", file_format=file_format
+    )
+    assert [report.status for report in reports] == ["failed", *["exported"] * 4]
+    assert {path_from_text(report.source) for report in reports} == set(folder.iterdir())
+    with (tmp_path / "out/export.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["source"] for row in csv.DictReader(file)] == [report.source for report in reports]
+    for report in reports[1:]:
+        assert read_token_file(tmp_path / "out" / report.name).num_tokens == report.frames[0]
+    again = export(
+        find_recordings([str(folder)]), small_codec("fsq_50hz"), tmp_path / "out", file_format=file_format
+    )
+    assert [report.status for report in again] == ["failed", *["skipped"] * 4]
+
+
+def test_memory_does_not_grow_with_a_recording(tmp_path, small_codec, noise_clip):
+    codec = small_codec("fsq_50hz")
+    second = noise_clip(codec, 1.0).samples
+    peaks, shortest = [], 1 + (1 << 20) // codec.sample_rate_hz  # seconds that are read by blocks
+    for seconds in (3, shortest, 2 * shortest):  # the first one fills caches
+        path = audio.save(
+            Clip(np.tile(second, seconds), codec.sample_rate_hz), tmp_path / "a.wav", overwrite=True
+        )
+        tracemalloc.start()
+        (report,) = export(
+            [Recording(path, "a")], codec, tmp_path / f"{len(peaks)}", file_format="parquet", chunk_s=1.0
+        )
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (report.status, report.duration_s) == ("exported", seconds)
+    audio_bytes = 4 * codec.channels * codec.sample_rate_hz * shortest
+    assert peaks[2] - peaks[1] < 0.2 * audio_bytes

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from transformers import SeamlessM4TFeatureExtractor
 
-from codecbook.codecs.neucodec_adapter import speech_features
+from codecbook.codecs.adapters.neucodec import speech_features
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from codecbook.codecs.build import random_seeded
-from codecbook.codecs.rvq import (
+from codecbook.codecs.training.rvq import (
+    cluster_sums,
     fit_codebook,
     init_codebooks,
     nearest_codes,
     rvq_dequantize,
     rvq_quantize,
-    update_averages,
 )
 from codecbook.errors import CorruptInput, UnsupportedInput
 
@@ -100,10 +100,8 @@ def test_well_separated_clusters_are_found():
     assert float(torch.cdist(centres, found).min(dim=1).values.max()) < 0.1
 
 
-def test_running_averages_by_hand():
+def test_sums_of_clusters_by_hand():
     vectors = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]])
-    size, total = update_averages(
-        vectors, torch.tensor([0, 0, 2]), torch.tensor([1.0, 1.0, 1.0]), torch.ones(3, 2), decay=0.5
-    )
-    assert size.tolist() == [1.5, 0.5, 1.0]
-    assert total.tolist() == [[2.5, 0.5], [0.5, 0.5], [0.5, 3.0]]
+    counts, sums = cluster_sums(vectors, torch.tensor([0, 0, 2]), 3)
+    assert counts.tolist() == [2.0, 0.0, 1.0]
+    assert sums.tolist() == [[4.0, 0.0], [0.0, 0.0], [0.0, 5.0]]

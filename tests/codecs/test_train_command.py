@@ -1,3 +1,4 @@
+import csv
 import json
 
 import numpy as np
@@ -5,9 +6,10 @@ import pytest
 import torch
 
 from codecbook.audio import clip_from_array, load, save
-from codecbook.codecs import train
 from codecbook.codecs.build import random_seeded
 from codecbook.codecs.model_files import load_model
+from codecbook.codecs.training import __main__ as train
+from codecbook.codecs.training.data import Folder, split_files
 
 
 @pytest.fixture(autouse=True)
@@ -58,10 +60,12 @@ def test_a_model_comes_out_and_a_second_call_finds_it_finished(command, tmp_path
 def test_held_out_recordings_are_decoded_as_examples(command, tmp_path, recordings):
     assert command() == 0
     examples = tmp_path / "run" / "examples"
-    assert sorted(path.name for path in examples.iterdir()) == ["1_1.decoded.wav", "1_1.original.wav"]
-    original, decoded = (load(examples / f"1_1.{kind}.wav") for kind in ("original", "decoded"))
+    _, (held,) = split_files(Folder(recordings), 2)
+    name = f"1_{held.stem}"
+    assert sorted(path.name for path in examples.iterdir()) == [f"{name}.decoded.wav", f"{name}.original.wav"]
+    original, decoded = (load(examples / f"{name}.{kind}.wav") for kind in ("original", "decoded"))
     # 16-bit file by way of float16
-    np.testing.assert_allclose(original.samples, load(recordings / "1.wav").samples, rtol=0, atol=2**-11)
+    np.testing.assert_allclose(original.samples, load(held).samples, rtol=0, atol=2**-11)
     assert decoded.samples.shape == original.samples.shape
     assert np.abs(decoded.samples).max() > 0
 
@@ -78,17 +82,17 @@ def test_a_longer_budget_goes_on_from_the_checkpoint(command, tmp_path):
 @pytest.mark.parametrize(
     ("data", "steps", "message"),
     [
-        ("absent", 5, "absent holds no audio to train on (0 files found, 0 held out)"),
+        ("absent", 5, "There is no folder absent"),
         ("speech=much", 5, "the share after '=' must be a positive number"),
         ("=0.5", 5, "names no folder"),
-        (None, 0, "received steps=0"),
+        (None, 0, "A budget of --steps 0"),
     ],
 )
 def test_bad_input_is_told_in_one_line(command, tmp_path, capsys, data, steps, message):
     arguments = {} if data is None else {"data": data}
-    assert command(steps=steps, **arguments) == 1
+    assert command(steps=steps, **arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ")
+    assert error.startswith("codecbook: ")
     assert message in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "run").exists()
@@ -98,17 +102,20 @@ def test_a_run_of_another_recipe_is_left_alone(command, tmp_path, monkeypatch, t
     assert command(steps=1) == 0
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     monkeypatch.setitem(train.RECIPES, "tiny", tiny_recipe(learning_rate=1e-5))
-    assert command(steps=1) == 1
-    assert "different: learning_rate" in capsys.readouterr().err
+    assert command(steps=1) == 2
+    assert "learning_rate: " in capsys.readouterr().err
     assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.parametrize("arguments", [[], ["--steps", "3", "--minutes", "1"], ["--recipe", "unknown"]])
 def test_the_parser_asks_for_recipe_data_and_one_budget(arguments, capsys):
     base = ["--recipe", "encodec_24khz_mini", "--data", "speech", "--out", "run"]
-    with pytest.raises(SystemExit):
-        train.argument_parser().parse_args([*base, *arguments])
-    assert "usage:" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        train.main([*base, *arguments])
+    error = capsys.readouterr().err
+    assert error.startswith("codecbook: ")
+    assert error.endswith("; see python -m codecbook.codecs.training --help\n")
+    assert error.count("\n") == 1
 
 
 def test_training_goes_on_with_a_finished_model(command, tmp_path):
@@ -128,6 +135,46 @@ def test_a_model_of_another_shape_is_no_start(command, tmp_path, monkeypatch, ti
     assert command(steps=1) == 0
     other = tiny_recipe(arguments={**tiny_recipe().arguments, "hidden_dim": 12})
     monkeypatch.setitem(train.RECIPES, "tiny", other)
-    assert command("--start-from", str(tmp_path / "run" / "model"), "--out", str(tmp_path / "more")) == 1
+    assert command("--start-from", str(tmp_path / "run" / "model"), "--out", str(tmp_path / "more")) == 2
     assert "choose the recipe that the model was trained with" in capsys.readouterr().err
     assert not (tmp_path / "more").exists()
+
+
+def test_a_run_records_its_recordings_and_refuses_others(command, tmp_path, recordings, tones, capsys):
+    assert command(steps=2) == 0
+    with (tmp_path / "run" / "corpus.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted((row["clip"], row["side"]) for row in rows) == [
+        (f"speech/{path.name}", "held_out" if path in split_files(Folder(recordings), 2)[1] else "train")
+        for path in sorted(recordings.iterdir())
+    ]
+    save(clip_from_array(tones(3)[2], 16_000), recordings / "2.wav")
+    assert command(steps=3) == 2
+    error = capsys.readouterr().err
+    assert "another corpus (added: speech/2.wav" in error
+    assert error.count("\n") == 1
+    assert command("--changed-corpus", steps=3) == 0
+    assert "speech/2.wav" in (tmp_path / "run" / "corpus.csv").read_text()
+    assert command(steps=4) == 0
+
+
+def test_a_place_that_cannot_take_the_model_is_refused_before_training(command, tmp_path, capsys):
+    other = tmp_path / "run" / "model" / "config.json"
+    other.parent.mkdir(parents=True)
+    for content in ('{"format": 1, "architecture": "tiny_gpt"}', '{"model_type": "encodec"}', "[]"):
+        other.write_text(content)
+        assert command() == 2
+        assert str(other) in capsys.readouterr().err
+        assert [path.read_text() for path in (tmp_path / "run").rglob("*") if path.is_file()] == [content]
+    (tmp_path / "file").touch()
+    assert command("--out", str(tmp_path / "file")) == 2
+    assert "is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99", "meta", ""])
+def test_a_device_that_is_not_there_is_one_line(command, tmp_path, capsys, device):
+    assert command("--device", device) == 2
+    error = capsys.readouterr().err
+    assert f"The device {device!r} cannot be used here" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

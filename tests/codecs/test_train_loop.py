@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -7,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from codecbook.codecs import train_loop
-from codecbook.codecs.losses import relative_squared_error
-from codecbook.codecs.train_checkpoint import read_checkpoint
-from codecbook.codecs.train_data import Crops
-from codecbook.codecs.train_loop import Trainer
-from codecbook.codecs.train_recipes import Phase
-from codecbook.codecs.train_schedule import Budget, learning_rate
-from codecbook.errors import CodecbookError
+from codecbook.codecs.training import loop as train_loop
+from codecbook.codecs.training import losses
+from codecbook.codecs.training.data import Crops
+from codecbook.codecs.training.loop import CodecTrainer
+from codecbook.codecs.training.losses import relative_squared_error
+from codecbook.codecs.training.recipes import Phase, learning_rate
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.training.schedule import Budget
 
 STEPS = 10  # autoencoder 0 to 3, joint 4 to 6, decoder 7 to 9
 
@@ -26,7 +27,7 @@ def trainer(tiny_recipe, tones, tmp_path):
     def make(folder="run", recipe=None, steps=STEPS, **more):
         recipe = recipe or tiny_recipe()
         crops = Crops([tones(4, channels=recipe.channels)], [1.0], 0)
-        return Trainer(recipe, crops, Budget(steps=steps), tmp_path / folder, **more)
+        return CodecTrainer(recipe, crops, Budget(steps=steps), tmp_path / folder, **more)
 
     return make
 
@@ -58,7 +59,7 @@ def log_of(trainer):
 
 def break_losses(monkeypatch, calls, loss_of=lambda loss, estimate: loss * torch.nan):
     """Replace the loss of some calls, counted from 0."""
-    original, count = train_loop.codec_loss, iter(range(10_000))
+    original, count = losses.codec_loss, iter(range(10_000))
 
     def broken(estimate, *arguments):
         loss, parts = original(estimate, *arguments)
@@ -177,6 +178,41 @@ def test_phases_train_what_they_should(trainer):
     assert changed(averages, "decoder") == {"decoder"}
 
 
+def test_every_fiftieth_step_is_said(trainer, tiny_recipe, capsys):
+    trainer(recipe=tiny_recipe(phases=(Phase("autoencoder", 1.0, 1.0, 0.5),)), steps=50).run()
+    assert re.fullmatch(
+        r"autoencoder step 50  100.0 %  loss \d.*  gradient_norm \d.*  about 0 min left\n",
+        capsys.readouterr().out,
+    )
+
+
+@pytest.mark.parametrize("damage", ["another recipe", "truncated", "no recipe"])
+def test_a_run_that_is_refused_overwrites_nothing(trainer, tiny_recipe, damage):
+    run = trainer()
+    run.run(1)
+    path = run.folder / "checkpoint.pt"
+    recipe, error, message = tiny_recipe(), CorruptInput, "is no complete checkpoint"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif damage == "no recipe":
+        torch.save({**state_of(run), "recipe": 7}, path)
+    else:
+        recipe, error, message = tiny_recipe(seed=1), UnsupportedInput, "seed: 0 there, 1 here"
+    before = {file: file.read_bytes() for file in run.folder.iterdir()}
+    with pytest.raises(error, match=message):
+        trainer(recipe=recipe)
+    assert {file: file.read_bytes() for file in run.folder.iterdir()} == before
+
+
+def test_a_run_of_another_number_of_processes_is_refused(trainer):
+    run = trainer()
+    run.run(1)
+    state = state_of(run)
+    torch.save({**state, "crops": state["crops"] * 2}, run.folder / "checkpoint.pt")
+    with pytest.raises(UnsupportedInput, match="made by 2 processes, and 1 would go on; start 2"):
+        trainer()
+
+
 def test_the_result_has_the_averages_and_is_a_copy(trainer):
     run = trainer()
     module = run.run(3)
@@ -270,8 +306,7 @@ def test_a_run_that_cannot_recover_gives_up(trainer, monkeypatch, capsys):
     with pytest.raises(CodecbookError, match=r"not finite 9 times, last at step 0; lower .* learning_rate"):
         run.run()
     assert capsys.readouterr().out.count("Loss not finite") == 8
-    state = read_checkpoint(run.folder / "checkpoint.pt", state_of(run)["recipe"])
-    assert state is not None
+    state = state_of(run)
     assert all(value.isfinite().all() for value in state["module"].values())
 
 
@@ -281,8 +316,8 @@ def test_minutes_end_a_run_too(tiny_recipe, tones, tmp_path, monkeypatch):
     monkeypatch.setattr(train_loop, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     recipe = replace(tiny_recipe(), fit_seconds=0.5)
     crops = Crops([tones(2)], [1.0], 0)
-    run = Trainer(recipe, crops, Budget(minutes=0.2), tmp_path, checkpoint_every_s=1000.0)
+    run = CodecTrainer(recipe, crops, Budget(minutes=0.2), tmp_path, checkpoint_every_s=1000.0)
     run.run()
     assert (run.step, run.elapsed_s) == (8, 12.0)
-    again = Trainer(recipe, crops, Budget(minutes=0.2), tmp_path)
+    again = CodecTrainer(recipe, crops, Budget(minutes=0.2), tmp_path)
     assert again.progress == 1.0

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from codecbook.codecs.build import random_seeded
-from codecbook.codecs.rvq import rvq_quantize
-from codecbook.codecs.train_models import straight_through, trainable
+from codecbook.codecs.training.models import straight_through, trainable
+from codecbook.codecs.training.rvq import rvq_quantize
 from codecbook.errors import UnsupportedInput
 
 ARCHITECTURES = ["encodec", "encodec_stereo", "snac", "fsq"]

@@ -6,15 +6,9 @@ import pytest
 from codecbook import audio
 from codecbook.audio import clip_from_array
 from codecbook.codecs import load_codec
-from codecbook.codecs import units as units_module
-from codecbook.codecs.units import (
-    NUM_FEATURES,
-    fit_units,
-    load_units_model,
-    main,
-    save_units,
-    unit_features,
-)
+from codecbook.codecs.adapters import units as units_module
+from codecbook.codecs.adapters.units import NUM_FEATURES, load_units_model, unit_features
+from codecbook.codecs.training.units import fit_units, main, save_units
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 
@@ -98,8 +92,9 @@ def test_damaged_or_altered_units_are_refused(tmp_path, fitted):
     (tmp_path / "config.json").write_text(json.dumps({**config, "architecture": "fsq"}))
     with pytest.raises(UnsupportedInput, match="architecture fsq"):
         load_units_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(CorruptInput, match="could not be read as units"):
+    with pytest.raises(CorruptInput, match="truncated or damaged"):
         load_units_model(tmp_path)
 
 

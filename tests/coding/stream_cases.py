@@ -6,18 +6,24 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from codecbook.coding import stream_footer, stream_header, stream_segment
 from codecbook.coding.stream import StreamReader, encode_tokens
+from codecbook.coding.stream import header as stream_header
+from codecbook.coding.stream import segment as stream_segment
 from codecbook.errors import CorruptInput
-from codecbook.lm import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 from codecbook.lm.exact import ExactLM, export_exact
+from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 from codecbook.tokens import Tokens
 
 
 def parallel(num_rows=200, sizes=(16, 16, 16), seed=0, **metadata):
     rng = np.random.default_rng(seed)
-    known = {"codec": "toy", "weights": "random: seed 0", "sample_rate_hz": 1000, "channels": 1}
-    known |= {"num_samples": max(0, 20 * num_rows - 7), "bandwidth_kbps": 0.6, **metadata}
+    known = {"codec": "toy", "weights": "random: seed 0", "weights_sha256": "ab" * 32, "channels": 1}
+    known |= {
+        "sample_rate_hz": 1000,
+        "num_samples": max(0, 20 * num_rows - 7),
+        "bandwidth_kbps": 0.6,
+        **metadata,
+    }
     codes = tuple(rng.integers(0, size, num_rows) for size in sizes)
     return Tokens(codes=codes, codebook_sizes=sizes, frame_rates_hz=(50.0,) * len(sizes), **known)
 
@@ -26,7 +32,8 @@ def tree(num_frames=60, levels=3, size=32, seed=1):
     rng = np.random.default_rng(seed)
     codes = tuple(rng.integers(0, size, num_frames << level) for level in range(levels))
     rates = tuple(24_000 / 2048 * 2**level for level in range(levels))
-    return Tokens(codes, (size,) * levels, rates, codec="snac_24khz", sample_rate_hz=24_000, channels=1)
+    known = {"codec": "snac_24khz", "weights_sha256": "ab" * 32, "sample_rate_hz": 24_000, "channels": 1}
+    return Tokens(codes, (size,) * levels, rates, **known)
 
 
 def segmented(frames=(10, 10, 10, 10, 9, 3), scales=True, seed=2):
@@ -71,9 +78,7 @@ def rotary_model() -> ExactLM:
 
 
 def encoded(tokens, model=None, segment_s=1.0):
-    return encode_tokens(
-        tokens, model, lm_name="toy_lm" if model else "", segment_s=segment_s, codec_sha256="ab" * 32
-    )
+    return encode_tokens(tokens, model, lm_name="toy_lm" if model else "", segment_s=segment_s)
 
 
 def header_of(data):
@@ -99,9 +104,9 @@ def forged(header, parts, between=b"", footer=True):
         data += packed + between
     if not footer:
         return data
-    index = stream_footer.pack_index([entries[number] for number in sorted(entries)], header.stream_id)
-    length = len(data) + len(block) + len(index) + stream_footer.TAIL_BYTES
-    return data + block + index + stream_footer.pack_tail(len(data), length)
+    index = stream_header.pack_index([entries[number] for number in sorted(entries)], header.stream_id)
+    length = len(data) + len(block) + len(index) + stream_header.TAIL_BYTES
+    return data + block + index + stream_header.pack_tail(len(data), length)
 
 
 def outcome(data, tokens, model=None):

@@ -23,15 +23,14 @@ from codecbook.coding import (
     decompress_file,
     default_lm,
     inspect,
-    stream_models,
     verify,
 )
-from codecbook.coding.stream_header import with_totals
-from codecbook.coding.stream_models import NamedLM
-from codecbook.coding.stream_reader import StreamReader
-from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
-from codecbook.lm import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
+from codecbook.coding.stream import models as stream_models
+from codecbook.coding.stream.models import NamedLM
+from codecbook.coding.stream.reader import StreamReader
+from codecbook.errors import CodecbookError, CodecbookWarning, CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.lm.exact import export_exact, save_exact
+from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
 
@@ -80,8 +79,8 @@ def test_tokens_and_audio_are_those_of_the_codec(name, codec_of):
     np.testing.assert_array_equal(decoded.clip.samples, codec.decode(tokens).samples)
     assert (decoded.damage, decoded.notes) == ([], ())
     header = inspect(data).header
-    assert header.codec_sha256 == codec.weights.sha256
-    assert header.template.num_samples == decoded.clip.num_samples
+    assert header.format.weights_sha256 == codec.weights.sha256
+    assert header.num_samples == decoded.clip.num_samples
 
 
 def test_codecs_are_found_by_name_again():
@@ -122,8 +121,8 @@ def test_a_stretch_has_its_length_and_the_sound_of_the_whole(name, codec_of):
 @pytest.mark.parametrize(("rate_hz", "channels"), [(24_000, 1), (44_100, 2)])
 def test_files_of_any_length_make_the_same_bytes(name, rate_hz, channels, codec_of, tmp_path, monkeypatch):
     # a small file is read at once, so let this one count as long
-    monkeypatch.setattr("codecbook.coding.stream_audio._WHOLE_SAMPLES", 1000)
-    monkeypatch.setattr("codecbook.coding.stream_audio._READ_SAMPLES", 30_011)
+    monkeypatch.setattr("codecbook.codecs.blocks._WHOLE_SAMPLES", 1000)
+    monkeypatch.setattr("codecbook.audio_files._BLOCK_SAMPLES", 30_011)
     codec = codec_of(name)
     source, stream, target = (tmp_path / part for part in ("a.wav", "a.cbs", "b.wav"))
     audio.save(noise(3.3, rate_hz, channels), source)
@@ -172,9 +171,9 @@ def test_rates_at_which_no_time_can_be_computed_are_another_codec_s(rate_hz, cod
     with StreamReader(data) as reader:
         header = reader.header
         contents = [segment.content for segment in reader.segments()]
-    template = replace(header.template, frame_rates_hz=(rate_hz,))
+    template = replace(header.format, frame_rates_hz=(rate_hz,))
     parts = {(0, 0): contents[0], (2, 100): contents[2]}
-    forged = cases.forged(replace(header, template=template), parts, footer=False)
+    forged = cases.forged(replace(header, format=template), parts, footer=False)
     with pytest.raises(UnsupportedInput, match="frame rates"):
         decompress(forged, codec=codec)
     (tmp_path / "a.cbs").write_bytes(forged)
@@ -185,7 +184,7 @@ def test_rates_at_which_no_time_can_be_computed_are_another_codec_s(rate_hz, cod
 def test_an_empty_recording_is_decoded_whole(codec_of):
     codec = codec_of("fsq_50hz")
     with StreamReader(compress(noise(1.0), codec, None, lm=None)) as reader:
-        header = with_totals(reader.header, 0, 0, 0)
+        header = replace(reader.header, num_rows=0, num_segments=0, num_samples=0)
     decoded = decompress(cases.forged(header, {}), codec=codec)
     assert decoded.clip.samples.shape == (1, 0)
     assert (decoded.damage, decoded.notes) == ([], ())
@@ -282,14 +281,14 @@ def test_labels_of_weights_never_become_paths():
         ("pretrained: x/y", "pretrained"),
         ("bundled: a", "bundled"),
     ):
-        assert stream_models._weights_of(replace(template.template, weights=label)) == wanted
+        assert stream_models._weights_of(replace(template.format, weights=label)) == wanted
     with pytest.raises(UnsupportedInput, match=r"below 2\^63"):
         stream_models.codec_of(
-            replace(template, template=replace(template.template, weights=f"random: seed {10**26}"))
+            replace(template, format=replace(template.format, weights=f"random: seed {10**26}"))
         )
     for label in ("", "/etc/passwd", "random: /etc", "random: seed -1"):
         with pytest.raises(UnsupportedInput, match="pass weights="):
-            stream_models._weights_of(replace(template.template, weights=label))
+            stream_models._weights_of(replace(template.format, weights=label))
 
 
 def test_what_cannot_be_encoded_or_heard(codec_of):
@@ -304,5 +303,96 @@ def test_what_cannot_be_encoded_or_heard(codec_of):
 
 
 def test_the_defaults_are_the_documented_ones():
-    assert (api.DEFAULT_CODEC, api.DEFAULT_BANDWIDTH_KBPS) == ("encodec_24khz", 6.0)
+    assert api.DEFAULT_CODEC == "encodec_24khz"
+    assert load_codec("encodec_24khz").default_bandwidth_kbps == 6.0
     assert isinstance(load_codec("encodec_24khz").weights, Weights)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_every_codec_has_a_bandwidth_that_its_language_model_codes(name, codec_of):
+    codec = codec_of(name)
+    assert codec.default_bandwidth_kbps in codec.bandwidths_kbps
+    header = inspect(compress(noise(0.5), codec)).header
+    assert (header.coder, header.lm_name) == ("exact", f"lm_{name}_mini")
+
+
+def test_arrays_tensors_and_paths_are_sound_too(codec_of, tmp_path):
+    codec, clip = codec_of("fsq_50hz"), noise(0.5)
+    path = audio.save(clip, tmp_path / "noise.wav")
+    wanted = compress(clip, codec, lm=None)
+    for sound in (clip.samples, clip.samples[0], torch.from_numpy(clip.samples).requires_grad_()):
+        assert compress(sound, codec, lm=None, sample_rate_hz=24_000) == wanted
+        assert codec.encode(sound, sample_rate_hz=24_000) == codec.encode(clip)
+        with pytest.raises(UnsupportedInput, match=r"sample_rate_hz=.*clip_from_array"):
+            compress(sound, codec)
+        with pytest.raises(UnsupportedInput, match="clip_from_array"):
+            codec.encode(sound)
+    assert (
+        compress(path, codec, lm=None)
+        == compress(str(path), codec, lm=None)
+        == compress(audio.load(path), codec, lm=None)
+    )
+    stereo = audio.save(noise(0.5, 44_100, channels=2), tmp_path / "stereo.wav")
+    assert codec.encode(stereo) == codec.encode(audio.convert(audio.load(stereo), 24_000, 1))
+    for call in (
+        lambda sound: compress(sound, codec, sample_rate_hz=8000),
+        lambda sound: codec.encode(sound, sample_rate_hz=8000),
+    ):
+        with pytest.raises(
+            UnsupportedInput, match="sample_rate_hz=8000 was given for a recording at 24000 Hz"
+        ):
+            call(clip)
+        with pytest.raises(UnsupportedInput, match="received dict"):
+            call({})
+    with pytest.raises(UnsupportedInput, match="clip_from_array"):
+        codec.encode(clip.samples)
+
+
+def test_who_encodes_for_no_decoder_is_told():
+    with pytest.warns(CodecbookWarning, match="units_25hz has no decoder"):
+        data = compress(noise(0.5, 16_000), "units_25hz", lm=None)
+    assert inspect(data).header.format.codec == "units_25hz"
+
+
+@pytest.mark.parametrize("spelling", ["{}/a.wav", "{}/../in/a.wav", "{}/link.wav"])
+def test_a_recording_is_never_replaced_by_its_stream(spelling, codec_of, tmp_path):
+    folder = tmp_path / "in"
+    source = audio.save(noise(0.5), folder / "a.wav")
+    (folder / "link.wav").symlink_to(source)
+    content = source.read_bytes()
+    stream = source.rename(folder / "a")  # a name that says nothing
+    (folder / "link").symlink_to(stream)
+    for target in (stream, folder / "link", Path(spelling.format(folder).removesuffix(".wav"))):
+        with pytest.raises(CodecbookError, match="is the file that is read"):
+            compress_file(stream, target, codec_of("fsq_50hz"), None, lm=None, overwrite=True)
+    assert stream.read_bytes() == content
+
+
+def test_a_stream_is_never_replaced_by_its_audio(codec_of, tmp_path):
+    codec = codec_of("fsq_50hz")
+    stream = tmp_path / "a.wav"
+    stream.write_bytes(compress(noise(0.5), codec, None, lm=None))
+    content = stream.read_bytes()
+    with pytest.raises(CodecbookError, match="is the file that is read"):
+        decompress_file(stream, stream, codec=codec, overwrite=True)
+    assert stream.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.FLAC", "a.mp3"])
+def test_a_stream_does_not_take_the_name_of_audio(name, codec_of, tmp_path):
+    source = audio.save(noise(0.5), tmp_path / "in.wav")
+    with pytest.raises(UnsupportedInput, match=r"is the name of one; name it a\.cbs"):
+        compress_file(source, tmp_path / name, codec_of("fsq_50hz"), None, lm=None)
+    with pytest.raises(UnsupportedInput, match="choose one of"):
+        decompress_file(source, tmp_path / "a.cbs", codec=codec_of("fsq_50hz"))
+
+
+def test_a_disk_that_is_full_is_found_before_anything_is_read(codec_of, tmp_path, room):
+    codec, gone = codec_of("fsq_50hz"), tmp_path / "gone"
+    for work in (
+        lambda: compress_file(gone, tmp_path / "a.cbs", codec, None, lm=None),
+        lambda: decompress_file(gone, tmp_path / "a.wav", codec=codec),
+    ):
+        with room(0), pytest.raises(OSError, match="File too large"):
+            work()
+    assert not list(tmp_path.iterdir())

@@ -96,18 +96,19 @@ def test_given_golden(name: str, coder, assert_roundtrip: Callable) -> None:
     extra = extra_dir()
     if extra is None:
         pytest.skip("CODECBOOK_EXTRA is not set, so its golden files are not compared")
-    golden = np.load(extra / "golden" / name / "cdf.npz")
+    with np.load(extra / "golden" / name / "cdf.npz") as golden:
+        symbols, cdf = golden["symbols"], golden["cdf"]
     encode, decode, encoder, decoder = coder
-    data = assert_roundtrip(encode, decode, encoder(), decoder, golden["symbols"], golden["cdf"])
+    data = assert_roundtrip(encode, decode, encoder(), decoder, symbols, cdf)
     assert data == (extra / "golden" / name / "ac_payload.bin").read_bytes()
 
 
 @pytest.mark.parametrize(("name", "coder"), [("upstream", UPSTREAM), ("qstep128", GRID), ("qstep64", GRID)])
 def test_own_golden(name: str, coder) -> None:
-    golden = np.load(GOLDEN)
-    cdf, data = golden[f"{name}_cdf"], golden[f"{name}_bytes"].tobytes()
-    assert coder[0](golden["symbols"], cdf) == data
-    np.testing.assert_array_equal(coder[1](data, cdf), golden["symbols"])
+    with np.load(GOLDEN) as golden:
+        symbols, cdf, data = golden["symbols"], golden[f"{name}_cdf"], golden[f"{name}_bytes"].tobytes()
+    assert coder[0](symbols, cdf) == data
+    np.testing.assert_array_equal(coder[1](data, cdf), symbols)
 
 
 @pytest.mark.parametrize(("V", "T", "scale"), [(2, 200, 0.5), (3, 200, 3), (1024, 40, 4), (65536, 4, 2)])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from codecbook.coding import cdf as cdf_module
-from codecbook.coding.cdf import as_array, as_cdf, as_columns, coded_intervals, decode_frames, ideal_bits
+from codecbook.coding.cdf import Decoder, as_array, as_cdf, as_columns, coded_intervals, ideal_bits
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 CDF = np.array([[[2, 5, 8], [1, 2, 8]], [[3, 6, 8], [6, 7, 8]]])  # [T, K, V] = [2, 2, 3]
@@ -81,6 +81,11 @@ def test_tensors_and_columns() -> None:
         as_array(torch.ones(1, dtype=torch.bfloat16))
 
 
+class FirstOfEachRow(Decoder):
+    def pull_frames(self, cdf: np.ndarray) -> np.ndarray:
+        return cdf[:, :, 0] + [[0, 1]]
+
+
 def test_frames_are_computed_from_the_codes_before_them() -> None:
     seen = []
 
@@ -88,11 +93,10 @@ def test_frames_are_computed_from_the_codes_before_them() -> None:
         seen.append(codes.tolist())
         return np.full((2, 3), 10 * len(seen))
 
-    codes = decode_frames(lambda cdf: cdf[:, :, 0] + [[0, 1]], rows, 3)
-    assert codes.tolist() == [[10, 20, 30], [11, 21, 31]]
+    assert FirstOfEachRow().decode(rows, 3).tolist() == [[10, 20, 30], [11, 21, 31]]
     assert seen == [[], [[10], [11]], [[10, 20], [11, 21]]]
     with pytest.raises(UnsupportedInput, match="num_frames"):
-        decode_frames(lambda cdf: cdf[:, :, 0], rows, None)
+        FirstOfEachRow().decode(rows)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -104,12 +108,6 @@ def test_whole_arrays_find_what_the_kernels_find(seed: int) -> None:
     for limits in ((1, 1, 4 * V), (2, V, 2 * V), (1, 10**6, 10**6)):
         expected = cdf_module._first_bad_row(cdf, *limits)
         assert cdf_module._first_bad_row_of_arrays(cdf, *limits) == expected
-    codes = random.integers(-1 if seed % 3 == 0 else 0, V, size=(K, T))
-    ends = np.zeros((4, T, K), dtype=np.int64)
-    expected = cdf_module._look_up(codes, cdf, ends[0], ends[1])
-    assert cdf_module._look_up_in_arrays(codes, cdf, ends[2], ends[3]) == expected
-    if expected < 0:
-        np.testing.assert_array_equal(ends[2:], ends[:2])
 
 
 def test_whole_arrays_take_no_rows_and_views() -> None:
@@ -117,6 +115,3 @@ def test_whole_arrays_take_no_rows_and_views() -> None:
     assert cdf_module._first_bad_row_of_arrays(nothing, 1, 4, 4) == -1
     view = np.broadcast_to(np.array([1, 4, 8]), (6, 2, 3))
     assert cdf_module._first_bad_row_of_arrays(view, 1, 8, 8) == -1
-    low, high = np.zeros((2, 6, 2), dtype=np.int64)
-    assert cdf_module._look_up_in_arrays(np.full((2, 6), 1), view, low, high) == -1
-    assert (low.min(), low.max(), high.min(), high.max()) == (1, 1, 4, 4)

@@ -1,6 +1,9 @@
 """The command line of streams: what it prints, what it refuses, how it exits."""
 
+import io
+import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -128,10 +131,13 @@ def test_compress_refuses_to_overwrite(recording, stream, capsys):
         (["decompress", "{wav}", "x.wav"], "no stream of codecbook"),
         (["decompress", "{cbs}", "x.wav", "--start", "inf"], "give seconds from 0 on"),
         (["decompress", "{cbs}", "x.wav", "--start", "nan"], "give seconds from 0 on"),
-        (["decompress", "{cbs}", "x.wav", "--start", "-4"], "give seconds from 0 on"),
+        (
+            ["decompress", "{cbs}", "x.wav", "--start", "-4"],
+            "stretch from -4.0 s on is none; give seconds from 0 on",
+        ),
         (["decompress", "{cbs}", "x.wav", "--start", "5"], "which is 2.083 s long"),
         (["decompress", "{cbs}", "x.wav", "--weights", f"random:{10**26}"], "below 2^63"),
-        (["decompress", "{cbs}", "x.wav", "--weights", "random:1"], "pass the right ones"),
+        (["decompress", "{cbs}", "x.wav", "--weights", "random:1"], "the right ones as --weights"),
     ],
 )
 def test_errors_are_one_line(arguments, words, recording, stream, tmp_path, monkeypatch, capsys):
@@ -149,3 +155,109 @@ def test_none_is_no_folder_of_a_language_model(tmp_path, capsys):
     path.write_bytes(cases.encoded(cases.parallel(20), cases.exact_model()))
     assert main(["verify", str(path), "--lm", "none"]) == 2
     assert "was coded with the language model 'toy_lm'" in capsys.readouterr().err
+
+
+class Bytes(io.TextIOWrapper):
+    """A standard stream in memory, which is no terminal."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        super().__init__(io.BytesIO(data), write_through=True)
+
+    def bytes(self) -> bytes:
+        self.flush()
+        return self.buffer.getvalue()
+
+
+@pytest.fixture
+def piped(tmp_path, monkeypatch):
+    """Return a function that runs a command with bytes on standard input; gives status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(arguments, data=b""):
+        out, error = Bytes(), io.StringIO()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", Bytes(data))
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", error)
+            status = main(arguments)
+        return status, out.bytes(), error.getvalue()
+
+    return run
+
+
+@pytest.mark.parametrize("dash", ["-", "/dev/std"])
+def test_pipes_carry_what_files_would(dash, recording, stream, piped, tmp_path):
+    source, target = (dash, dash) if dash == "-" else (f"{dash}in", f"{dash}out")
+    options = ["--codec", "fsq_50hz", "--lm", "none", "--segment-seconds", "1"]
+    status, coded, words = piped(["compress", source, target, *options], recording.read_bytes())
+    assert (status, coded) == (0, stream.read_bytes())
+    assert words.startswith("standard output: 2.083 s")
+    status, sound, words = piped(["decompress", source, target], coded)
+    assert status == 0
+    assert soundfile.info(io.BytesIO(sound)).frames == 50_000
+    assert "standard output: 2.083 s" in words
+    for command, part in (("inspect", b"codec fsq_50hz"), ("verify", b"intact")):
+        status, out, words = piped([command, source], coded)
+        assert (status, words) == (0, "")
+        assert out.startswith(b"standard input: ")
+        assert part in out
+    assert not list(tmp_path.iterdir()), "no file called - is made"
+
+
+def test_named_pipes_are_read_and_written_once(recording, stream, piped, tmp_path):
+    source, target = tmp_path / "in", tmp_path / "out"
+    os.mkfifo(source)
+    os.mkfifo(target)
+    read = []
+    threads = [
+        threading.Thread(target=source.write_bytes, args=(recording.read_bytes(),)),
+        threading.Thread(target=lambda: read.append(target.read_bytes())),
+    ]
+    for thread in threads:
+        thread.start()
+    options = ["--codec", "fsq_50hz", "--lm", "none", "--segment-seconds", "1"]
+    status, out, _ = piped(["compress", str(source), str(target), *options])
+    for thread in threads:
+        thread.join()
+    assert (status, read) == (0, [stream.read_bytes()])
+    assert out.decode().startswith(f"{target}: 2.083 s"), "words go to stdout where the stream does not"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "data", "words"),
+    [
+        (["decompress", "-", "-"], b"", "0 bytes"),
+        (["inspect", "-"], b"no stream", "no stream of codecbook"),
+        (
+            ["compress", "-", "-", "--codec", "fsq_50hz", "--lm", "none"],
+            b"no audio",
+            "standard input could not be",
+        ),
+        (["compress", "-", "-", "--codec", "fsq_50hz", "--lm", "none"], b"", "standard input"),
+    ],
+)
+def test_nothing_goes_out_where_what_came_in_is_wrong(arguments, data, words, piped, tmp_path):
+    status, out, error = piped(arguments, data)
+    assert (status, out, error.count("\n")) == (2, b"", 1)
+    assert words in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_terminal_is_neither_read_nor_written(stream, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    assert main(["inspect", "-"]) == 2
+    assert "Standard input is a terminal" in capsys.readouterr().err
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert main(["decompress", str(stream), "-"]) == 2
+    assert "Standard output is a terminal" in capsys.readouterr().err
+
+
+def test_a_stream_takes_no_name_of_another_format_and_never_its_recording(recording, tmp_path, capsys):
+    copy = tmp_path / "copy.wav"
+    copy.write_bytes(recording.read_bytes())
+    for target, words in ((copy, "is the file that is read"), (tmp_path / "x.ecdc", "end it with .cbs")):
+        command = ["compress", str(copy), str(target), "--codec", "fsq_50hz", "--lm", "none", "--overwrite"]
+        assert main(command) == 2
+        assert words in capsys.readouterr().err
+    assert copy.read_bytes() == recording.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["copy.wav"]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codecbook.codecs import encodec_package  # noqa: F401  lets encodec be imported without torchaudio
+from codecbook.coding import counts
 from codecbook.coding.arithmetic import GridDecoder, GridEncoder
 from codecbook.coding.counts import (
     GRID_DIALECTS,
@@ -73,16 +74,16 @@ def grid_row_in_plain_python(
 
 
 def test_given_golden_upstream() -> None:
-    golden = np.load(given_golden("upstream") / "cdf.npz")
-    np.testing.assert_array_equal(cdf_upstream(golden["logits"]), golden["cdf"])
+    with np.load(given_golden("upstream") / "cdf.npz") as golden:
+        np.testing.assert_array_equal(cdf_upstream(golden["logits"]), golden["cdf"])
 
 
 @DIALECTS
 def test_given_golden_grid(name: str) -> None:
     folder = given_golden(f"pr95_{name}")
-    golden = np.load(folder / "cdf.npz")
-    cdf = GRID_DIALECTS[name].cdf(golden["logits"])
-    np.testing.assert_array_equal(cdf, golden["cdf"])
+    with np.load(folder / "cdf.npz") as golden:
+        cdf = GRID_DIALECTS[name].cdf(golden["logits"])
+        np.testing.assert_array_equal(cdf, golden["cdf"])
     assert cdf.dtype == np.int64
     written = json.loads((folder / "info.json").read_text())["dialect"]
     assert (written["qstep"], written["fp_scale"], written["min_range"], written["lm_dtype"]) == (
@@ -95,14 +96,14 @@ def test_given_golden_grid(name: str) -> None:
 
 def test_own_golden_upstream() -> None:
     # from probabilities: the softmax before them rounds as the machine does
-    golden = np.load(GOLDEN)
-    np.testing.assert_array_equal(cdf_upstream_from_pdf(golden["pdf"]), golden["upstream_cdf"])
+    with np.load(GOLDEN) as golden:
+        np.testing.assert_array_equal(cdf_upstream_from_pdf(golden["pdf"]), golden["upstream_cdf"])
 
 
 @DIALECTS
 def test_own_golden_grid(name: str) -> None:
-    golden = np.load(GOLDEN)
-    np.testing.assert_array_equal(GRID_DIALECTS[name].cdf(golden["logits"]), golden[f"{name}_cdf"])
+    with np.load(GOLDEN) as golden:
+        np.testing.assert_array_equal(GRID_DIALECTS[name].cdf(golden["logits"]), golden[f"{name}_cdf"])
 
 
 @pytest.mark.parametrize(("V", "K"), [(1, 1), (2, 8), (3, 1), (256, 4), (1024, 8), (1024, 32), (65536, 1)])
@@ -120,6 +121,32 @@ def test_upstream_equals_the_package(V: int, K: int, dtype: type) -> None:
     cdf = cdf_upstream(torch.from_numpy(logits))
     np.testing.assert_array_equal(cdf, expected)
     assert np.diff(cdf, axis=2, prepend=0).min() >= 2
+
+
+@pytest.mark.parametrize("K", [1, 8])
+def test_on_a_device_upstream_computes_what_the_package_does(K: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.random.default_rng(K).normal(0, 4, size=(5, 1024, K)).astype(np.float32)
+    pdf = np.concatenate([torch.softmax(frame[None], dim=1).numpy() for frame in torch.from_numpy(logits)])
+    expected = cdf_upstream(logits)
+    # the CPU stands for a device: there the same operations are torch's instead of numpy's
+    monkeypatch.setattr(counts, "_accelerator_of", lambda values: torch.device("cpu"))
+    np.testing.assert_array_equal(cdf_upstream(logits), expected)
+    np.testing.assert_array_equal(cdf_upstream_from_pdf(pdf), expected)
+    logits[3, 5, 0] = np.nan
+    with pytest.raises(CorruptInput, match="Frame 3, codebook 0"):
+        cdf_upstream(logits)
+
+
+def test_a_tensor_is_computed_where_it_is() -> None:
+    assert counts._accelerator_of(np.zeros(3)) is None
+    assert counts._accelerator_of(torch.zeros(3)) is None
+    assert counts._accelerator_of(torch.zeros(3, device="meta")) == torch.device("meta")
+
+
+def test_a_product_with_the_reciprocal_is_no_division() -> None:
+    # why equal probabilities are coded otherwise by CUDA, whose kernel divides by a number in this way
+    pdf = np.random.default_rng(0).dirichlet(np.full(1024, 0.1), size=200).astype(np.float32)
+    assert (np.floor(pdf / np.float32(1e-8)) != np.floor(pdf * np.float32(1e8))).any()
 
 
 def test_upstream_may_end_above_its_total() -> None:

@@ -4,7 +4,7 @@ import struct
 import pytest
 
 from codecbook.coding.counts import GRID_DIALECTS
-from codecbook.coding.ecdc_header import EcdcHeader, build_header, dialect_of, parse_header
+from codecbook.coding.ecdc.header import EcdcHeader, dialect_of, read_ecdc_header, write_ecdc_header
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 GOOD = {"m": "encodec_24khz", "al": 48000, "nc": 4, "lm": True, "fp": 65536, "mr": 1, "acv": 4, "tau": 1.0}
@@ -18,12 +18,12 @@ def stream(values: object, version: int = 0) -> bytes:
 def test_headers_are_those_of_the_writers() -> None:
     upstream = EcdcHeader("encodec_24khz", 48000, 4, uses_lm=False)
     text = b'{"m": "encodec_24khz", "al": 48000, "nc": 4, "lm": false}'
-    assert build_header(upstream) == b"ECDC\0" + struct.pack(">I", len(text)) + text
+    assert write_ecdc_header(upstream) == b"ECDC\0" + struct.pack(">I", len(text)) + text
     grid = EcdcHeader("encodec_24khz", 48000, 4, True, 65536, 1, 4, 1.0)
-    assert build_header(grid) == stream(GOOD)
+    assert write_ecdc_header(grid) == stream(GOOD)
     for header in (upstream, grid):
-        data = build_header(header)
-        assert parse_header(data + b"body") == (header, len(data))
+        data = write_ecdc_header(header)
+        assert read_ecdc_header(data + b"body") == (header, len(data))
     assert (upstream.coding, grid.coding, grid.is_chunked) == ("raw", "grid", True)
 
 
@@ -56,7 +56,7 @@ def test_headers_are_those_of_the_writers() -> None:
 )
 def test_bad_values(change: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        parse_header(stream(GOOD | change))
+        read_ecdc_header(stream(GOOD | change))
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_bad_values(change: dict, error: type[Exception], message: str) -> None:
 )
 def test_bad_bytes(data: bytes, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        parse_header(data)
+        read_ecdc_header(data)
 
 
 def test_a_model_without_a_name_is_not_written() -> None:
     with pytest.raises(UnsupportedInput, match="'unset'"):
-        build_header(EcdcHeader("unset", 1, 1, False))
+        write_ecdc_header(EcdcHeader("unset", 1, 1, False))
 
 
 def test_fp_tells_the_dialect() -> None:

@@ -1,4 +1,4 @@
-"""Tokens without audio: steps of the language model, the hook, and what goes wrong."""
+"""Tokens without audio: steps of the language model, and what goes wrong."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,7 @@ import torch
 from codecbook.codecs.encodec_package import encodec
 from codecbook.coding.arithmetic import encode_grid, encode_upstream
 from codecbook.coding.counts import GRID_DIALECTS, GridDialect
-from codecbook.coding.ecdc_lm import CodedStep, decode_tokens, encode_tokens
-from codecbook.coding.ecdc_stepper import PackageStepper, as_stepper, stepper_for
+from codecbook.coding.ecdc.lm import PackageStepper, decode_steps, encode_steps, placed
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 V, K, T = 32, 3, 12
@@ -47,25 +46,16 @@ def codes() -> np.ndarray:
 
 
 @pytest.mark.parametrize("dialect", RULES)
-def test_roundtrip_and_hook(lm: torch.nn.Module, codes: np.ndarray, dialect: GridDialect | None) -> None:
-    wrote: list[CodedStep] = []
-    read: list[CodedStep] = []
-    data = encode_tokens(codes, lm, dialect, on_step=wrote.append, segment=7)
-    assert encode_tokens(codes, as_stepper(lm, dialect)) == data
-    decoded = decode_tokens(data + b"next", lm, K, T, dialect, on_step=read.append, segment=7)
-    np.testing.assert_array_equal(decoded.codes, codes)
-    assert decoded.bytes_consumed == len(data)
-    cdf = np.stack([step.cdf for step in wrote])
+def test_roundtrip(lm: torch.nn.Module, codes: np.ndarray, dialect: GridDialect | None) -> None:
+    stepper = PackageStepper(lm, dialect)
+    data = encode_steps(codes, stepper)
+    for _ in range(2):  # a stepper begins anew
+        decoded, taken = decode_steps(data + b"next", stepper, K, T)
+        np.testing.assert_array_equal(decoded, codes)
+        assert taken == len(data)
+    stepper.start(K)
+    cdf = np.stack([stepper.step(codes[:, t - 1].copy() if t else None) for t in range(T)])
     assert (encode_upstream if dialect is None else encode_grid)(codes, cdf) == data
-    for t, (a, b) in enumerate(zip(wrote, read, strict=True)):
-        assert (a.segment, a.frame, b.segment, b.frame) == (7, t, 7, t)
-        assert a.logits.shape == (V, K)
-        assert a.logits.dtype == (dialect.lm_dtype if dialect else "float32")
-        for name in ("logits", "cdf", "cum_low", "cum_high", "codes"):
-            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-        np.testing.assert_array_equal(a.codes, codes[:, t])
-        np.testing.assert_array_equal(a.cum_high, a.cdf[np.arange(K), a.codes])
-        assert (a.cum_low < a.cum_high).all()
 
 
 def test_upstream_steps_are_the_packages(lm: torch.nn.Module, codes: np.ndarray) -> None:
@@ -78,7 +68,7 @@ def test_upstream_steps_are_the_packages(lm: torch.nn.Module, codes: np.ndarray)
     for t in range(T):
         with torch.no_grad():
             pdf, states, offset = lm(indices, states, offset)
-        _, cdf = stepper.step(last)
+        cdf = stepper.step(last)
         for k in range(K):
             row = build_stable_quantized_cdf(pdf[0, :, k, 0], 24, check=False)
             np.testing.assert_array_equal(cdf[k], row.numpy())
@@ -89,10 +79,12 @@ def test_upstream_steps_are_the_packages(lm: torch.nn.Module, codes: np.ndarray)
 @pytest.mark.parametrize("dialect", RULES)
 def test_models_of_other_forms(lm: torch.nn.Module, codes: np.ndarray, dialect: GridDialect | None) -> None:
     for wrapped in (Probabilities(lm), Logits(lm)):
-        data = encode_tokens(codes, wrapped.eval(), dialect)
-        np.testing.assert_array_equal(decode_tokens(data, wrapped, K, T, dialect).codes, codes)
+        stepper = PackageStepper(wrapped.eval(), dialect)
+        data = encode_steps(codes, stepper)
+        np.testing.assert_array_equal(decode_steps(data, stepper, K, T)[0], codes)
     if dialect is None:
-        assert encode_tokens(codes, Probabilities(lm).eval()) == encode_tokens(codes, lm)
+        wrapped = PackageStepper(Probabilities(lm).eval())
+        assert encode_steps(codes, wrapped) == encode_steps(codes, PackageStepper(lm))
 
 
 def test_placement_leaves_the_model_alone(lm: torch.nn.Module) -> None:
@@ -115,33 +107,32 @@ def test_placement_leaves_the_model_alone(lm: torch.nn.Module) -> None:
         PackageStepper(lm, GridDialect(1 / 128, 65536, 1, "float16"))
 
 
-def test_what_does_not_fit(lm: torch.nn.Module, codes: np.ndarray) -> None:
+def test_what_does_not_fit(lm: torch.nn.Module) -> None:
     with pytest.raises(UnsupportedInput, match="4 codebooks, the language model has 3"):
-        encode_tokens(np.zeros((4, 1), dtype=np.int64), lm)
+        encode_steps(np.zeros((4, 1), dtype=np.int64), PackageStepper(lm))
     with pytest.raises(CorruptInput, match=r"Segment 0, frame 0: Symbol 32 .* outside 0\.\.31"):
-        encode_tokens(np.full((K, 1), V), lm)
-    with pytest.raises(UnsupportedInput, match="float64"):
-        encode_tokens(np.zeros((K, 1)), lm)
+        encode_steps(np.full((K, 1), V), PackageStepper(lm))
     with pytest.raises(UnsupportedInput, match="placed for upstream"):
-        encode_tokens(codes, PackageStepper(lm), GRID_DIALECTS["qstep64"])
+        placed(PackageStepper(lm), GRID_DIALECTS["qstep64"], V)
     with pytest.raises(UnsupportedInput, match="has 32 codes, the codec's codebooks have 1024"):
-        stepper_for(lm, None, 1024)
+        placed(lm, None, 1024)
     with pytest.raises(UnsupportedInput, match="torch module"):
-        encode_tokens(codes, "lm")  # type: ignore[arg-type]
+        placed("lm", None, V)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dialect", RULES)
 def test_damage_shows_at_the_end(lm: torch.nn.Module, codes: np.ndarray, dialect: GridDialect | None) -> None:
-    data = encode_tokens(codes, lm, dialect)
+    stepper = PackageStepper(lm, dialect)
+    data = encode_steps(codes, stepper)
     for place in range(0, len(data), 3):
         bad = bytearray(data)
         bad[place] ^= 1
         with pytest.raises(CorruptInput, match="Segment 0"):
-            decode_tokens(bytes(bad), lm, K, T, dialect)
+            decode_steps(bytes(bad), stepper, K, T)
     with pytest.raises(CorruptInput, match="frame"):
-        decode_tokens(data[:10], lm, K, T, dialect)
+        decode_steps(data[:10], stepper, K, T)
     if dialect is not None:
         bad = bytearray(data)
         bad[0] ^= 1
-        wrong = decode_tokens(bytes(bad) + bytes(99), lm, K, T, dialect, verify=False)
-        assert (wrong.codes != codes).any(), "nothing but the comparison notices"
+        wrong, _ = decode_steps(bytes(bad) + bytes(99), stepper, K, T, verify=False)
+        assert (wrong != codes).any(), "nothing but the comparison notices"

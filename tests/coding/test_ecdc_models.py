@@ -5,7 +5,7 @@ import torch
 
 from codecbook.codecs import load_codec
 from codecbook.codecs.build import build
-from codecbook.coding.ecdc_models import build_lm, load_lm, network_of
+from codecbook.coding.ecdc.models import load_upstream_lm, network_of, random_upstream_lm
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 
 
@@ -24,34 +24,34 @@ def test_adapters_and_models_are_taken() -> None:
 
 def test_built_and_loaded(tmp_path: Path) -> None:
     model = small()
-    lm = build_lm(model, seed=4)
+    lm = random_upstream_lm(model, seed=4)
     assert (lm.n_q, lm.card, lm.dim, len(lm.transformer.layers)) == (4, 16, 200, 5)
     assert lm.transformer.past_context == 262
     assert not lm.training
     file = tmp_path / "encodec_lm_24khz-1608e3c0.th"
     torch.save(lm.state_dict(), file)
     for source in (file, tmp_path):
-        loaded = load_lm(model, source)
+        loaded = load_upstream_lm(model, source)
         assert all(torch.equal(a, b) for a, b in zip(lm.parameters(), loaded.parameters(), strict=True))
-    assert not torch.equal(build_lm(model, 5).emb[0].weight, lm.emb[0].weight)
+    assert not torch.equal(random_upstream_lm(model, 5).emb[0].weight, lm.emb[0].weight)
 
 
 def test_what_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small()
     with pytest.raises(MissingWeights, match="language model of encodec_24khz"):
-        load_lm(model, tmp_path)
+        load_upstream_lm(model, tmp_path)
     (tmp_path / "bad.th").write_bytes(b"no weights")
     with pytest.raises(CorruptInput, match="could not be read"):
-        load_lm(model, tmp_path / "bad.th")
+        load_upstream_lm(model, tmp_path / "bad.th")
     torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "other.th")
     with pytest.raises(UnsupportedInput, match="another model"):
-        load_lm(model, tmp_path / "other.th")
+        load_upstream_lm(model, tmp_path / "other.th")
     with pytest.raises(UnsupportedInput, match="not for 'mine'"):
-        load_lm(small("mine"))
+        load_upstream_lm(small("mine"))
 
     def offline(*args, **kwargs):
         raise OSError("no route")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
     with pytest.raises(MissingWeights, match="no route"):
-        load_lm(model)
+        load_upstream_lm(model)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codecbook.coding.cdf import coded_intervals, ideal_bits
-from codecbook.coding.counts import cdf_exact, cdf_from_weights
+from codecbook.coding.counts import cdf_exact
 from codecbook.coding.range_coder import (
     RangeDecoder,
     RangeEncoder,
@@ -62,16 +62,18 @@ def draw_symbols(row: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("total_bits", [20, 24])
 def test_own_golden(total_bits: int, assert_roundtrip: Callable) -> None:
-    golden = np.load(GOLDEN)
+    with np.load(GOLDEN) as golden:
+        symbols, cdf = golden["symbols"], golden[f"exact{total_bits}_cdf"].astype(np.int64)
+        wanted = golden[f"exact{total_bits}_bytes"].tobytes()
     data = assert_roundtrip(
         lambda symbols, cdf: encode_range(symbols, cdf, total_bits),
         lambda data, cdf, **frames: decode_range(data, cdf, total_bits=total_bits, **frames),
         RangeEncoder(total_bits),
         lambda data: RangeDecoder(data, total_bits),
-        golden["symbols"],
-        golden[f"exact{total_bits}_cdf"].astype(np.int64),
+        symbols,
+        cdf,
     )
-    assert data == golden[f"exact{total_bits}_bytes"].tobytes()
+    assert data == wanted
 
 
 def test_literal_bytes() -> None:
@@ -176,7 +178,8 @@ def test_carry_runs_through_many_bytes() -> None:
 )
 def test_rate_is_the_ideal_code_length(weights: list[int], total_bits: int) -> None:
     count = 1_000_000
-    row = cdf_from_weights(np.array(weights), total_bits)
+    shares = np.cumsum(weights) * ((1 << total_bits) - len(weights)) // sum(weights)
+    row = shares + np.arange(1, len(weights) + 1)
     symbols = draw_symbols(row, count, seed=1)
     cdf = np.broadcast_to(row, (count, 1, len(row)))
     low, high = coded_intervals(symbols, cdf)
@@ -193,20 +196,6 @@ def test_wide_alphabets(V: int) -> None:
     cdf = cdf_exact(logits)
     symbols = np.random.default_rng(0).integers(0, V, size=(2, 7))
     np.testing.assert_array_equal(decode_range(encode_range(symbols, cdf), cdf), symbols)
-
-
-def test_intervals_can_be_had_on_both_sides() -> None:
-    cdf = cdf_exact(np.random.default_rng(3).integers(-2000, 2000, size=(9, 12, 2)))
-    symbols = np.random.default_rng(4).integers(0, 12, size=(2, 9))
-    low, high = coded_intervals(symbols, cdf)
-    encoder, decoder = RangeEncoder(), RangeDecoder(encode_range(symbols, cdf))
-    assert encoder.interval == decoder.interval == (0, 0)
-    for t in range(9):
-        for k in range(2):
-            encoder.push(int(symbols[k, t]), cdf[t, k])
-            decoder.pull(cdf[t, k])
-            assert encoder.interval == decoder.interval == (low[t, k], high[t, k])
-    decoder.finish()
 
 
 def test_cut_and_changed_streams_are_noticed_unless_they_are_another_message() -> None:
@@ -291,11 +280,12 @@ def test_refused_input() -> None:
 def test_nothing_but_numpy_is_needed(numpy_alone: Callable[..., str]) -> None:
     code = """
 import numpy as np
-from codecbook.coding.exact_counts import cdf_exact
+from codecbook.coding.exact.counts import cdf_exact
 from codecbook.coding.range_coder import RangeDecoder, decode_range, encode_range
 from codecbook.errors import CorruptInput, UnsupportedInput
 
-golden = np.load(sys.argv[1])
+with np.load(sys.argv[1]) as arrays:
+    golden = dict(arrays)
 for bits in (20, 24):
     cdf = cdf_exact(golden["units"], bits)
     assert (cdf == golden[f"exact{bits}_cdf"]).all()

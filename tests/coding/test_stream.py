@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from codecbook.coding.stream import StreamReader, StreamWriter, decode_tokens, encode_tokens, new_header
-from codecbook.coding.stream_header import MAX_SEGMENT_CODES
-from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.coding.stream.header import MAX_SEGMENT_CODES
+from codecbook.errors import CorruptInput, MissingInput, MissingWeights, UnsupportedInput
 from codecbook.tokens import Tokens
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
@@ -70,8 +70,7 @@ def test_writing_while_codes_come_makes_the_same_bytes(kind, step):
     tokens = cases.KINDS[kind]
     data = cases.encoded(tokens, segment_s=0.5)
     header = new_header(
-        tokens,
-        codec_sha256="ab" * 32,
+        tokens.format,
         segment_s=0.5,
         codec_segment_frames=max(tokens.segment_frames, default=0),
         has_scales=bool(tokens.scales),
@@ -191,14 +190,14 @@ def test_a_stream_with_a_model_needs_that_model():
 
 
 def test_the_writer_checks_codes_shapes_and_segments():
-    writer = StreamWriter(io.BytesIO(), new_header(cases.parallel()))
+    writer = StreamWriter(io.BytesIO(), new_header(cases.parallel().format))
     with pytest.raises(CorruptInput, match="Code 16 of row 1, column 2"):
         writer.write(np.array([[0, 0, 0], [0, 0, 16]]))
     with pytest.raises(UnsupportedInput, match=r"integers \[T, 3\]"):
         writer.write(np.zeros((2, 2), dtype=int))
     with pytest.raises(UnsupportedInput, match=r"integers \[T, 3\]"):
         writer.write(np.zeros((2, 3)))
-    header = new_header(cases.segmented(), codec_segment_frames=10, has_scales=True)
+    header = new_header(cases.segmented().format, codec_segment_frames=10, has_scales=True)
     with pytest.raises(UnsupportedInput, match="write whole ones"):
         StreamWriter(io.BytesIO(), header).write(np.zeros((10, 3), dtype=int), (9,), (1.0,))
     with pytest.raises(UnsupportedInput, match="not the one"):
@@ -211,14 +210,14 @@ def test_a_pipe_cannot_take_a_stream():
             return False
 
     with pytest.raises(UnsupportedInput, match="not to a pipe"):
-        StreamWriter(Pipe(), new_header(cases.parallel()))
+        StreamWriter(Pipe(), new_header(cases.parallel().format))
 
 
 def test_other_things_are_no_stream(tmp_path):
     for junk in (b"", b"RIFF", b"\x00" * 5000, b"\x89CBS\r\n\x1a\n" + b"\xff" * 50):
         with pytest.raises(CorruptInput):
             StreamReader(junk)
-    with pytest.raises(CorruptInput, match="no stream at"):
+    with pytest.raises(MissingInput, match="no stream at"):
         StreamReader(tmp_path / "nothing.cbs")
     with pytest.raises(UnsupportedInput, match="received int"):
         StreamReader(5)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import pytest
 
 from codecbook.coding import api
 from codecbook.coding.stream import decode_tokens
-from codecbook.coding.stream_segment import SegmentContent
+from codecbook.coding.stream.segment import SegmentContent
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from codecbook.coding.stream import StreamReader, decode_tokens, encode_tokens
-from codecbook.coding.stream_reader import MAX_FILLED_CODES
-from codecbook.coding.stream_segment import SegmentContent
+from codecbook.coding.stream.reader import MAX_FILLED_CODES
+from codecbook.coding.stream.segment import SegmentContent
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.tokens import Tokens
 

@@ -9,7 +9,7 @@ import pytest
 
 from codecbook.coding import api
 from codecbook.coding.stream import StreamReader, StreamWriter, encode_tokens, new_header
-from codecbook.coding.stream_segment import SegmentContent
+from codecbook.coding.stream.segment import SegmentContent
 from codecbook.errors import UnsupportedInput
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
@@ -18,7 +18,7 @@ import stream_cases as cases
 
 
 def writer_of(frames):
-    return StreamWriter(io.BytesIO(), new_header(cases.parallel(), codec_segment_frames=frames))
+    return StreamWriter(io.BytesIO(), new_header(cases.parallel().format, codec_segment_frames=frames))
 
 
 def test_no_segment_is_longer_than_the_one_before_it():

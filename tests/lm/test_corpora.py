@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from codecbook.codecs.corpus_index import ClipRow, CorpusEntry, file_sha256, write_index
+from codecbook.codecs.corpus.index import ClipRow, CorpusEntry, write_index
 from codecbook.errors import MissingWeights, UnsupportedInput
-from codecbook.lm.corpora import bundled_tokens
+from codecbook.files import sha256_of
+from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.tokens import Tokens, tokens_from_frames
 from codecbook.tokens.parquet import write_tokens
 
@@ -14,7 +15,7 @@ def _write(folder, codec: str, clips: dict[str, Tokens]) -> None:
     path = write_tokens(folder / f"{codec}.parquet", clips)
     first = next(iter(clips.values()))
     entry = CorpusEntry(
-        path.name, file_sha256(path), path.stat().st_size, "bundled: x", "ab", first.num_codebooks, len(clips), 1.0,
+        path.name, sha256_of(path), path.stat().st_size, "bundled: x", "ab", first.num_codebooks, len(clips), 1.0,
         sum(clip.num_tokens for clip in clips.values()), 1.0,
     )  # fmt: skip
     rows = [

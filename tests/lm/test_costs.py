@@ -6,9 +6,10 @@ import torch
 
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.costs import baseline_costs, bits_by_position, lm_cost
-from codecbook.lm.data import Corpus
-from codecbook.lm.models import TokenLM, build_lm
-from codecbook.lm.score import score_clips, token_bits
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.models import build_lm
+from codecbook.lm.score import clip_bits, score_from, token_bits
+from codecbook.lm.token_lm import TokenLM
 from codecbook.tokens import tokens_from_frames
 
 
@@ -42,7 +43,7 @@ def _corpus(*lengths: int) -> Corpus:
 def test_costs_add_up_to_the_score(model):
     corpus = _corpus(7, 12, 0, 3)
     cost = lm_cost("m", model, corpus)
-    score = score_clips(model, corpus.subset(["c0", "c1", "c3"]))
+    score = score_from(*clip_bits(model, corpus, (0, 1, 3)))
     assert cost.bits_per_token == pytest.approx(score.bits_per_token, rel=1e-12)
     assert cost.bits_per_token_of_codebooks == pytest.approx(score.bits_per_codebook, rel=1e-12)
     assert cost.clip_tokens.tolist() == [14, 24, 0, 6]

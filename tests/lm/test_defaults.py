@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from codecbook.codecs.corpus import PLANS
-from codecbook.codecs.corpus_index import ClipRow, CorpusEntry, file_sha256, write_index
+from codecbook.codecs.corpus.__main__ import PLANS
+from codecbook.codecs.corpus.index import ClipRow, CorpusEntry, write_index
 from codecbook.errors import MissingWeights, UnsupportedInput
-from codecbook.lm.corpora import bundled_tokens
+from codecbook.files import sha256_of
+from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.defaults import (
     EXACT_NAME,
     RECIPES,
@@ -21,7 +22,8 @@ from codecbook.lm.defaults import (
 )
 from codecbook.lm.exact import load_exact
 from codecbook.lm.model_files import load_lm
-from codecbook.lm.models import build_lm, num_parameters
+from codecbook.lm.models import build_lm
+from codecbook.lm.token_lm import num_parameters
 from codecbook.paths import data_dir, repository_dir
 from codecbook.tokens import tokens_from_frames
 from codecbook.tokens.parquet import write_tokens
@@ -73,7 +75,7 @@ def tokens_dir(tmp_path):
         clips[f"talk/{i}"] = tokens_from_frames(codes, 16, 75.0, codec="encodec_24khz")
     folder = tmp_path / "tokens"
     path = write_tokens(folder / "encodec_24khz.parquet", clips)
-    entry = CorpusEntry(path.name, file_sha256(path), 1, "bundled: x", "c0ffee", 2, 6, 4.8, 720, 2880.0)
+    entry = CorpusEntry(path.name, sha256_of(path), 1, "bundled: x", "c0ffee", 2, 6, 4.8, 720, 2880.0)
     write_index(
         folder,
         {"encodec_24khz": entry},
@@ -127,6 +129,7 @@ def test_bundled_models_are_of_the_bundled_tokens_and_codecs(codec):
     assert about["codec_weights_sha256"] == tokens.entry.codec_weights_sha256
     assert about["tokens_sha256"] == tokens.entry.sha256
     assert loaded.model.codebook_sizes == tokens.train.codebook_sizes
+    assert (default_folder(codec) / "model.safetensors").exists() == RECIPES[codec].keeps_floats
     exact = load_exact(default_folder(codec) / EXACT_NAME)
     card = (default_folder(codec) / "README.md").read_text()
     assert loaded.sha256 in card

@@ -7,11 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.data import Corpus
-from codecbook.lm.layout import Layout, levels_of_columns, natural_order, without_codes
+from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.models import build_lm
 from codecbook.lm.sampling import sample
-from codecbook.tokens import Tokens, orders, tokens_from_frames
+from codecbook.tokens import Tokens, tokens_from_frames
+from codecbook.tokens.layout import (
+    SNAC_CODEBOOK_SIZES,
+    SNAC_FRAME_RATE_HZ,
+    Layout,
+    levels_of_columns,
+    natural_order,
+    orpheus_flatten,
+)
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -19,7 +26,7 @@ PROPERTY = settings(deadline=None, derandomize=True, max_examples=40)
 def _tree(num_frames: int, sizes: tuple[int, ...], seed: int = 0) -> Tokens:
     rng = np.random.default_rng(seed)
     codes = tuple(rng.integers(0, size, num_frames << level) for level, size in enumerate(sizes))
-    rates = tuple(orders.SNAC_FRAME_RATE_HZ * 2**level for level in range(len(sizes)))
+    rates = tuple(SNAC_FRAME_RATE_HZ * 2**level for level in range(len(sizes)))
     return Tokens(codes, sizes, rates, codec="snac_24khz", sample_rate_hz=24_000, channels=1)
 
 
@@ -30,7 +37,7 @@ def test_grouped_rows_by_hand():
         np.array([100, 101, 102, 103, 200, 201, 202, 203]),
     )
     tokens = Tokens(levels, (4, 32, 256), (10.0, 20.0, 40.0))
-    layout = Layout("grouped", without_codes(tokens))
+    layout = Layout("grouped", tokens.format)
     assert levels_of_columns(3) == (0, 1, 2, 2, 1, 2, 2)
     assert layout.codebook_sizes == (4, 32, 256, 256, 32, 256, 256)
     assert (layout.rows_per_frame, layout.frame_rate_hz) == (1, 10.0)
@@ -44,7 +51,7 @@ def test_grouped_rows_by_hand():
 @given(st.integers(0, 9), st.lists(st.integers(1, 4096), min_size=1, max_size=4), st.integers(0, 99))
 def test_grouped_rows_go_back_for_any_sizes_and_levels(num_frames, sizes, seed):
     tokens = _tree(num_frames, tuple(sizes), seed)
-    layout = Layout("grouped", without_codes(tokens))
+    layout = Layout("grouped", tokens.format)
     rows = layout.to_rows(tokens)
     assert rows.shape == (num_frames, 2 ** len(sizes) - 1)
     assert (rows < np.array(layout.codebook_sizes)).all()
@@ -52,10 +59,10 @@ def test_grouped_rows_go_back_for_any_sizes_and_levels(num_frames, sizes, seed):
 
 
 def test_a_grouped_row_is_the_orpheus_order_without_offsets():
-    tokens = _tree(5, orders.SNAC_CODEBOOK_SIZES)
-    rows = Layout("grouped", without_codes(tokens)).to_rows(tokens)
+    tokens = _tree(5, SNAC_CODEBOOK_SIZES)
+    rows = Layout("grouped", tokens.format).to_rows(tokens)
     offsets = 4096 * np.array([0, 1, 2, 2, 1, 2, 2])
-    np.testing.assert_array_equal((rows + offsets).reshape(-1), orders.orpheus_flatten(tokens))
+    np.testing.assert_array_equal((rows + offsets).reshape(-1), orpheus_flatten(tokens))
 
 
 @PROPERTY
@@ -64,7 +71,7 @@ def test_bytes_go_back_for_any_power_of_256(num_frames, sizes, seed):
     rng = np.random.default_rng(seed)
     frames = np.stack([rng.integers(0, size, num_frames) for size in sizes], axis=1)
     tokens = tokens_from_frames(frames, sizes, 50.0, codec="fsq_50hz")
-    layout = Layout("bytes", without_codes(tokens))
+    layout = Layout("bytes", tokens.format)
     rows = layout.to_rows(tokens)
     assert set(layout.codebook_sizes) == {256}
     assert layout.to_tokens(rows) == tokens
@@ -89,7 +96,7 @@ def test_each_codec_has_a_natural_order(sizes, rates, order):
 
 
 def test_rows_that_cannot_be_are_refused():
-    layout = Layout("grouped", without_codes(_tree(1, (4, 8, 16))))
+    layout = Layout("grouped", _tree(1, (4, 8, 16)).format)
     with pytest.raises(UnsupportedInput, match="shape"):
         layout.to_tokens(np.zeros((2, 6), dtype=np.int64))
     with pytest.raises(UnsupportedInput, match="integers"):
@@ -99,7 +106,7 @@ def test_rows_that_cannot_be_are_refused():
         rows[1, 4] = value
         with pytest.raises(CorruptInput, match="row 1, column 4"):
             layout.to_tokens(rows)
-    wide = Layout("bytes", without_codes(tokens_from_frames(np.zeros((0, 1), dtype=int), 65_536, 50.0)))
+    wide = Layout("bytes", tokens_from_frames(np.zeros((0, 1), dtype=int), 65_536, 50.0).format)
     with pytest.raises(CorruptInput, match=r"0\.\.255"):
         wide.to_tokens(np.array([[0, 256]]))
 

@@ -3,9 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import soundfile
+import torch
 
-from codecbook.lm import load_lm
 from codecbook.lm.__main__ import main
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.model_files import load_lm
+from codecbook.models.store import tensors_sha256, write_model
 from codecbook.tokens import tokens_from_frames
 from codecbook.tokens.npq import write_npq
 
@@ -53,6 +58,11 @@ def test_train_continues_saves_and_is_inspected(
     assert "rvq_transformer" in shown
     assert "step 3" in shown
     assert "blocks.0.attention.query_key_value.weight" in shown
+
+    assert main(["inspect", str(model)]) == 0
+    shown = capfd.readouterr().out.splitlines()
+    assert shown[1] == f"SHA-256 {loaded.sha256}"
+    assert {"dim: 16", "order: parallel"} <= set(shown)
 
     assert main([*command, "--steps", "3", "--learning-rate", "0.5"]) == 2
     assert capfd.readouterr().err.count("\n") == 1
@@ -106,11 +116,20 @@ def test_a_flat_model_reads_a_flat_stream(tokens: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["inspect", "nothing"], "There is no checkpoint nothing"),
+        (["inspect", "FOREIGN/a.wav"], "a.wav is no complete checkpoint"),
+        (["inspect", "FOREIGN/empty"], "empty is no complete checkpoint"),
+        (["inspect", "FOREIGN/a.npz"], "a.npz is NPZ, which does not say what it holds; pass --bark"),
+        (["inspect", "FOREIGN"], "a.npz is NPZ"),
+        (["inspect", "FOREIGN/codec"], "'encodec'"),
         (["train", "nothing", "--out", "run"], "nothing"),
+        (["train", "TOKENS", "--out", "run", "--steps", "1", "--device", "foo"], "The device 'foo' cannot be used"),
+        (["train", "TOKENS", "--out", "run", "--steps", "1", "--device", "meta"], "The device 'meta' cannot be used"),
+        (["train", "TOKENS", "--out", "TOKENS/0.npq"], "0.npq is no folder"),
+        (["train", "TOKENS", "--out", "run", "--save", "TOKENS/0.npq/model"], "0.npq is no folder"),
         (["train", "TOKENS", "--out", "run", "--steps", "0"], "budget"),
         (["train", "TOKENS", "--out", "run", "--steps", "1", "--context-frames", "999", "--stride-frames", "1"], "999"),
-        (["train", "TOKENS", "--out", "run", "--steps", "1", "--heads", "7"], "heads=7"),
-        (["train", "TOKENS", "--out", "run", "--steps", "1", "--window-frames", "0"], "window_frames=0"),
+        (["train", "TOKENS", "--out", "run", "--steps", "1", "--heads", "7"], "--heads 7"),
+        (["train", "TOKENS", "--out", "run", "--steps", "1", "--window-frames", "0"], "--window-frames 0"),
         (["train", "TOKENS", "--out", "run", "--steps", "1", "--wandb", "x"], "wandb is not installed"),
     ],
 )  # fmt: skip
@@ -123,10 +142,77 @@ def test_errors_are_one_line(
     capfd: pytest.CaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    soundfile.write(foreign / "a.wav", np.zeros(100), 16_000)
+    (foreign / "empty").touch()
+    np.savez(foreign / "a.npz", fine_prompt=np.zeros((8, 5), dtype=np.uint16))
+    codec = {"architecture": "encodec", "arguments": {}, "sha256": tensors_sha256({"a": torch.zeros(1)})}
+    write_model(foreign / "codec", safetensors.torch.save({"a": torch.zeros(1)}), codec)
     # whether it is installed here or not
-    monkeypatch.setattr("codecbook.lm.trackers.importlib.util.find_spec", lambda name: None)
-    assert main([str(tokens) if word == "TOKENS" else word for word in arguments]) == 2
+    monkeypatch.setattr("codecbook.training.log.importlib.util.find_spec", lambda name: None)
+    assert (
+        main([word.replace("TOKENS", str(tokens)).replace("FOREIGN", str(foreign)) for word in arguments])
+        == 2
+    )
     error = capfd.readouterr().err
     assert error.startswith("codecbook: ")
     assert error.count("\n") == 1
     assert message in error
+
+
+@pytest.mark.parametrize(
+    "content", ['{"format": 1, "architecture": "exact"}', '{"model_type": "gpt2"}', "null"]
+)
+def test_a_folder_of_another_kind_is_refused_before_training(
+    content: str, tokens: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    config = tmp_path / "other" / "config.json"
+    config.parent.mkdir()
+    config.write_text(content)
+    command = ["train", str(tokens), "--out", str(tmp_path / "run"), "--steps", "1", *MODEL, *TRAINING]
+    assert main([*command, "--save", str(config.parent)]) == 2
+    error = capfd.readouterr().err
+    assert str(config) in error
+    assert "choose another folder" in error
+    assert error.count("\n") == 1
+    assert config.read_text() == content
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_corpus_of_a_run_is_recorded_and_another_one_refused(
+    tokens: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    command = ["train", str(tokens), "--out", str(tmp_path / "run"), *MODEL, *TRAINING]
+    command += ["--window-frames", "8", "--head-dim", "8", "--head-hidden", "8", "--device", "cpu"]
+    assert main([*command, "--steps", "1"]) == 0
+    (tokens / "0.npq").rename(tokens / "renamed.npq")
+    assert main([*command, "--steps", "2"]) == 0
+    held_out = Corpus.from_files(tokens).split()[1].clips
+    (tokens / next(f"{name}.npq" for name in ("1", "2", "3") if name not in held_out)).unlink()
+    capfd.readouterr()
+    assert main([*command, "--steps", "3"]) == 2
+    error = capfd.readouterr().err
+    assert "another corpus (removed: " in error
+    assert error.endswith("go on knowingly with --changed-corpus.\n")
+    assert main([*command, "--steps", "3", "--changed-corpus"]) == 0
+
+
+@pytest.mark.parametrize("threads", ["-1", "two", "1.5", ""])
+def test_impossible_threads_are_refused(threads: str, tokens: Path, capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["train", str(tokens), "--out", "run", "--threads", threads])
+    assert caught.value.code == 2
+    assert f"{threads!r} is no number of threads" in capfd.readouterr().err
+
+
+def test_token_files_are_inspected_as_train_reads_them(
+    tokens: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    assert main(["inspect", str(tokens)]) == 0
+    assert "Corpus(4 clips, 160 tokens, " in capfd.readouterr().out
+    np.savez(tmp_path / "a.npz", fine_prompt=np.zeros((8, 5), dtype=np.uint16))
+    assert main(["inspect", str(tmp_path / "a.npz"), "--bark"]) == 0
+    shown = capfd.readouterr().out
+    assert "Corpus(1 clips, 40 tokens, " in shown
+    assert "encodec_24khz" in shown

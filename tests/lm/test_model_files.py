@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
-from codecbook.lm import build_lm, load_lm, save_lm
+from codecbook.lm.exact import export_exact, save_exact
+from codecbook.lm.model_files import load_lm, save_lm
+from codecbook.lm.models import build_lm
 from codecbook.lm.score import token_bits
 
 SHAPE = {"dim": 16, "layers": 1, "heads": 2, "hidden": 16}
@@ -90,6 +92,26 @@ def test_missing_and_damaged_files_are_refused(folder: Path) -> None:
     config.unlink()
     with pytest.raises(MissingWeights, match=r"config\.json"):
         load_lm(folder)
+
+
+def test_floats_that_are_not_stored_are_made_from_the_integers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build_lm("rvq_transformer", {**SHAPE, "codebook_sizes": [5, 5]}).eval()
+    codes = np.random.default_rng(0).integers(0, 5, (40, 2))
+    exact = export_exact(model, [codes])
+    save_lm(tmp_path, model, {"codec": "x"})
+    save_exact(tmp_path / "exact", exact)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CorruptInput, match="SHA-256"):
+        load_lm(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "sha256": exact.arrays_sha256}))
+    loaded = load_lm(tmp_path)
+    assert (loaded.sha256, loaded.config["provenance"]) == (exact.arrays_sha256, {"codec": "x"})
+    assert np.abs(token_bits(loaded.model, codes) - token_bits(model, codes)).max() < 0.02
+    (tmp_path / "exact" / "model.safetensors").unlink()
+    with pytest.raises(MissingWeights, match=r"model\.safetensors"):
+        load_lm(tmp_path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e6])

@@ -3,17 +3,8 @@ import pytest
 import torch
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.models import (
-    RVQTransformer,
-    RVQTransformerConfig,
-    TinyGPT,
-    TinyGPTConfig,
-    TokenLM,
-    build_lm,
-    check_vocabulary,
-    num_parameters,
-    num_trunk_parameters,
-)
+from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig, build_lm
+from codecbook.lm.token_lm import TokenLM, check_vocabulary, num_parameters, num_trunk_parameters
 
 # float64 throughout: a full pass and a step add the same numbers in another order, so they agree to its rounding,
 # about 1e-15 at logits of order 1
@@ -69,19 +60,6 @@ def test_logits_have_one_row_per_code(kind: str) -> None:
     model = small(kind)
     codes = codes_for(model)
     assert model(codes).shape == (*codes.shape, 11)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_stepping_equals_the_full_pass(kind: str) -> None:
-    model = small(kind)
-    codes = codes_for(model)
-    frame, state = None, None
-    with torch.no_grad():
-        full = model(codes)
-        for t in range(codes.shape[1]):
-            logits, state = model.step(frame, state, current=codes[:, t])
-            torch.testing.assert_close(logits, full[:, t], rtol=0, atol=TOLERANCE)
-            frame = codes[:, t]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -246,12 +224,8 @@ def test_gpt_refuses_more_than_its_context() -> None:
         model(codes_for(model, num_frames=41))
 
 
-def test_step_says_what_it_misses() -> None:
+def test_a_complete_frame_has_no_head_left() -> None:
     model = small("in_frame")
-    with pytest.raises(UnsupportedInput, match="current="):
-        model.step(None, None)
-    with pytest.raises(UnsupportedInput, match="neither"):
-        model.step(codes_for(model)[:, 0], None)
     with pytest.raises(UnsupportedInput, match="none is left"):
         model.head(torch.zeros(1, 32, dtype=torch.float64), torch.zeros(1, 3, dtype=torch.int64))
 

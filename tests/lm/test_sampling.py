@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.models import TokenLM, build_lm
+from codecbook.lm.models import build_lm
 from codecbook.lm.sampling import draw, sample
 from codecbook.lm.score import token_bits
+from codecbook.lm.token_lm import TokenLM
 from codecbook.tokens import tokens_from_frames
 
 

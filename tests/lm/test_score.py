@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.models import TokenLM, build_lm
-from codecbook.lm.score import score_clips, token_bits
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.models import build_lm
+from codecbook.lm.score import clip_bits, score_from, token_bits
+from codecbook.lm.token_lm import TokenLM
+from codecbook.tokens import tokens_from_frames
 
 
 def small(architecture: str, **arguments: object) -> TokenLM:
@@ -17,17 +20,6 @@ def small(architecture: str, **arguments: object) -> TokenLM:
 
 def transformer() -> TokenLM:
     return small("rvq_transformer", codebook_sizes=[9, 9], window_frames=5, head_dim=8, head_hidden=8)
-
-
-class Clips:
-    def __init__(self, *clips: np.ndarray) -> None:
-        self.clips = clips
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def clip(self, index: int) -> np.ndarray:
-        return self.clips[index]
 
 
 def full_pass_bits(model: TokenLM, codes: np.ndarray) -> np.ndarray:
@@ -57,9 +49,10 @@ def test_gpt_reads_a_long_stream_context_by_context(num_tokens: int) -> None:
 
 def test_mean_over_clips_counts_tokens_and_restores_the_mode() -> None:
     model, rng = transformer().train(), np.random.default_rng(0)
-    clips = Clips(rng.integers(0, 9, (4, 2)), rng.integers(0, 9, (13, 2)))
-    score = score_clips(model, clips)
-    bits = np.concatenate([token_bits(model, clip) for clip in clips.clips])
+    clips = [rng.integers(0, 9, (4, 2)), rng.integers(0, 9, (13, 2))]
+    corpus = Corpus.from_tokens({str(i): tokens_from_frames(clip, 9, 75.0) for i, clip in enumerate(clips)})
+    score = score_from(*clip_bits(model, corpus, range(2)))
+    bits = np.concatenate([token_bits(model, clip) for clip in clips])
     assert score.bits_per_token == pytest.approx(bits.mean(), abs=1e-12)
     assert score.bits_per_codebook == pytest.approx(tuple(bits.mean(axis=0)), abs=1e-12)
     assert score.num_tokens == 34
@@ -74,5 +67,3 @@ def test_bad_clips_are_refused() -> None:
         token_bits(model, np.zeros((5, 3), dtype=np.int64))
     with pytest.raises(UnsupportedInput, match="T >= 1"):
         token_bits(model, np.zeros((0, 2), dtype=np.int64))
-    with pytest.raises(UnsupportedInput, match="no clips"):
-        score_clips(model, Clips())

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,11 @@ import pytest
 
 from codecbook.audio import Clip, save
 from codecbook.codecs.base import Codec, Encoded, Weights
-from codecbook.codecs.corpus_index import ClipRow, CorpusEntry, TokenIndex, file_sha256
+from codecbook.codecs.blocks import BlockQueue
+from codecbook.codecs.corpus.index import ClipRow, CorpusEntry, TokenIndex
 from codecbook.errors import MissingWeights, UnsupportedInput
-from codecbook.lm.streams import code_stream, encode_clips, open_stream, text_stream
+from codecbook.files import sha256_of
+from codecbook.lm.data.streams import code_stream, encode_recordings, open_stream, text_stream
 from codecbook.tokens import Tokens, tokens_from_frames
 from codecbook.tokens.parquet import write_tokens
 from codecbook.tokens.text import train_bpe
@@ -87,7 +90,7 @@ def test_text_has_one_level_no_nominal_rate_and_no_end() -> None:
 def index_of(folder: Path, tokens: dict[str, Tokens]) -> TokenIndex:
     path = write_tokens(folder / "c.parquet", tokens)
     entry = CorpusEntry(
-        file=path.name, sha256=file_sha256(path), num_bytes=1, codec_weights="", codec_weights_sha256="",
+        file=path.name, sha256=sha256_of(path), num_bytes=1, codec_weights="", codec_weights_sha256="",
         num_codebooks=3, clips=len(tokens), duration_s=1.0, tokens=1, raw_bits=1.0,
     )  # fmt: skip
     rows = {name: ClipRow(name, "s", "speech", "", "train", 1.0) for name in tokens}
@@ -117,20 +120,17 @@ class FakeCodec(Codec):
     seams = "none"
     chunk_s = 1.0
 
-    def _encode_samples(self, samples: np.ndarray, num_codebooks: int, chunk_s: float | None) -> Encoded:
-        return Encoded([np.zeros(samples.shape[1] // 320, dtype=np.int64)] * num_codebooks)
-
-    def _decode_tokens(self, tokens: Tokens) -> np.ndarray:
-        pytest.fail("recordings are only encoded here")
+    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
+        yield Encoded([np.zeros(queue.rest().shape[1] // 320, dtype=np.int64)] * num_codebooks)
 
 
 def test_recordings_are_found_by_the_last_part_of_a_clips_name(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     noise = np.random.default_rng(0).normal(0, 0.1, (1, 8000)).astype(np.float32)
     save(Clip(noise, 16_000), tmp_path / "deep" / "a1.wav")
-    tokens = encode_clips(FakeCodec(), ["source/a1"], tmp_path)
+    tokens = encode_recordings(FakeCodec(), ["source/a1"], tmp_path)
     assert list(tokens) == ["source/a1"]
     assert tokens["source/a1"].num_codebooks == 8
     assert len(tokens["source/a1"].codes[0]) == 25
     with pytest.raises(MissingWeights, match="source/a2"):
-        encode_clips(FakeCodec(), ["source/a1", "source/a2"], tmp_path)
+        encode_recordings(FakeCodec(), ["source/a1", "source/a2"], tmp_path)

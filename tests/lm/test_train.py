@@ -1,4 +1,5 @@
 import contextlib
+import csv
 import dataclasses
 import json
 import os
@@ -15,16 +16,19 @@ import pytest
 import torch
 
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.lm.checkpoints import read_checkpoint
-from codecbook.lm.data import Corpus
+from codecbook.lm.costs import lm_cost
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.windows import Windows
 from codecbook.lm.inspect import inspect_checkpoint, report_lines
-from codecbook.lm.loop import parameter_groups
-from codecbook.lm.models import RVQTransformerConfig, TokenLM, build_lm
-from codecbook.lm.objective import cross_entropy_nats
-from codecbook.lm.passes import Passes
-from codecbook.lm.score import score_clips
-from codecbook.lm.train import Budget, Evaluation, TrainOptions, TrainReport, train
+from codecbook.lm.models import RVQTransformerConfig, build_lm
+from codecbook.lm.token_lm import TokenLM
+from codecbook.lm.training.checkpoints import read_checkpoint
+from codecbook.lm.training.loop import parameter_groups
+from codecbook.lm.training.objective import cross_entropy_nats
+from codecbook.lm.training.passes import Passes
+from codecbook.lm.training.train import Budget, Evaluation, TrainOptions, TrainReport, train
 from codecbook.tokens import tokens_from_frames
+from codecbook.training.processes import alone
 
 SHAPE = {
     "dim": 16,
@@ -129,9 +133,9 @@ def test_training_learns_what_there_is(tmp_path: Path) -> None:
     assert report.best.bits_per_token == min(e.bits_per_token for e in report.evaluations)
     assert report.steps == 80
     _, held_out = corpus().split(5)
-    score = score_clips(report.model, held_out)
+    score = lm_cost("model", report.model, held_out)
     assert score.bits_per_token == pytest.approx(report.best.bits_per_token, abs=1e-12)
-    assert score.bits_per_codebook == pytest.approx(report.best.bits_per_codebook, abs=1e-12)
+    assert score.bits_per_token_of_codebooks == pytest.approx(report.best.bits_per_codebook, abs=1e-12)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [20, 40, 60, 80]
 
@@ -221,10 +225,8 @@ def test_micro_batches_do_not_change_the_gradient(tmp_path: Path) -> None:
 
 
 def passes_of(model: TokenLM, options: TrainOptions, clips: Corpus | None = None) -> Passes:
-    from codecbook.lm.processes import Processes
-
-    windows = (clips or corpus()).windows(options.context_frames, options.stride_frames)
-    return Passes(model, windows, options, Processes(0, 1, torch.device("cpu")))
+    windows = Windows(clips or corpus(), options.context_frames, options.stride_frames)
+    return Passes(model, windows, options, alone())
 
 
 def test_filling_of_short_clips_costs_nothing() -> None:
@@ -294,12 +296,46 @@ def spoil(monkeypatch: pytest.MonkeyPatch, at_step: int | None, factor: float) -
     monkeypatch.setattr(Passes, "gradients", spoiled)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        MemoryError(),
+    ],
+)
+def test_running_out_of_memory_names_settings_not_yet_in_use(error: Exception) -> None:
+    model = build_lm("rvq_transformer", {**SHAPE, "codebook_sizes": [6, 6]})
+
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    advice = {}
+    for checkpointing in (False, True):
+        passes = passes_of(model, dataclasses.replace(OPTIONS, gradient_checkpointing=checkpointing))
+        passes._one_pass = fail  # type: ignore[method-assign, assignment]
+        with pytest.raises(
+            CodecbookError, match=r"4 x 16 frames; take micro_batch_size=2, .*context_frames=8"
+        ) as raised:
+            passes.gradients(0, 0.0)
+        assert raised.value.__cause__ is error
+        advice[checkpointing] = str(raised.value)
+    assert "gradient_checkpointing=True, precision='bfloat16'" in advice[False]
+    assert "gradient_checkpointing" not in advice[True]
+
+
+def test_other_errors_pass() -> None:
+    passes = passes_of(build_lm("rvq_transformer", {**SHAPE, "codebook_sizes": [5, 5]}), OPTIONS)
+    with pytest.raises(CorruptInput, match="outside"):
+        passes.gradients(0, 0.0)
+
+
 def test_a_time_limit_ends_a_run(tmp_path: Path) -> None:
-    started = time.monotonic()
     options = dataclasses.replace(OPTIONS, budget=Budget(minutes=0.02), evaluations=2)
     report = trained(tmp_path, options)
     assert report.elapsed_s >= 1.2
-    assert time.monotonic() - started < 60
     assert report.evaluations[-1].progress == 1.0
 
 
@@ -357,18 +393,14 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_corpora_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
-    clips, held_out = corpus().split(5)
-    empty = clips._part(np.zeros(len(clips), dtype=bool))
-    for sides, message in (((empty, held_out), "train on"), ((clips, empty), "hold out")):
-        with pytest.raises(UnsupportedInput, match=message):
-            train(*sides, tmp_path, arguments=dict(SHAPE), options=OPTIONS, device="cpu")
+    clips, _ = corpus().split(5)
     with pytest.raises(UnsupportedInput, match="fewer than context_frames=5000"):
         trained(tmp_path, dataclasses.replace(OPTIONS, context_frames=5000))
     with pytest.raises(UnsupportedInput, match="3 x 6 codes, the model was made for 2 x 6 codes"):
         train(clips, corpus(num_codebooks=3), tmp_path, arguments=dict(SHAPE), options=OPTIONS, device="cpu")
     with pytest.raises(UnsupportedInput, match="does not divide"):
         trained(tmp_path, dataclasses.replace(OPTIONS, micro_batch_size=3))
-    with pytest.raises(UnsupportedInput, match="not on this machine"):
+    with pytest.raises(UnsupportedInput, match="cannot be used here"):
         trained(tmp_path, device="mps" if torch.cuda.is_available() else "cuda")
 
 
@@ -388,8 +420,8 @@ def test_impossible_options_are_refused(setting: dict) -> None:
 def test_inspection_tells_of_losses_drift_and_ill_tensors(tmp_path: Path) -> None:
     report = trained(tmp_path)
     seen = inspect_checkpoint(tmp_path)
-    assert (seen.best, seen.last) == (report.best, report.evaluations[-1])
-    assert seen.step == 12
+    assert (seen.run.best(), seen.run.evaluations[-1]) == (report.best, report.evaluations[-1])
+    assert seen.run.step == 12
     assert seen.drift > 0
     assert not any(tensor.spikes or tensor.not_finite for tensor in seen.tensors)
     state = read_checkpoint(tmp_path)
@@ -401,3 +433,93 @@ def test_inspection_tells_of_losses_drift_and_ill_tensors(tmp_path: Path) -> Non
     assert ill["norm.weight"].not_finite == 2
     assert ill["head_weight"].largest == 1e4
     assert any("2 NOT FINITE" in line for line in report_lines(inspect_checkpoint(tmp_path / "ill.pt")))
+
+
+def with_corpus(folder: Path, clips: Corpus, held_out: Corpus, **more: object) -> TrainReport:
+    settings = {
+        "arguments": dict(SHAPE),
+        "options": OPTIONS,
+        "device": "cpu",
+        "say": lambda line: None,
+        **more,
+    }
+    return train(clips, held_out, folder, **settings)  # type: ignore[arg-type]
+
+
+def test_a_run_records_its_corpus(tmp_path: Path) -> None:
+    clips, held_out = corpus().split(5)
+    trained(tmp_path)
+    with (tmp_path / "corpus.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["clip", "sha256", "side"]
+    assert {(name, side) for name, _, side in rows[1:]} == {
+        *((name, "train") for name in clips.clips), *((name, "held_out") for name in held_out.clips),
+    }  # fmt: skip
+    assert [row[1] for row in rows[1:]] == [*clips.identities, *held_out.identities]
+    assert read_checkpoint(tmp_path)["corpus"] == [tuple(row) for row in rows[1:]]
+
+
+def test_a_changed_corpus_is_named_and_refused_or_taken_knowingly(tmp_path: Path) -> None:
+    whole = corpus()
+    clips, held_out = whole.split(5)
+    first = clips.clips[0]
+    fewer = clips.subset(clips.clips[1:])
+    with_corpus(tmp_path, fewer, held_out)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    more = dataclasses.replace(OPTIONS, budget=Budget(steps=16))
+    with pytest.raises(UnsupportedInput, match=f"another corpus \\(added: {first}\\).*changed_corpus=True"):
+        with_corpus(tmp_path, clips, held_out, options=more)
+    last = clips.clips[-1]
+    rest = clips.subset(clips.clips[:-1])
+    with pytest.raises(UnsupportedInput, match=f"\\(added: {first}; removed: {last}\\)"):
+        with_corpus(tmp_path, rest, held_out, options=more)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    said: list[str] = []
+    with_corpus(tmp_path, rest, held_out, options=more, changed_corpus=True, say=said.append)
+    assert f"added: {first}; removed: {last}" in said[0]
+    assert f"{last},{clips.identities[-1]},trained_before" in (tmp_path / "corpus.csv").read_text()
+    # the same once more is no change
+    assert with_corpus(tmp_path, rest, held_out, options=more).steps == 16
+
+
+def test_what_a_run_was_trained_on_is_never_held_out_from_it(tmp_path: Path) -> None:
+    clips, held_out = corpus().split(5)
+    with_corpus(tmp_path, clips, held_out)
+    moved = corpus().subset([*held_out.clips, clips.clips[2]])
+    rest = clips.subset([name for name in clips.clips if name != clips.clips[2]])
+    with pytest.raises(UnsupportedInput, match=f"now held out \\({clips.clips[2]}\\)"):
+        with_corpus(tmp_path, rest, moved, changed_corpus=True)
+    # not even by way of leaving it out for a while
+    more = dataclasses.replace(OPTIONS, budget=Budget(steps=14))
+    with_corpus(tmp_path, rest, held_out, options=more, changed_corpus=True)
+    with pytest.raises(UnsupportedInput, match="now held out"):
+        with_corpus(tmp_path, rest, moved, options=more, changed_corpus=True)
+
+
+def test_evaluations_on_other_clips_do_not_count_as_best(tmp_path: Path) -> None:
+    clips, held_out = corpus().split(2)
+    few = held_out.subset(held_out.clips[:1])
+    report = with_corpus(tmp_path, clips, held_out)
+    shrunk = with_corpus(tmp_path, clips, few, changed_corpus=True)
+    assert shrunk.steps == report.steps
+    assert shrunk.evaluations[:-1] == report.evaluations
+    assert shrunk.best == shrunk.evaluations[-1]
+    assert shrunk.best.bits_per_token == pytest.approx(
+        lm_cost("model", shrunk.model, few).bits_per_token, abs=1e-12
+    )
+    inspected = inspect_checkpoint(tmp_path).run.best()
+    assert inspected is not None
+    assert inspected.bits_per_token == shrunk.best.bits_per_token
+
+
+def test_a_checkpoint_from_before_there_were_records_goes_on(tmp_path: Path) -> None:
+    trained(tmp_path)
+    state = read_checkpoint(tmp_path)
+    del state["corpus"], state["run"]["comparable_from"]
+    torch.save(state, tmp_path / "latest.pt")
+    trained(tmp_path, dataclasses.replace(OPTIONS, budget=Budget(steps=14)))
+    assert len(read_checkpoint(tmp_path)["corpus"]) == 10
+    for damaged in (5, [5], [("a", "b", "nowhere")]):
+        torch.save({**state, "corpus": damaged}, tmp_path / "latest.pt")
+        with pytest.raises(CorruptInput, match="damaged record"):
+            trained(tmp_path)

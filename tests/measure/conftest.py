@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from codecbook.lm.data import Corpus
+from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact import ExactLM, export_exact
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig
 from codecbook.tokens import Tokens

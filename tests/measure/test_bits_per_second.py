@@ -1,11 +1,10 @@
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 
 from codecbook.errors import UnsupportedInput
-from codecbook.measure.bits_per_second import container_bits, published, ratio_interval, stream_rate
+from codecbook.measure.rates.bits_per_second import apart, container_bits, stream_rate
 
 
 def test_quantities_of_a_case_computed_by_hand() -> None:
@@ -52,48 +51,17 @@ def test_clips_that_do_not_match_are_refused(bits: list[float]) -> None:
         stream_rate(bits, [1, 1], [1.0, 1.0], 16, 10, 1)
 
 
-def test_interval_of_a_ratio_weighs_clips_by_length() -> None:
-    rng = np.random.default_rng(0)
-    seconds = rng.uniform(1, 20, 200)
-    bits = 100 * seconds + rng.normal(0, 30, 200)
-    interval = ratio_interval(bits, seconds)
-    assert interval.mean == pytest.approx(bits.sum() / seconds.sum(), rel=1e-12)
-    # 30 sqrt(200) / sum(seconds) is the deviation of the ratio, here about 0.2
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * 30 * 200**0.5 / seconds.sum(), rel=0.15)
-    np.testing.assert_allclose((interval.low + interval.high) / 2, interval.mean, atol=0.05)
-
-
-def test_interval_agrees_with_a_bootstrap_of_the_ratio_itself() -> None:
-    rng = np.random.default_rng(1)
-    seconds, bits = rng.uniform(1, 5, 60), rng.uniform(50, 900, 60)
-    draws = rng.integers(0, 60, (4000, 60))
-    low, high = np.quantile(bits[draws].sum(1) / seconds[draws].sum(1), [0.025, 0.975])
-    interval = ratio_interval(bits, seconds)
-    # resampled 4000 times: ends scatter by some percent of the width
-    assert interval.low == pytest.approx(low, abs=0.1 * (high - low))
-    assert interval.high == pytest.approx(high, abs=0.1 * (high - low))
-
-
-@pytest.mark.parametrize(("bits", "seconds"), [([1.0], [0.0]), ([1.0, 2.0], [1.0]), ([], [])])
-def test_ratio_needs_positive_denominators(bits: list[float], seconds: list[float]) -> None:
-    with pytest.raises(UnsupportedInput):
-        ratio_interval(bits, seconds)
-
-
 @pytest.mark.parametrize(("size", "width"), [(2, 8), (256, 8), (257, 16), (65_536, 16), (65_537, 32)])
 def test_container(size: int, width: int) -> None:
     assert container_bits(size) == width
 
 
-def test_published_rows_agree_with_their_own_definitions() -> None:
-    rows = published()
-    assert len(rows) == 6
-    for row in rows:
-        assert row.source.startswith("audio-bits v")
-        # printed with two to four digits
-        assert row.bits_per_s == pytest.approx(row.bits_per_token * row.tokens_per_s, rel=0.02)
-        assert row.capacity_bits_per_s == pytest.approx(
-            row.tokens_per_s * math.log2(row.vocabulary_size), rel=0.02
-        )
-        assert row.utilisation == pytest.approx(row.bits_per_token / math.log2(row.vocabulary_size), abs=0.01)
-        assert row.training_flops == pytest.approx(6 * 18_881_024 * row.train_tokens, rel=0.05)
+def test_kinds_of_streams_are_told_apart_by_their_intervals() -> None:
+    few, more, most = (
+        stream_rate([b, b + 2], [10, 10], [1.0, 1.0], 64, 1, 1) for b in (10, 20, 40)
+    )  # 10 to 12, 20 to 22, 40 to 42 bits/s
+    assert apart([few, more], [most]) == (True, "at most 22 and at least 40 bits/s, 2 clips")
+    assert apart([few, most], [more])[0] is False
+    assert apart([few], [dataclasses.replace(more, bits_per_s_low=11.5)])[0] is False
+    alone = stream_rate([10], [10], [1.0], 64, 1, 1)
+    assert apart([alone], [more]) == (None, "10 and 21 bits/s; one clip has no interval")

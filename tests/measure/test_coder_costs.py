@@ -6,12 +6,21 @@ import torch
 
 from codecbook.coding.arithmetic import encode_grid, encode_upstream
 from codecbook.coding.counts import GRID_DIALECTS, cdf_upstream
-from codecbook.coding.exact_segments import encode_frames
+from codecbook.coding.exact.segments import encode_frames
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.data import Corpus
+from codecbook.lm.baselines.ngrams import TokenCost
+from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact import ExactLM
 from codecbook.lm.models import RVQTransformer
-from codecbook.measure.coder_costs import coder_costs, exact_coder_cost, leading_rows, logit_chunks
+from codecbook.measure.rates.coder_costs import (
+    codebook_table,
+    coder_costs,
+    cost_table,
+    exact_coder_cost,
+    leading_rows,
+    logit_chunks,
+    saving,
+)
 from codecbook.tokens.text import TextTokens
 
 V = 64
@@ -67,3 +76,30 @@ def test_text_has_no_codebooks() -> None:
     text = Corpus.from_text({"a": TextTokens(np.arange(4), 10, 1.0, 9)})
     with pytest.raises(UnsupportedInput, match="no codebooks"):
         leading_rows(text, ["a"], 2)
+
+
+def _cost(name: str, bits: np.ndarray, tokens: np.ndarray) -> TokenCost:
+    return TokenCost(name, bits, tokens)
+
+
+def test_tables_hold_models_codebooks_and_savings():
+    tokens = np.array([20, 40])
+    first = _cost("a", np.array([[60.0, 80.0], [120.0, 160.0]]), tokens)
+    second = _cost("b", np.array([[70.0, 90.0], [140.0, 180.0]]), tokens)
+    table = cost_table([first, second], raw_bits_per_token=10.0)
+    assert table["model"].tolist() == ["a", "b"]
+    assert table["bits_per_token"].tolist() == [7.0, 8.0]
+    assert table["of_raw_percent"].tolist() == pytest.approx([70.0, 80.0])
+    books = codebook_table({"a": first})
+    assert books[["codebook", "bits_per_token"]].to_numpy().tolist() == [[0.0, 6.0], [1.0, 8.0]]
+    gain = saving(first, second)
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((1.0, 1.0, 1.0), rel=1e-12)
+    with pytest.raises(UnsupportedInput, match="same clips"):
+        saving(first, _cost("c", second.clip_bits, tokens + 2))
+
+
+def test_a_cost_of_one_stream_has_no_interval_in_the_table():
+    stream = _cost("xz", np.array([[80.0]]), np.array([10]))
+    row = cost_table({"xz": stream}, raw_bits_per_token=10.0).iloc[0]
+    assert row["bits_per_token"] == 8.0
+    assert np.isnan(row["bits_per_token_low"])

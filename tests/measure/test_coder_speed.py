@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from codecbook.coding.ecdc import upstream_lm
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.data import Corpus
+from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact import ExactLM
 from codecbook.measure.coder_speed import (
     UPSTREAM_SHAPE,
@@ -16,7 +17,7 @@ from codecbook.measure.coder_speed import (
     same_size_exact,
     speedup,
     time_coders,
-    upstream_lm,
+    torch_threads,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,3 +82,10 @@ def test_throughput_counts_all_streams(small_exact: ExactLM, small_clips: Corpus
     assert (found.streams, found.threads, found.frames_per_s) == (3, 2, 4 + 5 + 6)
     with pytest.raises(UnsupportedInput, match="4 threads for 3"):
         batch_throughput(small_exact, clips, 4)
+
+
+def test_threads_are_set_back() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(KeyError), torch_threads(2):
+        raise KeyError
+    assert torch.get_num_threads() == before

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from codecbook.coding.exact_segments import encode_frames
+from codecbook.coding.exact.segments import encode_frames
 from codecbook.coding.range_coder import encode_intervals
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.data import Corpus
+from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact import ExactLM, kernel_logits
 from codecbook.measure.coding_steps import trace_symbol
 

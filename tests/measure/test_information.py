@@ -3,14 +3,11 @@ import pytest
 
 from codecbook.errors import UnsupportedInput
 from codecbook.measure.information import (
-    actual_bitrate_kbps,
     codebook_statistics,
-    entropy_bitrate_kbps,
     entropy_bits,
-    entropy_miller_madow_bits,
-    information_rate,
+    even_entropy_bits,
+    left_out_bits,
     nominal_bitrate_kbps,
-    sample_coverage,
 )
 from codecbook.tokens.tokens import Tokens, tokens_from_frames
 
@@ -36,50 +33,28 @@ def test_nominal_bitrate_refuses_what_does_not_fit():
         nominal_bitrate_kbps([4], [0.0])
 
 
-def test_actual_bitrate_counts_every_byte():
-    assert actual_bitrate_kbps(750, 1.0) == 6.0
-    assert actual_bitrate_kbps(0, 2.0) == 0.0
-    for num_bytes, duration_s in ((-1, 1.0), (1, 0.0), (1, float("nan"))):
-        with pytest.raises(UnsupportedInput, match="duration_s positive"):
-            actual_bitrate_kbps(num_bytes, duration_s)
-
-
 def test_entropy_by_hand():
     assert entropy_bits(np.array([1, 1, 1, 1])) == 2.0
     assert entropy_bits(np.array([2, 1, 1, 0])) == 1.5
     assert entropy_bits(np.array([7, 0])) == 0.0
     assert not np.signbit(entropy_bits(np.array([7, 0])))
     assert np.isnan(entropy_bits(np.array([], dtype=np.int64)))
-    # 1.5 + (3 - 1) / (2 * 4 * ln 2)
-    assert entropy_miller_madow_bits(np.array([2, 1, 1, 0])) == pytest.approx(
-        1.5 + 0.25 / np.log(2), rel=1e-12
-    )
-
-
-def test_coverage_by_hand():
-    assert sample_coverage(np.array([2, 1, 1, 0])) == 0.5
-    assert sample_coverage(np.array([4, 2])) == 1.0
-    assert np.isnan(sample_coverage(np.array([0, 0])))
 
 
 def test_counts_must_be_counts():
     with pytest.raises(UnsupportedInput, match="Counts must be integers"):
         entropy_bits(np.array([0.5, 0.5]))
     with pytest.raises(UnsupportedInput, match="minimum -1"):
-        sample_coverage(np.array([1, -1]))
+        entropy_bits(np.array([1, -1]))
 
 
 def test_correction_removes_most_of_the_bias():
     rng = np.random.default_rng(0)
     size, count = 64, 300
-    plugin, corrected = [], []
-    for _ in range(200):
-        counts = np.bincount(rng.integers(0, size, count), minlength=size)
-        plugin.append(entropy_bits(counts))
-        corrected.append(entropy_miller_madow_bits(counts))
+    records = [codebook_statistics(tokens_of(rng.integers(0, size, count), size))[0] for _ in range(200)]
     predicted_bias = (size - 1) / (2 * count * np.log(2))
-    assert 6 - np.mean(plugin) == pytest.approx(predicted_bias, rel=0.1)
-    assert abs(6 - np.mean(corrected)) < 0.1 * predicted_bias
+    assert 6 - np.mean([record.entropy_bits for record in records]) == pytest.approx(predicted_bias, rel=0.1)
+    assert abs(6 - np.mean([record.entropy_corrected_bits for record in records])) < 0.1 * predicted_bias
 
 
 def test_statistics_of_a_small_stream_by_hand():
@@ -88,71 +63,38 @@ def test_statistics_of_a_small_stream_by_hand():
     assert record.frame_rate_hz == 75.0
     assert record.usage == 3 / 8
     assert record.usage_if_uniform == pytest.approx(1 - (7 / 8) ** 8)
-    assert record.coverage == 1 - 1 / 8
     entropy = 0.5 * 1 + 3 / 8 * np.log2(8 / 3) + 1 / 8 * 3
     assert record.entropy_bits == pytest.approx(entropy, rel=1e-12)
     assert record.entropy_corrected_bits == pytest.approx(entropy + 2 / (16 * np.log(2)), rel=1e-12)
-    assert record.utilisation == pytest.approx(entropy / 3, rel=1e-12)
-    assert record.perplexity == pytest.approx(2**entropy, rel=1e-12)
-    # pairs 01 x3, 10 x2, 02, 20: after 0 (4 times) 1 three times and 2 once; after 1 and 2 always 0
-    assert record.conditional_entropy_bits == pytest.approx(
-        4 / 7 * (3 / 4 * np.log2(4 / 3) + 1 / 4 * 2), rel=1e-12
-    )
-    assert record.pair_coverage == pytest.approx(1 - 2 / 7)
 
 
-def test_uniform_codes_reach_the_capacity_and_a_cycle_is_predictable():
+def test_uniform_codes_reach_the_capacity():
     (record,) = codebook_statistics(tokens_of(np.tile(np.arange(16), 50), size=16))
-    assert record.usage == record.utilisation == 1.0
+    assert record.usage == 1.0
     assert record.entropy_bits == record.entropy_corrected_bits == 4.0  # the correction is capped at log2 V
-    assert record.perplexity == 16.0
-    assert record.conditional_entropy_bits == pytest.approx(0, abs=1e-12)
-    assert entropy_bitrate_kbps([record, record]) == pytest.approx(0.6)
 
 
-def test_few_tokens_are_exposed_by_their_coverage():
+def test_few_tokens_show_as_much_use_as_an_even_source_would():
     codes = np.random.default_rng(1).integers(0, 1024, 500)
     (record,) = codebook_statistics(tokens_of(codes, size=1024))
     assert record.entropy_bits < record.entropy_corrected_bits < 10
     assert record.usage == pytest.approx(record.usage_if_uniform, abs=0.03)
-    assert record.conditional_entropy_bits < 1  # of 10: nearly every pair is unique ...
-    assert record.pair_coverage < 0.1  # ... and the coverage says so
-    assert entropy_bitrate_kbps([record], corrected=True) == pytest.approx(
-        0.075 * record.entropy_corrected_bits
-    )
 
 
-def test_several_clips_are_pooled_without_pairs_across_them():
-    clips = [tokens_of([0, 0, 0], 4), tokens_of([1, 1, 1], 4)]
-    (pooled,) = codebook_statistics(clips)
+def test_several_clips_and_rates():
+    (pooled,) = codebook_statistics([tokens_of([0, 0, 0], 4), tokens_of([1, 1, 1], 4)])
     assert (pooled.count, pooled.used, pooled.entropy_bits) == (6, 2, 1.0)
-    assert pooled.conditional_entropy_bits == 0.0
-    (joined,) = codebook_statistics(tokens_of([0, 0, 0, 1, 1, 1], 4))
-    assert joined.conditional_entropy_bits > 0.1
-    (segmented,) = codebook_statistics(tokens_of([0, 0, 0, 1, 1, 1], 4, segment_frames=(3, 3)))
-    assert segmented == pooled
-
-
-def test_codebooks_of_several_rates():
     tokens = Tokens((np.array([1, 2]), np.array([0, 1, 0, 1])), (4, 2), (10.0, 20.0))
-    first, second = codebook_statistics(tokens)
-    assert (first.count, second.count) == (2, 4)
-    assert entropy_bitrate_kbps([first, second]) == pytest.approx((10 * 1 + 20 * 1) / 1000)
-
-
-def test_large_codebooks_are_counted_by_pairs_that_occur():
-    (record,) = codebook_statistics(tokens_of([65535, 0, 65535, 0, 65535], size=65536))
+    assert [record.count for record in codebook_statistics(tokens)] == [2, 4]
+    (record,) = codebook_statistics(tokens_of([65535, 0, 65535], size=65536))
     assert record.used == 2
-    assert record.conditional_entropy_bits == 0.0
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_too_few_codes_for_pairs(count):
+def test_too_few_codes(count):
     (record,) = codebook_statistics(tokens_of(np.zeros(count, dtype=np.int64), size=4))
     assert record.usage == count / 4
-    assert np.isnan(record.conditional_entropy_bits)
-    assert np.isnan(record.pair_coverage)
-    assert np.isnan(record.entropy_bits) == (count == 0)
+    assert np.isnan(record.entropy_bits) == np.isnan(record.entropy_corrected_bits) == (count == 0)
 
 
 def test_tokens_must_belong_together():
@@ -162,22 +104,25 @@ def test_tokens_must_belong_together():
         codebook_statistics([tokens_of([0], 4), tokens_of([0], 8)])
 
 
-def test_information_rate_reproduces_a_published_row():
-    # SNAC flat: 7.80 bits/token at 84 tokens/s with 12288 codes gives 653 bits/s of 1138 (57 %)
-    rate = information_rate(
-        7.80, num_tokens=8400, duration_s=100.0, vocabulary_size=12288, transcript_bytes=1400
-    )
-    assert rate.tokens_per_s == 84.0
-    assert rate.bits_per_s == pytest.approx(655.2)
-    assert rate.capacity_bits_per_s == pytest.approx(1141, abs=1)
-    assert rate.utilisation == pytest.approx(0.574, abs=1e-3)
-    assert rate.bits_per_byte == pytest.approx(7.80 * 6)
-    assert information_rate(1.0, 1, 1.0, 2).bits_per_byte is None
+def test_an_even_source_shows_less_than_its_capacity():
+    # Miller: the plug-in entropy of N draws from V equal codes is about (V - 1) / (2 N ln 2) bits too low
+    for size, count in ((1024, 20_000), (4, 1000)):
+        bias = (size - 1) / (2 * count * np.log(2))
+        assert even_entropy_bits(size, count, 0.5) == pytest.approx(np.log2(size) - bias, rel=1e-3)
+    assert even_entropy_bits(1024, 100) < np.log2(100), "fewer draws than codes: some come twice"
+    assert even_entropy_bits(1, 5) == 0.0
+    random = np.random.default_rng(1)
+    samples = [entropy_bits(np.bincount(random.integers(64, size=500), minlength=64)) for _ in range(300)]
+    assert 0 <= np.mean(np.array(samples) < even_entropy_bits(64, 500)) < 0.04
+    with pytest.raises(UnsupportedInput, match=r"received 0, 5, 200 and 0\.01"):
+        even_entropy_bits(0, 5)
 
 
-def test_information_rate_refuses_what_does_not_fit():
-    for arguments in ((-1.0, 1, 1.0, 2), (1.0, 0, 1.0, 2), (1.0, 1, 0.0, 2), (1.0, 1, 1.0, 1)):
-        with pytest.raises(UnsupportedInput, match="vocabulary_size above 1"):
-            information_rate(*arguments)
-    with pytest.raises(UnsupportedInput, match="transcript_bytes must be positive; received 0"):
-        information_rate(1.0, 1, 1.0, 2, transcript_bytes=0)
+def test_what_a_clip_costs_with_the_frequencies_of_the_others():
+    a, b = tokens_of([0, 0, 0, 1], 2), tokens_of([0, 1], 2)
+    # a by b: both codes have 1.5 of 3; b by a: 3.5 and 1.5 of 5
+    expected = (4 * 1.0 - np.log2(3.5 / 5) - np.log2(1.5 / 5)) / 6
+    assert left_out_bits([a, b]) == pytest.approx([expected], rel=1e-12)
+    assert np.isnan(left_out_bits([a])).all(), "one clip has no others"
+    even = [tokens_of(np.random.default_rng(n).integers(256, size=400), 256) for n in range(4)]
+    assert left_out_bits(even)[0] > 8.0 > codebook_statistics(even)[0].entropy_bits

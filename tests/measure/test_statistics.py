@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from codecbook.errors import UnsupportedInput
-from codecbook.measure.statistics import Interval, bootstrap_interval, by_domain, paired_difference
+from codecbook.measure.statistics import (
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+    pooled_share,
+    rate_interval,
+    ratio_interval,
+    share_interval,
+)
 
 
 def test_interval_holds_the_mean_and_is_reproducible():
@@ -15,24 +23,27 @@ def test_interval_holds_the_mean_and_is_reproducible():
     assert interval != bootstrap_interval(values, seed=2)
 
 
-@pytest.mark.parametrize("method", ["BCa", "percentile"])
-def test_interval_is_close_to_the_normal_one_for_many_normal_values(method):
+def test_a_value_lies_outside_an_interval_or_nothing_can_be_said():
+    interval, none = Interval(1.0, 0.5, 2.0, 0.95, 9), bootstrap_interval([1.0])
+    assert (interval.above(0.0), interval.above(0.5), interval.above(1.0)) == (True, False, False)
+    assert (interval.below(3.0), interval.below(2.0), interval.below(1.0)) == (True, False, False)
+    assert (none.above(0.0), none.below(9.0)) == (None, None)
+
+
+def test_interval_is_close_to_the_normal_one_for_many_normal_values():
     values = np.random.default_rng(3).standard_normal(2000)
-    interval = bootstrap_interval(values, method=method)
+    interval = bootstrap_interval(values)
     half_width = 1.96 * values.std() / np.sqrt(len(values))
     # the ends are quantiles of 4999 resamples: a few per cent of noise
     assert interval.low == pytest.approx(values.mean() - half_width, abs=0.06 * half_width)
     assert interval.high == pytest.approx(values.mean() + half_width, abs=0.06 * half_width)
 
 
-@pytest.mark.parametrize("method", ["BCa", "percentile"])
-def test_coverage_on_a_simulation(method):
+def test_coverage_on_a_simulation():
     rng = np.random.default_rng(11)
     hits = 0
     for trial in range(300):
-        interval = bootstrap_interval(
-            rng.exponential(2.0, size=40), level=0.9, method=method, resamples=400, seed=trial
-        )
+        interval = bootstrap_interval(rng.exponential(2.0, size=40), level=0.9, resamples=400, seed=trial)
         hits += interval.low <= 2.0 <= interval.high
     # 0.9 expected, binomial deviation 0.017, and the bootstrap of 40 skewed values is known to fall a little short
     assert 0.83 <= hits / 300 <= 0.95
@@ -40,7 +51,7 @@ def test_coverage_on_a_simulation(method):
 
 def test_bca_follows_the_skew():
     values = np.random.default_rng(5).exponential(1.0, size=30)
-    bca, percentile = (bootstrap_interval(values, method=m) for m in ("BCa", "percentile"))
+    bca, percentile = bootstrap_interval(values), ratio_interval(values, np.ones(30))
     assert bca.low > percentile.low
     assert bca.high > percentile.high
 
@@ -104,21 +115,6 @@ def test_pairs_must_match():
         paired_difference([1, 2, 3], [1, 2])
 
 
-def test_by_domain_splits_and_totals():
-    result = by_domain([1.0, 10.0, 3.0, 20.0, 7.0], ["speech", "music", "speech", "music", ""])
-    assert list(result) == ["speech", "music", "unknown", "all"]
-    assert [result[key].mean for key in result] == [2.0, 15.0, 7.0, pytest.approx(8.2)]
-    assert [result[key].count for key in result] == [2, 2, 1, 5]
-    assert result["all"] == bootstrap_interval([1.0, 10.0, 3.0, 20.0, 7.0])
-
-
-def test_by_domain_refuses_what_does_not_fit():
-    with pytest.raises(UnsupportedInput, match="2 values, but 1 domains"):
-        by_domain([1.0, 2.0], ["speech"])
-    with pytest.raises(UnsupportedInput, match='called "all"'):
-        by_domain([1.0], ["all"])
-
-
 def test_bad_arguments_are_refused():
     with pytest.raises(UnsupportedInput, match=r"1 of 2 values are infinite"):
         bootstrap_interval([1.0, np.inf])
@@ -126,7 +122,123 @@ def test_bad_arguments_are_refused():
         bootstrap_interval(np.ones((2, 2)))
     with pytest.raises(UnsupportedInput, match="level must be between 0 and 1"):
         bootstrap_interval([1.0, 2.0], level=95)
-    with pytest.raises(UnsupportedInput, match="no method 'normal'"):
-        bootstrap_interval([1.0, 2.0], method="normal")
     with pytest.raises(UnsupportedInput, match="at least 100"):
         bootstrap_interval([1.0, 2.0], resamples=10)
+
+
+def test_a_ratio_is_of_sums_and_not_a_mean_of_ratios():
+    bits, tokens = np.array([100.0, 10.0, 10.0]), np.array([10, 2, 2])
+    interval = ratio_interval(bits, tokens)
+    assert interval.mean == pytest.approx(120 / 14, rel=1e-12)
+    assert interval.low <= interval.mean <= interval.high
+    assert (interval.low, interval.high) == pytest.approx((5.0, 10.0), rel=1e-12)
+    assert ratio_interval(bits, tokens) == interval, "equal seeds give equal intervals"
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        tokens = rng.integers(50, 500, 40)
+        bits = tokens * rng.normal(7.0, 0.5, 40)
+        interval = ratio_interval(bits, tokens, resamples=400, seed=seed)
+        covered += interval.low <= 7.0 <= interval.high
+    assert 176 <= covered <= 200  # 95 % of 200 is 190; five deviations of a binomial below it
+
+
+def test_a_ratio_of_one_clip_has_no_interval():
+    interval = ratio_interval(np.array([8.0]), np.array([2]))
+    assert interval.mean == 4.0
+    assert not interval.defined
+
+
+@pytest.mark.parametrize(
+    ("bits", "tokens", "message"),
+    [
+        ([1.0, np.nan], [1.0, 1.0], "two finite arrays"),
+        ([1.0, 2.0], [1.0], "two finite arrays"),
+        ([1.0, 2.0], [0.0, 0.0], "not all 0"),
+        ([], [], "not all 0"),
+        ([1.0, 2.0], [3.0, -1.0], "0 or more"),
+    ],
+)
+def test_numbers_that_are_no_ratio_are_refused(bits, tokens, message):
+    with pytest.raises(UnsupportedInput, match=message):
+        ratio_interval(np.array(bits), np.array(tokens))
+    with pytest.raises(UnsupportedInput, match="level=1"):
+        ratio_interval(np.array([1.0, 2.0]), np.array([1.0, 1.0]), level=1.0)
+
+
+def test_interval_of_a_ratio_weighs_clips_by_length() -> None:
+    rng = np.random.default_rng(0)
+    seconds = rng.uniform(1, 20, 200)
+    bits = 100 * seconds + rng.normal(0, 30, 200)
+    interval = ratio_interval(bits, seconds)
+    assert interval.mean == pytest.approx(bits.sum() / seconds.sum(), rel=1e-12)
+    # 30 sqrt(200) / sum(seconds) is the deviation of the ratio, here about 0.2
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * 30 * 200**0.5 / seconds.sum(), rel=0.15)
+    np.testing.assert_allclose((interval.low + interval.high) / 2, interval.mean, atol=0.05)
+
+
+def test_interval_agrees_with_a_bootstrap_of_the_ratio_itself() -> None:
+    rng = np.random.default_rng(1)
+    seconds, bits = rng.uniform(1, 5, 60), rng.uniform(50, 900, 60)
+    draws = rng.integers(0, 60, (4000, 60))
+    low, high = np.quantile(bits[draws].sum(1) / seconds[draws].sum(1), [0.025, 0.975])
+    interval = ratio_interval(bits, seconds)
+    # resampled 4000 times: ends scatter by some percent of the width
+    assert interval.low == pytest.approx(low, abs=0.1 * (high - low))
+    assert interval.high == pytest.approx(high, abs=0.1 * (high - low))
+
+
+def test_exact_intervals_of_the_textbook() -> None:
+    # Clopper and Pearson at 95 %: 4 of 10
+    interval = share_interval(4, 10)
+    assert (interval.low, interval.high) == pytest.approx((0.12155, 0.73762), abs=1e-5)
+    none, all_of_them = share_interval(0, 60), share_interval(60, 60)
+    assert (none.mean, none.low) == (0, 0)
+    assert none.high == pytest.approx(3 / 60, rel=0.03), "the rule of three"
+    assert all_of_them.low == pytest.approx(1 - none.high, rel=1e-12)
+    assert np.isnan(share_interval(0, 0).high)
+    for failures, trials, level in ((-1, 3, 0.95), (4, 3, 0.95), (1, 3, 95)):
+        with pytest.raises(UnsupportedInput):
+            share_interval(failures, trials, level)
+
+
+def test_cells_of_a_segment_stay_together() -> None:
+    # 40 segments, of which half fail in every one of 30 cells: as good as 40 trials, not as 1200
+    failures = np.repeat([0, 30], 20)
+    pooled = pooled_share(failures, np.full(40, 30), 40)
+    alone = share_interval(20, 40)
+    assert pooled.mean == 0.5
+    assert pooled.high - pooled.low == pytest.approx(alone.high - alone.low, rel=0.15)
+    assert pooled.high - pooled.low > 5 * (share_interval(600, 1200).high - share_interval(600, 1200).low)
+    assert pooled_share(np.eye(40, dtype=int)[0], np.ones(40, int), 40) == share_interval(1, 40)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    random, covered = np.random.default_rng(0), 0
+    for seed in range(150):
+        odds = random.beta(2, 2, size=50)  # a segment's own, the same in all of its cells
+        interval = pooled_share(random.binomial(10, odds), np.full(50, 10), 50, seed=seed)
+        covered += interval.low <= 0.5 <= interval.high
+    assert 0.88 <= covered / 150 <= 0.99  # 0.95 with a deviation of 0.018
+
+
+def test_none_or_all_of_the_pool_is_one_sided() -> None:
+    trials = np.full(20, 30)
+    assert pooled_share(np.zeros(20, int), trials, 20).high == share_interval(0, 20).high
+    assert pooled_share(trials, trials, 20).low == share_interval(20, 20).low
+    assert np.isnan(pooled_share(np.zeros(2, int), np.zeros(2, int), 0).mean)
+
+
+def test_rates_where_nothing_parted_and_where_all_did_alike() -> None:
+    none = rate_interval(np.zeros(6, int), np.full(6, 10 * 2.0), 10, 0.95, 0)
+    assert (none.mean, none.low) == (0, 0)
+    assert none.high == pytest.approx(3 / 12, rel=0.01), "six segments of 2 s, each counted once"
+    alike = rate_interval(np.full(4, 3), np.full(4, 3 * 0.5), 3, 0.95, 0)
+    # Garwood for a count of 4: 1.0899 to 10.2416, over 2 s
+    assert (alike.mean, alike.low, alike.high) == pytest.approx((2.0, 1.0899 / 2, 10.2416 / 2), rel=1e-4)
+    mixed = rate_interval(np.array([1, 0, 1, 1]), np.array([0.5, 1.0, 0.2, 0.1]), 1, 0.95, 0)
+    assert mixed.mean == pytest.approx(3 / 1.8, rel=1e-12)
+    assert mixed.low < mixed.mean < mixed.high

@@ -4,14 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from codecbook.coding.exact_segments import encode_frames
+from codecbook.coding.exact.segments import decode_frames, encode_frames
 from codecbook.coding.stream import encode_tokens
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.data import Corpus
+from codecbook.lm.data.corpora import bundled_tokens
+from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact import ExactLM
-from codecbook.measure.stream_costs import gain_table, segment_table, spread_clips, stream_sizes
+from codecbook.measure.rates.stream_costs import (
+    bandwidth_sizes,
+    gain_table,
+    segment_table,
+    spread_clips,
+    stream_sizes,
+    train_exact,
+)
+from codecbook.paths import data_dir
 from codecbook.tokens import Tokens
 from codecbook.tokens.text import TextTokens
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_sizes_are_those_of_the_streams(small_exact: ExactLM, small_clips: Corpus) -> None:
@@ -77,5 +88,31 @@ def test_clips_are_taken_from_the_domains_in_turn() -> None:
 
 def test_text_makes_no_stream(small_exact: ExactLM) -> None:
     text = Corpus.from_text({"a": TextTokens(np.arange(4), 10, 1.0, 9)})
-    with pytest.raises(UnsupportedInput, match="no stream"):
+    with pytest.raises(UnsupportedInput, match="no codebooks"):
         stream_sizes(text, small_exact)
+
+
+def test_a_regular_source_is_learned_in_moments() -> None:
+    frames = np.arange(400) % 8
+    tokens = {
+        f"clip {n}": Tokens(
+            codes=(frames, (frames + n) % 8), codebook_sizes=(8, 8), frame_rates_hz=(50.0,) * 2
+        )
+        for n in range(4)
+    }
+    corpus = Corpus.from_tokens(tokens)
+    training, held_out = corpus.subset(corpus.clips[:3]), corpus.subset(corpus.clips[3:])
+    model = train_exact(training, held_out, steps=40)
+    codes = held_out.clip(0)
+    segment = encode_frames(model, codes)
+    assert 8 * len(segment.payload) < 0.9 * 3 * codes.size
+    np.testing.assert_array_equal(decode_frames(model, segment.payload, len(codes))[0], codes)
+
+
+def test_bandwidths_of_the_bundled_tokens() -> None:
+    if not (data_dir() / "tokens" / "index.json").is_file():
+        pytest.skip("no bundled tokens")
+    clips = bundled_tokens("encodec_24khz").held_out.subset(["kathleen/arctic_a0066_1592747040"])
+    sizes = bandwidth_sizes("encodec_24khz", [1, 2], 3, clips, {})
+    assert sizes[["codebooks", "nominal_kbps"]].to_numpy().tolist() == [[1, 0.75], [2, 1.5]]
+    assert (sizes["payload_bits"].to_numpy() < 1.2 * sizes["raw_bits"].to_numpy()).all()

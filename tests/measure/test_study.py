@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from codecbook.codecs.corpus_index import ClipRow
+from codecbook.codecs.corpus.index import ClipRow
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.data import Corpus
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.streams import Stream, code_stream
 from codecbook.lm.models import build_lm
 from codecbook.lm.score import token_bits
-from codecbook.lm.streams import Stream, code_stream
-from codecbook.measure.study import (
+from codecbook.measure.rates.study import (
     StudyRecipe,
     batches,
     context_rows,
@@ -46,9 +46,10 @@ def test_one_voice_is_split_by_clip() -> None:
     rows = [row(f"c{i:02d}", "k", "held_out" if i % 10 == 0 else "train") for i in range(30)]
     parts = split_clips(rows)
     assert parts.test == ("c00", "c10", "c20")
-    assert parts.validation == ("c01", "c12", "c23")
-    assert len(parts.train) == 24
+    assert 1 <= len(parts.validation) < 9
     assert sorted(parts.all) == [r.clip for r in rows]
+    fewer = split_clips([row for row in rows if row.clip != "c11"])
+    assert set(fewer.validation) == set(parts.validation) - {"c11"}, "no clip moves when another goes"
 
 
 def test_many_voices_are_split_by_speaker() -> None:
@@ -58,9 +59,8 @@ def test_many_voices_are_split_by_speaker() -> None:
         for i in range(2)
     ]
     parts = split_clips(rows, validation_every=4)
-    assert parts.validation == ("01-0", "01-1", "06-0", "06-1", "11-0", "11-1")
     sides = [{clip.split("-")[0] for clip in side} for side in (parts.train, parts.validation, parts.test)]
-    assert [len(side) for side in sides] == [9, 3, 3]
+    assert len(sides[0]) + len(sides[1]) == 12
     assert not sides[0] & sides[1]
     assert not (sides[0] | sides[1]) & sides[2]
 

@@ -4,6 +4,7 @@ import pytest
 
 from codecbook.audio import Clip
 from codecbook.codecs.base import Codec, Encoded, Weights
+from codecbook.errors import UnsupportedInput
 from codecbook.measure import survey
 
 
@@ -19,19 +20,19 @@ class Rounder(Codec):
     bandwidths_kbps = (64.0, 128.0)
     device = "cpu"
 
-    def _encode_samples(self, samples, num_codebooks, chunk_s):
-        digits = np.clip((samples[0] + 1) / 2, 0, 1 - 1e-6)
+    def _encode(self, queue, num_codebooks, chunk_s):
+        digits = np.clip((queue.rest()[0] + 1) / 2, 0, 1 - 1e-6)
         codes = []
         for _ in range(num_codebooks):
             digits = digits * 2
             codes.append(np.floor(digits).astype(np.int64))
             digits = digits % 1
-        return Encoded(codes=tuple(codes))
+        yield Encoded(codes=tuple(codes))
 
-    def _decode_tokens(self, tokens):
+    def _decode(self, tokens):
         value = sum(codes / 2.0 ** (k + 1) for k, codes in enumerate(tokens.codes))
         value = value + 2.0 ** -(tokens.num_codebooks + 1)
-        return (2 * value - 1).astype(np.float32)[None]
+        yield (2 * value - 1).astype(np.float32)[None]
 
 
 def clip(name, domain, seconds=1.0, rate_hz=16_000):
@@ -68,7 +69,70 @@ def test_a_clip_that_the_codec_cannot_take_is_skipped_with_its_reason():
     found = survey.survey_codec(Rounder(), [empty, CLIPS[0]], measures=("si_sdr_db",), progress=said.append)
     assert set(found.table["clip"]) == {"a"}
     assert [(name, "no samples" in reason) for name, reason in found.skipped] == [("empty", True)]
-    assert said == ["rounder: 1/2 empty", "rounder: 2/2 a"]
+    assert said == [
+        "rounder: 1/2 empty",
+        "rounder: 2/2 a",
+        "rounder: 2/2 a, 64 kbps",
+        "rounder: 2/2 a, 128 kbps",
+    ]
+
+
+def test_a_clip_that_cannot_be_measured_is_skipped_as_a_whole():
+    class Overflowing(Rounder):
+        def _decode(self, tokens):
+            (samples,) = super()._decode(tokens)
+            yield samples * np.inf if tokens.num_codebooks == 8 and tokens.num_samples == 16_000 else samples
+
+    found = survey.survey_codec(Overflowing(), [CLIPS[0], clip("d", "speech", 0.5)], measures=("si_sdr_db",))
+    assert set(found.tokens) == set(found.table["clip"]) == {"d"}
+    assert [(name, "not finite" in reason) for name, reason in found.skipped] == [("a", True)]
+
+
+def test_channels_that_cancel_each_other_out_are_said_and_not_coded():
+    samples = CLIPS[0].samples
+    against = Clip(np.concatenate([samples, -samples + np.float32(2**-15)]), 16_000, "antiphase", "speech")
+    found = survey.survey_codec(Rounder(), [against, CLIPS[0]], measures=("si_sdr_db",))
+    assert set(found.tokens) == {"a"}
+    assert [(name, "2 channel(s) cancel" in reason) for name, reason in found.skipped] == [
+        ("antiphase", True)
+    ]
+    usable, skipped = survey.convert_all([against, CLIPS[2]], 16_000, 1)
+    assert [(clip.name, clip.sample_rate_hz) for clip in usable] == [("ccc", 16_000)]
+    assert skipped == found.skipped
+
+
+def test_music_has_no_intelligibility():
+    table = survey.survey_codec(Rounder(), [CLIPS[0], CLIPS[2]], measures=("stoi", "si_sdr_db")).table
+    assert table[table.domain == "speech"].stoi.notna().all()
+    assert table[table.domain == "music"].stoi.isna().all()
+    assert table.si_sdr_db.notna().all()
+
+
+def test_listed_codecs_have_weights_and_names_of_their_own(monkeypatch):
+    loaded = []
+
+    def load(name, weights, device):
+        loaded.append((weights, device))
+        codec = Rounder()
+        codec.name = name
+        return codec
+
+    monkeypatch.setattr(survey, "load_codec", load)
+    codecs = survey.load_listed(["a", "b=random", "a=/my/model"], "pretrained", "cpu")
+    assert list(codecs) == ["a", "b", "a_2"]
+    assert loaded == [("pretrained", "cpu"), ("random", "cpu"), ("/my/model", "cpu")]
+    with pytest.raises(UnsupportedInput, match="empty; name at least one"):
+        survey.load_listed([])
+
+
+def test_a_clip_without_a_loudness_keeps_its_row():
+    surround = Clip(np.repeat(CLIPS[0].samples, 6, axis=0), 16_000, "surround", "unknown")
+    table = survey.clip_table([CLIPS[0], surround])
+    assert table["clip"].tolist() == ["a", "surround"]
+    assert np.isfinite(table.loudness_lufs.iloc[0])
+    assert np.isnan(table.loudness_lufs.iloc[1])
+    assert table.note.iloc[0] == ""
+    assert "up to 5 channels; received 6" in table.note.iloc[1]
 
 
 def test_a_tokenizer_without_decoder_gives_rates_and_no_quality():
@@ -104,3 +168,21 @@ def test_summarise_averages_within_groups_and_leaves_infinities_out():
     assert summary.si_sdr_db_low.iloc[0] >= 1.0
     assert summary.si_sdr_db_high.iloc[0] <= 3.0
     assert np.isnan(summary.si_sdr_db_low.iloc[1]), "one clip has no interval"
+    assert survey.summarise(table[:0], ("si_sdr_db",)).columns.tolist() == summary.columns.tolist()
+
+
+def test_changes_are_taken_clip_by_clip_and_by_domain():
+    table = pd.DataFrame(
+        {
+            "domain": ["speech"] * 6 + ["music"] * 2,
+            "clip": ["a", "a", "b", "b", "c", "c", "d", "d"],
+            "bandwidth_kbps": [1.5, 6.0] * 4,
+            "si_sdr_db": [1.0, 2.0, 5.0, 8.0, -np.inf, 3.0, 0.0, 7.0],
+        }
+    )
+    found = survey.changes(table, "si_sdr_db")
+    assert found["speech"].mean == pytest.approx(2.0)
+    assert (found["speech"].count, found["speech"].missing) == (2, 1)
+    assert found["music"].mean == 7.0
+    assert not found["music"].defined, "one clip"
+    assert survey.changes(table[table.bandwidth_kbps == 6.0], "si_sdr_db") == {}

@@ -1,5 +1,6 @@
 """What every committed notebook has in common: a readable form, and nothing left over from a run."""
 
+import ast
 import itertools
 import re
 import subprocess
@@ -13,6 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONGEST_CELL_LINES = 25
+MOST_CELLS = 35
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 
@@ -85,6 +87,18 @@ def test_its_code_cells_are_short(path: Path) -> None:
 @every_notebook
 def test_it_has_no_empty_cell(path: Path) -> None:
     assert [cell.id for cell in read(path).cells if not cell.source.strip()] == []
+
+
+@every_notebook
+def test_it_claims_and_does_not_assert(path: Path) -> None:
+    nodes = [node for cell in code_cells(read(path)) for node in ast.walk(ast.parse(cell.source))]
+    assert [ast.unparse(node) for node in nodes if isinstance(node, ast.Assert)] == []
+    assert any(isinstance(node, ast.Attribute) and node.attr == "claim" for node in nodes)
+
+
+@every_notebook
+def test_it_can_be_read_in_one_go(path: Path) -> None:
+    assert len(read(path).cells) <= MOST_CELLS
 
 
 @pytest.mark.parametrize("command", [("check",), ("format", "--check")], ids=["lint", "format"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.paths import extra_dir
 from codecbook.tokens import Tokens, tokens_from_frames
 from codecbook.tokens.npq import inspect_npq, open_npq, read_npq, write_npq
@@ -144,9 +144,9 @@ def test_a_bad_file_is_refused_by_the_name_of_its_field(name):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(CorruptInput, match="no NPQ file at"):
+    with pytest.raises(MissingInput, match="no NPQ file at"):
         read_npq(tmp_path / "absent.npq")
-    with pytest.raises(CorruptInput, match="no NPQ file at"):
+    with pytest.raises(MissingInput, match="no NPQ file at"):
         read_npq(tmp_path)
 
 

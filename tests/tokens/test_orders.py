@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.tokens import Tokens, orders
+from codecbook.tokens import Tokens
+from codecbook.tokens import layout as orders
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -32,24 +33,6 @@ def tree(draw) -> Tokens:
 
 @PROPERTY
 @given(framed())
-def test_parallel_roundtrip(tokens):
-    frames = orders.parallel_stack(tokens)
-    assert (
-        orders.parallel_unstack(frames, tokens.codebook_sizes, tokens.frame_rates_hz[0], codec="c") == tokens
-    )
-
-
-@PROPERTY
-@given(framed(), st.sampled_from([None, -1, 5000]))
-def test_delay_roundtrip(tokens, pad):
-    delayed = orders.delay_stack(tokens, pad)
-    assert delayed.shape == (len(tokens.codes[0]) + tokens.num_codebooks - 1, tokens.num_codebooks)
-    back = orders.delay_unstack(delayed, tokens.codebook_sizes, tokens.frame_rates_hz[0], pad, codec="c")
-    assert back == tokens
-
-
-@PROPERTY
-@given(framed())
 def test_rvq_flat_roundtrip(tokens):
     flat = orders.rvq_flatten(tokens)
     assert flat.size == 0 or 0 <= flat.min() <= flat.max() < orders.flat_vocabulary_size(
@@ -68,11 +51,6 @@ def test_orpheus_roundtrip(tokens, per_position):
         flat, tokens.codebook_sizes, tokens.frame_rates_hz[0], per_position, codec="c"
     )
     assert back == tokens
-
-
-def test_delay_by_hand():
-    tokens = Tokens((np.array([1, 2]), np.array([3, 4]), np.array([5, 6])), (8,) * 3, (50.0,) * 3)
-    np.testing.assert_array_equal(orders.delay_stack(tokens), [[1, 8, 8], [2, 3, 8], [8, 4, 5], [8, 8, 6]])
 
 
 def test_rvq_flat_by_hand():
@@ -103,11 +81,10 @@ def test_orpheus_wants_levels_that_double():
         orders.orpheus_flatten(tokens)
 
 
-@pytest.mark.parametrize("order", [orders.rvq_flatten, orders.delay_stack, orders.parallel_stack])
-def test_framed_orders_refuse_several_rates(order):
+def test_the_flat_order_refuses_several_rates():
     tokens = Tokens((np.array([1]), np.array([3, 4])), (8, 8), (25.0, 50.0))
     with pytest.raises(UnsupportedInput, match="no common frames"):
-        order(tokens)
+        orders.rvq_flatten(tokens)
 
 
 def test_an_incomplete_frame_is_refused():
@@ -115,8 +92,6 @@ def test_an_incomplete_frame_is_refused():
         orders.orpheus_unflatten(np.arange(9))
     with pytest.raises(CorruptInput, match="3 RVQ-flat tokens are no multiple of the 2"):
         orders.rvq_unflatten(np.array([1, 9, 1]), (8, 8), 50.0)
-    with pytest.raises(CorruptInput, match="1 rows cannot hold 3 codebooks"):
-        orders.delay_unstack(np.full((1, 3), 8), 8, 50.0)
 
 
 @pytest.mark.parametrize("wrong", [7, 16, -1])
@@ -138,28 +113,10 @@ def test_a_lost_token_is_found_by_the_order():
         orders.orpheus_unflatten(flat, per_position=True)
 
 
-@pytest.mark.parametrize(("row", "column", "value"), [(0, 1, 3), (3, 0, 1), (1, 1, 8), (2, 2, 9)])
-def test_a_pad_or_code_out_of_place_is_named(row, column, value):
-    delayed = orders.delay_stack(
-        Tokens((np.array([1, 2]), np.array([3, 4]), np.array([5, 6])), (8,) * 3, (50.0,) * 3)
-    )
-    delayed[row, column] = value
-    with pytest.raises(CorruptInput, match=rf"code {value} at index {row * 3 + column} \(row {row}"):
-        orders.delay_unstack(delayed, 8, 50.0)
-
-
-def test_a_pad_that_is_a_code_is_refused():
-    tokens = Tokens((np.array([1]), np.array([3])), (8, 16), (50.0, 50.0))
-    with pytest.raises(UnsupportedInput, match="pad=15 is also a code"):
-        orders.delay_stack(tokens, pad=15)
-
-
 def test_arrays_of_another_shape_or_type_are_refused():
     with pytest.raises(UnsupportedInput, match="integers with 1 axes"):
         orders.rvq_unflatten(np.zeros((2, 2), int), (8, 8), 50.0)
     with pytest.raises(UnsupportedInput, match="float64"):
         orders.orpheus_unflatten(np.zeros(7))
-    with pytest.raises(UnsupportedInput, match="do not fit 3 codebook sizes"):
-        orders.delay_unstack(np.zeros((4, 2), int), (8, 8, 8), 50.0)
     with pytest.raises(UnsupportedInput, match="codebook_sizes is empty"):
         orders.rvq_unflatten(np.zeros(2, int), (), 50.0)

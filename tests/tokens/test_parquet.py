@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.tokens import Tokens, parquet, tokens_from_frames
 from codecbook.tokens.parquet import iterate_tokens, read_tokens, write_tokens
 
@@ -30,6 +31,7 @@ def any_tokens(draw) -> Tokens:
         frame_rates_hz=tuple(draw(st.floats(1e-3, 1e6)) for _ in sizes),
         codec=draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=5)),
         weights=draw(st.sampled_from(["", "bundled: model.safetensors"])),
+        weights_sha256=draw(st.sampled_from(["", "c0ffee"])),
         sample_rate_hz=draw(st.integers(0, 192_000)),
         channels=channels,
         num_samples=draw(st.none() | st.integers(0, 2**40)),
@@ -116,12 +118,27 @@ def test_an_existing_file_is_kept(tmp_path):
 
 def _rewrite(path, table: pa.Table, **metadata: str) -> None:
     """Write an altered table with the metadata of our own files."""
-    pq.write_table(table.replace_schema_metadata({"codecbook_tokens_version": "1"} | metadata), path)
+    pq.write_table(table.replace_schema_metadata({"codecbook_tokens_version": "2"} | metadata), path)
+
+
+def test_files_of_version_1_know_no_hash_of_weights(monkeypatch, tmp_path):
+    clips = {name: replace(tokens, weights="bundled: x") for name, tokens in _corpus().items()}
+    monkeypatch.setattr(
+        parquet, "_SCHEMA", parquet._SCHEMAS[b"1"].with_metadata({parquet._VERSION_KEY: b"1"})
+    )
+    monkeypatch.setattr(
+        parquet, "_CLIP_FIELDS", tuple(f for f in parquet._CLIP_FIELDS if f.name != "weights_sha256")
+    )
+    path = write_tokens(tmp_path / "old.parquet", clips)
+    monkeypatch.undo()
+    assert "weights_sha256" not in pq.read_table(path).column_names
+    assert read_tokens(path) == clips
+    assert [name for group in parquet.iterate_row_groups(path) for name in group] == list(clips)
 
 
 def test_foreign_files_are_refused(tmp_path):
     path = tmp_path / "x.parquet"
-    with pytest.raises(CorruptInput, match="no Parquet file at"):
+    with pytest.raises(MissingInput, match="no Parquet file at"):
         read_tokens(path)
     path.write_bytes(b"not parquet")
     with pytest.raises(CorruptInput, match="could not be read as Parquet"):
@@ -132,8 +149,8 @@ def test_foreign_files_are_refused(tmp_path):
     _rewrite(path, pa.table({"a": [1]}))
     with pytest.raises(CorruptInput, match="types other than write_tokens gives"):
         read_tokens(path)
-    _rewrite(path, pa.table({"a": [1]}), codecbook_tokens_version="2")
-    with pytest.raises(UnsupportedInput, match="version b'2'"):
+    _rewrite(path, pa.table({"a": [1]}), codecbook_tokens_version="3")
+    with pytest.raises(UnsupportedInput, match="version b'3'"):
         read_tokens(path)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codecbook import paths
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.tokens.text import (
     TextTokens,
     load_gpt2_bpe,
@@ -140,7 +140,7 @@ def test_gpt2_ids(gpt2_folder):
 
 
 def test_damaged_gpt2_files_are_refused(gpt2_folder, tmp_path):
-    with pytest.raises(CorruptInput, match=r"encoder\.json"):
+    with pytest.raises(MissingInput, match=r"encoder\.json"):
         load_gpt2_bpe(tmp_path)
     shutil.copy(gpt2_folder / "vocab.bpe", tmp_path / "vocab.bpe")
     for content in ({"a": 0}, {"<|endoftext|>": 50_256}):

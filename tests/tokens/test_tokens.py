@@ -120,3 +120,12 @@ def test_equality_looks_at_everything():
     assert _tokens() != _tokens(codec="another")
     assert _tokens() != _tokens().leading(1)
     assert _tokens() != "tokens"
+
+
+def test_codes_belong_to_the_tokens():
+    given = np.array([1, 2, 3])
+    tokens = Tokens((given,), (8,), (50.0,))
+    given[0] = 7
+    assert tokens.codes[0].tolist() == [1, 2, 3]
+    with pytest.raises(ValueError, match="read-only"):
+        tokens.codes[0][0] = 7

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.tokens import Tokens
 from codecbook.tokens.parquet import write_tokens
 from codecbook.tokens.transcripts import find_transcripts, main, read_transcripts, write_transcripts
@@ -30,13 +30,21 @@ def test_clips_without_words_are_refused(tmp_path: Path, texts: dict[str, str]) 
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", "{}", '{"codecbook_transcripts": 2}', '{"codecbook_transcripts": 1, "texts": {"a": 1}}'],
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"codecbook_transcripts": 2}',
+        '{"codecbook_transcripts": 1, "texts": {"a": 1}}',
+    ],
 )
 def test_another_file_is_refused(tmp_path: Path, content: str) -> None:
     put(tmp_path / "t.json", content)
     with pytest.raises(CorruptInput):
         read_transcripts(tmp_path / "t.json")
-    with pytest.raises(CorruptInput):
+    with pytest.raises(MissingInput, match=r"missing\.json"):
         read_transcripts(tmp_path / "missing.json")
 
 
@@ -54,7 +62,7 @@ def test_texts_are_found_by_path_by_stem_and_in_tables(tmp_path: Path) -> None:
     }
     with pytest.raises(UnsupportedInput, match="2 different texts"):
         find_transcripts(tmp_path, ["a1"])
-    with pytest.raises(UnsupportedInput):
+    with pytest.raises(MissingInput):
         find_transcripts(tmp_path / "none", [])
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,9 +25,11 @@ STAGES_YAML = """\
 02_middle: {needs: [01_source]}
 03_last: {needs: [02_middle], threads: 2}
 """
-PARAMETERS_CELL = (
-    "x: int = 1  # a number that goes into the result\nsleep_s: float = 0.0  # how long it takes"
-)
+PARAMETERS_CELL = """\
+x: int = 1  # a number that goes into the result
+sleep_s: float = 0.0  # how long it takes
+clips_dir: str = ""  # folder with recordings
+"""
 RESULT_CELL = """\
 import json, os, time, uuid
 from pathlib import Path
@@ -36,6 +39,14 @@ time.sleep(sleep_s)
 result = {"x": x, "run": uuid.uuid4().hex, "omp_threads": os.environ["OMP_NUM_THREADS"]}
 (run_dir / "results").mkdir(exist_ok=True)
 (run_dir / "results" / f"{stage}.json").write_text(json.dumps(result))
+"""
+CLAIMS_CELL = """\
+from codecbook.book import parameters, results
+run = results.begin(results.os.environ["CODECBOOK_STAGE"], parameters.validate(globals()))
+run.record(figure=3)
+run.claim("two is less than one", 2 < 1, "2 and 1", basis="{basis}")
+run.claim("one is less than two", 1 < 2, "1 and 2", basis="machine")
+run.finish()
 """
 
 
@@ -184,6 +195,28 @@ def test_only_what_is_out_of_date_runs(finished: Project) -> None:
 
 
 @pytest.mark.slow
+def test_what_a_parameter_names_is_an_input(finished: Project) -> None:
+    recordings = finished.root / "recordings"
+    recordings.mkdir()
+    (recordings / "a.wav").write_bytes(b"RIFF")
+    finished.write_preset("03_last: {clips_dir: recordings}\n")
+    finished.run()
+
+    def due() -> int:
+        return finished.run("--dry-run").count("would run 03_last")
+
+    assert due() == 0
+    (recordings / "b.wav").write_bytes(b"RIFF")
+    assert due() == 1
+    (recordings / "b.wav").unlink()
+    assert due() == 0
+    (recordings / "a.wav").write_bytes(b"RIFF and more")
+    assert due() == 1
+    (recordings / "a.wav").unlink()
+    assert due() == 1
+
+
+@pytest.mark.slow
 def test_a_failing_notebook_is_kept_and_the_next_call_resumes(finished: Project) -> None:
     before = finished.results()
     finished.write_notebook("01_source", RESULT_CELL + 'raise ValueError("no such luck\\nand more")\n')
@@ -210,6 +243,37 @@ def test_a_failing_notebook_is_kept_and_the_next_call_resumes(finished: Project)
 
 
 @pytest.mark.slow
+def test_a_claim_that_does_not_hold_is_a_finding_unless_it_must(project: Project) -> None:
+    for arguments in (
+        ["init"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-m", "a"],
+    ):
+        subprocess.run(["git", "-C", str(project.root), *arguments], check=True, capture_output=True)
+    git = ["git", "-C", str(project.root), "rev-parse", "HEAD"]
+    commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+    project.write_notebook("00_alone", CLAIMS_CELL.format(basis="machine"))
+    project.write_notebook("01_source", CLAIMS_CELL.format(basis="construction"))
+    said = project.run("00_alone")
+    assert "finding  00_alone: two is less than one: does not hold here (2 and 1)" in said
+    said = project.run("01_source", returncode=1)
+    assert (
+        "ClaimsFailed: 1 of 1 claims that must hold in this run do not: two is less than one (2 and 1)"
+        in said
+    )
+    assert "failed   01_source: look at reports/fast/01_source.html" in said
+    assert {stage: result["figure"] for stage, result in project.results().items()} == {"00_alone": 3}
+    failed = json.loads((project.run_dir / "results" / "failed" / "01_source.json").read_text())
+    assert failed["figure"] == 3, "all was written before the claim failed the run"
+    assert failed["provenance"]["git_commit"] == commit
+    report = (project.run_dir / "01_source.html").read_text()
+    assert f"commit {commit[:10]} with local changes" in report
+    index = (project.run_dir / "index.html").read_text()
+    assert index.count("✗</span> two is less than one") == 2
+    assert index.count("does not hold, and must") == 1
+
+
+@pytest.mark.slow
 def test_a_killed_run_leaves_neither_lock_nor_job(project: Project) -> None:
     project.write_preset("00_alone: {sleep_s: 600.0}\n")
     with project.running() as run:
@@ -227,6 +291,19 @@ def test_a_killed_run_leaves_neither_lock_nor_job(project: Project) -> None:
 
 
 @pytest.mark.slow
+def test_a_long_cell_gives_signs_of_life(project: Project) -> None:
+    heartbeat = project.root / "workflow" / "logger" / "snakemake_logger_plugin_codecbook" / "heartbeat.py"
+    text = heartbeat.read_text()
+    assert "HEARTBEAT_S = 30.0" in text
+    heartbeat.write_text(text.replace("HEARTBEAT_S = 30.0", "HEARTBEAT_S = 1.0"))
+    project.write_preset("00_alone: {sleep_s: 6.0}\n")
+    said = project.run("00_alone")
+    assert re.search(
+        r"      00_alone: cell [123] of 3, \d+ s; log: reports/fast/logs/00_alone.log\n", said
+    ), said
+
+
+@pytest.mark.slow
 def test_a_terminated_run_ends_its_jobs(project: Project) -> None:
     project.write_preset("00_alone: {sleep_s: 600.0}\n")
     with project.running() as run:
@@ -238,53 +315,13 @@ def test_a_terminated_run_ends_its_jobs(project: Project) -> None:
     assert "00_alone" not in project.results()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--frobnicate"], "unrecognized arguments: --frobnicate"),
-        (["--preset", "fsat"], "fsat is neither a preset (fast, full, real) nor the path of a YAML file"),
-        (["04_nowhere"], "04_nowhere is neither a command nor a stage. Stages: 00_alone"),
-        (["--jobs", "none"], "none is no whole number of at least 1"),
-        (["--executor", "moon"], "no profiles/moon/config.yaml. Known: default, slurm"),
-    ],
-)
-def test_a_mistyped_command_line_is_refused_in_one_line(
-    project: Project, arguments: list[str], message: str
-) -> None:
-    said = project.run(*arguments, returncode=2)
-    assert message in said
-    assert said.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "message"),
-    [
-        ("fast.yaml", "01_source: {y: 3}\n", "01_source.ipynb has no parameter 'y'"),
-        ("fast.yaml", "01_source: {x: many}\n", "x must be int"),
-        ("fast.yaml", "01_sauce: {x: 3}\n", "'01_sauce'; did you mean 01_source?"),
-        ("fast.yaml", "- x\n", "is no mapping"),
-        ("fast.yaml", "{\n", "cannot be read as YAML"),
-        ("stages.yaml", "01_source: {needs: [02_middle]}\n02_middle: {}\n", "does not stand above it"),
-        ("stages.yaml", "01_source: {need: []}\n", "has a key 'need'; did you mean needs?"),
-        ("stages.yaml", "01_source: {threads: 0}\n", "give a int of at least 1"),
-        ("stages.yaml", "05_absent: {}\n", "notebooks/05_absent.ipynb does not exist"),
-    ],
-)
-def test_a_wrong_preset_or_plan_is_refused_before_anything_runs(
-    project: Project, file: str, text: str, message: str
-) -> None:
-    (project.root / "config" / file).write_text(text)
-    assert message in project.run(returncode=2)
-    assert not project.run_dir.exists()
-
-
-def test_a_preset_of_ones_own_is_named_by_its_path(project: Project, tmp_path: Path) -> None:
-    own = tmp_path / "mine.yaml"
+@pytest.mark.parametrize("name", ["mine.yaml", "Music #1/mine.yml", "x: y.yaml", "über 50%.yaml"])
+def test_a_preset_of_ones_own_is_named_by_its_path(project: Project, tmp_path: Path, name: str) -> None:
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
     own.write_text("02_middle: {x: 7}\n")
-    assert "reports/mine/results/02_middle.json" in project.run("--preset", str(own), "--dry-run", "03_last")
-    taken = tmp_path / "full.yaml"
-    taken.write_text("{}\n")
-    assert "rename the file" in project.run("--preset", str(taken), returncode=2)
+    said = project.run("--preset", str(own), "--dry-run", "03_last")
+    assert f"reports/{own.stem}/results/02_middle.json" in said
 
 
 def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 120.0) -> None:

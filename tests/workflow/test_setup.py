@@ -127,9 +127,57 @@ def test_pesq_may_fail_to_build(checkout: Checkout) -> None:
 def test_a_missing_python_is_named_with_its_remedy(checkout: Checkout) -> None:
     (checkout.tools / "too-old").write_text("1")
     done = checkout.run()
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Python 3.11 or later is needed" in done.stderr
     assert not (checkout.root / ".venv").exists()
+
+
+def test_a_python_that_is_named_is_taken_or_refused(checkout: Checkout) -> None:
+    for named in ("none/python", str(checkout.root)):
+        done = checkout.run(PYTHON=named)
+        assert done.returncode == 2
+        assert f"PYTHON is '{named}', which is no Python 3.11 or later; correct it" in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not (checkout.root / ".venv").exists()
+    assert checkout.calls() == []
+    assert checkout.run(PYTHON=str(checkout.tools / "python3")).returncode == 0
+
+
+def test_the_checkout_of_somebody_else_is_refused(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.tools.chmod(0o777)  # where the stand-in notes its calls
+    checkout.root.chmod(0o555)
+    somebody = 65534 if os.geteuid() == 0 else None  # root may write anywhere
+    parents = [
+        path for path in checkout.root.parents if path.stat().st_uid == os.geteuid() and path != Path("/")
+    ]
+    modes = [path.stat().st_mode for path in parents]
+    try:
+        for path, mode in zip(parents, modes, strict=True):
+            path.chmod(mode | 0o011)
+        done = subprocess.run(
+            [str(checkout.root / "run_all.sh")],
+            env={"PATH": str(checkout.tools)},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            user=somebody,
+        )
+    finally:
+        for path, mode in zip(parents, modes, strict=True):
+            path.chmod(mode)
+    assert done.returncode == 2, done.stderr
+    venv = checkout.root / ".venv"
+    assert done.stderr == (
+        f"run_all.sh: {venv} is out of date or not there, and you cannot write to it; use a checkout of your own.\n"
+    )
+    assert not any("venv" in call for call in checkout.calls())
+
+
+def test_lab_starts_as_root_too(checkout: Checkout) -> None:
+    checkout.run("lab", "--no-browser")
+    root = "--allow-root " if os.geteuid() == 0 else ""
+    assert checkout.calls()[-1] == f"-m jupyterlab {root}--no-browser notebooks/00_index.ipynb"
 
 
 def test_help_needs_no_environment(checkout: Checkout) -> None:

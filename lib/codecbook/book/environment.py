@@ -93,8 +93,8 @@ def clips_by_domain(entries: Sequence[ClipEntry]) -> pd.DataFrame:
     """
     table = pd.DataFrame([vars(entry) for entry in entries])
 
-    def distinct(values: pd.Series) -> str:
-        return ", ".join(str(value) for value in sorted(set(values)))
+    def distinct(values: pd.Series, separator: str = ", ") -> str:
+        return separator.join(str(value) for value in sorted(set(values)))
 
     grouped = table.groupby("domain", sort=True)
     return pd.DataFrame(
@@ -103,7 +103,7 @@ def clips_by_domain(entries: Sequence[ClipEntry]) -> pd.DataFrame:
             "duration_s": grouped["duration_s"].sum(),
             "sample_rates_hz": grouped["sample_rate_hz"].agg(distinct),
             "channels": grouped["channels"].agg(distinct),
-            "licences": grouped["licence"].agg(distinct),
+            "licences": grouped["licence"].agg(distinct, separator=" "),
         }
     ).reset_index()
 
@@ -124,8 +124,8 @@ def codec_table(names: Sequence[str]) -> pd.DataFrame:
     for name in names:
         try:
             codec = load_codec(name)
-        except MissingWeights as error:
-            rows.append({"codec": name, "bundled": False, "weights": str(error)})
+        except MissingWeights:
+            rows.append({"codec": name, "bundled": False, "weights": "none here: take pretrained"})
             continue
         rows.append(
             {

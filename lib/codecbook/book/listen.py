@@ -1,43 +1,28 @@
 """Players: audio beside its waveform and spectrogram, and blind A/B/X comparisons.
 
-Clips are embedded as 16-bit FLAC, so that what is judged is the codec and not the page's own compression.
+Clips are embedded as 16-bit FLAC, so that what is judged is the codec and not the page's own compression. The A/B/X
+player is one file, ``assets/abx.js``. In JupyterLab it is a widget whose votes reach Python; in a batch run it is
+inlined into the report with a stand-in for the widget's model, so that the test works on the offline page.
 """
 
+import base64
 import html
-from collections.abc import Mapping
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
+import soundfile
 from IPython.display import HTML, display
+from scipy.stats import binomtest
 
 from codecbook.audio import Clip
-from codecbook.book.abx import AbxTest, abx
 from codecbook.book.figures import image_html
-from codecbook.book.figures_audio import loudest_power, overview
-from codecbook.book.flac import common_gain, flac_uri
+from codecbook.book.figures.audio import loudest_power, overview
+from codecbook.book.results import batch
+from codecbook.book.tables import ASSETS
 from codecbook.errors import UnsupportedInput
-
-__all__ = ["AbxTest", "abx", "grid", "grid_html", "player", "player_html"]
-
-
-def player(clip: Clip, label: str) -> None:
-    """Display a player with its label.
-
-    Raises:
-        UnsupportedInput: An empty clip, one with more than 8 channels, or no label.
-    """
-    display(HTML(player_html(clip, label)))
-
-
-def player_html(clip: Clip, label: str, gain: float = 1.0) -> str:
-    """Return a labelled ``<audio>`` element with the clip as FLAC inside; see `player`."""
-    if not label.strip():
-        raise UnsupportedInput("A player needs a label; received an empty one. Say what is heard.")
-    text = html.escape(label)
-    return (
-        f'<div class="codecbook-player"><span>{text}</span><br>'
-        f'<audio controls preload="metadata" aria-label="{text}" src="{flac_uri(clip, gain)}" '
-        'style="width:100%;max-width:22em"></audio></div>'
-    )
 
 
 def grid(clips: Mapping[str, Clip] | Mapping[str, Mapping[str, Clip]], caption: str = "") -> None:
@@ -49,75 +34,191 @@ def grid(clips: Mapping[str, Clip] | Mapping[str, Mapping[str, Clip]], caption: 
         caption: What to listen for.
 
     Raises:
-        UnsupportedInput: No clips, or rows with different columns.
+        UnsupportedInput: No clips, an empty one or one with more than 8 channels, or rows with different columns.
     """
     display(HTML(grid_html(clips, caption)))
 
 
 def grid_html(clips: Mapping[str, Clip] | Mapping[str, Mapping[str, Clip]], caption: str = "") -> str:
     """Return the players as HTML; see `grid`."""
-    if not clips:
-        raise UnsupportedInput("There are no clips to play; received an empty mapping. Pass {label: clip}.")
     rows = {label: {"": row} if isinstance(row, Clip) else dict(row) for label, row in clips.items()}
-    columns = list(next(iter(rows.values())))
+    columns = list(next(iter(rows.values()), {}))
     if not columns or any(list(row) != columns for row in rows.values()):
         raise UnsupportedInput(
-            f"Rows have the columns {[list(row) for row in rows.values()]}; give every row the same ones."
+            f"Rows have the columns {[list(row) for row in rows.values()]}; give clips, and every row the same columns."
         )
-    everything = {f"{r} {c}": clip for r, row in rows.items() for c, clip in row.items()}
+    everything = [clip for row in rows.values() for clip in row.values()]
     scale = (
-        max(1e-4, *(float(np.abs(clip.samples[0]).max(initial=0.0)) for clip in everything.values())),
+        max(1e-4, *(float(np.abs(clip.samples[0]).max(initial=0.0)) for clip in everything)),
         loudest_power(everything),
-        common_gain(everything.values()),
+        common_gain(everything),
     )
     single = columns == [""]
-    if single:
-        head = ""
-        body = "\n".join(_row(row[""], label, scale) for label, row in rows.items())
-    else:
-        head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
-        body = "\n".join(
-            f'<tr><th scope="row">{html.escape(label)}</th>'
-            + "".join(_cell(clip, f"{label}, {column}", scale) for column, clip in row.items())
-            + "</tr>"
-            for label, row in rows.items()
-        )
-    title = html.escape(caption)
+    head, body = "", []
+    for label, row in rows.items():
+        name = html.escape(label)
+        if single:  # label and player, and beside them the picture
+            player, picture = _parts(row[""], label, scale)
+            body.append(
+                f'<tr><th scope="row" style="text-align:left;min-width:17em">{name}{player}</th>'
+                f'<td style="text-align:left">{picture}</td></tr>'
+            )
+        else:
+            cells = ["".join(_parts(clip, f"{label}, {column}", scale)) for column, clip in row.items()]
+            cells = "".join(f'<td style="text-align:left;min-width:15em">{cell}</td>' for cell in cells)
+            body.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
+    if not single:
+        names = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
+        head = f"<thead><tr><td></td>{names}</tr></thead>"
+    title, lines = html.escape(caption), "\n".join(body)
     return (
         f'<div class="codecbook-listen scroll{" single" if single else ""}" style="overflow-x:auto" tabindex="0" '
         f'role="group" aria-label="{title or "Players"}"><table>{f"<caption>{title}</caption>" if title else ""}'
-        f"{f'<thead><tr><td></td>{head}</tr></thead>' if head else ''}<tbody>\n{body}\n</tbody></table></div>"
+        f"{head}<tbody>\n{lines}\n</tbody></table></div>"
     )
 
 
-def _row(clip: Clip, label: str, scale: tuple[float, float, float]) -> str:
-    """Return a table row: label and player, and beside them the picture."""
+def _parts(clip: Clip, label: str, scale: tuple[float, float, float]) -> tuple[str, str]:
+    """Return a clip's player and picture; `scale` is peak, reference power and gain of all that are compared."""
+    peak, reference, gain = scale
+    alt = f"Waveform and spectrogram of {label}, {clip.duration_s:.1f} s at {clip.sample_rate_hz} Hz."
+    style = ' style="width:100%;display:block"'
+    return _audio(clip, label, gain, style), image_html(overview(clip, peak, reference), alt)
+
+
+def _audio(clip: Clip, label: str, gain: float, style: str = "") -> str:
+    data = base64.b64encode(flac_bytes(clip, gain)).decode()
     return (
-        f'<tr><th scope="row" style="text-align:left;min-width:17em">{html.escape(label)}'
-        f"{_audio(clip, label, scale)}</th>"
-        f'<td style="text-align:left">{_picture(clip, label, scale)}</td></tr>'
+        f'<audio controls preload="metadata" aria-label="{html.escape(label)}" '
+        f'src="data:audio/flac;base64,{data}"{style}></audio>'
     )
 
 
-def _cell(clip: Clip, label: str, scale: tuple[float, float, float]) -> str:
-    """Return a table cell with a player above its picture."""
+def flac_bytes(clip: Clip, gain: float = 1.0) -> bytes:
+    """Encode a clip as 16-bit FLAC.
+
+    Args:
+        clip: 1 to 8 channels; samples beyond full scale are clipped.
+        gain: Factor before quantisation; `common_gain` gives one that prevents clipping.
+
+    Raises:
+        UnsupportedInput: No samples, or more channels than FLAC holds.
+    """
+    if clip.num_samples == 0 or not 1 <= clip.num_channels <= 8:
+        raise UnsupportedInput(
+            f"Clip {clip.name!r} has {clip.num_channels} channels and {clip.num_samples} samples; FLAC takes 1 to 8 "
+            "channels and at least one sample. Leave it out, or mix it down."
+        )
+    buffer = io.BytesIO()
+    samples = np.clip(clip.samples.T * np.float32(gain), -1.0, 1.0)
+    soundfile.write(buffer, samples, clip.sample_rate_hz, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def common_gain(clips: Iterable[Clip]) -> float:
+    """Return the factor, at most 1, that keeps the loudest of the clips below full scale.
+
+    One factor for all: clipping only the clip that overshoots, or turning down only that one, would be heard.
+    """
+    return 1.0 / max(1.0, *(float(np.abs(clip.samples).max(initial=0.0)) for clip in clips))
+
+
+class AbxTest:
+    """A displayed test and its votes so far.
+
+    Attributes:
+        widget: The widget in JupyterLab; None in a batch run, where votes stay on the page.
+    """
+
+    def __init__(self, widget: Any = None) -> None:
+        self.widget = widget
+
+    @property
+    def votes(self) -> list[dict[str, Any]]:
+        """One ``{"x": "A" or "B", "vote": "A" or "B", "correct": bool}`` per trial."""
+        return list(self.widget.votes) if self.widget is not None else []
+
+    @property
+    def p_value(self) -> float | None:
+        """One-sided binomial p-value of the votes against guessing; None without votes."""
+        if not self.votes:
+            return None
+        correct = sum(bool(vote["correct"]) for vote in self.votes)
+        return float(binomtest(correct, len(self.votes), 0.5, alternative="greater").pvalue)
+
+    def _ipython_display_(self) -> None:
+        """Show nothing: the test is on display already, also where it is a cell's last value."""
+
+
+def abx(
+    reference: Clip,
+    a: Clip,
+    b: Clip,
+    labels: Sequence[str] = ("reference", "A", "B"),
+    trials: int = 10,
+    title: str = "Can you hear the difference?",
+) -> AbxTest:
+    """Display a test in which X is A or B by chance, and the listener says which.
+
+    All clips loop in step on one clock and are switched without a gap. They are turned down by one common factor
+    if any of them overshoots; differences in level are left as they are, so match loudness first where level is
+    not the question.
+
+    Args:
+        reference: The original, for orientation.
+        a: First candidate.
+        b: Second candidate; may be the reference itself, to ask whether `a` can be told from it.
+        labels: What reference, A and B are.
+        trials: How many votes make a test; 10 is enough for p < 0.05 at 9 correct.
+        title: The question.
+
+    Returns:
+        The test, whose `votes` grow while the listener votes.
+
+    Raises:
+        UnsupportedInput: Not three labels, no trials, or an empty clip.
+    """
+    clips = (reference, a, b)
+    if len(labels) != len(clips) or trials < 1:
+        raise UnsupportedInput(
+            f"An A/B/X test needs 3 labels and at least one trial; received {len(labels)} and {trials}. Give labels "
+            "for reference, A and B."
+        )
+    gain = common_gain(clips)
+    if batch():
+        display(HTML(static_html(clips, labels, gain, trials, title)))
+        return AbxTest()
+    media = [{"label": text, "data": flac_bytes(c, gain)} for text, c in zip(labels, clips, strict=True)]
+    widget = _widget_class()(clips=media, trials=trials, title=title)
+    display(widget)
+    return AbxTest(widget)
+
+
+def static_html(clips: Sequence[Clip], labels: Sequence[str], gain: float, trials: int, title: str) -> str:
+    """Return plain players, which a script on the page turns into the test; without scripts they stay."""
+    players = "".join(
+        f"<p>{html.escape(label)}<br>{_audio(clip, label, gain)}</p>"
+        for label, clip in zip(labels, clips, strict=True)
+    )
+    script = "\n".join((ASSETS / name).read_text() for name in ("abx.js", "abx_static.js"))
     return (
-        f'<td style="text-align:left;min-width:15em">{_audio(clip, label, scale)}'
-        f"{_picture(clip, label, scale)}</td>"
+        f'<div class="codecbook-abx" data-title="{html.escape(title)}" data-trials="{trials}">'
+        f"<p>{html.escape(title)}</p>{players}</div>\n"
+        f'<script type="module">\n{script}</script>'
     )
 
 
-def _audio(clip: Clip, label: str, scale: tuple[float, float, float]) -> str:
-    return (
-        f'<audio controls preload="metadata" aria-label="{html.escape(label)}" src="{flac_uri(clip, scale[2])}" '
-        'style="width:100%;display:block"></audio>'
-    )
+@cache
+def _widget_class() -> type:
+    """Make the widget's class when a session first needs it: a batch run has no use for widgets."""
+    import anywidget
+    import traitlets
 
+    class AbxWidget(anywidget.AnyWidget):
+        _esm = ASSETS / "abx.js"
+        title = traitlets.Unicode().tag(sync=True)
+        trials = traitlets.Int().tag(sync=True)
+        clips = traitlets.List().tag(sync=True)
+        votes = traitlets.List().tag(sync=True)
 
-def _picture(clip: Clip, label: str, scale: tuple[float, float, float]) -> str:
-    """Draw a clip; `scale` is the common peak, reference power and gain of the clips that are compared."""
-    peak, reference, _ = scale
-    return image_html(
-        overview(clip, peak, reference),
-        alt=f"Waveform and spectrogram of {label}, {clip.duration_s:.1f} s at {clip.sample_rate_hz} Hz.",
-    )
+    return AbxWidget

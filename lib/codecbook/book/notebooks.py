@@ -1,8 +1,12 @@
 """What a reader of an executed notebook wants to know of it, and what must not reach the report."""
 
 import re
+from pathlib import Path
 
+import nbformat
 from nbformat import NotebookNode
+
+from codecbook.paths import repository_dir
 
 _PAPERMILL_MARKER = "papermill-error-cell-tag"
 _PROGRESS = re.compile(r"\d+%\|.*|^\s*\d+(it|batch|clip)\w* \[.*", re.MULTILINE)
@@ -52,6 +56,21 @@ def lead(notebook: NotebookNode) -> str:
             if texts:
                 return _plain(texts[0])
     return ""
+
+
+def contents(folder: Path | None = None) -> str:
+    """Return the workbook's notebooks, but for the first one, as a Markdown table: link with title, and question.
+
+    Args:
+        folder: Of the notebooks; None takes the checkout's.
+    """
+    lines = ["| notebook | question |", "|---|---|"]
+    for path in sorted((folder or repository_dir() / "notebooks").glob("*.ipynb"))[1:]:
+        notebook = nbformat.read(path, as_version=4)
+        title, question = first_heading(notebook), lead(notebook).removeprefix("Question. ")
+        cells = [f"[{path.stem}]({path.name}) {title}", question]
+        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(lines)
 
 
 def _plain(markdown: str) -> str:

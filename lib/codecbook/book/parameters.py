@@ -1,44 +1,98 @@
-"""Parameters of a notebook: checked by the notebook itself, and checked before a run against the notebook.
+"""Parameters of a notebook: read from the file and checked before a run, and checked again by the notebook itself.
 
-A notebook's parameters are annotated scalars or lists in the cell tagged ``parameters``. papermill neither
-checks their types nor refuses unknown names, so both are done here, with messages that say what to type instead.
+A notebook's parameters are the annotated names of its cell tagged ``parameters``, ``name: type = default  # help``.
+papermill neither checks their types nor refuses unknown names, so both are done here, with messages that say what to
+type instead. What the call of `validate` below that cell allows is known before the run, where it stands there, or in
+the same cell under a name, as plain values.
 """
 
 import ast
 import difflib
 import io
-import math
+import json
 import tokenize
-import types
-import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from codecbook.errors import UnsupportedInput
+from codecbook.book import inputs
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 
-_EXAMPLES = {
-    "int": "3",
-    "float": "6.0",
-    "str": '"text"',
-    "bool": "True",
-    "list": "[1, 2]",
-    "dict": '{"a": 1}',
+Choices = Mapping[str, Sequence]
+Bounds = Mapping[str, tuple[float | None, float | None]]
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+_REMEDIES = {
+    "int_type": "Write a whole number: 3.",
+    "float_type": "Write a number: 6.0; in YAML, an exponent takes a point before it and a sign: 3.0e-3.",
+    "finite_number": "Give a finite number.",
+    "string_type": "Write text; in YAML, in quotes.",
+    "bool_type": "Write True or False; in YAML, true or false.",
+    "list_type": "Write a list: [a, b].",
 }
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """An assignment of the parameters cell, as text: ``name: annotation = default  # help``."""
+
+    annotation: str
+    default: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Declarations:
+    """What a notebook declares.
+
+    Attributes:
+        notebook: The file.
+        parameters: By name, in the order of the cell; empty without such a cell.
+        choices: Allowed values by name, as `validate` takes them.
+        bounds: ``(lowest, highest)`` by name, likewise.
+        code: All code cells, joined.
+    """
+
+    notebook: Path
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    choices: Choices = field(default_factory=dict)
+    bounds: Bounds = field(default_factory=dict)
+    code: str = ""
+
+
+def read_declarations(notebook: Path) -> Declarations:
+    """Read what a notebook declares; nbformat and papermill would take seconds for the same.
+
+    Raises:
+        CorruptInput: The file is no notebook.
+        UnsupportedInput: Its parameters cell is no Python.
+    """
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        tagged = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptInput(f"{notebook} cannot be read as a notebook ({error}); restore it.") from error
+    try:
+        parameters = _parameters(tagged[0]) if tagged else {}
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise UnsupportedInput(
+            f"The parameters cell of {notebook} is no Python ({error}); correct it."
+        ) from error
+    checks = next((_checks(cell) for cell in code if "validate(" in cell), {})
+    return Declarations(notebook, parameters, **checks, code="\n".join(code))
+
+
 def validate(
-    namespace: dict[str, Any],
-    choices: Mapping[str, Sequence] | None = None,
-    bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
+    namespace: dict[str, Any], choices: Choices | None = None, bounds: Bounds | None = None
 ) -> dict[str, Any]:
     """Check the annotated names of a notebook and return them as its parameters.
 
-    Called in the cell after the parameters cell, with ``globals()``. A value that papermill injected is held
-    against the annotation of the parameters cell.
+    Called in the cell after the parameters cell, with ``globals()``. A value that papermill injected is held against
+    the annotation of the parameters cell.
 
     Args:
         namespace: The notebook's globals, or any mapping with ``__annotations__``.
@@ -46,11 +100,13 @@ def validate(
         bounds: ``(lowest, highest)`` by name, both inclusive, None for open. For a list, of every element.
 
     Returns:
-        The parameters in the order of their annotations; an int where a float is expected becomes a float.
+        The parameters in the order of their annotations; an int where a float is expected becomes a float. Paths
+        (see `codecbook.book.inputs`) become absolute, in the namespace as well.
 
     Raises:
         UnsupportedInput: No annotated names, a wrong type, a number that is not finite, a value outside its
             choices or bounds, or a check for a name that is no parameter.
+        MissingInput: A path leads nowhere.
 
     Example:
         >>> cell = {"__annotations__": {"codec": str, "clips": int}, "codec": "encodec_24khz", "clips": 4}
@@ -58,192 +114,155 @@ def validate(
         {'codec': 'encodec_24khz', 'clips': 4}
     """
     choices, bounds = choices or {}, bounds or {}
-    annotations = {name: kind for name, kind in _annotations(namespace).items() if name in namespace}
-    if not annotations:
+    kinds = dict(namespace.get("__annotations__") or {})
+    if "__annotate__" in namespace:  # from Python 3.14 on, annotations are made when they are asked for
+        kinds |= namespace["__annotate__"](1)
+    kinds = {name: kind for name, kind in kinds.items() if name in namespace}
+    if not kinds:
         raise UnsupportedInput(
             "No annotated parameters were found; write them as 'codec: str = \"encodec_24khz\"  # which codec' in "
             "the cell tagged 'parameters', and call validate(globals()) after it."
         )
     for name in [*choices, *bounds]:
-        if name not in annotations:
-            raise UnsupportedInput(
-                f"A check names {name!r}, which is no parameter; {_known(annotations, name)}"
-            )
-    parameters = {name: _typed(name, namespace[name], kind) for name, kind in annotations.items()}
-    for name, allowed in choices.items():
-        _check_elements(name, parameters[name], lambda v, allowed=allowed: v in allowed, _one_of(allowed))
-    for name, (lowest, highest) in bounds.items():
-        within = _within(lowest, highest)
-        _check_elements(name, parameters[name], within, _range_text(lowest, highest))
+        if name not in kinds:
+            raise UnsupportedInput(f"A check names {name!r}, which is no parameter; {_known(kinds, name)}")
+    parameters = {}
+    for name, kind in kinds.items():
+        value = _checked(name, namespace[name], kind, choices, bounds)
+        parameters[name] = namespace[name] = inputs.resolved(name, value, Path.cwd())
     return parameters
 
 
-def check_against_notebook(notebook: Path, parameters: Mapping[str, Any]) -> None:
-    """Check parameters against a notebook's parameters cell before it is run.
+def checked(declared: Declarations, values: Mapping[str, Any], base: Path, where: str) -> dict[str, Any]:
+    """Check values of a preset against what a notebook declares, before it is run.
+
+    Args:
+        declared: Of the notebook.
+        values: By name, as YAML gave them.
+        base: Folder that relative paths start from.
+        where: What an error message calls the place of the values.
+
+    Returns:
+        The values, typed, with their paths absolute.
 
     Raises:
-        UnsupportedInput: The notebook has no parameters cell, a name is unknown, or a value is ill-typed; the
-            message lists the known names with their help and the nearest match.
+        UnsupportedInput: A name is unknown, or a value is ill-typed or outside its choices or bounds.
+        MissingInput: A path leads nowhere.
     """
-    known = _declared(Path(notebook))
-    if not known and parameters:
-        raise UnsupportedInput(
-            f"{notebook.name} has no parameters, but received {', '.join(parameters)}; tag its parameters cell "
-            "'parameters', or leave them out."
-        )
-    for name, value in parameters.items():
+    known = declared.parameters
+    typed: dict[str, Any] = {}
+    for name, value in values.items():
         if name not in known:
-            raise UnsupportedInput(
-                f"{notebook.name} has no parameter {name!r}; {_known(known, name)}\n{_help(known)}"
-            )
+            raise UnsupportedInput(f"{where} has no parameter {name!r}; {_known(known, name)}")
+        meaning = known[name].help
         try:
-            _typed(name, value, _named_type(known[name].annotation))
-        except UnsupportedInput as error:
-            raise UnsupportedInput(f"{notebook.name}: {error}\n{_help(known)}") from error
+            value = _checked(name, value, _kind(known[name]), declared.choices, declared.bounds)
+            typed[name] = inputs.resolved(name, value, base, help_text=meaning)
+        except CodecbookError as error:
+            raise type(error)(f"{where}: {error} [{name}: {meaning}]") from error
+    return typed
 
 
-@dataclass(frozen=True)
-class _Declaration:
-    """A line of a parameters cell, as text: ``name: annotation = default  # help``."""
+def defaults(declared: Declarations) -> dict[str, Any]:
+    """Return the values that a notebook's own parameters cell gives, typed as `validate` returns them.
 
-    annotation: str
-    default: str
-    help: str
-
-
-def _declared(notebook: Path) -> dict[str, _Declaration]:
-    """Read the parameters cell of a notebook.
-
-    papermill's own inspection takes seconds to import and overlooks annotations such as ``int | None``.
+    Raises:
+        UnsupportedInput: A value is no literal.
     """
-    cells = nbformat.read(notebook, as_version=4).cells
-    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    if not tagged:
-        return {}
-    try:
-        tree = ast.parse(tagged[0])
-    except SyntaxError as error:
-        raise UnsupportedInput(
-            f"The parameters cell of {notebook} is no Python ({error}); correct it."
-        ) from error
-    lines = io.StringIO(tagged[0]).readline
-    comments = {
-        token.end[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(lines)
-        if token.type == tokenize.COMMENT
-    }
-    declared = {}
-    for node in tree.body:
-        if isinstance(node, ast.AnnAssign):
-            target, annotation = node.target, ast.unparse(node.annotation)
-        elif isinstance(node, ast.Assign):
-            target, annotation = node.targets[0], ""
-        else:
-            continue
-        if isinstance(target, ast.Name) and node.value is not None:
-            help_text = comments.get(node.end_lineno or node.lineno, "")
-            declared[target.id] = _Declaration(annotation, ast.unparse(node.value), help_text)
-    return declared
-
-
-def _annotations(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Return annotations as types: stored ones, lazy ones (Python 3.14), and those written as strings."""
-    found = dict(namespace.get("__annotations__") or {})
-    annotate: Callable[[int], dict] | None = namespace.get("__annotate__")
-    if annotate is not None:
-        found.update(annotate(1))  # 1 = annotationlib.Format.VALUE
-    return {name: _named_type(kind) if isinstance(kind, str) else kind for name, kind in found.items()}
-
-
-def _named_type(name: str) -> Any:
-    """Turn an annotation's text into a type; Any where it names none that is known here."""
-    if not name:
-        return Any
-    holder = types.ModuleType("parameters")
-    holder.__annotations__ = {"value": name.strip()}
-    try:
-        return typing.get_type_hints(holder)["value"]
-    except (NameError, SyntaxError, TypeError):
-        return Any
-
-
-def _typed(name: str, value: Any, kind: Any) -> Any:
-    """Return `value` as `kind`, or raise; a list's elements are checked too."""
-    origin = typing.get_origin(kind) or kind
-    if origin is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        return _typed_union(name, value, kind)
-    if origin is type(None):
-        matches = value is None
-    elif origin is float:
-        matches = isinstance(value, int | float) and not isinstance(value, bool)
-    elif origin is int:
-        matches = isinstance(value, int) and not isinstance(value, bool)
-    elif origin is list:
-        matches = isinstance(value, list | tuple)
-    else:
-        matches = isinstance(value, origin)
-    if not matches:
-        raise UnsupportedInput(
-            f"Parameter {name} must be {_type_name(kind)}; received {value!r} ({type(value).__name__}). "
-            f"Write it like {name} = {_EXAMPLES.get(getattr(origin, '__name__', ''), 'None')}."
-        )
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UnsupportedInput(f"Parameter {name} must be finite; received {value!r}. Give a number.")
-    if isinstance(value, list | tuple):
-        element = (typing.get_args(kind) or (Any,))[0]
-        return [_typed(f"{name}[{i}]", item, element) for i, item in enumerate(value)]
-    return float(value) if origin is float else value
-
-
-def _typed_union(name: str, value: Any, kind: Any) -> Any:
-    for member in typing.get_args(kind):
+    values = {}
+    for name, parameter in declared.parameters.items():
         try:
-            return _typed(name, value, member)
-        except UnsupportedInput:
-            continue
-    raise UnsupportedInput(
-        f"Parameter {name} must be {_type_name(kind)}; received {value!r} ({type(value).__name__}). Give one of "
-        "these types."
-    )
+            value = ast.literal_eval(parameter.default)
+        except ValueError as error:
+            raise UnsupportedInput(
+                f"Parameter {name} of {declared.notebook} is {parameter.default}, which is no literal; write a "
+                "plain value."
+            ) from error
+        values[name] = _checked(name, value, _kind(parameter), {}, {})
+    return values
 
 
-def _type_name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+def _kind(parameter: Parameter) -> Any:
+    try:
+        return eval(parameter.annotation)
+    except (NameError, TypeError) as error:
+        raise UnsupportedInput(
+            f"{parameter.annotation} is no type of a parameter; annotate it like int, str or list[float]."
+        ) from error
 
 
-def _check_elements(name: str, value: Any, accepts: Callable[[Any], bool], expected: str) -> None:
+def _checked(name: str, value: Any, kind: Any, choices: Choices, bounds: Bounds) -> Any:
+    """Return `value` as `kind` and within its choices and bounds, or raise."""
+    try:
+        value = TypeAdapter(kind, config=_STRICT).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = name + "".join(f"[{part}]" for part in first["loc"])
+        received = f"{first['input']!r:.80} ({type(first['input']).__name__})"
+        raise UnsupportedInput(
+            f"Parameter {place}: {first['msg']}; received {received}. {_REMEDIES.get(first['type'], '')}".rstrip()
+        ) from error
+    low, high = bounds.get(name, (None, None))
     for item in value if isinstance(value, list) else [value]:
-        if item is not None and not accepts(item):
+        expected = ""
+        if name in choices and item not in choices[name]:
+            expected = "one of " + ", ".join(map(repr, choices[name]))
+        elif (low is not None and item < low) or (high is not None and item > high):
+            expected = (
+                f"at most {high}"
+                if low is None
+                else f"at least {low}"
+                if high is None
+                else f"from {low} to {high}"
+            )
+        if expected:
             raise UnsupportedInput(
                 f"Parameter {name} must be {expected}; received {item!r}. Choose such a value."
             )
+    return value
 
 
-def _within(lowest: float | None, highest: float | None) -> Callable[[Any], bool]:
-    return lambda value: (lowest is None or value >= lowest) and (highest is None or value <= highest)
+def _parameters(source: str) -> dict[str, Parameter]:
+    comments = {
+        token.end[0]: token.string.partition("# fmt:")[0].strip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    declared = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            help_text = " ".join(comments[line] for line in lines if line in comments)
+            declared[ast.unparse(node.target)] = Parameter(
+                ast.unparse(node.annotation), ast.unparse(node.value), help_text
+            )
+    return declared
 
 
-def _one_of(allowed: Iterable) -> str:
-    return "one of " + ", ".join(repr(value) for value in allowed)
-
-
-def _range_text(lowest: float | None, highest: float | None) -> str:
-    if lowest is None:
-        return f"at most {highest}"
-    return f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+def _checks(source: str) -> dict[str, Any]:
+    """Return the ``choices`` and ``bounds`` that a cell passes to `validate`, where they are plain values."""
+    found = {}
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # a line magic
+        return found
+    for node in ast.walk(tree):
+        pairs = [(node.targets[0], node.value)] if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.Call):
+            pairs = [(ast.Name(keyword.arg or ""), keyword.value) for keyword in node.keywords]
+        for target, value in pairs:
+            if isinstance(target, ast.Name) and target.id in ("choices", "bounds"):
+                try:
+                    found[target.id] = eval(ast.unparse(value), {"__builtins__": {}})
+                except NameError:  # what needs the package is known to the notebook alone
+                    continue
+    return found
 
 
 def _known(names: Iterable[str], wanted: str) -> str:
     names = list(names)
+    if not names:
+        return "it takes none, so leave it out."
     nearest = difflib.get_close_matches(wanted, names, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"{hint}Known names: {', '.join(names)}."
-
-
-def _help(known: Mapping[str, _Declaration]) -> str:
-    return "\n".join(
-        f"  {name}{': ' if entry.annotation else ''}{entry.annotation} = {entry.default}  # {entry.help}"
-        for name, entry in known.items()
-    )

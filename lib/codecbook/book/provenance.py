@@ -7,16 +7,14 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cpuinfo
 from IPython.display import HTML, display
 
 from codecbook.paths import repository_dir
-
-if TYPE_CHECKING:
-    from codecbook.book.results import Run
 
 _PACKAGES = (
     "codecbook", "torch", "numpy", "scipy", "numba", "soxr", "soundfile", "encodec", "snac", "transformers",
@@ -24,23 +22,30 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def collect(parameters: dict[str, Any], seed: int | None, started: datetime) -> dict[str, Any]:
+def checkout() -> dict[str, Any]:
+    """Return ``git_commit`` and ``git_dirty`` (files differ from it) of the checkout, both None outside of one."""
+    status = _git("status", "--porcelain")
+    return {"git_commit": _git("rev-parse", "HEAD"), "git_dirty": None if status is None else bool(status)}
+
+
+def collect(
+    parameters: dict[str, Any], seed: int | None, started: datetime, code: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Describe this process, machine and checkout.
 
     Args:
         parameters: The notebook's parameters.
         seed: The seed among them, None for a notebook without randomness.
         started: When the stage began, timezone-aware.
+        code: What `checkout` returned then; None asks now.
 
     Returns:
         Keys ``git_commit`` (None outside a checkout), ``git_dirty`` (None there), ``python``, ``packages``, ``os``,
         ``cpu``, ``cores``, ``threads``, ``device``, ``parameters``, ``seed``, ``started_utc``, ``wall_s``,
         ``peak_memory_mb`` (largest resident size of this process, MB of 10^6 bytes).
     """
-    status = _git("status", "--porcelain")
     return {
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": None if status is None else bool(status),
+        **(code or checkout()),
         "python": platform.python_version(),
         "packages": _package_versions(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -56,14 +61,13 @@ def collect(parameters: dict[str, Any], seed: int | None, started: datetime) -> 
     }
 
 
-def show(run: "Run") -> None:
-    """Display a stage's provenance as a folded table below its one-line summary."""
-    facts = run.provenance or collect(run.parameters, run.parameters.get("seed"), run.started)
+def show(facts: Mapping[str, Any]) -> None:
+    """Display what `collect` returned as a folded table below its one-line summary."""
     rows = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
         for name, value in _rows(facts)
     )
-    summary = f"{_commit_text(facts)}, {facts['wall_s']:.1f} s, {facts['device']}, seed {facts['seed']}"
+    summary = f"{commit_text(facts)}, {facts['wall_s']:.1f} s, {facts['device']}, seed {facts['seed']}"
     display(
         HTML(
             f'<details class="provenance"><summary>Provenance: {html.escape(summary)}</summary>'
@@ -72,11 +76,11 @@ def show(run: "Run") -> None:
     )
 
 
-def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     parameters = ", ".join(f"{name} = {value!r}" for name, value in facts["parameters"].items())
     return [
-        ("code", _commit_text(facts)),
+        ("code", commit_text(facts)),
         ("parameters", parameters or "none"),
         ("seed", str(facts["seed"])),
         ("device", f"{facts['device']}; {facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads"),
@@ -88,13 +92,8 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def commit_text() -> str:
-    """Return the checkout's commit in words, with a note where files differ from it."""
-    status = _git("status", "--porcelain")
-    return _commit_text({"git_commit": _git("rev-parse", "HEAD"), "git_dirty": bool(status)})
-
-
-def _commit_text(facts: dict[str, Any]) -> str:
+def commit_text(facts: Mapping[str, Any]) -> str:
+    """Return a run's commit in words, from what `checkout` said, with a note where files differed from it."""
     if facts["git_commit"] is None:
         return "commit unknown (no git checkout)"
     return f"commit {facts['git_commit'][:10]}" + (" with local changes" if facts["git_dirty"] else "")

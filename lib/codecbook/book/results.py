@@ -2,7 +2,7 @@
 
 Layout of a run's folder, ``reports/<preset>`` (in a notebook that is run by hand, ``reports/interactive``)::
 
-    results/<stage>.json        headline figures, flat snake_case keys with units, and "provenance"
+    results/<stage>.json        headline figures, flat snake_case keys with units, "claims" and "provenance"
     artifacts/<stage>/          tables, tokens, streams, models
 
 The environment variable ``CODECBOOK_RUN_DIR`` names that folder in a batch run.
@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 
 from codecbook.book import provenance
+from codecbook.book.claims import BASES, Basis, Claim, ClaimsFailed, judge
+from codecbook.book.parameters import defaults, read_declarations
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.files import write_file
 from codecbook.paths import repository_dir
@@ -52,7 +54,11 @@ class Run:
         parameters: The notebook's validated parameters.
         folder: The run's folder.
         started: When `begin` was called, in UTC.
+        default: The parameters are those of the notebook itself.
         figures: What has been recorded, in order; the first ones are shown on the index page.
+        claims: What has been claimed, in order.
+        own_data: What was measured instead of the bundled data; empty where nothing was.
+        code: The checkout when `begin` was called: what is committed meanwhile is not what ran.
         provenance: Filled by `finish`, empty before.
     """
 
@@ -60,7 +66,11 @@ class Run:
     parameters: dict[str, Any]
     folder: Path
     started: datetime
+    default: bool = False
     figures: dict[str, Figure] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    own_data: str = ""
+    code: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,7 +92,7 @@ class Run:
             CorruptInput: A number that is not finite: leave it out and say why with `skip`.
         """
         for key, value in {**(figures or {}), **named}.items():
-            if not _KEY.fullmatch(key) or key == "provenance":
+            if not _KEY.fullmatch(key) or key in ("claims", "provenance"):
                 raise UnsupportedInput(
                     f"Result key {key!r} is not flat snake_case (dots allowed), or is reserved; write it like "
                     "'bits_per_token' or 'exact.frame_ms'."
@@ -101,15 +111,74 @@ class Run:
             key += "_"
         self.record({f"skipped.{key}": reason if key == what else f"{what}: {reason}"})
 
+    def uses(self, own_data: str) -> None:
+        """Note that other data than the bundled ones are measured: claims about data are findings from here on.
+
+        Args:
+            own_data: What they are, for the results (``"recordings of CODECBOOK_EXTRA"``).
+        """
+        self.own_data = own_data
+
+    def claim(
+        self, text: str, holds: bool | np.bool_ | None, figure: Any = "", basis: Basis = "data"
+    ) -> None:
+        """Judge a claim, show it with a tick or a cross, and keep it for the results.
+
+        Nothing is raised here: the notebook goes on, and `finish` fails the run after everything was written if a
+        claim that must hold does not. Nothing is returned, as a notebook would print it below the claim.
+
+        Args:
+            text: The sentence, as a reader would quote it.
+            holds: Whether it holds; None where this run cannot judge it, with the reason as `figure`.
+            figure: The measured value that decides: a number, a text, or what prints itself (an interval).
+            basis: What it rests on, see `codecbook.book.claims`: ``"construction"``, ``"data"`` or ``"machine"``.
+
+        Raises:
+            UnsupportedInput: An empty text, an unknown basis, `holds` is no truth value, or None without a reason.
+        """
+        if basis not in BASES:
+            raise UnsupportedInput(f"A claim rests on {basis!r}; choose one of {', '.join(BASES)}.")
+        hard = basis == "construction" or (basis == "data" and self.default and not self.own_data)
+        claim = judge(text, holds, figure, hard=hard)
+        self.claims.append(claim)
+        claim.show()
+
+    def builds_on(self, stage: str) -> dict[str, Any]:
+        """Return what an earlier stage wrote (see `read`), and take over what data and parameters it had.
+
+        Raises:
+            CodecbookError: The stage has not been run; the message names the command.
+        """
+        found = read(stage)
+        self.default = self.default and _is_default(stage, found["provenance"]["parameters"])
+        if found["provenance"].get("own_data"):
+            self.uses(found["provenance"]["own_data"])
+        return found
+
     def finish(self) -> dict[str, Any]:
         """Write ``results/<stage>.json`` in one step and return what it holds.
 
         Called last: a notebook that fails before leaves no result, so nothing downstream mistakes it for one.
+
+        Raises:
+            ClaimsFailed: A claim that must hold does not; the file is written all the same.
         """
-        self.provenance = provenance.collect(self.parameters, self.parameters.get("seed"), self.started)
-        content = {**self.figures, "provenance": self.provenance}
+        self.provenance = provenance.collect(
+            self.parameters, self.parameters.get("seed"), self.started, self.code
+        )
+        if self.own_data:
+            self.provenance["own_data"] = self.own_data
+        claims = [claim.as_dict() for claim in self.claims]
+        content = {**self.figures, "claims": claims, "provenance": self.provenance}
         path = self.folder / "results" / f"{self.stage}.json"
         write_file(path, json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", overwrite=True)
+        failed = [claim for claim in self.claims if claim.failed]
+        if failed:
+            hard = sum(claim.hard for claim in self.claims)
+            raise ClaimsFailed(
+                f"{len(failed)} of {hard} claims that must hold in this run do not: "
+                + "; ".join(f"{claim.text} ({claim.figure or 'no figure'})" for claim in failed)
+            )
         return content
 
 
@@ -125,7 +194,10 @@ def begin(stage: str, parameters: Mapping[str, Any]) -> Run:
         UnsupportedInput: `stage` is no plain file name.
     """
     _check_stage(stage)
-    return Run(stage, dict(parameters), run_dir(), datetime.now(UTC))
+    default = _is_default(stage, parameters)
+    own_data = "CODECBOOK_DATA" if os.environ.get("CODECBOOK_DATA") else ""
+    now, code = datetime.now(UTC), provenance.checkout()
+    return Run(stage, dict(parameters), run_dir(), now, default, own_data=own_data, code=code)
 
 
 def read(stage: str) -> dict[str, Any]:
@@ -153,6 +225,11 @@ def artifact(stage: str, name: str) -> Path:
         CodecbookError: It does not exist; the message names the command that makes it.
     """
     return _find(stage, Path("artifacts") / stage / name)
+
+
+def _is_default(stage: str, parameters: Mapping[str, Any]) -> bool:
+    notebook = repository_dir() / "notebooks" / f"{stage}.ipynb"
+    return notebook.is_file() and defaults(read_declarations(notebook)) == dict(parameters)
 
 
 def _find(stage: str, relative: Path) -> Path:

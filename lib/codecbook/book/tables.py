@@ -4,15 +4,17 @@ import html
 import math
 import numbers
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, display
 
-from codecbook.book.figures_style import axis_label
+from codecbook.book.figures.style import axis_label
 from codecbook.errors import UnsupportedInput
 
+ASSETS = Path(__file__).parent / "assets"
 Format = str | Callable[[Any], str]
 _MISSING = '<span aria-label="no value">–</span>'
 _SIGNIFICANT_DIGITS = 4
@@ -21,6 +23,34 @@ _SIGNIFICANT_DIGITS = 4
 def show(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format] | None = None) -> None:
     """Display a table; see `to_html`."""
     display(HTML(to_html(dataframe, caption, formats)))
+
+
+def published(name: str) -> pd.DataFrame:
+    """Return figures that others measured, to be shown beside this project's; each row names its source.
+
+    Args:
+        name: ``"bits_per_second"``, ``"determinism"`` or ``"ecdc"``: a table ``assets/published_<name>.csv``.
+    """
+    return pd.read_csv(ASSETS / f"published_{name}.csv", keep_default_na=False)
+
+
+def show_figures(figures: Mapping[str, Any], caption: str = "Headline figures") -> None:
+    """Display what a run has recorded, one figure a line, each with digits of its own."""
+    shown = {key: value for key, value in figures.items() if not key.startswith("skipped.")}
+    frame = pd.DataFrame({"figure": list(shown), "value": pd.Series(list(shown.values()), dtype=object)})
+    show(frame, caption, {"value": value_text})
+
+
+def value_text(value: Any) -> str:
+    """Return one recorded figure as text, with the digits that its own size asks for."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        text = f"{value:.4g}" if value and not 1e-3 <= abs(value) < 1e6 else f"{value:,.4g}"
+        return text.replace("-", "\u2212").replace(",", "\u202f") if "e+" not in text else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u202f").replace("-", "\u2212")
+    return str(value)
 
 
 def to_html(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format] | None = None) -> str:

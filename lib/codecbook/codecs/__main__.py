@@ -15,61 +15,54 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from codecbook import audio
-from codecbook.codecs.base import Codec
-from codecbook.codecs.export import FileReport, export
-from codecbook.codecs.recordings import find_recordings
-from codecbook.codecs.registry import codec_names, load_codec, weight_kinds
-from codecbook.codecs.token_files import FORMATS, header_bytes, read_companion, read_token_file
-from codecbook.command_line import exit_status
+from codecbook import audio, files
+from codecbook.codecs.export import export
+from codecbook.codecs.export_report import FileReport
+from codecbook.codecs.registry import codec_names, load_codec
+from codecbook.command_line import ArgumentParser, exit_status
 from codecbook.errors import UnsupportedInput
+from codecbook.models.weights import weight_kinds
+from codecbook.recordings import find_recordings
 from codecbook.tokens.parquet import read_tokens
+from codecbook.tokens.token_files import FORMATS, header_bytes, read_token_file
 from codecbook.tokens.tokens import Tokens
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     options = _parser().parse_args(arguments)
-    return exit_status(lambda: options.command(options), "the same command goes on from here")
+    return exit_status(lambda: options.command(options), "the same command goes on from here", options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m codecbook.codecs", description="Audio to tokens and back."
-    )
+    parser = ArgumentParser(prog="python -m codecbook.codecs", description="Audio to tokens and back.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     listing = commands.add_parser("list", help="name the codecs, and which weights each can have")
     listing.set_defaults(command=_list)
 
     exporting = commands.add_parser("export", help="encode recordings into token files")
-    exporting.add_argument(
-        "inputs", nargs="+", help="files, folders, or quoted patterns such as 'music/**/*.mp3'"
-    )
-    exporting.add_argument("--codec", required=True, choices=codec_names())
-    _add_model_options(exporting, "bundled")
+    add = exporting.add_argument
+    add("inputs", nargs="+", help="files, folders, or quoted patterns such as 'music/**/*.mp3'")
+    add("--codec", required=True, choices=codec_names())
+    _add_model_options(exporting, "bundled", "bundled")
     size = exporting.add_mutually_exclusive_group()
     size.add_argument("--codebooks", type=int, help="how many leading codebooks (default: all)")
     size.add_argument("--bandwidth", type=float, metavar="KBPS", help="nominal bitrate instead of codebooks")
-    exporting.add_argument(
-        "--chunk-seconds", type=float, metavar="S", help="audio at a time (default: the codec's own)"
-    )
-    exporting.add_argument(
-        "--format", choices=FORMATS, default="npq", help="of the token files (default: npq)"
-    )
-    exporting.add_argument(
-        "--outdir", type=Path, required=True, help="for token files, export.json and export.csv"
-    )
+    add("--chunk-seconds", type=float, metavar="S", help="audio at a time (default: the codec's own)")
+    add("--format", choices=FORMATS, default="npq", help="of the token files (default: npq)")
+    add("--outdir", type=Path, required=True, help="for token files, export.json and export.csv")
     exporting.set_defaults(command=_export)
 
     decoding = commands.add_parser("to-wav", help="decode a token file")
-    decoding.add_argument("file", type=Path)
-    decoding.add_argument("--codec", choices=codec_names(), help="(default: the one that the file names)")
-    _add_model_options(decoding, None)
-    decoding.add_argument("--codebooks", type=int, help="how many leading codebooks to decode (default: all)")
-    decoding.add_argument("--clip", help="which clip of a Parquet file of several")
-    decoding.add_argument("--out", type=Path, required=True, help="wav, flac, ogg or mp3")
-    decoding.add_argument("--overwrite", action="store_true")
+    add = decoding.add_argument
+    add("file", type=Path)
+    add("--codec", choices=codec_names(), help="(default: the one that the file names)")
+    _add_model_options(decoding, None, "those that made the file")
+    add("--codebooks", type=int, help="how many leading codebooks to decode (default: all)")
+    add("--clip", help="which clip of a Parquet file of several")
+    add("--out", type=Path, required=True, help="wav, flac, ogg or mp3")
+    add("--overwrite", action="store_true")
     decoding.set_defaults(command=_to_wav)
 
     inspecting = commands.add_parser("inspect", help="say what a token file holds")
@@ -78,12 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model_options(parser: argparse.ArgumentParser, weights: str | None) -> None:
-    parser.add_argument(
-        "--weights",
-        default=weights,
-        help="bundled, pretrained, random:SEED or a path (default: bundled, or those that made the file)",
-    )
+def _add_model_options(parser: argparse.ArgumentParser, weights: str | None, default: str) -> None:
+    text = f"bundled, pretrained, random:SEED or a path (default: {default})"
+    parser.add_argument("--weights", default=weights, help=text)
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
 
 
@@ -95,6 +85,7 @@ def _list(_options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     recordings = find_recordings(options.inputs)
+    files.check_folder(options.outdir)  # before the weights are loaded
     codec = load_codec(options.codec, options.weights, options.device)
     # tqdm draws on a terminal only; the lines below go to stdout wherever it leads
     with tqdm(total=len(recordings), unit="file", disable=None) as progress:
@@ -102,6 +93,7 @@ def _export(options: argparse.Namespace) -> int:
         def show(report: FileReport) -> None:
             progress.update()
             progress.write(_line(report), file=sys.stdout)
+            progress.set_postfix_str("")
 
         reports = export(
             recordings,
@@ -112,14 +104,12 @@ def _export(options: argparse.Namespace) -> int:
             num_codebooks=options.codebooks,
             chunk_s=options.chunk_seconds,
             on_report=show,
+            on_progress=lambda done_s: progress.set_postfix_str(f"{done_s:.0f} s of the next one"),
         )
-    counts = {
-        status: sum(r.status == status for r in reports) for status in ("exported", "skipped", "failed")
-    }
-    print(
-        f"{', '.join(f'{count} {status}' for status, count in counts.items())}; see {options.outdir}/export.csv"
-    )
-    return 1 if counts["failed"] else 0
+    found = [report.status for report in reports]
+    counts = ", ".join(f"{found.count(status)} {status}" for status in ("exported", "skipped", "failed"))
+    print(f"{counts}; see {options.outdir}/export.csv")
+    return 1 if "failed" in found else 0
 
 
 def _line(report: FileReport) -> str:
@@ -141,12 +131,13 @@ def _line(report: FileReport) -> str:
 
 
 def _to_wav(options: argparse.Namespace) -> int:
+    audio.write_format(options.out)
+    files.check_target(options.out, options.overwrite)
     tokens = read_token_file(options.file, options.clip)
     name = options.codec or tokens.codec
     if not name:
         raise UnsupportedInput(f"{options.file} does not say which codec made it; name it with --codec.")
     codec = load_codec(name, options.weights or _weights_that_made(tokens), options.device)
-    _check_weights(options.file, tokens, codec)
     clip = codec.decode(tokens, options.codebooks)
     audio.save(clip, options.out, overwrite=options.overwrite)
     print(f"{options.out}: {clip.duration_s:.3f} s, {clip.sample_rate_hz} Hz, {codec.name} ({codec.weights})")
@@ -163,32 +154,16 @@ def _weights_that_made(tokens: Tokens) -> str:
     return kind or "bundled"
 
 
-def _check_weights(file: Path, tokens: Tokens, codec: Codec) -> None:
-    companion = read_companion(file)
-    made_with = companion.settings.get("weights_sha256", "") if companion else ""
-    if made_with and made_with != codec.weights.sha256:
-        raise UnsupportedInput(
-            f"{file} was made with the weights {tokens.weights!r} (SHA-256 {made_with[:12]}...), not with "
-            f"{str(codec.weights)!r} ({codec.weights.sha256[:12]}...); name the right ones with --weights."
-        )
-
-
 def _inspect(options: argparse.Namespace) -> int:
-    clips = (
-        read_tokens(options.file)
-        if options.file.suffix == ".parquet"
-        else {"": read_token_file(options.file)}
-    )
-    size = options.file.stat().st_size
-    print(f"{options.file}: {size} bytes, {header_bytes(options.file)} of them header, {len(clips)} clip(s)")
+    file = options.file
+    clips = read_tokens(file) if file.suffix == ".parquet" else {"": read_token_file(file)}
+    print(f"{file}: {file.stat().st_size} bytes, {header_bytes(file)} of them header, {len(clips)} clip(s)")
     for name, tokens in clips.items():
-        length = f"{tokens.duration_s:.3f} s"
+        kbps = tokens.bits / tokens.duration_s / 1000
         print(
-            f"{name or options.file.stem}: {tokens.codec or 'codec unknown'}, {tokens.weights or 'weights unknown'}"
+            f"{name or file.stem}: {tokens.codec or 'codec unknown'}, {tokens.weights or 'weights unknown'}"
         )
-        print(
-            f"  {length}, {tokens.num_tokens} tokens, {tokens.bits / tokens.duration_s / 1000:.3f} kbps raw"
-        )
+        print(f"  {tokens.duration_s:.3f} s, {tokens.num_tokens} tokens, {kbps:.3f} kbps raw")
         for k, codes in enumerate(tokens.codes):
             print(f"  codebook {k}: {_usage(codes, tokens.codebook_sizes[k], tokens.frame_rates_hz[k])}")
     return 0

@@ -1,26 +1,32 @@
 """What every codec adapter offers, and the checks that all of them share."""
 
 import math
+import os
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
+from codecbook import audio
 from codecbook.audio import Clip
-from codecbook.codecs.provenance import Weights as Weights
-from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.tokens.tokens import Tokens
+from codecbook.codecs.blocks import BlockQueue
+from codecbook.errors import CodecbookWarning, CorruptInput, UnsupportedInput
+from codecbook.models.store import WEIGHT_KINDS
+from codecbook.models.store import Weights as Weights
+from codecbook.tokens.tokens import TokenFormat, Tokens
 
 # nominal bitrates are quoted with two digits (1.1 for 1.0995 kbps), so a bandwidth is met within half a percent
 _BANDWIDTH_TOLERANCE = 0.005
-MIN_CHUNK_S = 1.0
+_MIN_CHUNK_S = 1.0
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Codes of one clip as an adapter returns them, before they become `Tokens`.
+    """Codes of a clip or a part of it as an adapter returns them, before they become `Tokens`.
 
     Attributes:
         codes: Integers ``[T_k]`` per codebook.
@@ -36,7 +42,8 @@ class Encoded:
 class Codec(ABC):
     """A neural audio codec behind one interface.
 
-    Subclasses set the attributes and implement `_encode_samples` and `_decode_tokens`; checks are done here, once.
+    Subclasses set the attributes and implement `_encode` and `_decode`, both piece by piece where the network allows,
+    so that memory does not grow with a clip; checks are done here, once.
 
     Clips are encoded one by one. Batching them on a CPU changes the last bits of most latent values (and so can
     change a token), pads or regroups clips of different lengths, and was measured to save no time; a clip's
@@ -52,8 +59,8 @@ class Codec(ABC):
         bandwidths_kbps: Nominal bitrates on offer, ascending; the codec uses its leading codebooks for each.
         device: Torch device that it runs on.
         decodes: False for a tokenizer without a decoder (semantic units).
-        chunk_s: Seconds of audio that go through the network at once, so that memory for activations does not grow
-            with a clip; None for a codec whose every token depends on the whole clip.
+        chunk_s: Seconds of audio that go through the network at once; None for a codec whose every token depends on the
+            whole clip.
         seams: How chunks are joined: ``"state"`` (the network's state is carried over), ``"context"`` (chunks overlap
             by the receptive field), ``"segments"`` (the codec's own), or ``"none"``.
         module: The network, in evaluation mode, or None where there is none in torch.
@@ -71,14 +78,21 @@ class Codec(ABC):
     chunk_s: float | None = None
     seams: str = "none"
     module: Any = None
+    _preferred_kbps: float = 6.0
 
     @abstractmethod
-    def _encode_samples(self, samples: np.ndarray, num_codebooks: int, chunk_s: float | None) -> Encoded:
-        """Encode float32 ``[C, S]``, ``S >= 1``, with the leading `num_codebooks`, `chunk_s` at a time."""
+    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
+        """Encode a sample or more with the leading `num_codebooks`, `chunk_s` at a time."""
 
-    @abstractmethod
-    def _decode_tokens(self, tokens: Tokens) -> np.ndarray:
-        """Decode checked tokens to float32 ``[C, S]``, as long as the network makes it."""
+    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
+        """Decode checked tokens to pieces ``[C, S]``, in all as long as the network makes them."""
+        raise UnsupportedInput(f"{self.name} is a tokenizer without a decoder; use another codec to listen.")
+
+    @property
+    def default_bandwidth_kbps(self) -> float:
+        """What a stream takes where none is asked for: 6 kbps where that is offered, else all codebooks."""
+        offered = self.bandwidths_kbps
+        return self._preferred_kbps if self._preferred_kbps in offered else offered[-1]
 
     def num_codebooks_at(self, bandwidth_kbps: float | None) -> int:
         """Return how many codebooks a bandwidth uses; None means all.
@@ -88,6 +102,10 @@ class Codec(ABC):
         """
         if bandwidth_kbps is None:
             return len(self.codebook_sizes)
+        if not isinstance(bandwidth_kbps, Real) or isinstance(bandwidth_kbps, bool):
+            raise UnsupportedInput(
+                f"bandwidth_kbps={bandwidth_kbps!r} is no number; give one, or None for all."
+            )
         nearest = min(self.bandwidths_kbps, key=lambda offered: abs(offered - bandwidth_kbps))
         if not abs(nearest - bandwidth_kbps) <= _BANDWIDTH_TOLERANCE * nearest:
             raise UnsupportedInput(
@@ -105,47 +123,64 @@ class Codec(ABC):
 
     def encode(
         self,
-        clip: Clip,
+        clip: "SoundLike",
         bandwidth_kbps: float | None = None,
         *,
         num_codebooks: int | None = None,
         chunk_s: float | None = None,
+        sample_rate_hz: int | None = None,
     ) -> Tokens:
         """Encode one clip.
 
         Args:
-            clip: At this codec's sampling rate and channels (`codecbook.audio.convert` makes it so).
+            clip: At this codec's sampling rate and channels (`codecbook.audio.convert` makes it so): a clip, or an
+                array or tensor ``[S]`` or ``[C, S]``. Or the path of a recording, which is converted.
             bandwidth_kbps: One of `bandwidths_kbps`; None uses all codebooks.
             num_codebooks: How many leading codebooks to use, instead of a bandwidth.
             chunk_s: Seconds of audio at a time, 1 or more; None takes the codec's own `chunk_s`.
+            sample_rate_hz: Of an array or tensor.
 
         Raises:
             UnsupportedInput: Wrong rate, channels, bandwidth or number of codebooks; both of these; or chunks for
                 a codec that cannot take them.
             CorruptInput: No samples, or samples that are not finite.
         """
-        return self.encode_batch([clip], bandwidth_kbps, num_codebooks=num_codebooks, chunk_s=chunk_s)[0]
+        sound = as_clip(clip, sample_rate_hz)
+        if isinstance(clip, str | os.PathLike):
+            sound = audio.convert(sound, self.sample_rate_hz, self.channels)
+        self._check_clip(sound)
+        return self.encode_blocks([sound.samples], bandwidth_kbps, num_codebooks, chunk_s)
 
-    def encode_batch(
+    def encode_blocks(
         self,
-        clips: Sequence[Clip],
+        blocks: Iterable[np.ndarray],
         bandwidth_kbps: float | None = None,
-        *,
         num_codebooks: int | None = None,
         chunk_s: float | None = None,
-    ) -> list[Tokens]:
-        """Encode several clips of any lengths; see `encode`. All are checked before the first is encoded."""
-        for clip in clips:
-            self._check_clip(clip)
-        count = self._checked_count(bandwidth_kbps, num_codebooks)
-        chunk_s = self._checked_chunk_s(chunk_s)
-        nominal_kbps = bandwidth_kbps
-        if nominal_kbps is None and count == len(self.codebook_sizes):
-            nominal_kbps = self.bandwidths_kbps[-1]
-        return [
-            self._tokens(clip, self._encode_samples(clip.samples, count, chunk_s), nominal_kbps)
-            for clip in clips
-        ]
+    ) -> Tokens:
+        """Encode audio as it comes to the tokens of `encode`, whose other arguments it has; what is kept are codes.
+
+        `blocks` are float32 ``[C, S]`` at the codec's rate and channels, of any lengths; a sample or more in all.
+        """
+        queue = BlockQueue(blocks, self.channels)
+        parts = list(self.encode_pieces(queue, bandwidth_kbps, num_codebooks, chunk_s))
+        codes = [np.concatenate(levels) for levels in zip(*(part.codes for part in parts), strict=True)]
+        return self.token_format(len(codes), bandwidth_kbps).tokens(
+            codes,
+            num_samples=queue.num_samples,
+            segment_frames=tuple(frames for part in parts for frames in part.segment_frames),
+            scales=tuple(scale for part in parts for scale in part.scales),
+        )
+
+    def encode_pieces(
+        self,
+        queue: BlockQueue,
+        bandwidth_kbps: float | None = None,
+        num_codebooks: int | None = None,
+        chunk_s: float | None = None,
+    ) -> Iterator[Encoded]:
+        """Yield the codes of `encode_blocks` piece by piece; with segments of a codec's own, whole segments."""
+        yield from self._encode(queue, *self.checked_settings(bandwidth_kbps, num_codebooks, chunk_s))
 
     def decode(self, tokens: Tokens, num_codebooks: int | None = None) -> Clip:
         """Decode tokens, or only their leading codebooks.
@@ -161,62 +196,76 @@ class Codec(ABC):
             UnsupportedInput: Tokens of another codec, or a codec without a decoder.
             CorruptInput: Fewer codes than the audio's length asks for.
         """
-        if not self.decodes:
-            raise UnsupportedInput(
-                f"{self.name} is a tokenizer without a decoder; use another codec to listen."
-            )
         if num_codebooks is not None:
-            tokens = tokens.leading(num_codebooks)
-        self.check_tokens(tokens)
-        samples = self._decode_tokens(tokens)
-        if tokens.num_samples is not None:
-            # some networks end up to a frame early; the check of the number of codes bounds what is filled in
-            short = max(0, tokens.num_samples - samples.shape[1])
-            samples = np.pad(samples[:, : tokens.num_samples], ((0, 0), (0, short)))
-        samples = np.ascontiguousarray(samples, dtype=np.float32)
+            tokens = tokens.leading(checked_count(num_codebooks))
+        samples = np.concatenate(list(self.decode_pieces(tokens)), axis=1)
         return Clip(samples, self.sample_rate_hz, name=self.name)
 
-    def _tokens(self, clip: Clip, encoded: Encoded, bandwidth_kbps: float | None) -> Tokens:
-        count = len(encoded.codes)
-        return Tokens(
-            codes=tuple(encoded.codes),
-            codebook_sizes=self.codebook_sizes[:count],
-            frame_rates_hz=self.frame_rates_hz[:count],
+    def decode_pieces(self, tokens: Tokens) -> Iterator[np.ndarray]:
+        """Return the samples of `decode` in pieces, float32 ``[C, S]``; refuses as it does, and at once."""
+        if self.decodes:
+            self.check_tokens(tokens)
+        return self._fitted(self._decode(tokens), tokens.num_samples)
+
+    def _fitted(self, pieces: Iterator[np.ndarray], num_samples: int | None) -> Iterator[np.ndarray]:
+        done = 0
+        for piece in pieces:
+            if num_samples is not None:
+                piece = piece[:, : max(0, num_samples - done)]
+            done += piece.shape[1]
+            yield np.ascontiguousarray(piece, dtype=np.float32)
+        if num_samples is not None and done < num_samples:
+            # some networks end up to a frame early; the check of the number of codes bounds what is filled in
+            yield np.zeros((self.channels, num_samples - done), dtype=np.float32)
+
+    def token_format(self, num_codebooks: int, bandwidth_kbps: float | None = None) -> TokenFormat:
+        """Return what tokens of this codec say of themselves, whatever the clip."""
+        if bandwidth_kbps is None and num_codebooks == len(self.codebook_sizes):
+            bandwidth_kbps = self.bandwidths_kbps[-1]
+        return TokenFormat(
+            codebook_sizes=self.codebook_sizes[:num_codebooks],
+            frame_rates_hz=self.frame_rates_hz[:num_codebooks],
             codec=self.name,
             weights=str(self.weights),
+            weights_sha256=self.weights.sha256,
             sample_rate_hz=self.sample_rate_hz,
             channels=self.channels,
-            num_samples=clip.num_samples,
             bandwidth_kbps=bandwidth_kbps,
-            segment_frames=encoded.segment_frames,
-            scales=encoded.scales,
         )
 
-    def _checked_count(self, bandwidth_kbps: float | None, num_codebooks: int | None) -> int:
+    def checked_settings(
+        self, bandwidth_kbps: float | None, num_codebooks: int | None, chunk_s: float | None
+    ) -> tuple[int, float | None]:
+        """Return the number of codebooks and the seconds at a time that settings of `encode` stand for.
+
+        Raises:
+            UnsupportedInput: As `encode`.
+        """
         if num_codebooks is None:
-            return self.num_codebooks_at(bandwidth_kbps)
-        if bandwidth_kbps is not None:
+            count = self.num_codebooks_at(bandwidth_kbps)
+        elif bandwidth_kbps is not None:
             raise UnsupportedInput(
                 f"Both bandwidth_kbps={bandwidth_kbps} and num_codebooks={num_codebooks} were given; leave one out."
             )
-        if not 1 <= num_codebooks <= len(self.codebook_sizes):
-            raise UnsupportedInput(
-                f"num_codebooks={num_codebooks}, but {self.name} has {len(self.codebook_sizes)}; choose 1 to "
-                f"{len(self.codebook_sizes)}."
-            )
-        return num_codebooks
-
-    def _checked_chunk_s(self, chunk_s: float | None) -> float | None:
+        else:
+            count = checked_count(num_codebooks)
+            if not 1 <= count <= len(self.codebook_sizes):
+                raise UnsupportedInput(
+                    f"num_codebooks={num_codebooks}, but {self.name} has {len(self.codebook_sizes)}; choose 1 to "
+                    f"{len(self.codebook_sizes)}."
+                )
         if chunk_s is None:
-            return self.chunk_s
+            return count, self.chunk_s
         if self.chunk_s is None:
             raise UnsupportedInput(
                 f"Every token of {self.name} depends on the whole clip, so chunk_s={chunk_s} cannot be kept to; "
                 "leave it out, and cut long recordings."
             )
-        if not (math.isfinite(chunk_s) and chunk_s >= MIN_CHUNK_S):
-            raise UnsupportedInput(f"chunk_s is {chunk_s}; give {MIN_CHUNK_S:g} s or more.")
-        return chunk_s
+        if not (math.isfinite(chunk_s) and chunk_s >= _MIN_CHUNK_S):
+            raise UnsupportedInput(
+                f"chunk_s={chunk_s} is no length of a chunk; give {_MIN_CHUNK_S:g} s or more."
+            )
+        return count, chunk_s
 
     def _check_clip(self, clip: Clip) -> None:
         label = f"Clip {clip.name!r}"
@@ -232,32 +281,39 @@ class Codec(ABC):
             raise CorruptInput(f"{label} has samples that are not finite; repair or cut the recording.")
 
     def check_tokens(self, tokens: Tokens) -> None:
-        """Refuse tokens that this codec cannot decode.
+        """Refuse tokens that this codec cannot decode; warn (`CodecbookWarning`) where their weights are not known.
+
+        Codes of other weights decode to noise without any error.
 
         Raises:
-            UnsupportedInput: They are of another codec.
+            UnsupportedInput: They are of another codec, or were made with other weights.
             CorruptInput: Fewer codes than the audio's length asks for.
         """
+        count, own, are_same = tokens.num_codebooks, str(self.weights), same_weights(tokens, self.weights)
         if tokens.codec and tokens.codec != self.name:
             raise UnsupportedInput(
                 f"These tokens are of {tokens.codec}, not of {self.name}; load that codec."
+            )
+        if are_same is False:
+            raise UnsupportedInput(
+                f"These tokens were made with the weights {tokens.weights!r}{_short(tokens.weights_sha256)}, and this "
+                f"{self.name} has {own!r}{_short(self.weights.sha256)}, with which they decode to noise; load the "
+                "codec with the weights that made them."
             )
         if tokens.mid_codebooks is not None:
             raise UnsupportedInput(
                 f"These tokens code mid and side apart, which {self.name} does not; decode each on its own."
             )
-        if tokens.num_codebooks > len(self.codebook_sizes):
+        if count > len(self.codebook_sizes):
             raise UnsupportedInput(
-                f"Tokens have {tokens.num_codebooks} codebooks, {self.name} has {len(self.codebook_sizes)}; use "
-                "tokens.leading(...)."
+                f"Tokens have {count} codebooks, {self.name} has {len(self.codebook_sizes)}; use tokens.leading(...)."
             )
-        expected = self.codebook_sizes[: tokens.num_codebooks]
-        if tokens.codebook_sizes != expected:
+        sizes, rates = self.codebook_sizes[:count], self.frame_rates_hz[:count]
+        if tokens.codebook_sizes != sizes:
             raise UnsupportedInput(
-                f"Tokens have codebook sizes {tokens.codebook_sizes}, {self.name} has {expected}; they are of "
-                "another codec."
+                f"Tokens have codebook sizes {tokens.codebook_sizes}, {self.name} has {sizes}; they are of another "
+                "codec."
             )
-        rates = self.frame_rates_hz[: tokens.num_codebooks]
         if not np.allclose(tokens.frame_rates_hz, rates, rtol=1e-3, atol=0.0):
             raise UnsupportedInput(
                 f"Tokens have frame rates {tokens.frame_rates_hz} Hz, {self.name} has {rates} Hz; they are of "
@@ -265,6 +321,13 @@ class Codec(ABC):
             )
         for k, codes in enumerate(tokens.codes):
             self._check_length(k, len(codes), tokens.num_samples)
+        if are_same is None:
+            warnings.warn(
+                f"Which weights made these tokens is not known for sure ({tokens.weights or 'no name'}); with others "
+                f"than those of this {self.name}, {own}, they decode to noise.",
+                CodecbookWarning,
+                stacklevel=4,  # who called `decode`
+            )
 
     def _check_length(self, k: int, num_codes: int, num_samples: int | None) -> None:
         if num_codes == 0:
@@ -277,22 +340,67 @@ class Codec(ABC):
             )
 
 
-def checked_device(device: str) -> str:
-    """Return a torch device that is really there.
+def same_weights(tokens: Tokens, weights: Weights) -> bool | None:
+    """Say whether weights are those that made tokens; None where that is not known.
+
+    Their hashes decide. Without, one name is taken for the same weights, and another kind or seed for others; another
+    path or address may still lead to the same ones.
+    """
+    if tokens.weights_sha256 and weights.sha256:
+        return tokens.weights_sha256 == weights.sha256
+    if tokens.weights == str(weights):
+        return True
+    kind = tokens.weights.partition(": ")[0]
+    return False if kind in WEIGHT_KINDS and (kind != weights.kind or kind == "random") else None
+
+
+def _short(sha256: str) -> str:
+    return f" (SHA-256 {sha256[:12]}...)" if sha256 else ""
+
+
+def checked_count(num_codebooks: int) -> int:
+    """Return a number of codebooks as a plain integer.
 
     Raises:
-        UnsupportedInput: No such device on this machine.
+        UnsupportedInput: It is none; True is no number here, and neither is '6'.
     """
-    import torch
+    if isinstance(num_codebooks, bool) or not isinstance(num_codebooks, Integral):
+        raise UnsupportedInput(f"num_codebooks={num_codebooks!r} is no whole number; give one from 1 on.")
+    return int(num_codebooks)
 
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+
+SoundLike = Clip | str | os.PathLike[str] | Any
+"""A clip, an array or tensor whose rate is given beside it, or the path of a recording."""
+
+
+def as_clip(sound: SoundLike, sample_rate_hz: int | None = None) -> Clip:
+    """Return anything that holds sound as a clip.
+
+    Args:
+        sound: A clip; an array or tensor ``[S]`` or ``[C, S]``; or the path of a recording.
+        sample_rate_hz: Of an array or tensor, which do not say it.
+
+    Raises:
+        UnsupportedInput: Something else, an array without a rate, or a rate beside what has its own.
+        CodecbookError: As `codecbook.audio.load` and `codecbook.audio.clip_from_array`.
+    """
+    is_path = isinstance(sound, str | os.PathLike)
+    if isinstance(sound, Clip) or is_path:
+        clip = audio.load(os.fspath(sound)) if is_path else sound
+        if sample_rate_hz not in (None, clip.sample_rate_hz):
+            raise UnsupportedInput(
+                f"sample_rate_hz={sample_rate_hz} was given for a recording at {clip.sample_rate_hz} Hz, which says it "
+                "itself; leave it out, or use codecbook.audio.convert."
+            )
+        return clip
+    if not hasattr(sound, "__array__"):
         raise UnsupportedInput(
-            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); choose cpu, or check the "
-            "driver and torch's build."
-        ) from error
-    return device
-
-
-__all__ = ["MIN_CHUNK_S", "Codec", "Encoded", "Weights", "checked_device"]
+            f"Sound is a clip, an array or tensor, or the path of a recording; received {type(sound).__name__}."
+        )
+    if sample_rate_hz is None:
+        raise UnsupportedInput(
+            "An array does not say its sampling rate; pass sample_rate_hz=, or make a clip with "
+            "codecbook.audio.clip_from_array(samples, sample_rate_hz)."
+        )
+    detach = getattr(sound, "detach", None)
+    return audio.clip_from_array(np.asarray(detach().cpu() if detach else sound), sample_rate_hz)

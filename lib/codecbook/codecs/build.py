@@ -1,23 +1,25 @@
-"""Build small codecs from published parts: EnCodec (mono and stereo), SNAC, and an FSQ codec.
+"""Build small codecs, in evaluation mode, from published parts: EnCodec (mono and stereo), SNAC, and an FSQ codec.
 
 The modules are those of the packages ``encodec``, ``snac`` and ``vector-quantize-pytorch``, so whatever reads
-their models reads ours. They are built with random parameters; `codecbook.codecs.train` trains them.
+their models reads ours. They are built with random parameters; `codecbook.codecs.training` trains them.
 
 Small SEANets are built with their strides in the order 2, 4, 5, 8 (decoder's view): the encoder then shortens
 the signal eightfold at its first stage, where upstream halves it. Most arithmetic of a SEANet is spent at the full
 rate, so that this order trains twice as fast at the same width.
 """
 
+import importlib
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
-from codecbook.codecs.fsq_codec import FsqCodec
-from codecbook.errors import UnsupportedInput
+from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.models.store import check_kinds
 
 # after the placeholder for torchaudio that encodec_package registers
 from encodec.modules.seanet import SEANetDecoder, SEANetEncoder  # isort: skip
@@ -26,8 +28,10 @@ from encodec.quantization.vq import ResidualVectorQuantizer  # isort: skip
 # imported where they are built: vector_quantize_pytorch brings 75 MB along, and a second of waiting
 if TYPE_CHECKING:
     import snac
+    from vector_quantize_pytorch import FSQ
 
 STRIDES = (2, 4, 5, 8)
+_MAX_FSQ_CODES = 1 << 20  # the package lists them
 
 
 def offered_bandwidths_kbps(num_codebooks: int, codebook_size: int, frame_rate_hz: float) -> list[float]:
@@ -66,8 +70,8 @@ def _seanet(
     num_filters: int,
     strides: Sequence[int],
     num_lstm_layers: int,
-    norm: str,
-    causal: bool,
+    norm: str = "weight_norm",
+    causal: bool = True,
 ) -> tuple[SEANetEncoder, SEANetDecoder]:
     """Return an encoder and a decoder with random parameters."""
     arguments = {
@@ -84,43 +88,29 @@ def _seanet(
 
 
 def _encodec(
-    name: str,
-    channels: int,
-    sample_rate_hz: int,
+    seanet: Callable[[], tuple[SEANetEncoder, SEANetDecoder]],
     num_codebooks: int,
     codebook_size: int,
-    hidden_dim: int,
+    sample_rate_hz: int,
     bandwidth_kbps: float,
-    num_filters: int,
     strides: Sequence[int],
-    num_lstm_layers: int,
-    norm: str,
-    causal: bool,
-    normalize: bool,
-    segment_s: float | None,
+    name: str,
+    **settings: Any,
 ) -> "encodec.model.EncodecModel":
     _check_codebooks(num_codebooks, codebook_size)
     hop_length = math.prod(strides)
-    if sample_rate_hz % hop_length:
+    if hop_length < 1 or sample_rate_hz < 1 or sample_rate_hz % hop_length:
         raise UnsupportedInput(
             f"The strides {tuple(strides)} multiply to {hop_length}, which does not divide {sample_rate_hz} Hz; "
             "choose strides that give a whole number of frames a second."
         )
-    encoder, decoder = _seanet(channels, hidden_dim, num_filters, strides, num_lstm_layers, norm, causal)
+    encoder, decoder = seanet()
     quantizer = ResidualVectorQuantizer(
-        dimension=hidden_dim, n_q=num_codebooks, bins=codebook_size, kmeans_init=False
+        dimension=encoder.dimension, n_q=num_codebooks, bins=codebook_size, kmeans_init=False
     )
+    bandwidths = offered_bandwidths_kbps(num_codebooks, codebook_size, sample_rate_hz // hop_length)
     model = encodec.model.EncodecModel(
-        encoder,
-        decoder,
-        quantizer,
-        offered_bandwidths_kbps(num_codebooks, codebook_size, sample_rate_hz // hop_length),
-        sample_rate_hz,
-        channels,
-        normalize=normalize,
-        segment=segment_s,
-        overlap=0.01,
-        name=name,
+        encoder, decoder, quantizer, bandwidths, sample_rate_hz, encoder.channels, name=name, **settings
     )
     set_bandwidth(model, bandwidth_kbps)
     return model.eval()
@@ -150,15 +140,12 @@ def build(
         num_lstm_layers: LSTM layers next to the bottleneck (upstream: 2). Without, the receptive field is finite.
         name: Name of the model, written into ``.ecdc`` headers.
 
-    Returns:
-        The model, in evaluation mode.
-
     Raises:
         UnsupportedInput: Codebooks, strides or bandwidth that do not fit together.
     """
     return _encodec(
-        name, 1, sample_rate_hz, num_codebooks, codebook_size, hidden_dim, bandwidth_kbps, num_filters, strides,
-        num_lstm_layers, norm="weight_norm", causal=True, normalize=False, segment_s=None,
+        lambda: _seanet(1, hidden_dim, num_filters, strides, num_lstm_layers),
+        num_codebooks, codebook_size, sample_rate_hz, bandwidth_kbps, strides, name,
     )  # fmt: skip
 
 
@@ -176,27 +163,13 @@ def build_stereo(
 ) -> "encodec.model.EncodecModel":
     """Build a stereo EnCodec like upstream's at 48 kHz: not causal, normalised segments of 1 s with 1 % overlap.
 
-    Args:
-        num_codebooks: Residual codebooks; 150 frames/s of 10 bits make 1.5 kbps each.
-        codebook_size: Entries of each, a power of two.
-        hidden_dim: Dimension of the latents and of the codewords.
-        sample_rate_hz: Sampling rate.
-        bandwidth_kbps: Bitrate to set.
-        num_filters: Channels of the first convolution.
-        strides: The decoder's upsampling factors in order.
-        num_lstm_layers: LSTM layers next to the bottleneck.
-        norm: ``"weight_norm"``, or upstream's ``"time_group_norm"``.
-        name: Name of the model, written into ``.ecdc`` headers.
-
-    Returns:
-        The model, in evaluation mode.
-
-    Raises:
-        UnsupportedInput: Codebooks, strides or bandwidth that do not fit together.
+    Arguments are those of `build`, and ``norm``: ``"weight_norm"``, or upstream's ``"time_group_norm"``. 150 frames/s
+    of 10 bits make 1.5 kbps a codebook.
     """
     return _encodec(
-        name, 2, sample_rate_hz, num_codebooks, codebook_size, hidden_dim, bandwidth_kbps, num_filters, strides,
-        num_lstm_layers, norm=norm, causal=False, normalize=True, segment_s=1.0,
+        lambda: _seanet(2, hidden_dim, num_filters, strides, num_lstm_layers, norm, causal=False),
+        num_codebooks, codebook_size, sample_rate_hz, bandwidth_kbps, strides, name,
+        normalize=True, segment=1.0, overlap=0.01,
     )  # fmt: skip
 
 
@@ -237,12 +210,9 @@ def build_snac(
         encoder_dim: Channels of the encoder's first convolution; they double at each stride.
         decoder_dim: Channels of the decoder's first convolution; they halve at each stride.
         encoder_strides: Downsampling factors; the decoder goes through them backwards.
-        sample_rate_hz: Sampling rate.
+        sample_rate_hz: Sampling rate in and out.
         depthwise: Whether residual units filter each channel apart, as the published models do; on a CPU full
             convolutions with as many channels take hardly longer.
-
-    Returns:
-        The model, in evaluation mode.
 
     Raises:
         UnsupportedInput: No level, or strides that do not descend to 1.
@@ -269,6 +239,33 @@ def build_snac(
     ).eval()
 
 
+class FsqCodec(nn.Module):
+    """A SEANet around one finite scalar quantiser (Mentzer et al. 2023): one token a frame.
+
+    Attributes:
+        sample_rate_hz: Sampling rate of the mono audio in and out.
+        hop_length: Samples a frame.
+        codebook_size: Number of codes, the product of the levels.
+    """
+
+    def __init__(self, encoder: Any, quantizer: "FSQ", decoder: Any, sample_rate_hz: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.quantizer = quantizer
+        self.decoder = decoder
+        self.sample_rate_hz = sample_rate_hz
+        self.hop_length = int(encoder.hop_length)
+        self.codebook_size = int(cast(Tensor, quantizer._levels).prod())
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Turn float32 ``[B, 1, S]`` into codes, int64 ``[B, T]`` with ``T = ceil(S / hop_length)``."""
+        return self.quantizer(self.encoder(waveform).transpose(1, 2))[1].long()
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Turn codes ``[B, T]`` into float32 ``[B, 1, T * hop_length]``."""
+        return self.decoder(self.quantizer.indices_to_codes(codes).transpose(1, 2))
+
+
 def build_fsq(
     levels: Sequence[int] = (4, 4, 4, 4, 4, 4, 4, 4),
     hidden_dim: int = 64,
@@ -279,28 +276,23 @@ def build_fsq(
 ) -> FsqCodec:
     """Build a causal mono codec with one codebook: a finite scalar quantiser over 480 samples, 50 frames/s.
 
-    Args:
-        levels: Values that each scalar can take; eight of 4 make a vocabulary of 65,536 (16 bits, 0.8 kbps).
-        hidden_dim: Dimension of the latents, which a linear layer takes to ``len(levels)`` scalars and back.
-        sample_rate_hz: Sampling rate.
-        num_filters: Channels of the first convolution.
-        strides: The decoder's upsampling factors in order.
-        num_lstm_layers: LSTM layers next to the bottleneck.
-
-    Returns:
-        The model, in evaluation mode.
+    Arguments are those of `build`, and ``levels``: values that each scalar can take; eight of 4 make a vocabulary of
+    65,536 (16 bits, 0.8 kbps). A linear layer takes the latents to ``len(levels)`` scalars and back.
 
     Raises:
         UnsupportedInput: A level below 3, which the quantiser cannot centre.
     """
-    if not levels or min(levels) < 3:
-        raise UnsupportedInput(f"FSQ levels must be at least 3 each; received {tuple(levels)}.")
-    encoder, decoder = _seanet(
-        1, hidden_dim, num_filters, strides, num_lstm_layers, "weight_norm", causal=True
-    )
+    if not levels or min(levels) < 3 or math.prod(levels) > _MAX_FSQ_CODES:
+        raise UnsupportedInput(
+            f"FSQ levels must be at least 3 each, and {_MAX_FSQ_CODES} codes at most in all; received "
+            f"{str(tuple(levels))[:60]}."
+        )
+    encoder, decoder = _seanet(1, hidden_dim, num_filters, strides, num_lstm_layers)
     from vector_quantize_pytorch import FSQ
 
-    return FsqCodec(encoder, FSQ(list(levels), dim=hidden_dim), decoder, sample_rate_hz).eval()
+    with torch.device("cpu"):  # it computes with its levels, which shapes alone do not allow
+        quantizer = FSQ(list(levels), dim=hidden_dim)
+    return FsqCodec(encoder, quantizer, decoder, sample_rate_hz).eval()
 
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
@@ -309,6 +301,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "snac": build_snac,
     "fsq": build_fsq,
 }
+_PACKAGES = {"snac": "snac", "fsq": "vector_quantize_pytorch"}
 
 
 def build_architecture(architecture: str, arguments: dict) -> nn.Module:
@@ -321,12 +314,30 @@ def build_architecture(architecture: str, arguments: dict) -> nn.Module:
         raise UnsupportedInput(
             f"Unknown architecture {architecture!r}; this version builds {', '.join(ARCHITECTURES)}."
         )
+    signature = inspect.signature(ARCHITECTURES[architecture])
+    check_kinds(arguments, {n: p.default for n, p in signature.parameters.items()}, architecture)
     try:
         return ARCHITECTURES[architecture](**arguments)
-    except (TypeError, AssertionError) as error:
+    except CodecbookError:
+        raise
+    except Exception as error:  # numbers that make no network fail wherever the packages stumble over them
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UnsupportedInput(
-            f"{architecture} cannot be built with {arguments} ({error}); see codecbook.codecs.build."
+            f"{architecture} cannot be built with {arguments} ({reason}); see codecbook.codecs.build."
         ) from error
+
+
+def architecture_shapes(architecture: str, arguments: dict) -> dict[str, list[int]]:
+    """Return the shape of each parameter of a model without allocating any (but those of an FSQ's quantiser).
+
+    Raises:
+        UnsupportedInput: As `build_architecture`.
+    """
+    if architecture in _PACKAGES:
+        importlib.import_module(_PACKAGES[architecture])  # before: tensors of modules have to be real
+    with torch.device("meta"):
+        module = build_architecture(architecture, arguments)
+    return {name: list(value.shape) for name, value in module.state_dict().items()}
 
 
 def num_parameters(module: nn.Module) -> int:

@@ -15,7 +15,7 @@ import types
 import warnings
 from collections.abc import Iterator
 
-from torch import Tensor
+from codecbook.errors import UnsupportedInput
 
 
 def _unavailable(name: str) -> type:
@@ -29,29 +29,31 @@ def _unavailable(name: str) -> type:
 
 
 def _register_placeholder() -> None:
-    module = types.ModuleType("torchaudio")
-    transforms = types.ModuleType("torchaudio.transforms")
-    for parent in (module, transforms):
+    classes = {"torchaudio": ("load", "save"), "torchaudio.transforms": ("Spectrogram", "Resample")}
+    for path, names in classes.items():
+        module = types.ModuleType(path)
         # importlib.util.find_spec("torchaudio") is how other packages ask; without a spec it raises
-        parent.__spec__ = importlib.machinery.ModuleSpec(parent.__name__, loader=None)
-    for name in ("Spectrogram", "Resample"):
-        setattr(transforms, name, _unavailable(f"transforms.{name}"))
-    for name in ("load", "save"):
-        setattr(module, name, _unavailable(name))
-    module.transforms = transforms  # type: ignore[attr-defined]
-    sys.modules["torchaudio"] = module
-    sys.modules["torchaudio.transforms"] = transforms
+        module.__spec__ = importlib.machinery.ModuleSpec(path, loader=None)
+        for name in names:
+            setattr(module, name, _unavailable(f"{path}.{name}".removeprefix("torchaudio.")))
+        sys.modules[path] = module
+    sys.modules["torchaudio"].transforms = sys.modules["torchaudio.transforms"]  # type: ignore[attr-defined]
 
 
 if "torchaudio" not in sys.modules and importlib.util.find_spec("torchaudio") is None:
     _register_placeholder()
+
+if importlib.util.find_spec("encodec") is None:
+    raise UnsupportedInput(
+        "EnCodec and the codecs made of its parts need the package encodec, which is not installed; install it with "
+        "pip install --no-deps encodec==0.1.1 (its own dependencies would bring torchaudio)."
+    )
 
 import encodec  # noqa: E402
 import encodec.compress  # noqa: E402
 import encodec.model  # noqa: E402
 import encodec.modules  # noqa: E402
 import encodec.quantization  # noqa: E402
-import encodec.utils  # noqa: E402
 
 
 @contextlib.contextmanager
@@ -66,20 +68,4 @@ def deprecated_weight_norm() -> Iterator[None]:
         yield
 
 
-def overlap_add(waves: list[Tensor], stride: int) -> Tensor:
-    """Join the decoded segments of a clip as the package does.
-
-    Where the last segment begins just before the clip's end, whole frames let the one before it reach beyond the last
-    one's own end, for which the package makes no room, and fails. What lies beyond is cut: it is after the clip's end.
-
-    Args:
-        waves: float ``[B, C, S]`` each, in order.
-        stride: Samples from the start of one to the start of the next.
-    """
-    waves = list(waves)
-    if len(waves) > 1:
-        waves[-2] = waves[-2][..., : stride + waves[-1].shape[-1]]
-    return encodec.utils._linear_overlap_add(waves, stride)
-
-
-__all__ = ["deprecated_weight_norm", "encodec", "overlap_add"]
+__all__ = ["deprecated_weight_norm", "encodec"]

@@ -2,87 +2,40 @@
 
     reports = export(find_recordings(["music/**/*.mp3"]), codec, Path("tokens"))
 
-Long recordings go through the codec in chunks. Where a codec joins them by its own state or by overlap, tokens do not
+Recordings are read and encoded in chunks, where the codec can (`Codec.encode_blocks`), so that memory does not
+grow with their length. Where a codec joins them by its own state or by overlap, tokens do not
 depend on the chunks, up to rounding in the last bits of a latent; so the beginning of every longer file is also
 encoded in one pass, and the report states how many tokens around the first seam differ.
 """
 
-import csv
+import contextlib
 import dataclasses
-import json
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from codecbook import audio
-from codecbook.audio import Clip
 from codecbook.codecs.base import Codec
-from codecbook.codecs.recordings import Recording
-from codecbook.codecs.token_files import FORMATS, is_complete, read_companion, write_with_companion
+from codecbook.codecs.blocks import AudioBlocks
+from codecbook.codecs.export_report import FileReport, read_summary, report_of, write_summary
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.files import write_file
+from codecbook.files import check_folder, refuse_existing_file, refuse_same_file
+from codecbook.paths import path_as_text, path_from_text
+from codecbook.recordings import Recording
+from codecbook.tokens.token_files import (
+    FORMATS,
+    companion_path,
+    is_complete,
+    read_companion,
+    write_with_companion,
+)
 from codecbook.tokens.tokens import Tokens
 
 # of a file that needs two chunks or more, the first two are run in one pass, and what lies half a chunk from the
 # end of these is compared: that far from a cut, every network here has all that it looks ahead to
 _CHECK_CHUNKS, _COMPARED_CHUNKS = 2.0, 1.5
-
-
-@dataclass(frozen=True)
-class FileReport:
-    """What became of one recording.
-
-    Attributes:
-        source: Path of the recording.
-        status: ``"exported"``, ``"skipped"`` (it was complete already) or ``"failed"``.
-        error: Why it failed.
-        output: Path of the tokens.
-        codec: Registry name.
-        weights: Where the weights are from.
-        weights_sha256: Of the weights.
-        sample_rate_hz: Of the coded audio.
-        channels: Of the coded audio.
-        duration_s: Of the recording.
-        frame_rates_hz: Per codebook.
-        frames: Codes per codebook.
-        header_bytes: Size of the token file's description of itself.
-        file_bytes: Size of the token file.
-        source_bytes: Size of the recording's file.
-        pcm16_bytes: Size of the recording as 16-bit PCM, at its own rate and channels.
-        ratio_to_pcm16: `pcm16_bytes` over `file_bytes`.
-        ratio_to_source: `source_bytes` over `file_bytes`.
-        bitrate_kbps: Of the token file over the duration.
-        encode_s: Time that encoding took, without reading and resampling.
-        seam_tokens_checked: Tokens around the first seam that were compared with those of one pass.
-        seam_tokens_differing: How many of them differ.
-    """
-
-    source: str
-    status: str
-    error: str = ""
-    output: str = ""
-    codec: str = ""
-    weights: str = ""
-    weights_sha256: str = ""
-    sample_rate_hz: int = 0
-    channels: int = 0
-    duration_s: float = 0.0
-    frame_rates_hz: tuple[float, ...] = ()
-    frames: tuple[int, ...] = ()
-    header_bytes: int = 0
-    file_bytes: int = 0
-    source_bytes: int = 0
-    pcm16_bytes: int = 0
-    ratio_to_pcm16: float = 0.0
-    ratio_to_source: float = 0.0
-    bitrate_kbps: float = 0.0
-    encode_s: float = 0.0
-    seam_tokens_checked: int = 0
-    seam_tokens_differing: int = 0
 
 
 def export(
@@ -95,11 +48,16 @@ def export(
     num_codebooks: int | None = None,
     chunk_s: float | None = None,
     on_report: Callable[[FileReport], None] = lambda report: None,
+    on_progress: Callable[[float], None] = lambda done_s: None,
 ) -> list[FileReport]:
-    """Export recordings; one that fails is reported, and the others go on.
+    """Export recordings; one that fails is reported, and the others go on, until the file system takes no more.
 
     The summary ``export.json`` and ``export.csv`` in `outdir` is written at the end, also of an export that is
-    interrupted; called again, it skips what is complete and was made with the same settings.
+    interrupted, and keeps what earlier exports said of other token files; called again, it skips what is complete and
+    was made with the same settings.
+
+    Tokens of ``a.wav`` go to ``a.npq``, and to ``a.wav.npq`` where that name is another recording's (``a.mp3``'s, for
+    one); they stay where they are when another recording comes along.
 
     Args:
         recordings: Of `find_recordings`.
@@ -110,11 +68,21 @@ def export(
         num_codebooks: As in `Codec.encode`.
         chunk_s: As in `Codec.encode`.
         on_report: Called after every file.
+        on_progress: Called now and then with the seconds of a recording that have been read.
 
     Raises:
-        UnsupportedInput: Settings that hold for no recording: format, bandwidth, codebooks, chunks.
+        UnsupportedInput: Settings that hold for no recording (format, bandwidth, codebooks, chunks), or an `outdir`
+            that is none.
+        CorruptInput: The summary of an earlier export is damaged.
+        OSError: `outdir` cannot be written to, which is found out before anything is encoded, or is full.
     """
-    count = _checked_settings(codec, file_format, bandwidth_kbps, num_codebooks, chunk_s)
+    if file_format not in FORMATS:
+        raise UnsupportedInput(f"file_format={file_format!r}; choose one of {', '.join(FORMATS)}.")
+    count, _ = codec.checked_settings(bandwidth_kbps, num_codebooks, chunk_s)
+    if file_format == "npq" and len(set(codec.frame_rates_hz[:count])) > 1:
+        raise UnsupportedInput(
+            f"NPQ holds codebooks of one rate, and {codec.name} has several; choose parquet."
+        )
     settings = {
         "codec": codec.name,
         "weights": str(codec.weights),
@@ -123,126 +91,161 @@ def export(
         "bandwidth_kbps": bandwidth_kbps,
         "chunk_s": chunk_s,
     }
+    check_folder(outdir)
+    read_summary(outdir)
     reports: list[FileReport] = []
     try:
         for recording in recordings:
-            reports.append(
-                _export_or_fail(recording, codec, outdir / f"{recording.name}.{file_format}", settings)
-            )
+            reports.append(_export_or_fail(recording, codec, outdir, file_format, settings, on_progress))
             on_report(reports[-1])
-    finally:
-        write_summary(outdir, reports)
+    except BaseException:
+        with contextlib.suppress(OSError):  # on a full disk, which the first error has told
+            write_summary(outdir, reports)
+        raise
+    write_summary(outdir, reports)
     return reports
 
 
-def _export_or_fail(recording: Recording, codec: Codec, output: Path, settings: dict[str, Any]) -> FileReport:
+def _export_or_fail(
+    recording: Recording,
+    codec: Codec,
+    outdir: Path,
+    file_format: str,
+    settings: dict[str, Any],
+    on_progress: Callable[[float], None],
+) -> FileReport:
+    """Export one recording; an `OSError` of writing passes, as it would come again with the next one."""
+    source, name = path_as_text(recording.path), ""
     try:
-        return _export_one(recording.path, codec, output, settings)
+        name = f"{_free_name(recording, outdir, file_format)}.{file_format}"
+        output = outdir / name
+        for path in (output, companion_path(output)):
+            refuse_existing_file(path, overwrite=True)
+            refuse_same_file(recording.path, path)
+        stat = recording.path.stat()
+        settings = {
+            **settings, "source": source, "source_bytes": stat.st_size, "source_mtime_ns": stat.st_mtime_ns
+        }  # fmt: skip
+        where = {"name": name, "output": path_as_text(output)}
+        if companion := is_complete(output, settings):
+            return report_of({**companion.report, **where}, "skipped")
+        tokens, report = _encoded(recording.path, codec, settings, on_progress)
     except (
         CodecbookError,
         OSError,
         MemoryError,
         RuntimeError,
     ) as error:  # torch without memory: RuntimeError
-        reason = " ".join(str(error).split()) or repr(error)
-        return FileReport(str(recording.path), "failed", error=reason)
+        return _failed(source, name, error)
+    try:
+        write_with_companion(output, tokens, settings, {**dataclasses.asdict(report), **where})
+    except CodecbookError as error:
+        return _failed(source, name, error)
+    written = read_companion(output)
+    assert written is not None
+    return report_of(written.report, "exported")
 
 
-def _checked_settings(
-    codec: Codec,
-    file_format: str,
-    bandwidth_kbps: float | None,
-    num_codebooks: int | None,
-    chunk_s: float | None,
-) -> int:
-    """Return the number of codebooks, having tried all settings on an empty batch."""
-    if file_format not in FORMATS:
-        raise UnsupportedInput(f"file_format={file_format!r}; choose one of {', '.join(FORMATS)}.")
-    codec.encode_batch([], bandwidth_kbps, num_codebooks=num_codebooks, chunk_s=chunk_s)
-    count = codec.num_codebooks_at(bandwidth_kbps) if num_codebooks is None else num_codebooks
-    if file_format == "npq" and len(set(codec.frame_rates_hz[:count])) > 1:
-        raise UnsupportedInput(
-            f"NPQ holds codebooks of one rate, and {codec.name} has several; choose parquet."
-        )
-    return count
+def _failed(source: str, name: str, error: Exception) -> FileReport:
+    reason = " ".join(str(error).split()) or repr(error)
+    # of a path that is no UTF-8, the message may hold bytes that no file of text takes
+    reason = reason.encode(errors="backslashreplace").decode()
+    return FileReport(source, "failed", error=reason, name=name)
 
 
-def _export_one(source: Path, codec: Codec, output: Path, settings: dict[str, Any]) -> FileReport:
-    stat = source.stat()
-    settings = {
-        **settings,
-        "source": str(source),
-        "source_bytes": stat.st_size,
-        "source_mtime_ns": stat.st_mtime_ns,
-    }
-    if companion := is_complete(output, settings):
-        return _report_of(companion.report, "skipped")
-    original = audio.load(source)
-    clip = audio.convert(original, codec.sample_rate_hz, codec.channels)
+def _free_name(recording: Recording, outdir: Path, file_format: str) -> str:
+    """Return under which name a recording's tokens go, or are already; one that is another recording's is not taken."""
+    suffix = path_as_text(recording.path.suffix)
+    plain = recording.name.removesuffix(suffix) if suffix else recording.name
+    owners: dict[str, Path | None] = {}
+    for name in dict.fromkeys((recording.name, plain, plain + suffix)):
+        owners[name] = _recording_of(outdir / f"{name}.{file_format}")
+        if (owner := owners[name]) and (owner == recording.path or owner.samefile(recording.path)):
+            return name
+    for name in (recording.name, plain + suffix):
+        if owners[name] is None:
+            return name
+    raise UnsupportedInput(
+        f"{outdir / plain}.{file_format} holds the tokens of another recording, {path_as_text(owners[plain] or '')}; "
+        "export to another folder."
+    )
+
+
+def _recording_of(output: Path) -> Path | None:
+    """Return the recording that a token file was made of, where both are still there."""
+    try:
+        companion = read_companion(output)
+    except CorruptInput:
+        return None
+    source = path_from_text(str(companion.settings.get("source", ""))) if companion else Path()
+    return source if output.is_file() and source.is_file() else None
+
+
+def _encoded(
+    path: Path, codec: Codec, settings: dict[str, Any], on_progress: Callable[[float], None]
+) -> tuple[Tokens, FileReport]:
     chunk_s = settings["chunk_s"]
+    blocks = AudioBlocks(path, codec.sample_rate_hz, codec.channels)
+    head, head_samples, read_s = [], _head_samples(codec, chunk_s), 0.0
+
+    def watched() -> Iterator[np.ndarray]:
+        nonlocal read_s
+        start_s, missing = time.perf_counter(), head_samples
+        for block in blocks:
+            if missing > 0:
+                head.append(block[:, :missing])
+                missing -= block.shape[1]
+            on_progress(blocks.source_duration_s)
+            read_s += time.perf_counter() - start_s
+            yield block
+            start_s = time.perf_counter()
+        read_s += time.perf_counter() - start_s
+
     start_s = time.perf_counter()
-    tokens = codec.encode(clip, num_codebooks=settings["num_codebooks"], chunk_s=chunk_s)
-    encode_s = time.perf_counter() - start_s
-    checked, differing = check_seams(codec, clip, tokens, chunk_s)
+    tokens = codec.encode_blocks(watched(), num_codebooks=settings["num_codebooks"], chunk_s=chunk_s)
+    encode_s = time.perf_counter() - start_s - read_s
+    checked, differing = check_seams(codec, head, tokens, chunk_s)
     tokens = dataclasses.replace(
         tokens,
         bandwidth_kbps=settings["bandwidth_kbps"] or tokens.bandwidth_kbps,
-        source_bitrate_kbps=stat.st_size * 8 / original.duration_s / 1000,
+        source_bitrate_kbps=settings["source_bytes"] * 8 / blocks.source_duration_s / 1000,
     )
-    report = dataclasses.replace(
-        _describe(codec, tokens, original, source),
-        output=str(output),
-        encode_s=encode_s,
-        seam_tokens_checked=checked,
-        seam_tokens_differing=differing,
-    )
-    write_with_companion(output, tokens, settings, dataclasses.asdict(report))
-    written = read_companion(output)
-    assert written is not None
-    return _report_of(written.report, "exported")
-
-
-def _describe(codec: Codec, tokens: Tokens, original: Clip, source: Path) -> FileReport:
-    return FileReport(
-        source=str(source),
+    report = FileReport(
+        source=settings["source"],
         status="exported",
         codec=codec.name,
         weights=str(codec.weights),
         weights_sha256=codec.weights.sha256,
         sample_rate_hz=codec.sample_rate_hz,
         channels=codec.channels,
-        duration_s=original.duration_s,
+        duration_s=blocks.source_duration_s,
         frame_rates_hz=tokens.frame_rates_hz,
         frames=tuple(len(codes) for codes in tokens.codes),
-        source_bytes=source.stat().st_size,
-        pcm16_bytes=2 * original.num_channels * original.num_samples,
+        source_bytes=settings["source_bytes"],
+        pcm16_bytes=2 * blocks.source_channels * blocks.source_samples,
+        encode_s=encode_s,
+        seam_tokens_checked=checked,
+        seam_tokens_differing=differing,
     )
+    return tokens, report
 
 
-def _report_of(values: dict[str, Any], status: str) -> FileReport:
-    """Make a report from a companion, with what follows from the size of the token file."""
-    try:
-        report = FileReport(**{**values, "status": status})
-    except TypeError as error:
-        raise CorruptInput(
-            f"The report in a companion file is damaged ({error}); remove the file."
-        ) from error
-    return dataclasses.replace(
-        report,
-        frame_rates_hz=tuple(report.frame_rates_hz),
-        frames=tuple(report.frames),
-        ratio_to_pcm16=report.pcm16_bytes / report.file_bytes,
-        ratio_to_source=report.source_bytes / report.file_bytes,
-        bitrate_kbps=report.file_bytes * 8 / report.duration_s / 1000,
-    )
+def _head_samples(codec: Codec, chunk_s: float | None) -> int:
+    """Return how long a recording's beginning is that is encoded in one pass as well; 0 for a codec without seams."""
+    chunk_s = chunk_s or codec.chunk_s
+    if codec.seams not in ("state", "context") or chunk_s is None:
+        return 0
+    return round(_CHECK_CHUNKS * chunk_s * codec.sample_rate_hz)
 
 
-def check_seams(codec: Codec, clip: Clip, tokens: Tokens, chunk_s: float | None) -> tuple[int, int]:
+def check_seams(
+    codec: Codec, head: Sequence[np.ndarray], tokens: Tokens, chunk_s: float | None
+) -> tuple[int, int]:
     """Compare the tokens around a clip's first seam with those of one pass.
 
     Args:
         codec: That made the tokens.
-        clip: The whole clip.
+        head: The clip, or its first two chunks: blocks of float32 ``[C, S]``.
         tokens: Of it, made with `chunk_s`.
         chunk_s: As in `Codec.encode`.
 
@@ -250,44 +253,15 @@ def check_seams(codec: Codec, clip: Clip, tokens: Tokens, chunk_s: float | None)
         How many tokens were compared, and how many of them differ; 0 where there is no seam, or where the codec's
         own segments are the chunks.
     """
+    head_samples = _head_samples(codec, chunk_s)
     chunk_s = chunk_s or codec.chunk_s
-    if (
-        codec.seams not in ("state", "context")
-        or chunk_s is None
-        or clip.duration_s < _CHECK_CHUNKS * chunk_s
-    ):
+    if not head_samples or chunk_s is None or sum(block.shape[1] for block in head) < head_samples:
         return 0, 0
-    head_samples = round(_CHECK_CHUNKS * chunk_s * clip.sample_rate_hz)
-    head = dataclasses.replace(clip, samples=clip.samples[:, :head_samples])
-    whole = codec.encode(head, num_codebooks=tokens.num_codebooks, chunk_s=head.duration_s)
+    samples = np.concatenate(head, axis=1)[:, :head_samples]
+    whole = codec.encode_blocks([samples], None, tokens.num_codebooks, _CHECK_CHUNKS * chunk_s)
     checked = differing = 0
     for made, expected, rate_hz in zip(tokens.codes, whole.codes, tokens.frame_rates_hz, strict=True):
         count = int(_COMPARED_CHUNKS * chunk_s * rate_hz)
         checked += count
         differing += int(np.count_nonzero(made[:count] != expected[:count]))
     return checked, differing
-
-
-def write_summary(outdir: Path, reports: Sequence[FileReport]) -> None:
-    """Write ``export.json`` and ``export.csv``, one entry per recording."""
-    rows = [dataclasses.asdict(report) for report in reports]
-    write_file(outdir / "export.json", (json.dumps(rows, indent=2) + "\n"), overwrite=True)
-    lines: list[str] = []
-    writer = csv.DictWriter(_Lines(lines), [field.name for field in dataclasses.fields(FileReport)])
-    writer.writeheader()
-    for row in rows:
-        # lists as "75;75", so that a spreadsheet shows them as text
-        writer.writerow(
-            {k: ";".join(f"{x:g}" for x in v) if isinstance(v, tuple) else v for k, v in row.items()}
-        )
-    write_file(outdir / "export.csv", "".join(lines), overwrite=True)
-
-
-class _Lines:
-    """The part of a text file that csv writes to."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self._lines = lines
-
-    def write(self, line: str) -> None:
-        self._lines.append(line)

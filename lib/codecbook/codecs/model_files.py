@@ -1,34 +1,27 @@
-"""Save and load trained codecs: a folder with ``model.safetensors``, ``config.json`` and a card ``README.md``.
+"""Save and load trained codecs, in the folders of `codecbook.models.store`, with a card ``README.md`` beside.
 
-``config.json`` (format 1)::
-
-    {"format": 1, "architecture": "encodec", "arguments": {...}, "sha256": "...", "provenance": {...}}
-
-``architecture`` and ``arguments`` are what `codecbook.codecs.build.build_architecture` takes. ``sha256`` is over the
-stored tensors, so that a model is recognised whatever its file is called, and a changed one is refused. Tensors are
-stored as float16 and used as float32, which is exact. EnCodec's running averages (``embed_avg``,
-``cluster_size``) are of use in training alone and are not stored.
+``architecture`` and ``arguments`` are what `codecbook.codecs.build.build_architecture` takes. Tensors are stored as
+float16 and used as float32, which is exact. EnCodec's running averages (``embed_avg``, ``cluster_size``) are of use in
+training alone and are not stored.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from codecbook.codecs.build import build_architecture
-from codecbook.codecs.model_folder import (
-    CONFIG_NAME,
-    check_finite,
-    check_sha256,
+from codecbook.codecs.build import ARCHITECTURES, architecture_shapes, build_architecture
+from codecbook.models.store import (
+    check_shapes,
+    is_bundled,
+    load_tensors,
     read_config,
-    read_tensors,
     refuse_existing,
-    write_model,
+    save_tensors,
 )
-from codecbook.codecs.tensor_hash import tensors_sha256 as tensors_sha256
-from codecbook.errors import UnsupportedInput
 
 _TRAINING_ONLY = (".embed_avg", ".cluster_size")
 
@@ -48,14 +41,6 @@ class LoadedModel:
     config: dict
     sha256: str
     folder: Path
-
-
-def _stored_tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().clone()
-        for name, tensor in module.state_dict().items()
-        if not name.endswith(_TRAINING_ONLY)
-    }
 
 
 def save_model(
@@ -80,50 +65,22 @@ def save_model(
         The SHA-256 of the stored tensors.
 
     Raises:
-        CodecbookError: The folder holds a model and `overwrite` is False.
+        CodecbookError: The folder holds a model and `overwrite` is False, or one of another kind.
         CorruptInput: A parameter is not finite, or too large for float16.
         UnsupportedInput: The module is not what architecture and arguments build.
     """
     folder = Path(folder)
-    refuse_existing(folder, overwrite)
-    tensors = _stored_tensors(module)
-    check_finite(tensors)
-    _fill(build_architecture(architecture, arguments), tensors, folder)
-    sha256 = tensors_sha256(tensors)
-    config = {
-        "architecture": architecture,
-        "arguments": arguments,
-        "sha256": sha256,
-        "provenance": provenance,
+    refuse_existing(folder, overwrite, ARCHITECTURES)
+    tensors = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().clone()
+        for name, tensor in _stored(module.state_dict()).items()
     }
-    write_model(folder, safetensors.torch.save(tensors, metadata={"sha256": sha256}), config, overwrite)
-    return sha256
+    check_shapes(_stored(architecture_shapes(architecture, arguments)), tensors, folder)
+    return save_tensors(folder, tensors, architecture, arguments, provenance, overwrite, with_sha256=True)
 
 
-def _fill(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Copy stored tensors into a module after checking that each one fits."""
-    state = {name: value for name, value in module.state_dict().items() if not name.endswith(_TRAINING_ONLY)}
-    missing, unknown = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
-    if missing or unknown:
-        raise UnsupportedInput(
-            f"The parameters in {source} are of another model than its configuration describes: "
-            f"{len(missing)} are missing (first: {missing[:1]}), {len(unknown)} are unknown (first: {unknown[:1]}). "
-            "Compare the number of codebooks and the architecture."
-        )
-    for name, value in state.items():
-        if value.shape != tensors[name].shape:
-            raise UnsupportedInput(
-                f"Parameter {name} in {source} has shape {list(tensors[name].shape)}, the configuration makes it "
-                f"{list(value.shape)}; correct the arguments in {CONFIG_NAME}."
-            )
-    with torch.no_grad():
-        for name, value in state.items():
-            value.copy_(tensors[name])
-        for name, value in module.state_dict().items():
-            if name.endswith(".embed_avg"):
-                value.copy_(state[name.removesuffix("_avg")])
-            elif name.endswith(".cluster_size"):
-                value.fill_(1.0)
+def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if not name.endswith(_TRAINING_ONLY)}
 
 
 def load_model(folder: str | Path) -> LoadedModel:
@@ -138,10 +95,25 @@ def load_model(folder: str | Path) -> LoadedModel:
         UnsupportedInput: Another format or architecture, or parameters that do not fit the configuration.
     """
     folder = Path(folder)
-    config = read_config(folder, "model", "python -m codecbook.codecs.train")
-    module = build_architecture(config["architecture"], config["arguments"])
-    tensors = read_tensors(folder)
-    _fill(module, tensors, folder)
-    sha256 = tensors_sha256(tensors)
-    check_sha256(folder, sha256, config)
-    return LoadedModel(module.float().eval(), config, sha256, folder)
+    config = read_config(folder, "model", "python -m codecbook.codecs.training")
+    tensors = load_tensors(folder, config)
+    architecture, arguments = config["architecture"], config["arguments"]
+    if not is_bundled(folder):
+        check_shapes(_stored(architecture_shapes(architecture, arguments)), tensors, folder)
+    module = build_architecture(architecture, arguments)
+    state = module.state_dict()
+    check_shapes({name: list(value.shape) for name, value in _stored(state).items()}, tensors, folder)
+    _fill(state, tensors)
+    return LoadedModel(module.float().eval(), config, config["sha256"], folder)
+
+
+@torch.no_grad()
+def _fill(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Copy stored tensors, which fit, into a module's."""
+    for name, value in tensors.items():
+        state[name].copy_(value)
+    for name, value in state.items():
+        if name.endswith(".embed_avg"):
+            value.copy_(state[name.removesuffix("_avg")])
+        elif name.endswith(".cluster_size"):
+            value.fill_(1.0)

@@ -4,40 +4,22 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from codecbook import paths
 from codecbook.codecs.base import Codec
-from codecbook.codecs.weights import WeightsRequest, parse_weights
 from codecbook.errors import UnsupportedInput
+from codecbook.models.weights import WeightsRequest, parse_weights
 
 # module and function; imported at first use, because some need seconds to import, or an optional package
 _LOADERS = {
-    "encodec_24khz": ("encodec_adapter", "load_encodec"),
-    "encodec_48khz": ("encodec_adapter", "load_encodec"),
-    "snac_24khz": ("snac_adapter", "load_snac"),
-    "dac_44khz": ("dac_adapter", "load_dac"),
-    "mimi": ("mimi_adapter", "load_mimi"),
-    "neucodec": ("neucodec_adapter", "load_neucodec"),
-    "lyra_v2": ("lyra_adapter", "load_lyra"),
-    "fsq_50hz": ("fsq_adapter", "load_fsq"),
-    "units_25hz": ("units_adapter", "load_units"),
+    "encodec_24khz": ("encodec", "load_encodec"),
+    "encodec_48khz": ("encodec", "load_encodec"),
+    "snac_24khz": ("snac", "load_snac"),
+    "dac_44khz": ("dac", "load_dac"),
+    "mimi": ("mimi", "load_mimi"),
+    "neucodec": ("neucodec", "load_neucodec"),
+    "lyra_v2": ("lyra", "load_lyra"),
+    "fsq_50hz": ("fsq", "load_fsq"),
+    "units_25hz": ("units", "load_units"),
 }
-
-
-# trained by this project alone, so that no authors' weights exist
-_OWN = ("fsq_50hz", "units_25hz")
-# TensorFlow Lite files, which cannot be drawn at random
-_FILES_ALONE = ("lyra_v2",)
-
-
-def weight_kinds(name: str) -> tuple[str, ...]:
-    """Return which values of `weights` a codec takes on this machine, beside a path.
-
-    Pretrained weights are named where they exist at all; whether they can be fetched shows when they are.
-    """
-    bundled = ("bundled",) if (paths.data_dir() / "models" / f"{name}_mini").is_dir() else ()
-    pretrained = () if name in _OWN else ("pretrained",)
-    random = () if name in _FILES_ALONE else ("random:SEED",)
-    return bundled + pretrained + random
 
 
 def codec_names() -> tuple[str, ...]:
@@ -72,6 +54,6 @@ def load_codec(name: str, weights: str | Path = "bundled", device: str = "cpu") 
     module, function = _LOADERS[name]
     request = parse_weights(name, weights)
     load: Callable[[str, WeightsRequest, str], Codec] = getattr(
-        import_module(f"codecbook.codecs.{module}"), function
+        import_module(f"codecbook.codecs.adapters.{module}"), function
     )
     return load(name, request, device)

@@ -1,38 +1,69 @@
-"""Command line: ``python -m codecbook.coding compress | decompress | inspect | verify``.
+"""Command line: ``python -m codecbook.coding compress | decompress | inspect | verify | convert``.
 
     python -m codecbook.coding compress song.wav song.cbs --codec encodec_24khz --bandwidth 6
     python -m codecbook.coding decompress song.cbs song.wav
     python -m codecbook.coding verify song.cbs
+    python -m codecbook.coding convert song.ecdc song.cbs
+    sox song.flac -t wav - | python -m codecbook.coding compress - - | ssh there 'cat > song.cbs'
+
+All but ``compress`` take EnCodec's ``.ecdc`` as well. ``-`` is standard input or output.
 
 Errors are one line on stderr, and exit status 2; status 1 means that a stream is damaged, and that what is intact was
 decoded.
 """
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from codecbook import audio
-from codecbook.codecs import Codec, codec_names
-from codecbook.coding import api, stream_audio, stream_models
-from codecbook.coding.stream_report import Progress
-from codecbook.coding.stream_writer import DEFAULT_SEGMENT_S
-from codecbook.command_line import exit_status
+from codecbook.codecs import codec_names
+from codecbook.coding import api, pipes
+from codecbook.coding.convert import convert, format_named
+from codecbook.coding.counts import GRID_DIALECTS
+from codecbook.coding.ecdc.header import MAGIC, EcdcHeader
+from codecbook.coding.ecdc.models import lm_like
+from codecbook.coding.ecdc.read import read_ecdc, read_ecdc_codes
+from codecbook.coding.ecdc.segments import MAX_DURATION_S, EcdcOutline, outline_ecdc
+from codecbook.coding.stream import models as stream_models
+from codecbook.coding.stream.reader import check_stretch
+from codecbook.coding.stream.report import Progress
+from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S
+from codecbook.command_line import ArgumentParser, exit_status
+from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
+from codecbook.files import check_target, refuse_same_file, write_file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     logging.basicConfig(format="codecbook: %(message)s", stream=sys.stderr)
     options = _parser().parse_args(arguments)
-    return exit_status(lambda: options.command(options), "nothing was written")
+    return exit_status(lambda: _run(options), "nothing was written", options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run a command on files, which pipes are made into."""
+    options.label = pipes.name_of(options.source)
+    with contextlib.ExitStack() as stack:
+        if hasattr(options, "target"):
+            options.label = pipes.name_of(options.target, is_target=True)
+            options.target = stack.enter_context(pipes.writable(options.target, options.suffix))
+        source = pipes.name_of(options.source)
+        options.source = stack.enter_context(pipes.readable(options.source))
+        try:
+            return options.command(options)
+        except CorruptInput as error:  # bytes have no name
+            raise error if source in str(error) else CorruptInput(f"{source}: {error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m codecbook.coding", description="Recordings to codecbook streams (.cbs) and back."
     )
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -40,25 +71,18 @@ def _parser() -> argparse.ArgumentParser:
     encoding = commands.add_parser("compress", help="encode a recording")
     encoding.add_argument("source", type=Path, help="wav, flac, ogg, opus, mp3 or aiff")
     encoding.add_argument("target", type=Path, help="the stream, usually .cbs")
-    names = ", ".join(codec_names())
+    names = f"{', '.join(codec_names())} (default: {api.DEFAULT_CODEC})"
+    encoding.add_argument("--codec", default=api.DEFAULT_CODEC, help=names)
     encoding.add_argument(
-        "--codec", default=api.DEFAULT_CODEC, help=f"{names} (default: {api.DEFAULT_CODEC})"
-    )
+        "--bandwidth", type=float, metavar="KBPS",
+        help="nominal bitrate (default: the codec's own, 6 for encodec_24khz, 12 for encodec_48khz)",
+    )  # fmt: skip
     encoding.add_argument(
-        "--bandwidth",
-        type=float,
-        metavar="KBPS",
-        help=f"nominal bitrate (default: {api.DEFAULT_BANDWIDTH_KBPS:g} where the codec offers it, else all codebooks)",
-    )
-    encoding.add_argument(
-        "--segment-seconds",
-        type=float,
-        default=DEFAULT_SEGMENT_S,
-        metavar="S",
+        "--segment-seconds", type=float, default=DEFAULT_SEGMENT_S, metavar="S",
         help="audio in a segment, which is what damage to one byte can cost (default: %(default)g)",
-    )
+    )  # fmt: skip
     _add_common(encoding)
-    encoding.set_defaults(command=_compress)
+    encoding.set_defaults(command=_compress, suffix=".cbs")
 
     decoding = commands.add_parser("decompress", help="decode a stream, or a stretch of it")
     decoding.add_argument("source", type=Path, help="a stream")
@@ -66,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     decoding.add_argument("--start", type=float, default=0.0, metavar="S", help="from this second on")
     decoding.add_argument("--end", type=float, metavar="S", help="up to this second")
     _add_common(decoding)
-    decoding.set_defaults(command=_decompress)
+    _add_ecdc(decoding)
+    decoding.set_defaults(command=_decompress, suffix=".wav")
 
     inspecting = commands.add_parser("inspect", help="say what a stream holds, without decoding it")
     inspecting.add_argument("source", type=Path)
@@ -75,59 +100,86 @@ def _parser() -> argparse.ArgumentParser:
     verifying = commands.add_parser("verify", help="decode all codes of a stream and make every check")
     verifying.add_argument("source", type=Path)
     verifying.add_argument(
-        "--lm", default="default", help="folder of its language model, or 'none' (default: found by name)"
-    )
+        "--lm", default="default",
+        help="its language model: a folder, or the file of an .ecdc's (default: found by name)",
+    )  # fmt: skip
+    _add_ecdc(verifying)
     verifying.set_defaults(command=_verify)
+
+    converting = commands.add_parser(
+        "convert", help="put the codes of a stream into another format or version"
+    )
+    converting.add_argument("source", type=Path, help="a stream, .cbs or .ecdc")
+    converting.add_argument("target", type=Path, help="ends with .cbs or .ecdc; as a pipe, it is .cbs")
+    converting.add_argument(
+        "--acv", type=int, choices=(0, 1, 4), default=0,
+        help="of a new .ecdc: 0 raw, 1 as package encodec, 4 with checksums (default: %(default)s)",
+    )  # fmt: skip
+    converting.add_argument("--dialect", choices=tuple(GRID_DIALECTS), help="of acv 4 (default: qstep128)")
+    converting.add_argument(
+        "--to-lm",
+        help="language model of the new stream: default, a folder or file, or 'none' "
+        "(default: none for .cbs, the authors' for --acv 1 and 4)",
+    )
+    _add_common(converting)
+    _add_ecdc(converting)
+    converting.set_defaults(command=_convert, suffix=".cbs")
     return parser
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", help="of the codec: bundled, pretrained, random:SEED or a path")
     parser.add_argument(
-        "--lm",
-        default="default",
-        help="folder of an exact language model, or 'none' (default: the bundled one)",
-    )
+        "--lm", default="default",
+        help="folder of an exact language model (of an .ecdc: a file), or 'none' (default: found by name)",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
 
 
+def _add_ecdc(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(".ecdc streams alone")
+    group.add_argument(
+        "--qstep", type=float, metavar="NATS", help="step of the logit grid, where the header leaves it open"
+    )
+    group.add_argument("--lm-dtype", choices=("float32", "float64"), help="type of the model, likewise")
+    group.add_argument(
+        "--max-seconds", type=float, default=MAX_DURATION_S, metavar="S",
+        help="refuse what a header claims beyond (default: %(default)g)",
+    )  # fmt: skip
+
+
 def _compress(options: argparse.Namespace) -> int:
-    codec = stream_models.codec_by_name(options.codec, options.weights)
-    bandwidth_kbps = options.bandwidth
-    if bandwidth_kbps is None and api.DEFAULT_BANDWIDTH_KBPS in codec.bandwidths_kbps:
-        bandwidth_kbps = api.DEFAULT_BANDWIDTH_KBPS
+    api.check_stream_target(options.target, options.overwrite, options.source)
     report = _with_progress(
         lambda show: api.compress_file(
             options.source,
             options.target,
-            codec,
-            bandwidth_kbps,
+            stream_models.codec_by_name(options.codec, options.weights),
+            "default" if options.bandwidth is None else options.bandwidth,
             _lm(options),
             segment_s=options.segment_seconds,
             overwrite=options.overwrite,
             on_progress=show,
         )
     )
-    print(f"{options.target}: {_summary(report)}")
+    print(f"{options.label}: {_summary(report)}")
     return 0
 
 
-def _lm(options: argparse.Namespace) -> str | None:
-    return None if options.lm == "none" else options.lm
-
-
 def _decompress(options: argparse.Namespace) -> int:
-    stream_audio.check_target(options.target, options.overwrite)
+    api.check_sound_target(options.target, options.overwrite, options.source)
+    if _is_ecdc(options.source):
+        return _decompress_ecdc(options)
     if options.start != 0 or options.end is not None:
         decoded = api.decompress(
             options.source,
-            codec=_codec(options),
+            weights=options.weights,
             lm=_lm(options),
             start_s=options.start,
             end_s=options.end,
         )
         audio.save(decoded.clip, options.target, options.overwrite)
-        print(f"{options.target}: {decoded.clip.duration_s:.3f} s")
+        print(f"{options.label}: {decoded.clip.duration_s:.3f} s")
         return _damage(decoded.damage, decoded.notes)
     report = _with_progress(
         lambda show: api.decompress_file(
@@ -139,24 +191,34 @@ def _decompress(options: argparse.Namespace) -> int:
             on_progress=show,
         )
     )
-    print(f"{options.target}: {report.duration_s:.3f} s, {report.header.template.codec}")
+    print(f"{options.label}: {report.duration_s:.3f} s, {report.header.format.codec}")
     return _damage(report.damage, report.notes)
 
 
-def _codec(options: argparse.Namespace) -> Codec | None:
-    if options.weights is None:
-        return None
-    return stream_models.codec_of(api.inspect(options.source).header, None, options.weights)
+def _decompress_ecdc(options: argparse.Namespace) -> int:
+    outline, lm = _ecdc(options)
+    if options.start != 0 or options.end is not None:
+        check_stretch(outline.duration_s, options.start, options.end)
+    codec = stream_models.codec_by_name(outline.shape.codec, options.weights or outline.shape.weights)
+    read = read_ecdc(outline.data, codec, lm, **_ecdc_options(options))
+    rate_hz = outline.shape.sample_rate_hz
+    end = None if options.end is None else round(options.end * rate_hz)
+    clip = audio.clip_from_array(read.clip.samples[:, round(options.start * rate_hz) : end], rate_hz)
+    audio.save(clip, options.target, options.overwrite)
+    print(f"{options.label}: {clip.duration_s:.3f} s, {codec.name} ({codec.weights})")
+    return _damage(read.damage)
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    if _is_ecdc(options.source):
+        return _inspect_ecdc(options)
     report = api.inspect(options.source)
-    header, known = report.header, report.header.template
-    print(f"{options.source}: {_summary(report)}")
+    header, known = report.header, report.header.format
+    print(f"{options.label}: {_summary(report)}")
     print(
-        f"  codec {known.codec or 'unknown'}, {known.weights or 'weights unknown'}, {header.codec_sha256[:16]}"
+        f"  codec {known.codec or 'unknown'}, {known.weights or 'weights unknown'}, {known.weights_sha256[:16]}"
     )
-    print(f"  {known.sample_rate_hz} Hz, {known.channels} channel(s), {known.num_samples} samples")
+    print(f"  {known.sample_rate_hz} Hz, {known.channels} channel(s), {header.num_samples} samples")
     books = sorted(set(zip(known.codebook_sizes, known.frame_rates_hz, strict=True)))
     print(
         f"  {known.num_codebooks} codebook(s): {', '.join(f'{size} at {rate:g} Hz' for size, rate in books)}"
@@ -170,23 +232,113 @@ def _inspect(options: argparse.Namespace) -> int:
     return _damage(report.damage, report.notes)
 
 
+def _inspect_ecdc(options: argparse.Namespace) -> int:
+    """Print what a stream says of itself, and what its checksums say of it, without loading a model."""
+    outline = outline_ecdc(options.source.read_bytes(), max_duration_s=float("inf"))
+    header, shape, layout = outline.header, outline.shape, outline.layout
+    print(f"{options.label}: .ecdc, {_ecdc_summary(outline)}")
+    print(f"  codec {shape.codec}, by its name with {shape.weights} weights")
+    print(f"  {shape.sample_rate_hz} Hz, {shape.channels} channel(s), {header.num_samples} samples")
+    print(f"  {header.num_codebooks} codebook(s): {shape.codebook_size} at {shape.frame_rate_hz} Hz")
+    print(f"  coder {_ecdc_coder(header)}")
+    checks = "each with a checksum" if header.is_chunked else "without checksums"
+    print(f"  {layout.num_frames} frames in {layout.count} segment(s), {checks}")
+    return _damage(
+        [
+            f"Segment {index}, bytes {chunk.start} to {chunk.end}, is damaged: its checksum differs."
+            for index, chunk in enumerate(outline.chunks)
+            if not chunk.is_intact
+        ]
+    )
+
+
 def _verify(options: argparse.Namespace) -> int:
-    report = _with_progress(lambda show: api.verify(options.source, lm=_lm(options), on_progress=show))
-    print(f"{options.source}: {_summary(report)}")
-    status = _damage(report.damage, report.notes)
-    print("damaged" if status else "intact: every code passes its checksum")
+    if _is_ecdc(options.source):
+        outline, lm = _ecdc(options)
+        damage, notes = read_ecdc_codes(outline.data, lm, **_ecdc_options(options)).damage, ()
+        print(f"{options.label}: .ecdc, {_ecdc_summary(outline)}")
+        intact = "intact: every code is coded again to the bytes of the stream"
+        if not outline.header.uses_lm:
+            intact = "complete; codes without a language model have no check that could fail"
+    else:
+        report = _with_progress(lambda show: api.verify(options.source, lm=_lm(options), on_progress=show))
+        damage, notes = report.damage, report.notes
+        print(f"{options.label}: {_summary(report)}")
+        intact = "intact: every code passes its checksum"
+    status = _damage(damage, notes)
+    print("damaged" if status else intact)
     return status
+
+
+def _convert(options: argparse.Namespace) -> int:
+    to = format_named(options.target)
+    refuse_same_file(options.source, options.target)
+    check_target(options.target, options.overwrite)
+    to_lm = options.to_lm or ("default" if to == "ecdc" and options.acv else "none")
+    if not options.source.is_file():
+        raise MissingInput(f"There is no stream at {options.source}; check the path.")
+    converted = convert(
+        options.source.read_bytes(), to, lm=_lm(options), to_lm=None if to_lm == "none" else to_lm,
+        acv=options.acv, dialect=options.dialect, weights=options.weights, **_ecdc_options(options),
+    )  # fmt: skip
+    write_file(options.target, converted.data, options.overwrite)
+    tokens = converted.tokens
+    print(f"{options.label}: {len(converted.data)} bytes, {tokens.duration_s:.3f} s, {tokens.codec}")
+    gains = f" and {len(tokens.scales)} scales" if tokens.scales else ""
+    print(f"  kept: all {tokens.num_tokens} codes, the length{gains}")
+    for lost in converted.lost:
+        print(f"  not kept: {lost}")
+    return 0
+
+
+def _lm(options: argparse.Namespace) -> str | None:
+    return None if options.lm == "none" else options.lm
+
+
+def _is_ecdc(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _ecdc(options: argparse.Namespace) -> tuple[EcdcOutline, Any]:
+    """Check an ``.ecdc`` stream, and then load its language model where it has one."""
+    outline = outline_ecdc(options.source.read_bytes(), max_duration_s=options.max_seconds)
+    if not outline.header.uses_lm:
+        return outline, None
+    if options.lm == "none":
+        raise UnsupportedInput(
+            "The stream is coded with a language model, and lm=None was given; leave it out."
+        )
+    return outline, lm_like(options.lm, outline.shape)
+
+
+def _ecdc_options(options: argparse.Namespace) -> dict[str, Any]:
+    return {"qstep": options.qstep, "lm_dtype": options.lm_dtype, "max_duration_s": options.max_seconds}
+
+
+def _ecdc_coder(header: EcdcHeader) -> str:
+    if header.coding == "raw":
+        return "raw"
+    if header.coding == "upstream":
+        return "of package encodec (acv 1), language model of the codec's authors or another of its shape"
+    values = f"fp {header.fp_scale}, mr {header.min_range}, tau {header.tau}"
+    return f"of pull request 95 (acv {header.acv}; {values}), language model as for acv 1"
+
+
+def _ecdc_summary(outline: EcdcOutline) -> str:
+    kbps = len(outline.data) * 8 / 1000 / outline.duration_s
+    return f"{outline.duration_s:.3f} s, {len(outline.data)} bytes, {kbps:.3f} kbps"
 
 
 def _summary(report: api.StreamReport) -> str:
     return f"{report.duration_s:.3f} s, {report.num_bytes} bytes, {report.bitrate_kbps:.3f} kbps"
 
 
-def _damage(damage: Sequence[object], notes: Sequence[str]) -> int:
-    for note in notes:
-        print(f"  {note}")
-    for part in damage:
-        print(f"  {part}")
+def _damage(damage: Sequence[object], notes: Sequence[str] = ()) -> int:
+    for line in (*notes, *damage):
+        print(f"  {line}")
     return 1 if damage or notes else 0
 
 

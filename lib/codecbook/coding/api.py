@@ -6,72 +6,68 @@ frame to frame (EnCodec) sounds a little different from the undamaged recording 
 """
 
 import io
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-import soundfile
 
-from codecbook import audio
+from codecbook import audio, files
 from codecbook.audio import Clip
+from codecbook.audio_files import AUDIO_SUFFIXES, AudioFile
 from codecbook.codecs import Codec
-from codecbook.codecs.pieces import decode_pieces, encode_pieces
-from codecbook.coding import stream_audio, stream_models
-from codecbook.coding.stream_damage import Damage
-from codecbook.coding.stream_models import LMLike, NamedLM, default_lm
-from codecbook.coding.stream_parts import StreamTokens
-from codecbook.coding.stream_reader import StreamReader
-from codecbook.coding.stream_report import Progress, StreamReport, inspect, length_s, report_of, verify
-from codecbook.coding.stream_source import StreamLike
-from codecbook.coding.stream_writer import DEFAULT_SEGMENT_S, StreamWriter, new_header
-from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.files import new_file
+from codecbook.codecs.base import SoundLike, as_clip
+from codecbook.codecs.blocks import AudioBlocks, BlockQueue
+from codecbook.coding.stream import models as stream_models
+from codecbook.coding.stream.header import StreamHeader
+from codecbook.coding.stream.locate import StreamLike
+from codecbook.coding.stream.models import LMLike, default_lm
+from codecbook.coding.stream.reader import Damage, StreamReader, StreamTokens, check_stretch
+from codecbook.coding.stream.report import Progress, StreamReport, inspect, report_of, verify
+from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S, StreamWriter, new_header
+from codecbook.errors import CodecbookError, CodecbookWarning, CorruptInput, UnsupportedInput
 from codecbook.tokens import Tokens
 
 DEFAULT_CODEC = "encodec_24khz"
-DEFAULT_BANDWIDTH_KBPS = 6.0
 MARGIN_S = 2.0
 """Seconds decoded before and after a stretch that is asked for: a codec's state settles in them."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a stream decodes to.
+    """What a stream decodes to."""
 
-    Attributes:
-        clip: Audio, silent where codes are lost.
-        tokens: Codes; 0 where they are lost. Of a stretch, those of the segments that cover it.
-        damage: Segments that could not be decoded, where they are and why.
-        notes: What is wrong with parts of the stream that are there twice, so that nothing was lost by it.
-    """
-
-    clip: Clip
-    tokens: Tokens
-    damage: list[Damage]
-    notes: tuple[str, ...]
+    clip: Clip  # silent where codes are lost
+    tokens: Tokens  # 0 where they are lost; of a stretch, those of the segments that cover it
+    damage: list[Damage]  # segments that could not be decoded, where they are and why
+    notes: tuple[str, ...]  # what is wrong with parts that are there twice, so that nothing was lost by it
 
 
 def compress(
-    clip: Clip,
+    clip: SoundLike,
     codec: str | Codec = DEFAULT_CODEC,
-    bandwidth_kbps: float | None = DEFAULT_BANDWIDTH_KBPS,
+    bandwidth_kbps: float | str | None = "default",
     lm: LMLike = "default",
     *,
     weights: str | Path | None = None,
     segment_s: float = DEFAULT_SEGMENT_S,
+    sample_rate_hz: int | None = None,
 ) -> bytes:
     """Encode a clip into a stream.
 
     Args:
-        clip: Any clip; it is brought to the codec's rate and channels.
+        clip: Any clip, array or tensor ``[S]`` or ``[C, S]``, or path of a recording; it is brought to the codec's
+            rate and channels.
         codec: A registry name, the name of bundled weights (``"encodec_24khz_mini"``), or a codec.
-        bandwidth_kbps: One of the codec's ``bandwidths_kbps``; None uses all codebooks.
+        bandwidth_kbps: One of the codec's ``bandwidths_kbps``; ``"default"`` takes its ``default_bandwidth_kbps``, None
+            all codebooks.
         lm: ``"default"`` for the bundled exact language model of this codec (where it was trained for another number
             of codebooks, codes are stored raw, and a warning says so), the folder of one, a model, or None for raw.
         weights: As for `codecbook.codecs.load_codec`; None takes the bundled ones.
         segment_s: Seconds in a segment.
+        sample_rate_hz: Of an array or tensor.
 
     Returns:
         The stream; the same bytes for the same arguments on the same machine (codecs compute in floats).
@@ -81,16 +77,17 @@ def compress(
         UnsupportedInput: A codec, bandwidth, or language model that does not fit.
         MissingWeights: Weights that are not here.
     """
+    sound = as_clip(clip, sample_rate_hz)
     model = codec if isinstance(codec, Codec) else stream_models.codec_by_name(codec, weights)
-    if clip.num_samples == 0:
-        raise CorruptInput(f"Clip {clip.name!r} holds no samples; leave it out.")
-    clip = audio.convert(
-        audio.clip_from_array(clip.samples, clip.sample_rate_hz, clip.name),
+    if sound.num_samples == 0:
+        raise CorruptInput(f"Clip {sound.name!r} holds no samples; leave it out.")
+    sound = audio.convert(
+        audio.clip_from_array(sound.samples, sound.sample_rate_hz, sound.name),
         model.sample_rate_hz,
         model.channels,
     )
     file = io.BytesIO()
-    _encode(file, model, [clip.samples], bandwidth_kbps, lm, segment_s)
+    _encode(file, model, [sound.samples], bandwidth_kbps, lm, segment_s)
     return file.getvalue()
 
 
@@ -98,7 +95,7 @@ def compress_file(
     source: str | Path,
     target: str | Path,
     codec: str | Codec = DEFAULT_CODEC,
-    bandwidth_kbps: float | None = DEFAULT_BANDWIDTH_KBPS,
+    bandwidth_kbps: float | str | None = "default",
     lm: LMLike = "default",
     *,
     weights: str | Path | None = None,
@@ -108,25 +105,19 @@ def compress_file(
 ) -> StreamReport:
     """Encode a recording of any length into a file, to the same bytes as `compress`.
 
-    With EnCodec and the FSQ codec, memory does not grow with the recording; see `codecbook.codecs.pieces`.
-
-    Args:
-        source: Any file that `codecbook.audio.load` reads.
-        target: The stream; it appears when it is complete.
-        codec: See `compress`.
-        bandwidth_kbps: See `compress`.
-        lm: See `compress`.
-        weights: See `compress`.
-        segment_s: See `compress`.
-        overwrite: Replace a file that exists.
-        on_progress: Called now and then.
+    With codecs that encode piece by piece, memory does not grow with the recording; see `Codec.encode_pieces`.
+    `source` is any file that `codecbook.audio.load` reads; `target` appears when it is complete, and `overwrite`
+    replaces a file that exists. `on_progress` is called now and then. The others are arguments of `compress`.
 
     Raises:
-        CodecbookError: As `compress` and `codecbook.audio.load`, and where `target` exists.
+        CodecbookError: As `compress` and `codecbook.audio.load`, where `target` exists, is `source`, or is the name of
+            an audio file.
+        OSError: As `codecbook.files.check_target`.
     """
+    check_stream_target(target, overwrite, source)
     model = codec if isinstance(codec, Codec) else stream_models.codec_by_name(codec, weights)
-    with new_file(target, overwrite) as partial, partial.open("wb") as file:
-        blocks = stream_audio.audio_blocks(source, model.sample_rate_hz, model.channels)
+    with files.new_file(target, overwrite) as partial, partial.open("wb") as file:
+        blocks: Iterable[np.ndarray] = AudioBlocks(source, model.sample_rate_hz, model.channels)
         if on_progress is not None:
             blocks = _counted(blocks, model.sample_rate_hz, _duration_s(source), on_progress)
         _encode(file, model, blocks, bandwidth_kbps, lm, segment_s)
@@ -159,25 +150,19 @@ def decompress(
     Raises:
         CorruptInput: No stream, no copy of its header, or none of its segments can be read.
         UnsupportedInput: A later version, weights that are not the stream's, or a stretch as
-            `StreamReader.check_stretch` refuses it.
+            `check_stretch` refuses it.
         MissingWeights: Weights that are not here.
     """
     with StreamReader(data) as reader:
-        reader.check_stretch(start_s, end_s)
-        model = _prepare(reader, codec, weights, lm)
-        is_whole = start_s == 0 and end_s is None
-        first_s = max(0.0, start_s - MARGIN_S)
-        read = reader.read(first_s, None if end_s is None else end_s + MARGIN_S)
-        ranges = _silent_ranges(reader, read, model)
-        duration_s = length_s(reader.header)
-    offset = round(read.start_s * model.sample_rate_hz)
-    moved = [(a - offset, b - offset) for a, b in ranges]
-    pieces = list(stream_audio.silence(_decoded(model, read.tokens), moved))
-    samples = np.concatenate(pieces, axis=1)
-    if not is_whole:
+        check_stretch(reader.header.duration_s, start_s, end_s)
+        model, header = _prepare(reader, codec, weights, lm), reader.header
+        read = reader.read(max(0.0, start_s - MARGIN_S), None if end_s is None else end_s + MARGIN_S)
+    samples = np.concatenate(list(_sound(model, header, read)), axis=1)
+    if start_s != 0 or end_s is not None:
+        offset = round(read.start_s * model.sample_rate_hz)
         first = round(start_s * model.sample_rate_hz) - offset
-        end = round(min(duration_s, duration_s if end_s is None else end_s) * model.sample_rate_hz) - offset
-        samples = samples[:, max(0, first) : max(0, end)]
+        last_s = header.duration_s if end_s is None else min(header.duration_s, end_s)
+        samples = samples[:, max(0, first) : max(0, round(last_s * model.sample_rate_hz) - offset)]
     clip = Clip(np.ascontiguousarray(samples), model.sample_rate_hz, name=model.name)
     return Decoded(clip, read.tokens, list(read.damage), read.notes)
 
@@ -194,60 +179,94 @@ def decompress_file(
 ) -> StreamReport:
     """Decode a stream into an audio file (wav, flac, ogg or mp3), piece by piece.
 
-    Args:
-        source: The stream.
-        target: The audio; it appears when it is complete.
-        codec: See `decompress`.
-        weights: See `decompress`.
-        lm: See `decompress`.
-        overwrite: Replace a file that exists.
-        on_progress: Called now and then.
+    `target` appears when it is complete; see `compress_file` and `decompress` for the other arguments.
 
     Raises:
         CodecbookError: As `decompress` and `codecbook.audio.save`.
     """
-    stream_audio.check_target(target, overwrite)
+    check_sound_target(target, overwrite, source)
     with StreamReader(source) as reader:
         model = _prepare(reader, codec, weights, lm)
         read = reader.read()
-        ranges = _silent_ranges(reader, read, model)
-        pieces: Iterator[np.ndarray] = stream_audio.silence(_decoded(model, read.tokens), ranges)
+        pieces = _sound(model, reader.header, read)
         if on_progress is not None:
             pieces = _counted(pieces, model.sample_rate_hz, read.tokens.duration_s, on_progress)
-        count = stream_audio.write_audio(pieces, model.sample_rate_hz, model.channels, target, overwrite)
+        count = audio.save_pieces(pieces, model.sample_rate_hz, model.channels, target, overwrite)
         report = report_of(reader, Path(target), read.damage)
     return replace(report, duration_s=count / model.sample_rate_hz)
+
+
+def check_sound_target(path: str | Path, overwrite: bool = False, source: object = None) -> None:
+    """Refuse before any long work what writing audio would refuse after it, and what would destroy the source.
+
+    Raises:
+        UnsupportedInput: A name of no audio format.
+        CodecbookError: As `codecbook.files.check_target`, or `path` is the source.
+        OSError: As `codecbook.files.check_target`.
+    """
+    audio.write_format(path)
+    _refuse_source(path, source)
+    files.check_target(path, overwrite)
+
+
+def check_stream_target(path: str | Path, overwrite: bool = False, source: object = None) -> None:
+    """Refuse before any long work a place where a stream cannot be written, or should not; see `check_sound_target`.
+
+    Raises:
+        UnsupportedInput: A name by which everybody would take the stream for something else.
+        CodecbookError: As `check_sound_target`.
+        OSError: As `check_sound_target`.
+    """
+    path = Path(path)
+    _refuse_source(path, source)
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        raise UnsupportedInput(
+            f"A stream is no audio file, and {path.name} is the name of one; name it {path.stem}.cbs."
+        )
+    if path.suffix.lower() == ".ecdc":
+        raise UnsupportedInput(
+            f"{path.name} would be a codecbook stream by the name of EnCodec's format; end it with .cbs, and convert "
+            "that."
+        )
+    files.check_target(path, overwrite)
+
+
+def _refuse_source(path: str | Path, source: object) -> None:
+    if isinstance(source, str | Path):
+        files.refuse_same_file(source, path)
 
 
 def _encode(
     file: BinaryIO,
     codec: Codec,
     blocks: Iterable[np.ndarray],
-    bandwidth_kbps: float | None,
+    bandwidth_kbps: float | str | None,
     lm: LMLike,
     segment_s: float,
 ) -> None:
-    template = _template(codec, bandwidth_kbps)
-    named: NamedLM | None = stream_models.choose_lm(lm, codec, template)
+    if not codec.decodes:
+        warnings.warn(
+            f"{codec.name} has no decoder: this stream's tokens can be read again (codecbook.coding.stream), and never "
+            "become sound. Choose another codec to listen.",
+            CodecbookWarning,
+            stacklevel=3,
+        )
+    kbps: Any = codec.default_bandwidth_kbps if bandwidth_kbps == "default" else bandwidth_kbps
+    known = codec.token_format(codec.num_codebooks_at(kbps), kbps)  # refuses other words
+    named = stream_models.choose_lm(lm, codec, known)
+    model, name = (named.model, named.name) if named else (None, "")
     stride, frames = _codec_segments(codec)
     has_scales = frames > 0 and bool(getattr(codec.module, "normalize", False))
     header = new_header(
-        template,
-        model=named.model if named else None,
-        lm_name=named.name if named else "",
-        codec_sha256=codec.weights.sha256,
-        codec_segment_stride=stride,
-        segment_s=segment_s,
-        codec_segment_frames=frames,
+        known, model, name, segment_s=segment_s, codec_segment_frames=frames, codec_segment_stride=stride,
         has_scales=has_scales,
-    )
-    writer = StreamWriter(file, header, named.model if named else None)
-    counter = _SampleCounter(blocks)
-    for encoded in encode_pieces(codec, counter, bandwidth_kbps):
-        codes = tuple(np.asarray(level, dtype=np.int64) for level in encoded.codes)
-        rows = header.layout.to_rows(replace(header.template, codes=codes))
+    )  # fmt: skip
+    writer = StreamWriter(file, header, model)
+    queue = BlockQueue(blocks, codec.channels)
+    for encoded in codec.encode_pieces(queue, kbps):
+        rows = header.layout.to_rows(known.tokens(encoded.codes))
         writer.write(rows, encoded.segment_frames, encoded.scales)
-    writer.close(counter.num_samples)
+    writer.close(queue.num_samples)
 
 
 def _codec_segments(codec: Codec) -> tuple[int, int]:
@@ -258,39 +277,9 @@ def _codec_segments(codec: Codec) -> tuple[int, int]:
     return stride, -(-length // int(codec.sample_rate_hz / codec.frame_rates_hz[0]))
 
 
-def _template(codec: Codec, bandwidth_kbps: float | None) -> Tokens:
-    """Return what `Codec.encode` would say of a clip, without its codes."""
-    count = codec.num_codebooks_at(bandwidth_kbps)
-    return Tokens(
-        codes=tuple(np.zeros(0, dtype=np.int64) for _ in range(count)),
-        codebook_sizes=codec.codebook_sizes[:count],
-        frame_rates_hz=codec.frame_rates_hz[:count],
-        codec=codec.name,
-        weights=str(codec.weights),
-        sample_rate_hz=codec.sample_rate_hz,
-        channels=codec.channels,
-        bandwidth_kbps=codec.bandwidths_kbps[-1] if bandwidth_kbps is None else bandwidth_kbps,
-    )
-
-
-class _SampleCounter:
-    """Blocks of audio, counted as they pass."""
-
-    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        self._blocks = blocks
-        self.num_samples = 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in self._blocks:
-            self.num_samples += block.shape[1]
-            yield block
-
-
 def _prepare(reader: StreamReader, codec: Codec | None, weights: str | Path | None, lm: LMLike) -> Codec:
     """Load what a stream needs: its language model into the reader, and its codec."""
-    model = stream_models.lm_of(reader.header, lm)
-    if model is not None:
-        reader.use_model(model)
+    reader.model = stream_models.lm_of(reader.header, lm)
     loaded = stream_models.codec_of(reader.header, codec, weights)
     if not loaded.decodes:
         raise UnsupportedInput(
@@ -299,18 +288,33 @@ def _prepare(reader: StreamReader, codec: Codec | None, weights: str | Path | No
     return loaded
 
 
-def _silent_ranges(reader: StreamReader, read: StreamTokens, codec: Codec) -> list[tuple[int, int]]:
-    """Return where samples stand for lost codes, of tokens that the codec has been asked about first."""
-    if len(read.tokens.codes[0]):
-        codec.check_tokens(read.tokens)  # a stream may name rates at which no time can be computed
-    return stream_audio.silent_ranges(reader.header, read.damage, codec)
-
-
-def _decoded(codec: Codec, tokens: Tokens) -> Iterator[np.ndarray]:
-    if len(tokens.codes[0]) == 0:
+def _sound(codec: Codec, header: StreamHeader, read: StreamTokens) -> Iterator[np.ndarray]:
+    """Yield the audio of tokens, float32 ``[C, S]`` piece by piece, with zeros where codes are lost."""
+    if len(read.tokens.codes[0]) == 0:
         yield np.zeros((codec.channels, 0), dtype=np.float32)
         return
-    yield from decode_pieces(codec, tokens)
+    codec.check_tokens(read.tokens)  # a stream may name rates at which no time can be computed
+
+    def sample_at(row: int) -> int:
+        return round(header.start_of_row(row) * codec.sample_rate_hz)
+
+    ranges = []
+    for part in read.damage:
+        end_row = part.first_row + part.num_rows
+        # to the end of the audio, whose last samples may be a little after the last row's
+        ranges.append(
+            (sample_at(part.first_row), 1 << 62 if end_row >= header.num_rows else sample_at(end_row))
+        )
+    place = round(read.start_s * codec.sample_rate_hz)
+    for piece in codec.decode_pieces(read.tokens):
+        end = place + piece.shape[1]
+        hit = [(max(a, place) - place, min(b, end) - place) for a, b in ranges if a < end and b > place]
+        if hit:
+            piece = piece.copy()
+            for a, b in hit:
+                piece[:, a:b] = 0.0
+        yield piece
+        place = end
 
 
 def _counted(
@@ -325,8 +329,9 @@ def _counted(
 
 def _duration_s(path: str | Path) -> float | None:
     try:
-        return float(soundfile.info(str(path)).duration)
-    except (RuntimeError, TypeError):  # the reader will say what is wrong with it
+        with AudioFile(path) as file:
+            return None if file.promised_samples is None else file.promised_samples / file.sample_rate_hz
+    except (CodecbookError, OSError):  # the reader will say what is wrong with it
         return None
 
 

@@ -18,19 +18,24 @@ rule: a damaged stream may land there, which is reported. The intervals of acv=4
 bytes decode to symbols without complaint until they run out. No exception proves nothing; compare checksums.
 
 While ``low`` = 01... and ``high`` = 10..., no bit is decided and the window grows (upstream's encoder gives up beyond
-62 bits). `codecbook.coding.arithmetic_kernels` keeps the state small instead; the bytes are the same.
+62 bits). Here that second bit, which will be the opposite of the first, is dropped from all three numbers, counted as
+pending, and written after the next decided bit. Since the coder adds to ``low`` and subtracts from ``high`` only, and
+the range is what it was, the bytes are the same. It leaves ``range > window / 4``, and the window is widened only below
+a range of 2^24: so it never exceeds 27 bits, and all integers stay below 2^63.
 """
 
 from typing import Any
 
 import numpy as np
 
-from codecbook.coding import arithmetic_kernels as kernels
-from codecbook.coding.cdf import CdfSource, as_cdf, coded_intervals, decode_frames
-from codecbook.coding.counts import TOTAL
+from codecbook.coding.cdf import CdfSource, Decoder, Encoder, as_cdf, coded_intervals
+from codecbook.coding.counts import TOTAL, TOTAL_BITS
+from codecbook.compiled import kernel
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 _MOST_ABOVE_TOTAL = 1024  # upstream's float32 rounding adds a few units to 2^24 at most
+EXHAUSTED, NO_SYMBOL, OVERFLOW = -1, -2, -3
+LOW, HIGH, MAX_BIT, PENDING, BITS, CURRENT = range(6)  # places in the state array
 
 
 def encode_upstream(symbols: Any, cdf: Any) -> bytes:
@@ -64,7 +69,7 @@ def decode_upstream(data: bytes, cdf: CdfSource, num_frames: int | None = None) 
         CorruptInput: The bytes run out, or point between the symbols.
         UnsupportedInput: Another CDF or shape.
     """
-    return decode_frames(UpstreamDecoder(data).pull_frames, cdf, num_frames)
+    return UpstreamDecoder(data).decode(cdf, num_frames)
 
 
 def encode_grid(symbols: Any, cdf: Any) -> bytes:
@@ -76,17 +81,14 @@ def encode_grid(symbols: Any, cdf: Any) -> bytes:
 
 def decode_grid(data: bytes, cdf: CdfSource, num_frames: int | None = None) -> np.ndarray:
     """Decode a stream of `encode_grid`; see `decode_upstream`. Damage shows only where the bytes run out."""
-    return decode_frames(GridDecoder(data).pull_frames, cdf, num_frames)
+    return GridDecoder(data).decode(cdf, num_frames)
 
 
-class _Coder:
+class _Rule:
     """What encoders and decoders of one kind share: its rounding, and the CDFs it takes."""
 
     _upstream: bool
-
-    def __init__(self, check: bool = True) -> None:
-        self._check = check
-        self._state = kernels.fresh_state()
+    _check: bool
 
     def _as_cdf(self, cdf: Any) -> np.ndarray:
         least = 2 if self._upstream else 1
@@ -94,30 +96,22 @@ class _Coder:
         return as_cdf(cdf, least if self._check else 0, last_range)
 
 
-class _Encoder(_Coder):
+class _Encoder(_Rule, Encoder):
+    """Encode as symbols come.
+
+    Args:
+        check: False skips the check that every row is increasing (needed only to show what a faulty CDF does).
+    """
+
     def __init__(self, check: bool = True) -> None:
-        super().__init__(check)
-        self._buffer = np.zeros(64, dtype=np.uint8)
-
-    def push(self, symbol: int, cdf_row: np.ndarray) -> None:
-        """Encode one symbol.
-
-        Args:
-            symbol: ``0..V-1``.
-            cdf_row: Integers ``[V]``.
-
-        Raises:
-            CorruptInput: A symbol out of range.
-            UnsupportedInput: A row that this coder cannot use, or a symbol that it cannot express.
-        """
-        self.push_frames(np.array([[symbol]]), np.asarray(cdf_row)[None, None])
+        self._check = check
+        self._state, self._buffer = _fresh_state(), np.zeros(64, dtype=np.uint8)
 
     def push_frames(self, symbols: Any, cdf: Any) -> None:
         """Encode symbols ``[K, T]`` of rows ``[T, K, V]``; see `push`."""
-        rows = self._as_cdf(cdf)
-        low, high = (ends.ravel() for ends in coded_intervals(symbols, rows))
+        low, high = (ends.ravel() for ends in coded_intervals(symbols, self._as_cdf(cdf)))
         self._reserve(len(low))
-        stopped = int(kernels.push_all(self._state, self._buffer, low, high, self._upstream))
+        stopped = int(_push_all(self._state, self._buffer, low, high, self._upstream))
         if stopped >= 0:
             raise UnsupportedInput(
                 f"The interval {low[stopped]}..{high[stopped]} of 2^24 (symbol {stopped} of this call) has no place in "
@@ -128,100 +122,222 @@ class _Encoder(_Coder):
     def finish(self) -> bytes:
         """Return all bytes; the encoder is then empty again."""
         self._reserve(0)
-        kernels.flush(self._state, self._buffer)
-        data = self._buffer[: (self._state[kernels.BITS] + 7) // 8].tobytes()
-        self._state = kernels.fresh_state()
-        self._buffer = np.zeros(64, dtype=np.uint8)
+        _flush(self._state, self._buffer)
+        data = self._buffer[: (self._state[BITS] + 7) // 8].tobytes()
+        self._state, self._buffer = _fresh_state(), np.zeros(64, dtype=np.uint8)
         return data
 
     def _reserve(self, count: int) -> None:
         # a symbol widens the window by at most 24 bits, and every bit leaves once
-        bits = int(self._state[kernels.BITS] + self._state[kernels.PENDING]) + 24 * count + 64
+        bits = int(self._state[BITS] + self._state[PENDING]) + 24 * count + 64
         if bits > 8 * len(self._buffer):
             self._buffer = np.concatenate([self._buffer, np.zeros(bits // 8, dtype=np.uint8)])
 
 
+class _Decoder(_Rule, Decoder):
+    """Decode as rows come.
+
+    Args:
+        data: From the first byte of the stream on; it may go on beyond its end.
+        check: As for the encoder.
+    """
+
+    def __init__(self, data: bytes, check: bool = True) -> None:
+        self._check = check
+        self._state, self._data = _fresh_state(), np.frombuffer(data, dtype=np.uint8)
+
+    @property
+    def bytes_consumed(self) -> int:
+        """Bytes read so far; after the last symbol, the length of what the encoder wrote."""
+        return int(self._state[BITS] + 7) // 8
+
+    def pull_frames(self, cdf: Any) -> np.ndarray:
+        """Decode the codes ``[T, K]`` of all rows ``[T, K, V]``; see `pull`."""
+        rows = self._as_cdf(cdf)
+        codes = np.empty(rows.shape[0] * rows.shape[1], dtype=np.int64)
+        done = int(_pull_all(self._state, self._data, rows, self._upstream, codes))
+        if done < len(codes):
+            reason = {
+                EXHAUSTED: f"its {len(self._data)} bytes are used up: it is truncated or damaged",
+                NO_SYMBOL: "its bytes point between two symbols: they are damaged, or the CDF is not the "
+                "encoder's (another model or machine made it)",
+                OVERFLOW: "the interval exceeds the range, which no encoder writes: the bytes are damaged",
+            }[int(codes[done])]
+            raise CorruptInput(f"The stream breaks off at symbol {done} of this call: {reason}.")
+        return codes.reshape(rows.shape[:2])
+
+
 class UpstreamEncoder(_Encoder):
-    """Encode as package ``encodec`` 0.1.1 does, as symbols come: `push` or `push_frames`, then `finish`.
+    """Encode as package ``encodec`` 0.1.1 does.
 
     Upstream's CDF may end a little above 2^24, which is common where the model is sure of one code. Then the last
     code's interval reaches beyond the coder's range, and where that has no room the package fails an assertion;
     `push` raises UnsupportedInput at the same symbol.
-
-    Args:
-        check: False skips the check that every row is increasing (needed only to show what a faulty CDF does).
     """
 
     _upstream = True
 
 
 class GridEncoder(_Encoder):
-    """Encode as ``acv=4`` does, as symbols come: `push` or `push_frames`, then `finish`.
-
-    Args:
-        check: False skips the check that every row is increasing (needed only to show what a faulty CDF does).
-    """
+    """Encode as ``acv=4`` does."""
 
     _upstream = False
 
 
-class _Decoder(_Coder):
-    def __init__(self, data: bytes, check: bool = True) -> None:
-        super().__init__(check)
-        self._data = np.frombuffer(data, dtype=np.uint8)
-
-    @property
-    def bytes_consumed(self) -> int:
-        """Bytes read so far; after the last symbol, the length of what the encoder wrote."""
-        return int(self._state[kernels.BITS] + 7) // 8
-
-    def pull(self, cdf_row: np.ndarray) -> int:
-        """Decode one symbol.
-
-        Args:
-            cdf_row: Integers ``[V]``, equal to the encoder's.
-
-        Raises:
-            CorruptInput: The bytes run out, or point at no symbol.
-            UnsupportedInput: A row that this coder cannot use.
-        """
-        return int(self.pull_frames(np.asarray(cdf_row)[None, None])[0, 0])
-
-    def pull_frames(self, cdf: Any) -> np.ndarray:
-        """Decode the codes ``[T, K]`` of all rows ``[T, K, V]``; see `pull`."""
-        rows = self._as_cdf(cdf)
-        codes = np.empty(rows.shape[0] * rows.shape[1], dtype=np.int64)
-        done = int(kernels.pull_all(self._state, self._data, rows, self._upstream, codes))
-        if done < len(codes):
-            reason = {
-                kernels.EXHAUSTED: f"its {len(self._data)} bytes are used up: it is truncated or damaged",
-                kernels.NO_SYMBOL: "its bytes point between two symbols: they are damaged, or the CDF is not the "
-                "encoder's (another model or machine made it)",
-                kernels.OVERFLOW: "the interval exceeds the range, which no encoder writes: the bytes are damaged",
-            }[int(codes[done])]
-            raise CorruptInput(f"The stream breaks off at symbol {done} of this call: {reason}.")
-        return codes.reshape(rows.shape[:2])
-
-
 class UpstreamDecoder(_Decoder):
-    """Decode what `UpstreamEncoder` wrote, as rows come: `pull` or `pull_frames`.
+    """Decode what `UpstreamEncoder` wrote.
 
     Segments of an upstream file follow each other without a length: start the next one `bytes_consumed` further.
-
-    Args:
-        data: From the first byte of the stream on; it may go on beyond its end.
-        check: False skips the check that every row is increasing.
     """
 
     _upstream = True
 
 
 class GridDecoder(_Decoder):
-    """Decode what `GridEncoder` wrote, as rows come: `pull` or `pull_frames`. Damaged bytes give symbols too.
-
-    Args:
-        data: The stream's bytes.
-        check: False skips the check that every row is increasing (needed only to show what a faulty CDF does).
-    """
+    """Decode what `GridEncoder` wrote. Damaged bytes give symbols too."""
 
     _upstream = False
+
+
+def _fresh_state() -> np.ndarray:
+    """Return the state of a coder that has seen nothing: an empty window."""
+    state = np.zeros(6, dtype=np.int64)
+    state[MAX_BIT] = -1
+    return state
+
+
+@kernel
+def _put_bit(state, buffer, bit):
+    place = state[BITS]
+    buffer[place >> 3] |= np.uint8(bit << (place & 7))
+    state[BITS] = place + 1
+
+
+@kernel
+def _settle(state, buffer, writing):
+    """Take decided bits out of the window: write them, or (decoding) forget them."""
+    low, high, current = state[LOW], state[HIGH], state[CURRENT]
+    max_bit = state[MAX_BIT]
+    while max_bit >= 0:
+        top = np.int64(1) << max_bit
+        bit = low >> max_bit
+        if bit == high >> max_bit:
+            drop = bit << max_bit
+            if writing:
+                _put_bit(state, buffer, bit)
+                for _ in range(state[PENDING]):
+                    _put_bit(state, buffer, 1 - bit)
+            state[PENDING] = 0
+        elif max_bit > 0 and low >= top >> 1 and high < top + (top >> 1):
+            drop = top >> 1
+            state[PENDING] += 1
+        else:
+            break
+        low, high, current, max_bit = low - drop, high - drop, current - drop, max_bit - 1
+    state[LOW], state[HIGH], state[CURRENT] = low, high, current
+    state[MAX_BIT] = max_bit
+
+
+@kernel
+def _share(span, cum_low, cum_high, upstream):
+    if upstream:
+        return -((-cum_low * span) >> TOTAL_BITS), ((cum_high - 1) * span) >> TOTAL_BITS
+    return (cum_low * span) >> TOTAL_BITS, ((cum_high * span) >> TOTAL_BITS) - 1
+
+
+@kernel
+def _push_all(state, buffer, cum_low, cum_high, upstream):
+    """Encode intervals; return -1, or the index of one that has no place in the range."""
+    for n in range(cum_low.shape[0]):
+        while state[HIGH] - state[LOW] + 1 < TOTAL:
+            state[LOW] <<= 1
+            state[HIGH] = (state[HIGH] << 1) | 1
+            state[MAX_BIT] += 1
+        span = state[HIGH] - state[LOW] + 1
+        first, last = _share(span, cum_low[n], cum_high[n], upstream)
+        if first < 0 or last < first or state[LOW] + last >= np.int64(1) << (state[MAX_BIT] + 1):
+            return n
+        state[HIGH] = state[LOW] + last
+        state[LOW] += first
+        _settle(state, buffer, True)
+    return -1
+
+
+@kernel
+def _flush(state, buffer):
+    """Write what is left of ``low``: its top bit, the bits dropped after it (all ones), the others."""
+    if state[MAX_BIT] >= 0:
+        _put_bit(state, buffer, state[LOW] >> state[MAX_BIT])
+        for _ in range(state[PENDING]):
+            _put_bit(state, buffer, 1)
+        for place in range(state[MAX_BIT] - 1, -1, -1):
+            _put_bit(state, buffer, (state[LOW] >> place) & 1)
+
+
+@kernel
+def _find_upstream(offset, row, span):
+    """Return the code whose interval holds `offset`, and the interval; the code is -1 where there is none."""
+    least, most = 0, row.shape[0] - 1
+    while least <= most:
+        code = (least + most) >> 1
+        first, last = _share(span, row[code - 1] if code > 0 else np.int64(0), row[code], True)
+        if offset < first:
+            most = code - 1
+        elif offset > last:
+            least = code + 1
+        else:
+            return code, first, last
+    return -1, np.int64(0), np.int64(0)
+
+
+@kernel
+def _find_grid(offset, row, span):
+    """Return the least code whose share ends beyond `offset`, as a binary search has it; -1 where there is none.
+
+    ``floor(c span / 2^24) <= offset`` says the same as ``c <= ((offset + 1) 2^24 - 1) // span``, which is the form
+    that the pull request searches with; so that even for a faulty row the search goes the same way.
+    """
+    least, end = 0, row.shape[0]
+    while least < end:
+        code = (least + end) >> 1
+        if (row[code] * span) >> TOTAL_BITS <= offset:
+            least = code + 1
+        else:
+            end = code
+    if least == row.shape[0]:
+        return -1, np.int64(0), np.int64(0)
+    first, last = _share(span, row[least - 1] if least > 0 else np.int64(0), row[least], False)
+    return least, first, last
+
+
+@kernel
+def _pull_all(state, data, cdf, upstream, codes):
+    """Decode a code per row; return how many there are. If too few, the next place of `codes` says why."""
+    T, K, _ = cdf.shape
+    nowhere = np.empty(0, dtype=np.uint8)
+    for n in range(T * K):
+        while state[HIGH] - state[LOW] + 1 < TOTAL:
+            place = state[BITS]
+            if place >= 8 * data.shape[0]:
+                codes[n] = EXHAUSTED
+                return n
+            state[CURRENT] = (state[CURRENT] << 1) | ((data[place >> 3] >> (place & 7)) & 1)
+            state[LOW] <<= 1
+            state[HIGH] = (state[HIGH] << 1) | 1
+            state[MAX_BIT] += 1
+            state[BITS] = place + 1
+        span = state[HIGH] - state[LOW] + 1
+        offset = state[CURRENT] - state[LOW]
+        row = cdf[n // K, n % K]
+        code, first, last = _find_upstream(offset, row, span) if upstream else _find_grid(offset, row, span)
+        codes[n] = code
+        if code < 0:
+            codes[n] = NO_SYMBOL
+            return n
+        if first < 0 or last < first or state[LOW] + last >= np.int64(1) << (state[MAX_BIT] + 1):
+            codes[n] = OVERFLOW
+            return n
+        state[HIGH] = state[LOW] + last
+        state[LOW] += first
+        _settle(state, nowhere, False)
+    return T * K

@@ -1,10 +1,11 @@
-"""CDF arrays: their axes, their checks, the intervals that codes own in them.
+"""CDF arrays: their axes, their checks, the intervals that codes own in them; and what all coders of them offer.
 
 A CDF is int64 ``[T, K, V]``, inclusive: in row ``(t, k)`` code ``v`` owns ``cdf[v-1] <= x < cdf[v]``, with
 ``cdf[-1] = 0``. Coders go through it frame by frame, within a frame codebook by codebook.
 """
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ def as_array(values: Any) -> np.ndarray:
     Raises:
         UnsupportedInput: A tensor of a type that numpy lacks, such as bfloat16.
     """
-    torch = sys.modules.get("torch")  # who has a tensor has imported torch; who has none need not
+    torch = sys.modules.get("torch")  # a caller that has a tensor has imported torch already
     if torch is None or not isinstance(values, torch.Tensor):
         return np.asarray(values)
     if values.dtype == torch.bfloat16:
@@ -109,16 +110,17 @@ def coded_intervals(symbols: Any, cdf: Any) -> tuple[np.ndarray, np.ndarray]:
             "integers [K, T] for an integer CDF [T, K, V]."
         )
     rows = rows.astype(np.int64, copy=False)
-    low = np.empty(codes.shape[::-1], dtype=np.int64)
-    high = np.empty_like(low)
-    bad = int(_look_up(codes.astype(np.int64, copy=False), rows, low, high))
-    if bad >= 0:
-        t, k = divmod(bad, len(codes))
+    T, K, V = rows.shape
+    chosen = codes.T.astype(np.int64, copy=False)
+    bad = np.argwhere((chosen < 0) | (chosen >= V))
+    if bad.size:
+        t, k = bad[0]
         raise CorruptInput(
-            f"Symbol {codes[k, t]} of codebook {k}, frame {t} is outside 0..{rows.shape[2] - 1}; the tokens are "
-            "damaged, or the CDF belongs to a smaller codebook."
+            f"Symbol {codes[k, t]} of codebook {k}, frame {t} is outside 0..{V - 1}; the tokens are damaged, or the "
+            "CDF belongs to a smaller codebook."
         )
-    return low, high
+    t, k = np.arange(T)[:, None], np.arange(K)
+    return np.where(chosen > 0, rows[t, k, np.maximum(chosen - 1, 0)], 0), rows[t, k, chosen]
 
 
 def ideal_bits(cum_low: np.ndarray, cum_high: np.ndarray, total: int) -> float:
@@ -127,30 +129,64 @@ def ideal_bits(cum_low: np.ndarray, cum_high: np.ndarray, total: int) -> float:
     return float(np.log2(total / widths).sum())
 
 
-def decode_frames(
-    pull_frames: Callable[[np.ndarray], np.ndarray], cdf: CdfSource, num_frames: int | None
-) -> np.ndarray:
-    """Return the codes int64 ``[K, T]`` that a decoder finds with a CDF that exists, or is computed frame by frame.
+class Encoder(ABC):
+    """What encodes as symbols come: `push` or `push_frames`, then `finish`."""
 
-    Args:
-        pull_frames: From rows ``[T, K, V]`` to their codes ``[T, K]``.
-        cdf: All rows, or the function that computes them.
-        num_frames: T, needed for a function.
+    @abstractmethod
+    def push_frames(self, symbols: Any, cdf: Any) -> None:
+        """Encode symbols ``[K, T]`` of rows ``[T, K, V]``."""
 
-    Raises:
-        UnsupportedInput: A function without `num_frames`.
-    """
-    if not callable(cdf):
-        return np.ascontiguousarray(pull_frames(cdf).T)
-    if num_frames is None:
-        raise UnsupportedInput("A CDF that is computed frame by frame needs num_frames; none was given.")
-    codes = np.empty((0, num_frames), dtype=np.int64)
-    for t in range(num_frames):
-        frame = pull_frames(as_array(cdf(codes[:, :t]))[None])[0]
-        if t == 0:
-            codes = np.empty((len(frame), num_frames), dtype=np.int64)
-        codes[:, t] = frame
-    return codes
+    @abstractmethod
+    def finish(self) -> bytes:
+        """Return all bytes; the encoder is then empty again."""
+
+    def push(self, symbol: int, cdf_row: np.ndarray) -> None:
+        """Encode one symbol of a row ``[V]``.
+
+        Raises:
+            CorruptInput: A symbol out of range.
+            UnsupportedInput: A row that this coder cannot use, or a symbol that it cannot express.
+        """
+        self.push_frames(np.array([[symbol]]), np.asarray(cdf_row)[None, None])
+
+
+class Decoder(ABC):
+    """What decodes as rows come: `pull`, `pull_frames`, or `decode`."""
+
+    @abstractmethod
+    def pull_frames(self, cdf: Any) -> np.ndarray:
+        """Decode the codes ``[T, K]`` of all rows ``[T, K, V]``."""
+
+    def pull(self, cdf_row: np.ndarray) -> int:
+        """Decode one symbol of a row ``[V]``, equal to the encoder's.
+
+        Raises:
+            CorruptInput: The bytes run out, or point at no symbol.
+            UnsupportedInput: A row that this coder cannot use.
+        """
+        return int(self.pull_frames(np.asarray(cdf_row)[None, None])[0, 0])
+
+    def decode(self, cdf: CdfSource, num_frames: int | None = None) -> np.ndarray:
+        """Decode codes int64 ``[K, T]`` with a CDF that exists, or is computed frame by frame.
+
+        Args:
+            cdf: All rows, or the function that computes them.
+            num_frames: T, needed for a function.
+
+        Raises:
+            UnsupportedInput: A function without `num_frames`.
+        """
+        if not callable(cdf):
+            return np.ascontiguousarray(self.pull_frames(cdf).T)
+        if num_frames is None:
+            raise UnsupportedInput("A CDF that is computed frame by frame needs num_frames; none was given.")
+        codes = np.empty((0, num_frames), dtype=np.int64)
+        for t in range(num_frames):
+            frame = self.pull_frames(as_array(cdf(codes[:, :t]))[None])[0]
+            if t == 0:
+                codes = np.empty((len(frame), num_frames), dtype=np.int64)
+            codes[:, t] = frame
+        return codes
 
 
 def _first_bad_row_of_arrays(cdf: np.ndarray, min_width: int, least_last: int, greatest_last: int) -> int:
@@ -175,31 +211,4 @@ def _first_bad_row(cdf, min_width, least_last, greatest_last):
                 below = cdf[t, k, v]
             if below < least_last or below > greatest_last:
                 return t * K + k
-    return -1
-
-
-def _look_up_in_arrays(codes: np.ndarray, cdf: np.ndarray, low: np.ndarray, high: np.ndarray) -> int:
-    """See `_look_up`."""
-    T, K, V = cdf.shape
-    chosen = codes.T  # [T, K]
-    bad = np.flatnonzero((chosen < 0) | (chosen >= V))
-    if bad.size:
-        return int(bad[0])
-    t, k = np.arange(T)[:, None], np.arange(K)
-    low[:] = np.where(chosen > 0, cdf[t, k, np.maximum(chosen - 1, 0)], 0)
-    high[:] = cdf[t, k, chosen]
-    return -1
-
-
-@kernel_or(_look_up_in_arrays)
-def _look_up(codes, cdf, low, high):
-    """Write the ends of every symbol's interval; return the place ``t K + k`` of a symbol out of range, or -1."""
-    T, K, V = cdf.shape
-    for t in range(T):
-        for k in range(K):
-            code = codes[k, t]
-            if code < 0 or code >= V:
-                return t * K + k
-            low[t, k] = cdf[t, k, code - 1] if code > 0 else 0
-            high[t, k] = cdf[t, k, code]
     return -1

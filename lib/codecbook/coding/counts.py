@@ -3,7 +3,8 @@
 Encoder and decoder must agree on every integer here; one that differs desynchronises all that follows. Three rules
 stand side by side:
 
-- `cdf_upstream`: package ``encodec`` 0.1.1. Float softmax, so equal only where the softmax rounds equally.
+- `cdf_upstream`: package ``encodec`` 0.1.1. Float softmax, so equal only where the softmax rounds equally. Of a tensor
+  on a GPU it is computed there, as the package does.
 - `cdf_grid`: ``acv=4`` of encodec's pull request 95. Logits are rounded to a grid first, which makes a
   difference between machines rarer, not impossible.
 - `cdf_exact`: integers from the logits on, so equal on every machine for equal integer logits.
@@ -14,6 +15,7 @@ torch tensors are taken alike.
 """
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from codecbook.coding.cdf import as_array, as_columns
-from codecbook.coding.exact_counts import cdf_exact, cdf_from_weights
+from codecbook.coding.exact.counts import cdf_exact
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 __all__ = [
@@ -30,7 +32,6 @@ __all__ = [
     "TOTAL_BITS",
     "GridDialect",
     "cdf_exact",
-    "cdf_from_weights",
     "cdf_grid",
     "cdf_grid_unclamped",
     "cdf_upstream",
@@ -48,25 +49,17 @@ _LOGITS_AT_ONCE = 1 << 18  # bounds the float64 intermediates; frames do not int
 
 @dataclass(frozen=True)
 class GridDialect:
-    """One of the two meanings of ``acv=4``; a header tells them apart by `fp_scale` alone.
+    """One of the two meanings of ``acv=4``; a header tells them apart by `fp_scale` alone."""
 
-    Attributes:
-        qstep: Step of the logit grid, in nats.
-        fp_scale: Counts before the CDF is made: ``floor(p * fp_scale)`` (header key ``fp``).
-        min_range: Least width of a code's interval, of 2^24 (header key ``mr``).
-        lm_dtype: Float type of the language model and of the division by `qstep`.
-        tau: Temperature that divides the logits (header key ``tau``).
-    """
-
-    qstep: float
-    fp_scale: int
-    min_range: int
-    lm_dtype: str
-    tau: float = 1.0
+    qstep: float  # step of the logit grid, in nats
+    fp_scale: int  # counts before the CDF is made: floor(p * fp_scale) (header key fp)
+    min_range: int  # least width of a code's interval, of 2^24 (header key mr)
+    lm_dtype: str  # float type of the language model and of the division by qstep
+    tau: float = 1.0  # temperature that divides the logits (header key tau)
 
     def cdf(self, logits: Any) -> np.ndarray:
         """Return `cdf_grid` of the logits ``[T, V, K]`` with these parameters."""
-        return cdf_grid(logits, self.qstep, self.fp_scale, self.min_range, self.tau, self.lm_dtype)
+        return _grid(logits, self, nudge=False)
 
 
 GRID_DIALECTS = {
@@ -83,7 +76,8 @@ def cdf_upstream(logits: Any) -> np.ndarray:
     several frames at once, and for another number of threads, so that **equal logits** give different CDFs.
 
     Args:
-        logits: float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats; -inf is probability 0.
+        logits: float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats; -inf is probability 0. A tensor's device is where
+            softmax and CDF are computed.
 
     Returns:
         int64 ``[T, K, V]``, widths >= 2. Its last value is **near** 2^24, seldom equal: rounding down loses up to
@@ -94,6 +88,10 @@ def cdf_upstream(logits: Any) -> np.ndarray:
         UnsupportedInput: Another dtype or shape, or more than 2^23 codes.
     """
     import torch  # here, as the integer rules of this room need numpy alone
+
+    device = _accelerator_of(logits)
+    if device is not None:
+        return _by_frames(lambda part, start: _upstream_cdf_on(device, part, start, from_logits=True), logits)
 
     def softmax(columns: np.ndarray) -> np.ndarray:
         return np.concatenate(
@@ -107,11 +105,14 @@ def cdf_upstream_from_pdf(pdf: Any) -> np.ndarray:
     """Return upstream's CDF for probabilities, which is what its ``LMModel`` puts out.
 
     With ``r = 1e-8``, in the dtype of `pdf`: ``q = floor(p / r) * r``; ``width = floor(((1 - 2V/2^24) 2^24) q) + 2``;
-    the CDF is their running sum. Division, product and floor are IEEE operations, so that equal probabilities give
-    equal CDFs on every machine. Oracle: ``encodec.quantization.ac.build_stable_quantized_cdf``.
+    the CDF is their running sum. Division, product and floor are IEEE operations and the sum is of integers, so that
+    equal probabilities give equal CDFs on every CPU. Not on every device: torch's CUDA kernel divides by a number as
+    it multiplies by its reciprocal (``BinaryDivTrueKernel.cu``), and 1e-8 is no float, so that ``p / r`` falls on the
+    other side of an integer now and then: in one row of ten with 1024 codes. Oracle:
+    ``encodec.quantization.ac.build_stable_quantized_cdf``.
 
     Args:
-        pdf: float32 or float64 ``[T, V, K]`` (or ``[V]``).
+        pdf: float32 or float64 ``[T, V, K]`` (or ``[V]``). A tensor's device is where the CDF is computed.
 
     Returns:
         As `cdf_upstream`.
@@ -120,6 +121,9 @@ def cdf_upstream_from_pdf(pdf: Any) -> np.ndarray:
         CorruptInput: Probabilities that are not finite, or negative.
         UnsupportedInput: Another dtype or shape, or more than 2^23 codes.
     """
+    device = _accelerator_of(pdf)
+    if device is not None:
+        return _by_frames(lambda part, start: _upstream_cdf_on(device, part, start, from_logits=False), pdf)
     return _by_frames(_upstream_cdf, pdf)
 
 
@@ -161,17 +165,10 @@ def cdf_grid(
     Raises:
         UnsupportedInput: A parameter out of range, or another dtype or shape.
     """
-    return _grid(logits, qstep, fp_scale, min_range, tau, lm_dtype, nudge=False)
+    return GridDialect(qstep, fp_scale, min_range, lm_dtype, tau).cdf(logits)
 
 
-def cdf_grid_unclamped(
-    logits: Any,
-    qstep: float = 1 / 128,
-    fp_scale: int = 65536,
-    min_range: int = 1,
-    tau: float = 1.0,
-    lm_dtype: str = "float32",
-) -> np.ndarray:
+def cdf_grid_unclamped(logits: Any) -> np.ndarray:
     """Return the **faulty** CDF that ``acv=4`` had before its fix: an exhibit, never to be coded with.
 
     Without the clamp, a probability of 0, or so small that ``p * fp_scale < 2^-60``, gives ``floor(-2^-60) = -1`` at
@@ -179,13 +176,44 @@ def cdf_grid_unclamped(
     over it returns wrong codes without any error. Places count over the matrix that is passed, so here a column alone
     and the same column inside a matrix differ.
 
-    Args, Returns and Raises are those of `cdf_grid`, but widths may be zero or negative.
+    As `cdf_grid` with its defaults, but widths may be zero or negative.
     """
-    return _grid(logits, qstep, fp_scale, min_range, tau, lm_dtype, nudge=True)
+    return _grid(logits, GRID_DIALECTS["qstep128"], nudge=True)
 
 
 def _upstream_cdf(pdf: np.ndarray, start: int) -> np.ndarray:
     """Return the CDF ``[T, K, V]`` of probabilities ``[T, V, K]``, whose first frame is number `start`."""
+    share = _checked_share(pdf, start)
+    floored = np.floor(pdf / _UPSTREAM_ROUNDOFF) * _UPSTREAM_ROUNDOFF
+    widths = np.floor(share * floored).astype(np.int64) + _UPSTREAM_MIN_RANGE
+    return np.cumsum(widths.transpose(0, 2, 1), axis=2)
+
+
+def _upstream_cdf_on(device: Any, values: np.ndarray, start: int, from_logits: bool) -> np.ndarray:
+    """Return what the package computes on a device: torch's operations in its order, a frame at a time."""
+    import torch
+
+    rows = []
+    for t, frame in enumerate(torch.from_numpy(values)):
+        pdf = frame[None].to(device)
+        pdf = torch.softmax(pdf, dim=1) if from_logits else pdf
+        share = _checked_share(pdf.cpu().numpy(), start + t)
+        floored = (pdf / _UPSTREAM_ROUNDOFF).floor() * _UPSTREAM_ROUNDOFF
+        widths = (share * floored).floor().long() + _UPSTREAM_MIN_RANGE
+        rows.append(torch.cumsum(widths, dim=1).transpose(1, 2).cpu().numpy())
+    return np.concatenate(rows)
+
+
+def _accelerator_of(values: Any) -> Any:
+    """Return the device of a torch tensor that is not on the CPU, else None."""
+    torch = sys.modules.get("torch")  # a caller that has a tensor has imported torch already
+    if torch is None or not isinstance(values, torch.Tensor) or values.device.type == "cpu":
+        return None
+    return values.device
+
+
+def _checked_share(pdf: np.ndarray, start: int) -> float:
+    """Check probabilities ``[T, V, K]``; return what they share, of 2^24, beyond the least widths."""
     valid = np.isfinite(pdf) & (pdf >= 0)
     if not valid.all():
         t, v, k = np.argwhere(~valid)[0]
@@ -196,16 +224,12 @@ def _upstream_cdf(pdf: np.ndarray, start: int) -> np.ndarray:
     V = pdf.shape[1]
     if _UPSTREAM_MIN_RANGE * V > TOTAL:
         raise UnsupportedInput(f"{V} codes with a width of 2 each exceed 2^24; use a smaller codebook.")
-    floored = np.floor(pdf / _UPSTREAM_ROUNDOFF) * _UPSTREAM_ROUNDOFF
-    share = (1 - _UPSTREAM_MIN_RANGE * V / TOTAL) * TOTAL
-    widths = np.floor(share * floored).astype(np.int64) + _UPSTREAM_MIN_RANGE
-    return np.cumsum(widths.transpose(0, 2, 1), axis=2)
+    return (1 - _UPSTREAM_MIN_RANGE * V / TOTAL) * TOTAL
 
 
-def _grid(
-    logits: Any, qstep: float, fp_scale: int, min_range: int, tau: float, lm_dtype: str, nudge: bool
-) -> np.ndarray:
-    for name, value in (("qstep", qstep), ("tau", tau)):
+def _grid(logits: Any, dialect: GridDialect, nudge: bool) -> np.ndarray:
+    fp_scale, min_range, lm_dtype = dialect.fp_scale, dialect.min_range, dialect.lm_dtype
+    for name, value in (("qstep", dialect.qstep), ("tau", dialect.tau)):
         if not (math.isfinite(value) and value > 0):
             raise UnsupportedInput(f"{name}={value} is not a positive number; the default is 1/128 and 1.0.")
     if not 1 <= fp_scale <= 1 << 32:
@@ -219,7 +243,7 @@ def _grid(
             raise UnsupportedInput(
                 f"min_range={min_range} with {V} codes does not fit 2^24; use 1..{TOTAL // V}."
             )
-        pdf = _grid_pdf(columns.astype(lm_dtype), qstep, tau)
+        pdf = _grid_pdf(columns.astype(lm_dtype), dialect.qstep, dialect.tau)
         counts = _grid_counts(pdf, fp_scale, nudge)
         return _grid_cdf(counts.transpose(0, 2, 1), min_range)
 

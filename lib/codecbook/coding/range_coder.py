@@ -34,10 +34,17 @@ from typing import Any
 
 import numpy as np
 
-from codecbook.coding import range_kernels as kernels
-from codecbook.coding.cdf import CdfSource, as_cdf, coded_intervals, decode_frames
-from codecbook.coding.exact_counts import EXACT_TOTAL_BITS, MAX_TOTAL_BITS
+from codecbook.coding.cdf import CdfSource, Decoder, Encoder, as_cdf, coded_intervals
+from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, MAX_TOTAL_BITS
+from codecbook.compiled import kernel
 from codecbook.errors import CorruptInput, UnsupportedInput
+
+TOP_BITS = 56
+BOTTOM_BITS = 48
+WINDOW_BYTES = 7
+IMPLIED_BYTES = 6  # zeros that stand in for the end of every stream
+LOW, RANGE, POSITION, OFFSET = range(4)  # places in the state array
+EXHAUSTED, NO_SYMBOL = -1, -2
 
 
 def encode_range(symbols: Any, cdf: Any, total_bits: int = EXACT_TOTAL_BITS) -> bytes:
@@ -92,28 +99,12 @@ def decode_range(
         UnsupportedInput: Another CDF or shape.
     """
     decoder = RangeDecoder(data, total_bits)
-    codes = decode_frames(decoder.pull_frames, cdf, num_frames)
+    codes = decoder.decode(cdf, num_frames)
     decoder.finish()
     return codes
 
 
-class _RangeCoder:
-    def __init__(self, total_bits: int) -> None:
-        if not 1 <= total_bits <= MAX_TOTAL_BITS:
-            raise UnsupportedInput(f"total_bits={total_bits} is outside 1..{MAX_TOTAL_BITS}.")
-        self.total_bits = total_bits
-        self._state = kernels.fresh_state()
-
-    @property
-    def interval(self) -> tuple[int, int]:
-        """What the last symbol owned: ``(cum_low, cum_high)``; (0, 0) before the first."""
-        return int(self._state[kernels.CUM_LOW]), int(self._state[kernels.CUM_HIGH])
-
-    def _as_cdf(self, cdf: Any) -> np.ndarray:
-        return as_cdf(cdf, 1, (1 << self.total_bits, 1 << self.total_bits))
-
-
-class RangeEncoder(_RangeCoder):
+class RangeEncoder(Encoder):
     """Encode as symbols come: `push`, `push_frames` or `push_intervals`, then `finish`.
 
     Args:
@@ -121,16 +112,12 @@ class RangeEncoder(_RangeCoder):
     """
 
     def __init__(self, total_bits: int = EXACT_TOTAL_BITS) -> None:
-        super().__init__(total_bits)
-        self._buffer = np.zeros(64, dtype=np.uint8)
-
-    def push(self, symbol: int, cdf_row: np.ndarray) -> None:
-        """Encode one symbol of a row ``[V]``; see `encode_range` for what it raises."""
-        self.push_frames(np.array([[symbol]]), np.asarray(cdf_row)[None, None])
+        self.total_bits = _checked_bits(total_bits)
+        self._state, self._buffer = fresh_state(), np.zeros(64, dtype=np.uint8)
 
     def push_frames(self, symbols: Any, cdf: Any) -> None:
         """Encode symbols ``[K, T]`` of rows ``[T, K, V]``; see `encode_range` for what it raises."""
-        self.push_intervals(*coded_intervals(symbols, self._as_cdf(cdf)))
+        self.push_intervals(*coded_intervals(symbols, _as_cdf(cdf, self.total_bits)))
 
     def push_intervals(self, cum_low: Any, cum_high: Any) -> None:
         """Encode what one or more symbols own; see `encode_intervals`."""
@@ -146,22 +133,22 @@ class RangeEncoder(_RangeCoder):
                 f"Interval {low.flat[bad[0]]}..{high.flat[bad[0]]} (symbol {bad[0]} of this call) is empty or "
                 f"outside 0..2^{self.total_bits}; make the CDF with codecbook.coding.counts.cdf_exact."
             )
-        needed = int(self._state[kernels.POSITION]) + 3 * low.size + 8  # a symbol shifts out at most 24 bits
+        needed = int(self._state[POSITION]) + 3 * low.size + 8  # a symbol shifts out at most 24 bits
         if needed > len(self._buffer):
             self._buffer = np.concatenate([self._buffer, np.zeros(needed, dtype=np.uint8)])
         low, high = (np.ascontiguousarray(ends, dtype=np.int64).ravel() for ends in (low, high))
-        kernels.encode_all(self._state, self._buffer, low, high, self.total_bits)
+        _encode_all(self._state, self._buffer, low, high, self.total_bits)
 
     def finish(self) -> bytes:
         """Return all bytes; the encoder is then empty again."""
-        kernels.encode_end(self._state, self._buffer)
-        data = self._buffer[: self._state[kernels.POSITION]].tobytes()
-        self._state = kernels.fresh_state()
+        _encode_end(self._state, self._buffer)
+        data = self._buffer[: self._state[POSITION]].tobytes()
+        self._state = fresh_state()
         return data
 
 
-class RangeDecoder(_RangeCoder):
-    """Decode as rows come: `pull` or `pull_frames`, then `finish`, which says whether the bytes end as they must.
+class RangeDecoder(Decoder):
+    """Decode as rows come: `pull`, `pull_frames` or `decode`, then `finish`, which checks how the bytes end.
 
     Until then symbols are provisional: those decoded from damaged bytes look like any others.
 
@@ -171,28 +158,19 @@ class RangeDecoder(_RangeCoder):
     """
 
     def __init__(self, data: bytes, total_bits: int = EXACT_TOTAL_BITS) -> None:
-        super().__init__(total_bits)
-        self._data = np.frombuffer(data, dtype=np.uint8)
-        kernels.start_decoding(self._state, self._data)
-
-    def pull(self, cdf_row: np.ndarray) -> int:
-        """Decode one symbol of a row ``[V]``, equal to the encoder's.
-
-        Raises:
-            CorruptInput: The bytes are used up, or point beyond all symbols.
-            UnsupportedInput: A row that is not increasing, or does not end at ``2^total_bits``.
-        """
-        return int(self.pull_frames(np.asarray(cdf_row)[None, None])[0, 0])
+        self.total_bits = _checked_bits(total_bits)
+        self._state, self._data = fresh_state(), np.frombuffer(data, dtype=np.uint8)
+        start_decoding(self._state, self._data)
 
     def pull_frames(self, cdf: Any) -> np.ndarray:
         """Decode the codes ``[T, K]`` of all rows ``[T, K, V]``; see `pull`."""
-        rows = self._as_cdf(cdf)
+        rows = _as_cdf(cdf, self.total_bits)
         codes = np.empty(rows.shape[0] * rows.shape[1], dtype=np.int64)
-        done = int(kernels.decode_all(self._state, self._data, rows, self.total_bits, codes))
+        done = int(_decode_all(self._state, self._data, rows, self.total_bits, codes))
         if done < len(codes):
             reason = (
                 f"its {len(self._data)} bytes are used up, so they are truncated or damaged"
-                if codes[done] == kernels.EXHAUSTED
+                if codes[done] == EXHAUSTED
                 else "its bytes point beyond all symbols, so they are damaged"
             )
             raise CorruptInput(f"The stream breaks off at symbol {done} of this call: {reason}.")
@@ -204,14 +182,129 @@ class RangeDecoder(_RangeCoder):
         Raises:
             CorruptInput: It did not: bytes are missing, too many or altered, or the CDF was not the encoder's.
         """
-        written = int(self._state[kernels.POSITION]) - kernels.IMPLIED_BYTES
+        written = int(self._state[POSITION]) - IMPLIED_BYTES
         if written != len(self._data):
             raise CorruptInput(
                 f"These symbols take {written} bytes, the stream has {len(self._data)}; it is cut off, goes "
                 "on, or is damaged."
             )
-        if int(self._state[kernels.OFFSET]) != -int(self._state[kernels.LOW]) % (1 << kernels.BOTTOM_BITS):
+        if int(self._state[OFFSET]) != -int(self._state[LOW]) % (1 << BOTTOM_BITS):
             raise CorruptInput(
                 "The last bytes are not those that these symbols end with; the stream is damaged, or the CDF is not "
                 "the encoder's."
             )
+
+
+def _checked_bits(total_bits: int) -> int:
+    if not 1 <= total_bits <= MAX_TOTAL_BITS:
+        raise UnsupportedInput(f"total_bits={total_bits} is outside 1..{MAX_TOTAL_BITS}.")
+    return total_bits
+
+
+def _as_cdf(cdf: Any, total_bits: int) -> np.ndarray:
+    return as_cdf(cdf, 1, (1 << total_bits, 1 << total_bits))
+
+
+def fresh_state() -> np.ndarray:
+    """Return the state of a coder that has seen nothing."""
+    state = np.zeros(4, dtype=np.int64)
+    state[RANGE] = 1 << TOP_BITS
+    return state
+
+
+@kernel
+def _carry(buffer, position):
+    """Add 1 to the bytes before `position`; there is a byte below 255, since the message stays below 1."""
+    place = position - 1
+    while buffer[place] == 255:
+        buffer[place] = 0
+        place -= 1
+    buffer[place] += 1
+
+
+@kernel
+def encode_step(state, buffer, cum_low, cum_high, total_bits):
+    """Encode one interval, unchecked; `buffer`, uint8, needs room for 3 bytes from ``state[POSITION]`` on."""
+    unit = state[RANGE] >> total_bits
+    low = state[LOW] + unit * cum_low
+    span = unit * (cum_high - cum_low)
+    position = state[POSITION]
+    if low >> TOP_BITS:
+        low -= 1 << TOP_BITS
+        _carry(buffer, position)
+    while span < 1 << BOTTOM_BITS:
+        buffer[position] = low >> BOTTOM_BITS
+        position += 1
+        low = (low & ((1 << BOTTOM_BITS) - 1)) << 8
+        span <<= 8
+    state[LOW], state[RANGE], state[POSITION] = low, span, position
+
+
+@kernel
+def _encode_end(state, buffer):
+    """Write the last byte, for which `buffer` needs room."""
+    position = state[POSITION]
+    top = (state[LOW] + (1 << BOTTOM_BITS) - 1) >> BOTTOM_BITS
+    if top == 256:
+        _carry(buffer, position)
+        top = 0
+    buffer[position] = top
+    state[POSITION] = position + 1
+
+
+@kernel
+def start_decoding(state, data):
+    """Fill the window of a fresh state from the first bytes of `data`, uint8."""
+    for place in range(WINDOW_BYTES):
+        byte = np.int64(data[place]) if place < data.shape[0] else np.int64(0)
+        state[OFFSET] = (state[OFFSET] << 8) | byte
+    state[POSITION] = WINDOW_BYTES
+
+
+@kernel
+def decode_step(state, data, row, total_bits):
+    """Decode one code of a row ``[V]``, unchecked; EXHAUSTED or NO_SYMBOL where there is none."""
+    unit = state[RANGE] >> total_bits
+    target = state[OFFSET] // unit
+    least, end = 0, row.shape[0]
+    while least < end:
+        middle = (least + end) >> 1
+        if row[middle] <= target:
+            least = middle + 1
+        else:
+            end = middle
+    if least == row.shape[0]:
+        return NO_SYMBOL
+    cum_low = row[least - 1] if least > 0 else np.int64(0)
+    low = (state[LOW] + unit * cum_low) & ((1 << TOP_BITS) - 1)
+    offset = state[OFFSET] - unit * cum_low
+    span = unit * (row[least] - cum_low)
+    position = state[POSITION]
+    while span < 1 << BOTTOM_BITS:
+        if position >= data.shape[0] + IMPLIED_BYTES:
+            return EXHAUSTED
+        byte = np.int64(data[position]) if position < data.shape[0] else np.int64(0)
+        offset = (offset << 8) | byte
+        position += 1
+        low = (low & ((1 << BOTTOM_BITS) - 1)) << 8
+        span <<= 8
+    state[LOW], state[RANGE], state[POSITION], state[OFFSET] = low, span, position, offset
+    return least
+
+
+@kernel
+def _encode_all(state, buffer, cum_low, cum_high, total_bits):
+    """Encode intervals ``[N]``, unchecked; `buffer` needs room for 3 bytes each."""
+    for n in range(cum_low.shape[0]):
+        encode_step(state, buffer, cum_low[n], cum_high[n], total_bits)
+
+
+@kernel
+def _decode_all(state, data, cdf, total_bits, codes):
+    """Decode a code per row; return how many there are. If too few, the next place of `codes` says why."""
+    T, K, _ = cdf.shape
+    for n in range(T * K):
+        codes[n] = decode_step(state, data, cdf[n // K, n % K], total_bits)
+        if codes[n] < 0:
+            return n
+    return T * K

@@ -1,7 +1,7 @@
 """Command line: ``python -m codecbook.lm train | inspect | export``.
 
     python -m codecbook.lm train tokens --out run --minutes 30 --save model
-    python -m codecbook.lm inspect run
+    python -m codecbook.lm inspect run          a run, a checkpoint, a model, or tokens
     python -m codecbook.lm export model tokens --out exact_model
 
 The same command continues a run that was stopped. With several processes::
@@ -21,19 +21,23 @@ from typing import Any
 
 import torch
 
-from codecbook.command_line import exit_status
-from codecbook.lm.checkpoints import LATEST_NAME
-from codecbook.lm.data import BARK_FINE, Corpus
+from codecbook.command_line import ArgumentParser, exit_status, num_threads
+from codecbook.files import check_folder
+from codecbook.lm.data.corpus import BARK_FINE, Corpus
+from codecbook.lm.data.sources import SUFFIXES
 from codecbook.lm.exact import calibration_rows, certificate, certificate_lines, export_exact, save_exact
-from codecbook.lm.inspect import inspect_checkpoint, report_lines
-from codecbook.lm.layout import ORDERS
+from codecbook.lm.exact.files import ARCHITECTURE
+from codecbook.lm.inspect import inspect_checkpoint, model_lines, report_lines
 from codecbook.lm.model_files import load_lm, save_lm
-from codecbook.lm.models import ARCHITECTURES, check_vocabulary
-from codecbook.lm.options import PRECISIONS, TrainOptions, TrainReport
-from codecbook.lm.rvq_transformer import CONDITIONINGS
-from codecbook.lm.schedule import SCHEDULES, Budget
-from codecbook.lm.trackers import tensorboard_tracker, wandb_tracker
-from codecbook.lm.train import train
+from codecbook.lm.models import ARCHITECTURES, CONDITIONINGS
+from codecbook.lm.token_lm import check_vocabulary
+from codecbook.lm.training.checkpoints import BEST_NAME, LATEST_NAME
+from codecbook.lm.training.options import PRECISIONS, TrainOptions, TrainReport
+from codecbook.lm.training.train import train
+from codecbook.models.store import CONFIG_NAME, check_save, refuse_existing
+from codecbook.tokens.layout import ORDERS
+from codecbook.training.log import tensorboard_tracker, wandb_tracker
+from codecbook.training.schedule import SCHEDULES, Budget
 
 _ARCHITECTURE_OPTIONS = (
     ("dim", int), ("layers", int), ("heads", int), ("hidden", int), ("dropout", float), ("code_dropout", float),
@@ -51,17 +55,24 @@ _TRAIN_OPTIONS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     options = _parser().parse_args(arguments)
-    return exit_status(lambda: options.command(options), "the same command goes on from the last checkpoint")
+    when_interrupted = "the same command goes on from the last checkpoint"
+    return exit_status(lambda: options.command(options), when_interrupted, options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m codecbook.lm", description="Language models on codec tokens."
-    )
+    parser = ArgumentParser(prog="python -m codecbook.lm", description="Language models on codec tokens.")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_train(commands.add_parser("train", help="train a model, or continue a run"))
-    inspecting = commands.add_parser("inspect", help="say what a checkpoint holds")
-    inspecting.add_argument("checkpoint", type=Path, help=f"a file, or a run's folder for its {LATEST_NAME}")
+    inspecting = commands.add_parser("inspect", help="say what a checkpoint, a model or token files hold")
+    inspecting.add_argument(
+        "source",
+        type=Path,
+        help=f"a checkpoint, a run's folder for its {LATEST_NAME}, a model's folder, or tokens",
+    )
+    inspecting.add_argument(
+        "--order", choices=ORDERS, default="parallel", help="of tokens (default: parallel)"
+    )
+    inspecting.add_argument("--bark", action="store_true", help="NPZ files are Bark's prompts")
     inspecting.set_defaults(command=_inspect)
     _add_export(commands.add_parser("export", help="convert a model to integers, for streams"))
     return parser
@@ -69,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tokens", nargs="+", type=Path, help="NPQ, Parquet or NPZ files, or folders of them")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and log.jsonl")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for checkpoints, log.jsonl and corpus.csv"
+    )
     parser.add_argument("--save", type=Path, help="folder for the finished model (safetensors, config.json)")
     parser.add_argument("--steps", type=int, help="number of optimizer steps (reproducible)")
     parser.add_argument(
@@ -85,11 +98,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--split-by", default="clip", help="clip, or a regular expression whose first group is the speaker"
     )
+    data.add_argument(
+        "--changed-corpus", action="store_true", help="go on with other clips than the run in OUT has had"
+    )
     model = parser.add_argument_group("model (defaults: codecbook.lm.models)")
     model.add_argument("--architecture", choices=tuple(ARCHITECTURES), default="rvq_transformer")
     model.add_argument("--conditioning", choices=CONDITIONINGS)
     _add_fields(model, _ARCHITECTURE_OPTIONS)
-    training = parser.add_argument_group("training (defaults: codecbook.lm.options)")
+    training = parser.add_argument_group("training (defaults: codecbook.lm.training.options)")
     _add_fields(training, _TRAIN_OPTIONS)
     training.add_argument("--schedule", choices=SCHEDULES)
     training.add_argument("--precision", choices=PRECISIONS)
@@ -98,7 +114,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--gradient-checkpointing", action="store_true", default=None)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    machine.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves the default")
+    machine.add_argument("--threads", type=num_threads, default=0, help="torch threads; 0 leaves the default")
     machine.add_argument("--tensorboard", action="store_true", help="write event files to OUT/tensorboard")
     machine.add_argument("--wandb", metavar="PROJECT", help="send figures to Weights & Biases")
     parser.set_defaults(command=_train)
@@ -127,6 +143,9 @@ def _given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _train(options: argparse.Namespace) -> int:
+    check_folder(options.out)
+    if options.save is not None:
+        check_save(options.save, ARCHITECTURES)
     if options.threads:
         torch.set_num_threads(options.threads)
     minutes = 10.0 if options.steps is None and options.minutes is None else options.minutes
@@ -149,7 +168,7 @@ def _train(options: argparse.Namespace) -> int:
         print(f"train: {clips}\nheld out: {held_out}", flush=True)
     report = train(
         clips, held_out, options.out, options.architecture, arguments, train_options, options.device,
-        trackers=trackers, say=lambda line: print(line, flush=True),
+        trackers=trackers, say=lambda line: print(line, flush=True), changed_corpus=options.changed_corpus,
     )  # fmt: skip
     if is_first:
         _finish(options, report, corpus)
@@ -164,10 +183,10 @@ def _finish(options: argparse.Namespace, report: TrainReport, corpus: Corpus) ->
     )
     if options.save is None:
         return
-    template = corpus.layout.template if corpus.layout else None
+    known = corpus.layout.format if corpus.layout else None
     provenance = {
-        "codec": template.codec if template else "",
-        "codec_weights": template.weights if template else "",
+        "codec": known.codec if known else "",
+        "codec_weights": known.weights if known else "",
         "order": corpus.layout.order if corpus.layout else "",
         "frame_rate_hz": corpus.frame_rate_hz,
         "clips": len(corpus),
@@ -182,11 +201,27 @@ def _finish(options: argparse.Namespace, report: TrainReport, corpus: Corpus) ->
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    print("\n".join(report_lines(inspect_checkpoint(options.checkpoint))))
+    source: Path = options.source
+    is_run = any((source / name).exists() for name in (LATEST_NAME, BEST_NAME))
+    if source.is_dir() and not is_run and (source / CONFIG_NAME).exists():
+        lines = model_lines(source)
+    elif source.suffix in SUFFIXES or (source.is_dir() and not is_run):
+        corpus = Corpus.from_files(source, options.order, npz=BARK_FINE if options.bark else None)
+        lines = [repr(corpus), *_codec_line(corpus)]
+    else:
+        lines = report_lines(inspect_checkpoint(source))
+    print("\n".join(lines))
     return 0
 
 
+def _codec_line(corpus: Corpus) -> list[str]:
+    known = corpus.layout.format if corpus.layout else None
+    return [f"{known.codec}: {known.weights or 'weights unknown'}"] if known and known.codec else []
+
+
 def _export(options: argparse.Namespace) -> int:
+    check_folder(options.out)
+    refuse_existing(options.out, options.overwrite, [ARCHITECTURE])
     loaded = load_lm(options.model)
     known = loaded.config.get("provenance", {})
     order = options.order or known.get("order") or "parallel"

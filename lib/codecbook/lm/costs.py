@@ -6,14 +6,15 @@ import numpy as np
 import torch
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.baselines import TokenCost, check_corpora, count_model, uniform
-from codecbook.lm.batches import checked_codes
-from codecbook.lm.compressors import COMPRESSORS, compressor_costs
-from codecbook.lm.data import Corpus
-from codecbook.lm.mixing import mixing_model
-from codecbook.lm.objective import NATS_TO_BITS, cross_entropy_nats
+from codecbook.lm.baselines.compressors import COMPRESSORS, compressor_costs
+from codecbook.lm.baselines.mixing import mixing_model
+from codecbook.lm.baselines.ngrams import TokenCost, check_corpora, count_model, uniform
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.windows import Windows
 from codecbook.lm.score import evaluating, token_bits
 from codecbook.lm.token_lm import TokenLM
+from codecbook.lm.training.objective import NATS_TO_BITS, cross_entropy_nats
+from codecbook.tokens.checks import checked_codes
 
 
 def lm_cost(name: str, model: TokenLM, held_out: Corpus) -> TokenCost:
@@ -63,7 +64,7 @@ def bits_by_position(
         UnsupportedInput: No clip is long enough, or settings out of range.
         CorruptInput: A code outside its codebook.
     """
-    windows = held_out.windows(num_frames, stride_frames)
+    windows = Windows(held_out, num_frames, stride_frames)
     clip_starts = np.cumsum(held_out.clip_rows) - held_out.clip_rows
     is_first = windows.starts == clip_starts[windows.clip_indices]
     whole = np.flatnonzero((windows.lengths == num_frames) & ~is_first)
@@ -104,7 +105,7 @@ def baseline_costs(
     Args:
         train: What counts are made of.
         held_out: What is charged.
-        compressors: Of `codecbook.lm.compressors.COMPRESSORS`.
+        compressors: Of `codecbook.lm.baselines.compressors.COMPRESSORS`.
         mix_train: Let mixing learn from `train` first, which takes minutes for millions of tokens.
 
     Returns:

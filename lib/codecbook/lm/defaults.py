@@ -1,7 +1,7 @@
 """The bundled language models: one per bundled codec, how each is trained, and where it lies.
 
-``data/models/lm_<codec>_mini`` holds the float model, and ``exact`` inside it the same model in integers, which
-streams are coded with. ``data/models/make_language_models.py`` makes both and writes the card.
+``data/models/lm_<codec>_mini`` holds the model's configuration, ``exact`` inside it the model in integers, with which
+streams are coded. ``data/models/make_language_models.py`` makes them and writes the card.
 """
 
 from dataclasses import dataclass, field
@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from codecbook.errors import MissingWeights, UnsupportedInput
+from codecbook.lm.exact.files import EXACT_NAME as EXACT_NAME
 from codecbook.lm.model_files import LoadedLM, load_lm
-from codecbook.lm.options import TrainOptions
-from codecbook.lm.schedule import Budget
+from codecbook.lm.training.options import TrainOptions
 from codecbook.paths import data_dir
-
-EXACT_NAME = "exact"
+from codecbook.training.schedule import Budget
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,14 @@ class LMRecipe:
         arguments: Of `RVQTransformerConfig`, but for the codebook sizes.
         options: Of `TrainOptions`, but for budget and seed.
         minutes: Training time on one CPU core.
+        keeps_floats: Store the trained floats beside the integers; otherwise floats are made from the integers.
     """
 
     codec: str
     arguments: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
     minutes: float = 6.0  # min
+    keeps_floats: bool = False
 
 
 def _arguments(dim: int, layers: int, window_frames: int, head_dim: int, dropout: float) -> dict[str, Any]:
@@ -42,38 +43,21 @@ def _arguments(dim: int, layers: int, window_frames: int, head_dim: int, dropout
 
 
 # Tables of codes are most of a model (K V (dim + 2 head_dim) numbers), so widths are what keeps each at about 4 MB; the
-# corpora are an hour or two, which wider models would learn by heart. Windows of 96 rows: 1.3 s at 75 Hz, 0.6 s at 150
+# corpora are an hour or two, which wider models would memorise. Windows of 96 rows: 1.3 s at 75 Hz, 0.6 s at 150
 # Hz, 2.6 s at 37.5 Hz, 1.9 s at 50 Hz, 3.8 s at 25 Hz.
+_WIDE = (
+    _arguments(dim=96, layers=3, window_frames=96, head_dim=64, dropout=0.0),
+    {"context_frames": 192, "stride_frames": 64, "batch_size": 8, "learning_rate": 3e-3},
+)
+_SINGLE_OPTIONS = {"context_frames": 192, "stride_frames": 64, "batch_size": 16, "learning_rate": 2e-3}
 RECIPES: dict[str, LMRecipe] = {
     recipe.codec: recipe
     for recipe in (
-        LMRecipe(
-            "encodec_24khz",
-            _arguments(dim=96, layers=3, window_frames=96, head_dim=64, dropout=0.0),
-            {"context_frames": 192, "stride_frames": 64, "batch_size": 8, "learning_rate": 3e-3},
-        ),
-        LMRecipe(
-            "encodec_48khz",
-            _arguments(dim=96, layers=3, window_frames=96, head_dim=64, dropout=0.0),
-            {"context_frames": 192, "stride_frames": 64, "batch_size": 8, "learning_rate": 3e-3},
-        ),
-        LMRecipe(
-            "snac_24khz",
-            _arguments(dim=96, layers=3, window_frames=96, head_dim=64, dropout=0.0),
-            {"context_frames": 192, "stride_frames": 64, "batch_size": 8, "learning_rate": 3e-3},
-        ),
-        LMRecipe(
-            "fsq_50hz",
-            _arguments(dim=128, layers=3, window_frames=96, head_dim=96, dropout=0.1),
-            {"context_frames": 192, "stride_frames": 64, "batch_size": 16, "learning_rate": 2e-3},
-            minutes=4.0,
-        ),
-        LMRecipe(
-            "units_25hz",
-            _arguments(dim=128, layers=3, window_frames=96, head_dim=96, dropout=0.2),
-            {"context_frames": 192, "stride_frames": 64, "batch_size": 16, "learning_rate": 2e-3},
-            minutes=4.0,
-        ),
+        LMRecipe("encodec_24khz", *_WIDE, keeps_floats=True),  # the notebooks compare them with the integers
+        LMRecipe("encodec_48khz", *_WIDE),
+        LMRecipe("snac_24khz", *_WIDE),
+        LMRecipe("fsq_50hz", _arguments(128, 3, 96, 96, dropout=0.1), _SINGLE_OPTIONS, minutes=4.0),
+        LMRecipe("units_25hz", _arguments(128, 3, 96, 96, dropout=0.2), _SINGLE_OPTIONS, minutes=4.0),
     )
 }
 

@@ -1,19 +1,23 @@
-"""What a checkpoint holds: parameters, drift of the average, tensors that look ill, best and last losses."""
+"""What a checkpoint holds: parameters, drift of the average, tensors that look ill, best and last losses.
+
+And, in fewer lines, what the folder of a finished model holds.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from codecbook.lm.checkpoints import averaged_model, read_checkpoint
-from codecbook.lm.options import Evaluation
-from codecbook.lm.run_state import RunState
-from codecbook.lm.token_lm import num_parameters, num_trunk_parameters
+from codecbook.lm.exact import certificate, certificate_lines, load_exact
+from codecbook.lm.exact.files import ARCHITECTURE, read_config
+from codecbook.lm.model_files import load_lm
+from codecbook.lm.token_lm import TokenLM, num_parameters, num_trunk_parameters
+from codecbook.lm.training.checkpoints import averaged_model, read_checkpoint
+from codecbook.lm.training.progress import RunState
 
 SPIKE = 50.0
-"""A tensor spikes where its largest value is so many times its root mean square; Gaussian ones stay below 7."""
+"""A tensor spikes where its largest value is this many times its root mean square; Gaussian ones stay below 7."""
 
 
 @dataclass(frozen=True)
@@ -42,68 +46,40 @@ class TensorReport:
         return self.largest > SPIKE * self.rms
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CheckpointReport:
     """What `inspect_checkpoint` found.
 
     Attributes:
-        architecture: Of the model.
-        arguments: Its configuration.
-        num_parameters: All, shared ones once.
-        num_trunk_parameters: ``N`` of FLOP counts.
-        step: Optimizer steps done.
-        elapsed_s: Seconds of the run.
+        model: With the averaged weights.
+        run: Steps, losses, evaluations.
         drift: Of all parameters together, as in `TensorReport`.
         tensors: One report per parameter.
-        best: Evaluation with the fewest bits per token, None before the first.
-        last: Latest evaluation.
-        loss_mean_nats: Running mean of the weighted training loss, None before the first step.
-        skipped_steps: Steps left out because of a spike.
-        recoveries: Times the loss was not finite.
     """
 
-    architecture: str
-    arguments: dict[str, Any]
-    num_parameters: int
-    num_trunk_parameters: int
-    step: int
-    elapsed_s: float
+    model: TokenLM
+    run: RunState
     drift: float
     tensors: tuple[TensorReport, ...]
-    best: Evaluation | None
-    last: Evaluation | None
-    loss_mean_nats: float | None
-    skipped_steps: int
-    recoveries: int
 
 
 def inspect_checkpoint(path: str | Path) -> CheckpointReport:
     """Read a checkpoint (or the latest of a run's folder) and report on it.
 
     Raises:
-        MissingWeights, CorruptInput, UnsupportedInput: As `codecbook.lm.checkpoints.read_checkpoint`.
+        MissingWeights, CorruptInput, UnsupportedInput: As `codecbook.lm.training.checkpoints.read_checkpoint`.
     """
     state = read_checkpoint(path)
     model = averaged_model(state)
     names = [name for name, _ in model.named_parameters()]
     trained, averaged = state["model"], state["average"]
-    run = RunState.from_stored(state["run"])
     apart = sum(float((trained[name] - averaged[name]).double().square().sum()) for name in names)
     whole = sum(float(trained[name].double().square().sum()) for name in names)
     return CheckpointReport(
-        state["architecture"],
-        state["arguments"],
-        num_parameters(model),
-        num_trunk_parameters(model),
-        run.step,
-        run.elapsed_s,
+        model,
+        RunState.from_stored(state["run"]),
         (apart / whole) ** 0.5 if whole else 0.0,
         tuple(_tensor_report(name, trained[name], averaged[name]) for name in names),
-        run.best(),
-        run.evaluations[-1] if run.evaluations else None,
-        run.loss_mean,
-        run.skipped_steps,
-        run.recoveries,
     )
 
 
@@ -124,13 +100,14 @@ def _tensor_report(name: str, trained: Tensor, averaged: Tensor) -> TensorReport
 
 def report_lines(report: CheckpointReport) -> list[str]:
     """Return the report as lines of text."""
+    model, run = report.model, report.run
+    best, last = run.best(), run.evaluations[-1] if run.evaluations else None
     lines = [
-        f"{report.architecture}: {report.num_parameters} parameters, {report.num_trunk_parameters} in the trunk",
-        f"step {report.step}, {report.elapsed_s:.0f} s, {report.skipped_steps} steps skipped, {report.recoveries} "
-        "recoveries",
+        _size_line(model),
+        f"step {run.step}, {run.elapsed_s:.0f} s, {run.skipped_steps} steps skipped, {run.recoveries} recoveries",
         f"the averaged weights are {100 * report.drift:.2f} % away from the trained ones",
     ]
-    for label, evaluation in (("best", report.best), ("last", report.last)):
+    for label, evaluation in (("best", best), ("last", last)):
         if evaluation is None:
             continue
         per_codebook = ", ".join(f"{bits:.3f}" for bits in evaluation.bits_per_codebook)
@@ -138,15 +115,36 @@ def report_lines(report: CheckpointReport) -> list[str]:
             f"{label}: step {evaluation.step}, {evaluation.bits_per_token:.4f} bits/token held out ({per_codebook} per "
             f"codebook), {evaluation.train_bits_per_token:.4f} in training"
         )
-    if report.best is None:
+    if best is None:
         lines.append("not evaluated yet")
     lines.append(f"{'parameter':44} {'shape':>18} {'rms':>9} {'largest':>9} {'drift':>8}")
     for tensor in report.tensors:
-        marks = (f"  {tensor.not_finite} NOT FINITE" if tensor.not_finite else "") + (
-            "  spikes" if tensor.spikes else ""
-        )
+        marks = f"  {tensor.not_finite} NOT FINITE" if tensor.not_finite else ""
+        marks += "  spikes" if tensor.spikes else ""
         shape = "x".join(str(size) for size in tensor.shape)
         lines.append(
             f"{tensor.name:44} {shape:>18} {tensor.rms:9.2e} {tensor.largest:9.2e} {100 * tensor.drift:7.2f} %{marks}"
         )
     return lines
+
+
+def _size_line(model: TokenLM) -> str:
+    return f"{model.architecture}: {num_parameters(model)} parameters, {num_trunk_parameters(model)} in the trunk"
+
+
+def model_lines(folder: Path) -> list[str]:
+    """Return what a model's folder holds, a float or an exact one, as lines of text.
+
+    Raises:
+        MissingWeights, CorruptInput, UnsupportedInput: As `codecbook.lm.model_files.load_lm` or
+            `codecbook.lm.exact.load_exact`.
+    """
+    config = read_config(folder)
+    if config["architecture"] == ARCHITECTURE:
+        exact = load_exact(folder)
+        lines = [f"exact: SHA-256 {exact.sha256}", *certificate_lines(certificate(exact))]
+    else:
+        loaded = load_lm(folder)
+        lines = [_size_line(loaded.model), f"SHA-256 {loaded.sha256}"]
+    known = {**config["arguments"], **config.get("provenance", {})}
+    return lines + [f"{name}: {value}" for name, value in known.items()]

@@ -5,7 +5,9 @@
     {"format": 1, "architecture": "rvq_transformer", "arguments": {...}, "sha256": "...", "provenance": {...}}
 
 ``architecture`` and ``arguments`` are what `codecbook.lm.models.build_lm` takes. ``sha256`` is over the stored
-tensors. Parameters are stored as float16 and used as float32, which is exact; tables of positions stay float32.
+tensors. Parameters are stored as float16 and used as float32, which is exact; tables of positions stay float32. Where
+there is no ``model.safetensors``, the floats are made from the exact model in the folder ``exact``, over whose arrays
+``sha256`` then is (`codecbook.lm.exact.floats`).
 ``provenance`` says what the model was trained on; of it ``codec`` and ``codec_weights_sha256``, where given, tell
 whose tokens it predicts.
 """
@@ -14,25 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from codecbook.codecs.model_folder import (
-    CONFIG_NAME,
-    check_finite,
-    check_sha256,
-    read_tensors,
-    refuse_existing,
-    write_model,
-)
-from codecbook.codecs.provenance import Weights
-from codecbook.codecs.tensor_hash import tensors_sha256
-from codecbook.errors import CodecbookError, UnsupportedInput
-from codecbook.lm.model_config import read_config
-from codecbook.lm.models import build_lm
+from codecbook.errors import UnsupportedInput
+from codecbook.lm.exact.files import EXACT_NAME, load_exact, read_config
+from codecbook.lm.models import ARCHITECTURES, build_lm
 from codecbook.lm.token_lm import TokenLM
-from codecbook.paths import data_dir
+from codecbook.models.store import (
+    CONFIG_NAME,
+    PARAMETERS_NAME,
+    Weights,
+    check_shapes,
+    check_tensors,
+    is_bundled,
+    load_tensors,
+    refuse_existing,
+    save_tensors,
+)
 
 
 @dataclass(frozen=True)
@@ -78,28 +79,20 @@ def save_lm(folder: str | Path, model: TokenLM, provenance: dict[str, Any], over
         The SHA-256 of the stored tensors.
 
     Raises:
-        CodecbookError: The folder holds a model and `overwrite` is False.
+        CodecbookError: The folder holds a model and `overwrite` is False, or one of another kind.
         CorruptInput: A parameter is not finite, or too large for float16.
     """
     folder = Path(folder)
-    refuse_existing(folder, overwrite)
-    tensors = _stored_tensors(model)
-    check_finite(tensors)
-    config = {
-        "architecture": model.architecture,
-        "arguments": model.config.arguments(),
-        "sha256": tensors_sha256(tensors),
-        "provenance": provenance,
-    }
-    write_model(folder, safetensors.torch.save(tensors), config, overwrite)
-    return config["sha256"]
+    refuse_existing(folder, overwrite, ARCHITECTURES)
+    arguments = model.config.arguments()
+    return save_tensors(folder, _stored_tensors(model), model.architecture, arguments, provenance, overwrite)
 
 
 def load_lm(folder: str | Path) -> LoadedLM:
     """Read a model that `save_lm` wrote.
 
     Args:
-        folder: Holds ``model.safetensors`` and ``config.json``.
+        folder: Holds ``config.json`` and ``model.safetensors``, or in its place a folder ``exact``.
 
     Raises:
         MissingWeights: One of the files is not there.
@@ -108,30 +101,35 @@ def load_lm(folder: str | Path) -> LoadedLM:
     """
     folder = Path(folder)
     config = read_config(folder)
-    tensors = read_tensors(folder)
-    sha256 = tensors_sha256(tensors)
-    check_sha256(folder, sha256, config)
+    is_float = (folder / PARAMETERS_NAME).is_file()
+    tensors = load_tensors(folder, config) if is_float else _floats_of(folder, config)
+    architecture, arguments = config["architecture"], config["arguments"]
+    if not is_bundled(folder):
+        check_shapes(_shapes(architecture, arguments, folder / CONFIG_NAME), tensors, folder)
     with torch.random.fork_rng(devices=[]):
-        model = build_lm(config["architecture"], config["arguments"])
-    _fill(model, tensors, folder)
-    kind = "bundled" if _is_bundled(folder) else "pretrained"
-    return LoadedLM(model.eval(), config, Weights(kind, str(folder), sha256), folder)
-
-
-def _is_bundled(folder: Path) -> bool:
-    try:
-        return folder.resolve().is_relative_to(data_dir().resolve())
-    except CodecbookError:  # installed without its data
-        return False
-
-
-def _fill(model: TokenLM, tensors: dict[str, Tensor], source: Path) -> None:
-    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    stored = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    for name in sorted(shapes.keys() | stored.keys()):
-        if shapes.get(name) != stored.get(name):
-            raise UnsupportedInput(
-                f"Parameter {name} in {source} has shape {stored.get(name, 'none')}, the configuration makes it "
-                f"{shapes.get(name, 'none')}; the parameters are of another model than {CONFIG_NAME} describes."
-            )
+        model = build_lm(architecture, arguments)
+    check_shapes({name: list(tensor.shape) for name, tensor in model.state_dict().items()}, tensors, folder)
     model.load_state_dict(tensors)
+    kind = "bundled" if is_bundled(folder) else "pretrained"
+    return LoadedLM(model.eval(), config, Weights(kind, str(folder), config["sha256"]), folder)
+
+
+def _floats_of(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
+    from codecbook.lm.exact.floats import float_tensors  # here, as few models need it
+
+    exact = load_exact(folder / EXACT_NAME)
+    tensors = float_tensors(exact)
+    check_tensors(folder, config, tensors, exact.arrays_sha256)
+    return tensors
+
+
+def _shapes(architecture: str, arguments: dict[str, Any], source: Path) -> dict[str, list[int]]:
+    """Return the shape of each parameter of a model without allocating any."""
+    try:
+        with torch.device("meta"):
+            model = build_lm(architecture, arguments)
+    except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond 64 bits, in torch's many words
+        raise UnsupportedInput(
+            f"{source} describes no model that can be built ({str(error).splitlines()[0]}); fetch it again."
+        ) from error
+    return {name: list(tensor.shape) for name, tensor in model.state_dict().items()}

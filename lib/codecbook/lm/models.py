@@ -1,23 +1,247 @@
-"""The language models by name."""
+"""The language models: `TinyGPT` over one flat stream, `RVQTransformer` over frames of a residual quantiser."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.gpt import TinyGPT, TinyGPTConfig
-from codecbook.lm.rvq_transformer import RVQTransformer, RVQTransformerConfig
-from codecbook.lm.token_lm import (
-    LMConfig,
-    TokenLM,
-    check_vocabulary,
-    num_parameters,
-    num_trunk_parameters,
-)
+from codecbook.lm.layers import NORM_EPSILON, FeedForward, RelativeBias, Rotation, initialise
+from codecbook.lm.token_lm import LMConfig, TokenLM
+from codecbook.models.store import check_kinds
+from codecbook.tokens.checks import require_positive
 
-__all__ = [
-    "ARCHITECTURES", "LMConfig", "RVQTransformer", "RVQTransformerConfig", "TinyGPT", "TinyGPTConfig", "TokenLM",
-    "build_lm", "check_vocabulary", "num_parameters", "num_trunk_parameters",
-]  # fmt: skip
+CONDITIONINGS = ("none", "in_frame")
+
+
+@dataclass(frozen=True)
+class TinyGPTConfig(LMConfig):
+    """Shape of a `TinyGPT`; the defaults are those of the bits-per-second study.
+
+    Attributes:
+        codebook_sizes: The vocabulary's size alone, ``(V,)``.
+        hidden: Width of the feed-forward layers; 4 `dim` gives ``8 dim^2`` parameters.
+        context: Longest sequence, in tokens, BOS included.
+    """
+
+    codebook_sizes: tuple[int, ...]
+    dim: int = 512
+    layers: int = 6
+    heads: int = 8
+    hidden: int = 2048
+    dropout: float = 0.0
+    context: int = 1024
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive("context", self.context)
+        if len(self.codebook_sizes) != 1:
+            raise UnsupportedInput(
+                f"A TinyGPT reads one flat stream, and was given {len(self.codebook_sizes)} codebooks; flatten the "
+                "frames with codecbook.tokens.layout, or use an RVQTransformer."
+            )
+
+
+class TinyGPT(TokenLM):
+    """The matched model of the bits-per-second study (after TrelisResearch/audio-bits; `science.md` section 1).
+
+    RMSNorm, RoPE, GELU, no biases, logits from the embedding's own rows. With the defaults its trunk has
+    ``6 * 12 * 512^2 + 13 * 512 = 18,881,024`` parameters.
+    """
+
+    architecture: ClassVar[str] = "tiny_gpt"
+    config: TinyGPTConfig
+
+    def __init__(self, config: TinyGPTConfig) -> None:
+        super().__init__(config, Rotation(config.context, config.dim // config.heads))
+        self.embedding = nn.Embedding(config.codebook_sizes[0] + 1, config.dim)  # the last row is BOS
+        initialise(self, config.layers)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """See `TokenLM`."""
+        return self.embedding(codes[..., 0])
+
+    def heads(self, hidden: Tensor, codes: Tensor) -> Tensor:
+        """See `TokenLM`; `codes` are not read."""
+        return self.head(hidden, codes).unsqueeze(2)
+
+    def head(self, hidden: Tensor, before: Tensor) -> Tensor:
+        """See `TokenLM`; `before` is empty."""
+        del before
+        return nn.functional.linear(hidden, self.embedding.weight[:-1])
+
+    def masks(self, num_frames: int, num_past: int) -> Sequence[Tensor | None]:
+        """Return causal masks: none where the sequence starts here."""
+        mask = None
+        if num_past:
+            ones = torch.ones(num_frames, num_past + num_frames, device=self.device, dtype=torch.bool)
+            mask = torch.zeros(ones.shape, device=self.device, dtype=self.norm.weight.dtype)
+            mask = mask.masked_fill(~ones.tril(num_past), -torch.inf)
+        return (mask,) * self.config.layers
+
+    @property
+    def remembered_frames(self) -> int:
+        """All of the context."""
+        return self.config.context
+
+    def check_position(self, position: int) -> None:
+        """Raise UnsupportedInput beyond the context."""
+        if position > self.config.context:
+            raise UnsupportedInput(
+                f"A sequence of {position} tokens (BOS included) is longer than this model's context of "
+                f"{self.config.context}; cut it, or train with a larger context."
+            )
+
+
+@dataclass(frozen=True)
+class RVQTransformerConfig(LMConfig):
+    """Shape of an `RVQTransformer`.
+
+    Attributes:
+        code_dropout: Share of the codes whose embeddings training drops whole, in the frames that enter and in the
+            codes that condition their frame; on little data a model otherwise memorises rare combinations of codes.
+        head_dropout: Share of the last codebook's head inputs that training drops; it rises evenly from 0 at the first.
+            Fine codebooks are close to noise, and are memorised long before the coarse ones are learned.
+        window_frames: Frames that attention sees, the newest included.
+        conditioning: ``"in_frame"`` predicts code ``k`` of a frame from its codes below ``k`` too; ``"none"`` is the
+            published form, one linear head per codebook, independent of one another. With one codebook both are the
+            same model.
+        head_dim: With conditioning, width of what a head reads.
+        head_hidden: With conditioning, inner width of the shared network before the heads.
+    """
+
+    codebook_sizes: tuple[int, ...]
+    dim: int = 256
+    layers: int = 4
+    heads: int = 4
+    hidden: int = 1024
+    dropout: float = 0.1
+    code_dropout: float = 0.0
+    head_dropout: float = 0.0
+    window_frames: int = 128
+    conditioning: str = "in_frame"
+    head_dim: int = 192
+    head_hidden: int = 384
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("window_frames", "head_dim", "head_hidden"):
+            require_positive(name, getattr(self, name))
+        for name in ("code_dropout", "head_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise UnsupportedInput(f"{name}={getattr(self, name)}; give a share from 0 to below 1.")
+        if self.conditioning not in CONDITIONINGS:
+            raise UnsupportedInput(
+                f"conditioning={self.conditioning!r}; choose one of {', '.join(CONDITIONINGS)}."
+            )
+
+
+class RVQTransformer(TokenLM):
+    """Frames in, frames out (after the NPQ/DAC pipeline; `science.md` section 2).
+
+    A frame enters as the sum of its codes' embeddings; every codebook has its own BOS. The trunk is a pre-norm
+    causal Transformer with a learned bias per distance inside a window. What it says of the next frame, ``h``, is
+    read by ``K`` heads. Without conditioning head ``k`` is a linear map of ``h``, and codes of one frame are
+    independent given the past. They are not in truth: each quantiser refines the one before. With conditioning::
+
+        x_k = P_k h + sum over j < k of E_j[c_j]
+        logits_k = W_k norm(x_k + f(norm(x_k)))
+
+    where ``f``, one small network for all ``k``, is all that is computed code by code when drawing or decoding.
+    """
+
+    architecture: ClassVar[str] = "rvq_transformer"
+    config: RVQTransformerConfig
+
+    def __init__(self, config: RVQTransformerConfig) -> None:
+        super().__init__(config)
+        K, V = len(config.codebook_sizes), config.codebook_sizes[0]
+        self.embedding = nn.Embedding(K * (V + 1), config.dim)  # per codebook V rows, then its BOS
+        self.position_bias = RelativeBias(config.layers, config.heads, config.window_frames)
+        self.conditioned = config.conditioning == "in_frame" and K > 1
+        if self.conditioned:
+            self.project = nn.Linear(config.dim, K * config.head_dim, bias=False)
+            # the last codebook's codes condition nothing
+            self.frame_embedding = nn.Embedding((K - 1) * V, config.head_dim)
+            self.head_norm = nn.RMSNorm(config.head_dim, eps=NORM_EPSILON)
+            self.head_feed_forward = FeedForward(config.head_dim, config.head_hidden)
+            self.logits_norm = nn.RMSNorm(config.head_dim, eps=NORM_EPSILON)
+        head_inputs = config.head_dim if self.conditioned else config.dim
+        self.head_weight = nn.Parameter(torch.empty(K, V, head_inputs))
+        self.register_buffer("_first_rows", torch.arange(K) * (V + 1), persistent=False)
+        self.register_buffer("_frame_first_rows", torch.arange(K - 1) * V, persistent=False)
+        initialise(self, config.layers)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """See `TokenLM`."""
+        B, T, K = codes.shape
+        rows = (codes + self.get_buffer("_first_rows")).view(B * T, K)
+        kept = self._kept(rows.shape, self.embedding.weight)
+        summed = nn.functional.embedding_bag(rows, self.embedding.weight, mode="sum", per_sample_weights=kept)
+        return summed.view(B, T, -1)
+
+    def heads(self, hidden: Tensor, codes: Tensor) -> Tensor:
+        """See `TokenLM`."""
+        B, T, _ = hidden.shape
+        K = self.num_codebooks
+        x = hidden.reshape(B * T, 1, -1).expand(-1, K, -1)
+        if self.conditioned:
+            x = self.project(hidden).view(B * T, K, -1)
+            known = self.frame_embedding(
+                codes.reshape(B * T, K)[:, :-1] + self.get_buffer("_frame_first_rows")
+            )
+            kept = self._kept(known.shape[:2], known)
+            if kept is not None:
+                known = known * kept.unsqueeze(-1)
+            x = self._refine(x + nn.functional.pad(known.cumsum(dim=1), (0, 0, 1, 0)))
+        if self.training and self.config.head_dropout:
+            rates = torch.linspace(0.0, self.config.head_dropout, K, device=x.device).view(K, 1)
+            x = x * (torch.rand_like(x) >= rates) / (1.0 - rates)
+        # one product per codebook: [K, BT, d] by [K, d, V]
+        logits = torch.bmm(x.transpose(0, 1), self.head_weight.transpose(1, 2))
+        return logits.transpose(0, 1).unflatten(0, (B, T))
+
+    def head(self, hidden: Tensor, before: Tensor) -> Tensor:
+        """See `TokenLM`."""
+        k = before.shape[1]
+        if not 0 <= k < self.num_codebooks:
+            raise UnsupportedInput(
+                f"{k} codes were given, and the frame has {self.num_codebooks}; none is left to predict."
+            )
+        x = hidden
+        if self.conditioned:
+            rows = slice(k * self.config.head_dim, (k + 1) * self.config.head_dim)
+            x = nn.functional.linear(hidden, self.project.weight[rows])
+            if k:
+                known = self.frame_embedding(before + self.get_buffer("_frame_first_rows")[:k])
+                x = x + known.cumsum(dim=1)[:, -1]  # not sum, to add in the order of heads()
+            x = self._refine(x)
+        return nn.functional.linear(x, self.head_weight[k])
+
+    def _kept(self, shape: Sequence[int], like: Tensor) -> Tensor | None:
+        """Draw which codes count, 0 or ``1 / (1 - code_dropout)`` each; None where all do."""
+        if not (self.training and self.config.code_dropout):
+            return None
+        return nn.functional.dropout(like.new_ones(tuple(shape)), self.config.code_dropout)
+
+    def _refine(self, x: Tensor) -> Tensor:
+        return self.logits_norm(x + self.dropout(self.head_feed_forward(self.head_norm(x))))
+
+    def masks(self, num_frames: int, num_past: int) -> Sequence[Tensor | None]:
+        """Return the position biases, minus infinity for later frames and those beyond the window."""
+        return tuple(self.position_bias(num_frames, num_past))
+
+    @property
+    def remembered_frames(self) -> int:
+        """One less than the window, which holds the newest frame too."""
+        return self.config.window_frames - 1
+
+    def check_position(self, position: int) -> None:
+        """Accept any length: positions are distances inside the window."""
+
 
 ARCHITECTURES: dict[str, tuple[type[LMConfig], type[TokenLM]]] = {
     TinyGPT.architecture: (TinyGPTConfig, TinyGPT),
@@ -40,9 +264,11 @@ def build_lm(architecture: str, arguments: dict[str, Any]) -> TokenLM:
             f"There is no language model {architecture!r}; choose one of {', '.join(ARCHITECTURES)}."
         )
     config_type, model_type = ARCHITECTURES[architecture]
-    known = {field.name for field in dataclasses.fields(config_type)}
-    unknown = sorted(arguments.keys() - known)
-    if unknown or "codebook_sizes" not in arguments:
-        problem = f"does not know {', '.join(unknown)}" if unknown else "needs codebook_sizes"
-        raise UnsupportedInput(f"{architecture} {problem}; it takes {', '.join(sorted(known))}.")
+    fields = dataclasses.fields(config_type)
+    defaults = {f.name: () if f.default is dataclasses.MISSING else f.default for f in fields}
+    check_kinds(arguments, defaults, architecture)
+    if "codebook_sizes" not in arguments:
+        raise UnsupportedInput(
+            f"{architecture} needs codebook_sizes; it takes {', '.join(sorted(defaults))}."
+        )
     return model_type(config_type(**arguments))

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.batches import checked_codes
 from codecbook.lm.score import evaluating
 from codecbook.lm.token_lm import TokenLM
+from codecbook.tokens.checks import checked_codes
 
 
 def sample(

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.batches import Clips, checked_codes
-from codecbook.lm.gpt import TinyGPT
-from codecbook.lm.objective import NATS_TO_BITS, cross_entropy_nats
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.models import TinyGPT
 from codecbook.lm.token_lm import TokenLM
+from codecbook.lm.training.objective import NATS_TO_BITS, cross_entropy_nats
+from codecbook.tokens.checks import checked_codes
 
 _CHUNK_FRAMES = 512
 
@@ -91,7 +92,7 @@ def _stretch_bits(model: TokenLM, codes: np.ndarray, chunk_frames: int) -> np.nd
     return np.concatenate(bits)
 
 
-def clip_bits(model: TokenLM, clips: Clips, indices: Iterable[int]) -> tuple[np.ndarray, int]:
+def clip_bits(model: TokenLM, clips: Corpus, indices: Iterable[int]) -> tuple[np.ndarray, int]:
     """Return (bits of all tokens per codebook, float64 ``[K]``; number of frames) of some of the clips."""
     total, num_frames = np.zeros(model.num_codebooks), 0
     for index in indices:
@@ -109,19 +110,3 @@ def score_from(total_bits: np.ndarray, num_frames: int) -> Score:
         tuple(float(bits) for bits in per_codebook),
         num_frames * len(per_codebook),
     )
-
-
-def score_clips(model: TokenLM, clips: Clips) -> Score:
-    """Return the mean bits per token over clips, each read from its own BOS.
-
-    Args:
-        model: The model.
-        clips: A `codecbook.lm.data.Corpus`, or anything with ``len()`` and ``clip(index)``.
-
-    Raises:
-        UnsupportedInput: There are no clips; otherwise as `token_bits`.
-        CorruptInput: As `token_bits`.
-    """
-    if len(clips) == 0:
-        raise UnsupportedInput("There are no clips to score; hold out at least one.")
-    return score_from(*clip_bits(model, clips, range(len(clips))))

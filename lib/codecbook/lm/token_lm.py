@@ -1,7 +1,7 @@
 """`TokenLM`: what every language model over codec tokens offers, and the Transformer trunk that all of them share.
 
-There is one way to read tokens, `read`, a block of frames at a time with a cache. A full pass is one block, stepping
-is blocks of one, and scoring an hour takes blocks of any size: all three give the same logits.
+Tokens are read a block of frames at a time, with a cache: a full pass is one block, stepping is blocks of one, and an
+hour is scored in blocks of any size.
 """
 
 from abc import ABC, abstractmethod
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.checks import require_positive as require_positive
 from codecbook.lm.layers import NORM_EPSILON, Block, Rotation, State
+from codecbook.tokens.checks import require_positive
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LMConfig:
         if not self.codebook_sizes or min(self.codebook_sizes) < 1 or len(set(self.codebook_sizes)) > 1:
             raise UnsupportedInput(
                 f"Codebook sizes {self.codebook_sizes} are not one or more equal positive numbers; flatten tokens of "
-                "mixed codebooks with codecbook.tokens.orders and train a TinyGPT on the flat stream."
+                "mixed codebooks with codecbook.tokens.layout and train a TinyGPT on the flat stream."
             )
         for name in ("dim", "layers", "heads", "hidden"):
             require_positive(name, getattr(self, name))
@@ -176,48 +176,6 @@ class TokenLM(nn.Module, ABC):
         hidden, state_after = self._trunk(self.embed(codes), state)
         assert state_after is not None
         return hidden, state_after
-
-    def step(
-        self, frame: Tensor | None, state: State | None, current: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """Read one frame and return the logits of the next, both as in `forward`.
-
-        Args:
-            frame: int64 ``[B, K]``, the frame before; None starts from BOS.
-            state: State that goes with `frame`; None with BOS.
-            current: int64 ``[B, K]``, the frame that the logits are for. Needed where its codes are conditioned on
-                one another; to draw them one by one use `begin`, `read` and `head` (see `codecbook.lm.sampling`).
-
-        Returns:
-            float ``[B, K, V]``, and a state.
-
-        Raises:
-            UnsupportedInput: `current` is missing, or only one of `frame` and `state` is given.
-            CorruptInput: A code outside its codebook.
-        """
-        if (frame is None) != (state is None):
-            raise UnsupportedInput(
-                "step() was given only one of frame and state; give both, or neither to start."
-            )
-        if current is None and self._reads_current_frame:
-            raise UnsupportedInput(
-                "This model predicts codes of a frame one after the other, and step() was not given the frame's codes; "
-                "pass current=, or draw code by code with head()."
-            )
-        if frame is None or state is None:
-            batch_size = 1 if current is None else current.shape[0]
-            hidden, after = self.begin(batch_size)
-        else:
-            hidden, after = self.read(frame[:, None], state)
-        known = hidden.new_zeros(hidden.shape[0], 1, self.num_codebooks, dtype=torch.int64)
-        if current is not None:
-            known = current[:, None]
-            self.check_codes(known)
-        return self.heads(hidden, known)[:, 0], after
-
-    @property
-    def _reads_current_frame(self) -> bool:
-        return False
 
     def check_codes(self, codes: Tensor) -> None:
         """Raise as `forward` does unless these are int64 codes ``[B, T, K]`` of this model.

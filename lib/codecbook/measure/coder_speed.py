@@ -1,25 +1,22 @@
 """How fast tokens are coded: upstream's language model stepping in torch, against exact models in compiled code."""
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from codecbook.codecs.weights import seeded
-from codecbook.coding.ecdc_lm import decode_tokens, encode_tokens
-from codecbook.coding.ecdc_models import LMModel
-from codecbook.coding.ecdc_stepper import PackageStepper
-from codecbook.coding.exact_segments import decode_frames, decode_many, encode_frames
+from codecbook.coding.ecdc.lm import PackageStepper, decode_steps, encode_steps
+from codecbook.coding.ecdc.models import UPSTREAM_SHAPE
+from codecbook.coding.exact.segments import decode_frames, decode_many, encode_frames
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact import ExactLM, export_exact
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig
-from codecbook.measure.evaluators import torch_threads
+from codecbook.models.weights import seeded
 
-UPSTREAM_SHAPE = {"dim": 200, "layers": 5, "heads": 8, "hidden": 800, "context_s": 3.5}
-"""Of EnCodec's language models (section 3.3 and package ``encodec`` 0.1.1)."""
 DIRECTIONS = ("encode", "decode")
 _PROBE_FRAMES = 8
 _TOO_SLOW = 2.0
@@ -68,24 +65,6 @@ class BatchTime:
     frames_per_s: float
     frames_per_s_low: float
     frames_per_s_high: float
-
-
-def upstream_lm(num_codebooks: int, codebook_size: int, frame_rate_hz: float, seed: int = 0) -> LMModel:
-    """Build upstream's language model with random weights, which cost as much time as trained ones.
-
-    Args:
-        num_codebooks: K.
-        codebook_size: V.
-        frame_rate_hz: Of the codec; sets how many frames the model remembers.
-        seed: For the weights.
-    """
-    shape = UPSTREAM_SHAPE
-    with seeded(seed):
-        lm = LMModel(
-            num_codebooks, codebook_size, num_layers=int(shape["layers"]), dim=int(shape["dim"]),
-            past_context=int(shape["context_s"] * frame_rate_hz),
-        )  # fmt: skip
-    return lm.eval()
 
 
 def same_size_exact(
@@ -237,6 +216,17 @@ def batch_throughput(
     return BatchTime(len(clips), threads, median, low, high)
 
 
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run torch on this many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _useful_threads(
     codes: np.ndarray, lm: torch.nn.Module, threads: Sequence[int], clock: Callable[[], float]
 ) -> list[int]:
@@ -247,9 +237,9 @@ def _useful_threads(
     taken = {}
     for count in threads:
         with torch_threads(count):
-            encode_tokens(by_codebook, stepper)
+            encode_steps(by_codebook, stepper)
             start = clock()
-            encode_tokens(by_codebook, stepper)
+            encode_steps(by_codebook, stepper)
             taken[count] = clock() - start
     return [count for count in threads if taken[count] <= _TOO_SLOW * min(taken.values())]
 
@@ -259,10 +249,10 @@ def _add_upstream(runs: dict, codes: np.ndarray, lm: torch.nn.Module, threads: i
     by_codebook = np.ascontiguousarray(codes.T)
     stepper = PackageStepper(lm)
     with torch_threads(threads):
-        data = encode_tokens(by_codebook, stepper)
-        _check_equal(by_codebook, decode_tokens(data, stepper, K, T, verify=False).codes)
-    runs["upstream", "encode", threads] = lambda: encode_tokens(by_codebook, stepper)
-    runs["upstream", "decode", threads] = lambda: decode_tokens(data, stepper, K, T, verify=False)
+        data = encode_steps(by_codebook, stepper)
+        _check_equal(by_codebook, decode_steps(data, stepper, K, T, verify=False)[0])
+    runs["upstream", "encode", threads] = lambda: encode_steps(by_codebook, stepper)
+    runs["upstream", "decode", threads] = lambda: decode_steps(data, stepper, K, T, verify=False)
 
 
 def _add_exact(runs: dict, codes: np.ndarray, name: str, model: ExactLM) -> None:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codecbook.coding import range_kernels as kernels
-from codecbook.coding.exact_counts import EXACT_TOTAL_BITS, cdf_exact
+from codecbook.coding import range_coder as kernels
+from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, cdf_exact
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.batches import checked_codes
 from codecbook.lm.exact import ExactLM, ExactStepper
+from codecbook.tokens.checks import checked_codes
 
 
 @dataclass(frozen=True)

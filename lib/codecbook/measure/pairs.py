@@ -14,6 +14,7 @@ from codecbook.errors import CorruptInput, UnsupportedInput
 FRAME_SAMPLES = 2048
 """Largest difference in length that is trimmed: one frame of the slowest codebook here (SNAC at 24 kHz)."""
 
+_MAX_LAG_S = 0.25
 _USUAL_RATES_HZ = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
@@ -69,32 +70,13 @@ def check_pair(
     )
 
 
-def lag_samples(
-    reference: Clip, estimate: Clip, max_lag_s: float = 0.25, frame_samples: int = FRAME_SAMPLES
-) -> int:
-    """Return by how many samples the estimate is late (negative: early), from the cross-correlation's peak.
-
-    The peak is taken in absolute value, so that an inverted estimate is still found, and the shortest of
-    equally good lags wins. A lag of a sample or two at a low SI-SDR is within what a codec's phase errors
-    produce; a stable lag over many clips is a delay that should be removed before measuring.
-
-    Args:
-        reference: What went into the codec.
-        estimate: What came out of it.
-        max_lag_s: Largest lag that is looked for, in seconds, either way.
-        frame_samples: As in `check_pair`.
-
-    Returns:
-        The lag in samples; 0 where either clip is silent.
-    """
-    lag, _ = _lag_and_gain(
-        *check_pair(reference, estimate, frame_samples), reference.sample_rate_hz, max_lag_s
-    )
-    return lag
-
-
 def misalignment_note(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> tuple[int, str]:
-    """Return the lag of a checked pair, and a sentence where shifting would clearly help (empty otherwise).
+    """Return by how many samples a checked estimate is late, and a sentence where shifting would clearly help.
+
+    The lag (negative: early) is that of the cross-correlation's peak within 0.25 s either way, in absolute value, so
+    that an inverted estimate is still found; the shortest of equally good lags wins, and it is 0 where either clip is
+    silent. A lag of a sample or two at a low SI-SDR is within what a codec's phase errors produce; a stable lag over
+    many clips is a delay that should be removed before measuring.
 
     "Clearly" is a gain of more than 0.05 in the normalised cross-correlation, so that the one-sample lags of
     coarse codecs pass unremarked.
@@ -104,7 +86,7 @@ def misalignment_note(reference: np.ndarray, estimate: np.ndarray, sample_rate_h
         estimate: float64 ``[C, S]``.
         sample_rate_hz: Sampling rate of both.
     """
-    lag, gain = _lag_and_gain(reference, estimate, sample_rate_hz, max_lag_s=0.25)
+    lag, gain = _lag_and_gain(reference, estimate, sample_rate_hz)
     if gain <= 0.05:
         return lag, ""
     return lag, (
@@ -113,9 +95,7 @@ def misalignment_note(reference: np.ndarray, estimate: np.ndarray, sample_rate_h
     )
 
 
-def _lag_and_gain(
-    reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int, max_lag_s: float
-) -> tuple[int, float]:
+def _lag_and_gain(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> tuple[int, float]:
     """Return the best lag, and by how much it raises the normalised cross-correlation over lag 0."""
     norm = np.sqrt(np.sum(reference**2) * np.sum(estimate**2))
     if norm == 0:
@@ -126,7 +106,7 @@ def _lag_and_gain(
     for wanted, received in zip(reference, estimate, strict=True):
         correlation += correlate(received, wanted, method="fft")
     correlation = np.abs(correlation) / norm
-    near = np.abs(lags) <= max_lag_s * sample_rate_hz
+    near = np.abs(lags) <= _MAX_LAG_S * sample_rate_hz
     lags, correlation = lags[near], correlation[near]
     peak = correlation.max()
     # the FFT's rounding must not decide between lags that are equally good, as for a periodic signal

@@ -11,8 +11,8 @@ that would spoil an average, and `evaluate` says why in `Quality.notes`; input t
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
+from functools import wraps
 
 import numpy as np
 import pystoi
@@ -22,20 +22,135 @@ from codecbook.errors import UnsupportedInput
 from codecbook.measure.pairs import FRAME_SAMPLES, check_pair, misalignment_note
 from codecbook.measure.spectral import STFT_MIN_SAMPLES, channel_log_mel_distance_db, channel_stft_distance
 
-MEASURES = (
-    "si_sdr_db",
-    "snr_db",
-    "log_mel_distance_db",
-    "stft_distance",
-    "stoi",
-    "extended_stoi",
-    "pesq_wideband",
-)
-"""Names of all measures: fields of `Quality`, functions of this module."""
-
 _SILENT_REFERENCE = "the reference is silent"
 _STOI_RATE_HZ = 10_000
 _PESQ_RATE_HZ = 16_000
+
+# One channel: float64 [S] twice and the rate, to a value, or the reason why there is none.
+_ChannelMeasure = Callable[[np.ndarray, np.ndarray, int], float | str]
+_CHANNEL: dict[str, _ChannelMeasure] = {}
+
+
+def _of_clips(measure: _ChannelMeasure) -> Callable[[Clip, Clip], float]:
+    """Make a measure of one channel one of two clips, and list it."""
+    name = getattr(measure, "__name__")  # noqa: B009  a type checker's callables have no names
+    _CHANNEL[name] = measure
+
+    @wraps(measure)
+    def of_clips(reference: Clip, estimate: Clip) -> float:
+        _check_measures([name])
+        wanted, received = check_pair(reference, estimate)
+        return _mean_over_channels(measure, wanted, received, reference.sample_rate_hz)[0]
+
+    return of_clips
+
+
+@_of_clips
+def si_sdr_db(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    """Return the scale-invariant signal-to-distortion ratio in dB.
+
+    ``10 log10(|a r|^2 / |a r - e|^2)`` with ``a = <e, r> / <r, r>``, after removing the mean of both; computed
+    in float64 without the small constants that libraries add, so a perfect copy gives inf and an uncorrelated
+    estimate -inf. NaN where reference or estimate is silent or constant: the ratio is then 0/0.
+
+    Source: Le Roux et al., SDR - half-baked or well done?, ICASSP 2019 (arXiv 1811.02508).
+    """
+    centred = [signal - signal.mean() for signal in (reference, estimate)]
+    for role, signal, original in zip(("reference", "estimate"), centred, (reference, estimate), strict=True):
+        # what the mean's own rounding leaves of a constant is no signal
+        if np.sum(signal**2) <= 1e-24 * np.sum(original**2):
+            return f"the {role} is silent or constant"
+    wanted, received = centred
+    target = np.dot(received, wanted) / np.dot(wanted, wanted) * wanted
+    return _ratio_db(target, target - received)
+
+
+@_of_clips
+def snr_db(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    """Return the signal-to-noise ratio ``10 log10(|r|^2 / |r - e|^2)`` in dB; gain and polarity count.
+
+    inf for a perfect copy; 0 dB for a silent estimate; NaN for a silent reference.
+    """
+    return _ratio_db(reference, reference - estimate) if reference.any() else _SILENT_REFERENCE
+
+
+@_of_clips
+def log_mel_distance_db(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    """Return the mean absolute difference of log-mel spectrograms over five resolutions, in dB.
+
+    The definition stands in `codecbook.measure.spectral.channel_log_mel_distance_db`. NaN for a silent reference.
+    """
+    if not reference.any():
+        return _SILENT_REFERENCE
+    return channel_log_mel_distance_db(reference, estimate, sample_rate_hz)
+
+
+@_of_clips
+def stft_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    """Return the multi-resolution STFT distance (spectral convergence + natural log magnitude), dimensionless.
+
+    The definition stands in `codecbook.measure.spectral.channel_stft_distance`. NaN for a silent reference, or
+    1024 samples or less.
+    """
+    if not reference.any():
+        return _SILENT_REFERENCE
+    if len(reference) < STFT_MIN_SAMPLES:
+        return f"{len(reference)} samples are fewer than the {STFT_MIN_SAMPLES} that its longest window needs"
+    return channel_stft_distance(reference, estimate)
+
+
+@_of_clips
+def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    """Return the short-time objective intelligibility, about 0 to 1, at 10 kHz (package pystoi).
+
+    NaN for a silent reference, a rate below 10 kHz, or less than about 0.4 s of speech once frames 40 dB below
+    the loudest are dropped.
+
+    Source: Taal et al., IEEE Trans. Audio, Speech and Language Processing 19(7), 2011.
+    """
+    return _stoi(reference, estimate, sample_rate_hz, extended=False)
+
+
+@_of_clips
+def extended_stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    """Return the extended STOI, which does not assume that bands are independent; otherwise as `stoi`.
+
+    Source: Jensen and Taal, IEEE/ACM Trans. Audio, Speech and Language Processing 24(11), 2016.
+    """
+    return _stoi(reference, estimate, sample_rate_hz, extended=True)
+
+
+@_of_clips
+def pesq_wideband(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    """Return wideband PESQ as MOS-LQO, 1.04 to 4.64, resampled to 16 kHz (ITU-T P.862.2, package pesq).
+
+    PESQ aligns the two signals in time itself. It is defined for speech; on music it is a number without a
+    meaning. NaN for a silent reference or estimate, a rate below 16 kHz, less than 0.25 s, or where no speech is
+    detected. Raises UnsupportedInput where the package is not installed.
+    """
+    from pesq import PesqError, pesq
+
+    if not reference.any():
+        return _SILENT_REFERENCE
+    if not estimate.any():
+        return "the estimate is silent"
+    if sample_rate_hz < _PESQ_RATE_HZ:
+        return f"{sample_rate_hz} Hz is below the {_PESQ_RATE_HZ} Hz of the wideband mode"
+    wanted, received = (
+        convert(clip_from_array(signal, sample_rate_hz), _PESQ_RATE_HZ).samples[0]
+        for signal in (reference, estimate)
+    )
+    try:
+        return float(pesq(_PESQ_RATE_HZ, wanted, received, "wb"))
+    except PesqError as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        return reason.decode() if isinstance(reason, bytes) else str(reason)
+    except ValueError:  # the wrapper fails to convert a NaN of the reference implementation
+        return "PESQ came to no number, as for an estimate that is all but silent"
+
+
+MEASURES = tuple(_CHANNEL)
+"""Names of all measures: fields of `Quality`, functions of this module."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +177,6 @@ class Quality:
     extended_stoi: float | None = None  # about 0 to 1, higher is better
     pesq_wideband: float | None = None  # MOS-LQO, 1.04 to 4.64, higher is better
     notes: tuple[str, ...] = ()
-
-    def as_row(self) -> dict[str, object]:
-        """Return the fields as one flat row of a table, the notes joined by ``"; "``."""
-        return {**asdict(self), "notes": "; ".join(self.notes)}
 
 
 def evaluate(
@@ -104,74 +215,11 @@ def evaluate(
     values = {}
     for name in measures:
         values[name], reasons = _mean_over_channels(
-            _CHANNEL_MEASURES[name], wanted, received, reference.sample_rate_hz
+            _CHANNEL[name], wanted, received, reference.sample_rate_hz
         )
         notes.extend(f"{name}: {reason}" for reason in reasons)
     compared_s = wanted.shape[1] / reference.sample_rate_hz
     return Quality(reference.name, reference.domain, compared_s, lag, notes=tuple(notes), **values)
-
-
-def si_sdr_db(reference: Clip, estimate: Clip) -> float:
-    """Return the scale-invariant signal-to-distortion ratio in dB.
-
-    ``10 log10(|a r|^2 / |a r - e|^2)`` with ``a = <e, r> / <r, r>``, after removing the mean of both; computed
-    in float64 without the small constants that libraries add, so a perfect copy gives inf and an uncorrelated
-    estimate -inf. NaN where reference or estimate is silent or constant: the ratio is then 0/0.
-
-    Source: Le Roux et al., SDR - half-baked or well done?, ICASSP 2019 (arXiv 1811.02508).
-    """
-    return _measure(_channel_si_sdr_db, reference, estimate)
-
-
-def snr_db(reference: Clip, estimate: Clip) -> float:
-    """Return the signal-to-noise ratio ``10 log10(|r|^2 / |r - e|^2)`` in dB; gain and polarity count.
-
-    inf for a perfect copy; 0 dB for a silent estimate; NaN for a silent reference.
-    """
-    return _measure(_channel_snr_db, reference, estimate)
-
-
-def log_mel_distance_db(reference: Clip, estimate: Clip, max_frequency_hz: float | None = None) -> float:
-    """Return the mean absolute difference of log-mel spectrograms over five resolutions, in dB.
-
-    The definition stands in `codecbook.measure.spectral.channel_log_mel_distance_db`. NaN for a silent reference.
-
-    Args:
-        reference: What went into the codec.
-        estimate: What came out of it.
-        max_frequency_hz: Compare only up to this frequency; for clips of different sampling rates.
-    """
-    return _measure(
-        partial(_channel_log_mel_distance_db, max_frequency_hz=max_frequency_hz), reference, estimate
-    )
-
-
-def stft_distance(reference: Clip, estimate: Clip) -> float:
-    """Return the multi-resolution STFT distance (spectral convergence + natural log magnitude), dimensionless.
-
-    The definition stands in `codecbook.measure.spectral.channel_stft_distance`. NaN for a silent reference, or
-    1024 samples or less.
-    """
-    return _measure(_channel_stft_distance, reference, estimate)
-
-
-def stoi(reference: Clip, estimate: Clip) -> float:
-    """Return the short-time objective intelligibility, about 0 to 1, at 10 kHz (package pystoi).
-
-    NaN for a silent reference, a rate below 10 kHz, or less than about 0.4 s of speech once frames 40 dB below
-    the loudest are dropped.
-
-    Source: Taal et al., IEEE Trans. Audio, Speech and Language Processing 19(7), 2011.
-    """
-    return _measure(_channel_stoi, reference, estimate)
-
-
-def extended_stoi(reference: Clip, estimate: Clip) -> float:
-    """Return the extended STOI, which does not assume that bands are independent; otherwise as `stoi`.
-
-    Source: Jensen and Taal, IEEE/ACM Trans. Audio, Speech and Language Processing 24(11), 2016.
-    """
-    return _measure(_channel_extended_stoi, reference, estimate)
 
 
 def pesq_available() -> bool:
@@ -179,58 +227,7 @@ def pesq_available() -> bool:
     return importlib.util.find_spec("pesq") is not None
 
 
-def pesq_wideband(reference: Clip, estimate: Clip) -> float:
-    """Return wideband PESQ as MOS-LQO, 1.04 to 4.64, resampled to 16 kHz (ITU-T P.862.2, package pesq).
-
-    PESQ aligns the two signals in time itself. It is defined for speech; on music it is a number without a
-    meaning. NaN for a silent reference or estimate, a rate below 16 kHz, less than 0.25 s, or where no speech is
-    detected.
-
-    Raises:
-        UnsupportedInput: The package is not installed.
-    """
-    _check_measures(["pesq_wideband"])
-    return _measure(_channel_pesq_wideband, reference, estimate)
-
-
-# One channel: float64 [S] twice and the rate, to a value, or the reason why there is none.
-_ChannelMeasure = Callable[[np.ndarray, np.ndarray, int], float | str]
-
-
-def _channel_si_sdr_db(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
-    centred = [signal - signal.mean() for signal in (reference, estimate)]
-    for role, signal, original in zip(("reference", "estimate"), centred, (reference, estimate), strict=True):
-        # what the mean's own rounding leaves of a constant is no signal
-        if np.sum(signal**2) <= 1e-24 * np.sum(original**2):
-            return f"the {role} is silent or constant"
-    wanted, received = centred
-    target = np.dot(received, wanted) / np.dot(wanted, wanted) * wanted
-    return _ratio_db(target, target - received)
-
-
-def _channel_snr_db(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
-    return _ratio_db(reference, reference - estimate) if reference.any() else _SILENT_REFERENCE
-
-
-def _channel_log_mel_distance_db(
-    reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int, max_frequency_hz: float | None = None
-) -> float | str:
-    if not reference.any():
-        return _SILENT_REFERENCE
-    return channel_log_mel_distance_db(reference, estimate, sample_rate_hz, max_frequency_hz)
-
-
-def _channel_stft_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
-    if not reference.any():
-        return _SILENT_REFERENCE
-    if len(reference) < STFT_MIN_SAMPLES:
-        return f"{len(reference)} samples are fewer than the {STFT_MIN_SAMPLES} that its longest window needs"
-    return channel_stft_distance(reference, estimate)
-
-
-def _channel_stoi(
-    reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int, extended: bool = False
-) -> float | str:
+def _stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int, extended: bool) -> float | str:
     if not reference.any():
         return _SILENT_REFERENCE
     if sample_rate_hz < _STOI_RATE_HZ:
@@ -253,51 +250,10 @@ def _channel_stoi(
         np.random.set_state(state)  # noqa: NPY002
 
 
-_channel_extended_stoi = partial(_channel_stoi, extended=True)
-
-
-def _channel_pesq_wideband(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
-    from pesq import PesqError, pesq
-
-    if not reference.any():
-        return _SILENT_REFERENCE
-    if not estimate.any():
-        return "the estimate is silent"
-    if sample_rate_hz < _PESQ_RATE_HZ:
-        return f"{sample_rate_hz} Hz is below the {_PESQ_RATE_HZ} Hz of the wideband mode"
-    wanted, received = (
-        convert(clip_from_array(signal, sample_rate_hz), _PESQ_RATE_HZ).samples[0]
-        for signal in (reference, estimate)
-    )
-    try:
-        return float(pesq(_PESQ_RATE_HZ, wanted, received, "wb"))
-    except PesqError as error:
-        reason = error.args[0] if error.args else type(error).__name__
-        return reason.decode() if isinstance(reason, bytes) else str(reason)
-    except ValueError:  # the wrapper fails to convert a NaN of the reference implementation
-        return "PESQ came to no number, as for an estimate that is all but silent"
-
-
-_CHANNEL_MEASURES: dict[str, _ChannelMeasure] = {
-    "si_sdr_db": _channel_si_sdr_db,
-    "snr_db": _channel_snr_db,
-    "log_mel_distance_db": _channel_log_mel_distance_db,
-    "stft_distance": _channel_stft_distance,
-    "stoi": _channel_stoi,
-    "extended_stoi": _channel_extended_stoi,
-    "pesq_wideband": _channel_pesq_wideband,
-}
-
-
 def _ratio_db(signal: np.ndarray, noise: np.ndarray) -> float:
     """Return the energy ratio in dB, +-inf where one of the energies is zero."""
     with np.errstate(divide="ignore"):
         return float(10 * np.log10(np.sum(signal**2)) - 10 * np.log10(np.sum(noise**2)))
-
-
-def _measure(measure: _ChannelMeasure, reference: Clip, estimate: Clip) -> float:
-    wanted, received = check_pair(reference, estimate)
-    return _mean_over_channels(measure, wanted, received, reference.sample_rate_hz)[0]
 
 
 def _mean_over_channels(

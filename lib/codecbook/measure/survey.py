@@ -1,20 +1,23 @@
 """Rate and quality of a codec over clips: the table behind every comparison of codecs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
 import pandas as pd
 
-from codecbook.audio import Clip, convert
+from codecbook.audio import Clip, convert, loudness_lufs, rms
+from codecbook.codecs import load_codec
 from codecbook.codecs.base import Codec
-from codecbook.errors import CodecbookError
+from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.measure.quality import evaluate
-from codecbook.measure.statistics import bootstrap_interval
+from codecbook.measure.statistics import Interval, bootstrap_interval, paired_difference
 from codecbook.tokens.tokens import Tokens
 
 DEFAULT_MEASURES = ("si_sdr_db", "stoi", "log_mel_distance_db", "stft_distance")
+SPEECH_MEASURES = ("stoi", "extended_stoi", "pesq_wideband")
+"""Measures that model how well speech is understood; of music they are numbers without a meaning."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,83 @@ class Survey:
     Attributes:
         table: One row per clip and bandwidth, see `survey_codec`.
         tokens: Codes of each clip at the highest bandwidth that was asked for, by clip name.
-        skipped: ``(clip name, reason)`` of the clips that the codec could not take.
+        skipped: ``(clip name, reason)`` of the clips that could not be coded or measured.
     """
 
     table: pd.DataFrame
     tokens: dict[str, Tokens] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def load_listed(listed: Iterable[str], weights: str = "bundled", device: str = "cpu") -> dict[str, Codec]:
+    """Load the codecs of a list such as ``["encodec_24khz", "snac_24khz=pretrained", "snac_24khz=/my/model"]``.
+
+    Args:
+        listed: Names; ``name=WEIGHTS`` for weights of its own.
+        weights: Of all that name none.
+        device: Torch device.
+
+    Returns:
+        By name; one that comes again is called ``name_2`` and so on.
+
+    Raises:
+        CodecbookError: No codec is listed, or as `codecbook.codecs.load_codec`.
+    """
+    loaded: dict[str, Codec] = {}
+    for entry in listed:
+        name, _, own = (part.strip() for part in entry.partition("="))
+        count = sum(codec.name == name for codec in loaded.values())
+        loaded[f"{name}_{count + 1}" if count else name] = load_codec(name, own or weights, device)
+    if not loaded:
+        raise UnsupportedInput("The list of codecs is empty; name at least one, such as 'encodec_24khz'.")
+    return loaded
+
+
+def clip_table(clips: Sequence[Clip]) -> pd.DataFrame:
+    """Return one row per clip: ``clip``, ``domain``, ``duration_s``, ``channels``, ``sample_rate_hz``,
+    ``loudness_lufs`` (NaN where it is not defined, and ``note`` says why) and ``note``.
+    """
+    rows = []
+    for clip in clips:
+        loudness, notes = float("nan"), [clip.note] if clip.note else []
+        try:
+            loudness = loudness_lufs(clip)
+        except UnsupportedInput as error:
+            notes.append(str(error))
+        rows.append(
+            {"clip": clip.name, "domain": clip.domain, "duration_s": clip.duration_s, "channels": clip.num_channels,
+             "sample_rate_hz": clip.sample_rate_hz, "loudness_lufs": loudness, "note": "; ".join(notes)}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def converted(original: Clip, sample_rate_hz: int, channels: int) -> Clip:
+    """Return a clip at a codec's rate and channels, refusing one of which that leaves nothing.
+
+    Raises:
+        UnsupportedInput: Less than a thousandth of its level is left, or as `codecbook.audio.convert`.
+    """
+    reference = convert(original, sample_rate_hz, channels)
+    if rms(reference) < 1e-3 * rms(original):
+        raise UnsupportedInput(
+            f"{original.name} leaves next to nothing at {sample_rate_hz} Hz and {channels} channel(s): its "
+            f"{original.num_channels} channel(s) cancel each other out, or lie above {sample_rate_hz / 2000:g} kHz; "
+            "choose one channel, or another recording."
+        )
+    return reference
+
+
+def convert_all(
+    clips: Sequence[Clip], sample_rate_hz: int, channels: int
+) -> tuple[list[Clip], list[tuple[str, str]]]:
+    """Return the clips at a codec's rate and channels, and ``(clip name, reason)`` of those that cannot be so."""
+    usable, skipped = [], []
+    for clip in clips:
+        try:
+            usable.append(converted(clip, sample_rate_hz, channels))
+        except CodecbookError as error:
+            skipped.append((clip.name, str(error)))
+    return usable, skipped
 
 
 def survey_codec(
@@ -43,14 +117,15 @@ def survey_codec(
 
     Each clip is encoded once, at the highest bandwidth: a residual quantiser's codes at a lower one are the
     leading codebooks of these. A clip is judged against itself after conversion to the codec's rate and channels,
-    so that what the codec cannot represent at all (say, 24 kHz of bandwidth) is not held against it twice.
+    so that what the codec cannot represent at all (say, 24 kHz of bandwidth) is not held against it twice. A clip
+    that cannot be coded or measured is left out as a whole, with the reason; `SPEECH_MEASURES` are not taken of music.
 
     Args:
         codec: One without a decoder gives one row per clip and bandwidth all the same, with its measures missing.
         clips: Of any rate and any number of channels that `codecbook.audio.convert` takes.
         bandwidths_kbps: Of those that the codec offers; None takes all.
         measures: As `codecbook.measure.quality.evaluate` takes them.
-        progress: Called with a line per clip.
+        progress: Called with a line before each step of each clip.
 
     Returns:
         The table has the columns ``codec``, ``weights``, ``clip``, ``domain``, ``duration_s``, ``bandwidth_kbps``
@@ -64,30 +139,33 @@ def survey_codec(
     for number, original in enumerate(clips, start=1):
         progress(f"{codec.name}: {number}/{len(clips)} {original.name}")
         try:
-            reference = convert(original, codec.sample_rate_hz, codec.channels)
+            reference = converted(original, codec.sample_rate_hz, codec.channels)
             start = perf_counter()
             tokens = codec.encode(reference, highest)
+            encode_rtf = (perf_counter() - start) / reference.duration_s
+            of_clip = []
+            for bandwidth_kbps in offered:
+                progress(f"{codec.name}: {number}/{len(clips)} {original.name}, {bandwidth_kbps:.3g} kbps")
+                leading = tokens.leading(codec.num_codebooks_at(bandwidth_kbps))
+                of_clip.append(
+                    {
+                        "codec": codec.name,
+                        "weights": codec.weights.kind,
+                        "clip": original.name,
+                        "domain": original.domain,
+                        "duration_s": reference.duration_s,
+                        "bandwidth_kbps": bandwidth_kbps,
+                        "codebooks": leading.num_codebooks,
+                        "actual_kbps": leading.bits / reference.duration_s / 1000,
+                        "encode_rtf": encode_rtf,
+                        **_decode_and_measure(codec, leading, reference, measures),
+                    }
+                )
         except CodecbookError as error:
             skipped.append((original.name, str(error)))
             continue
-        encode_rtf = (perf_counter() - start) / reference.duration_s
         kept[original.name] = tokens
-        for bandwidth_kbps in offered:
-            leading = tokens.leading(codec.num_codebooks_at(bandwidth_kbps))
-            rows.append(
-                {
-                    "codec": codec.name,
-                    "weights": codec.weights.kind,
-                    "clip": original.name,
-                    "domain": original.domain,
-                    "duration_s": reference.duration_s,
-                    "bandwidth_kbps": bandwidth_kbps,
-                    "codebooks": leading.num_codebooks,
-                    "actual_kbps": leading.bits / reference.duration_s / 1000,
-                    "encode_rtf": encode_rtf,
-                    **_decode_and_measure(codec, leading, reference, measures),
-                }
-            )
+        rows += of_clip
     return Survey(pd.DataFrame(rows), kept, skipped)
 
 
@@ -96,6 +174,7 @@ def quality_by_codebooks(
     clips: Sequence[Clip],
     counts: Sequence[int],
     measures: Sequence[str] = DEFAULT_MEASURES,
+    progress: Callable[[str], None] = lambda message: None,
 ) -> pd.DataFrame:
     """Decode each clip from its first codebook, its first two, and so on, and measure.
 
@@ -104,16 +183,18 @@ def quality_by_codebooks(
         clips: Of any rate and any number of channels that `codecbook.audio.convert` takes.
         counts: How many leading codebooks to decode from, such as ``(1, 2, 4, 8)``.
         measures: As `codecbook.measure.quality.evaluate` takes them.
+        progress: Called with a line before each step of each clip.
 
     Returns:
         One row per clip and count: ``codec``, ``weights``, ``clip``, ``domain``, ``codebooks``, one column per
         measure, ``notes``, ``decode_rtf``.
     """
     rows = []
-    for original in clips:
+    for number, original in enumerate(clips, start=1):
         reference = convert(original, codec.sample_rate_hz, codec.channels)
         tokens = codec.encode(reference)
         for count in counts:
+            progress(f"{codec.name}: {number}/{len(clips)} {original.name}, {count} codebooks")
             rows.append(
                 {
                     "codec": codec.name,
@@ -138,8 +219,9 @@ def _decode_and_measure(codec: Codec, tokens: Tokens, reference: Clip, measures:
     start = perf_counter()
     estimate = codec.decode(tokens)
     decode_rtf = (perf_counter() - start) / reference.duration_s
-    quality = evaluate(reference, estimate, measures=measures)
-    values = {name: getattr(quality, name) for name in measures}
+    taken = [name for name in measures if reference.domain != "music" or name not in SPEECH_MEASURES]
+    quality = evaluate(reference, estimate, measures=taken)
+    values = {name: getattr(quality, name) if name in taken else np.nan for name in measures}
     return {**values, "notes": "; ".join(quality.notes), "decode_rtf": decode_rtf}
 
 
@@ -172,4 +254,27 @@ def summarise(
             interval = bootstrap_interval(values.to_numpy(), seed=seed)
             row |= {measure: interval.mean, f"{measure}_low": interval.low, f"{measure}_high": interval.high}
         rows.append(row)
-    return pd.DataFrame(rows)
+    ends = [f"{measure}{end}" for measure in measures for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=[*by, "clips", *ends])
+
+
+def changes(table: pd.DataFrame, measure: str, seed: int = 0) -> dict[str, Interval]:
+    """Return by how much a measure changes from the lowest to the highest bandwidth, clip by clip, per domain.
+
+    Args:
+        table: Of one survey.
+        measure: A column of it; what is not finite counts as missing.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        By domain; empty for a codec with one bandwidth.
+    """
+    by_rate = table.pivot(index=["domain", "clip"], columns="bandwidth_kbps", values=measure).astype(float)
+    by_rate = by_rate.where(np.isfinite(by_rate))
+    lowest, highest = by_rate.columns.min(), by_rate.columns.max()
+    if lowest == highest:
+        return {}
+    return {
+        str(domain): paired_difference(np.asarray(pairs[highest]), np.asarray(pairs[lowest]), seed=seed)
+        for domain, pairs in by_rate.groupby("domain", sort=False)
+    }

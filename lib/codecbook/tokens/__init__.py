@@ -1,5 +1,5 @@
 """Tokens, their orders and their files."""
 
-from codecbook.tokens.tokens import Tokens, tokens_from_frames
+from codecbook.tokens.tokens import TokenFormat, Tokens, tokens_from_frames
 
-__all__ = ["Tokens", "tokens_from_frames"]
+__all__ = ["TokenFormat", "Tokens", "tokens_from_frames"]

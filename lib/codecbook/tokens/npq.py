@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.files import new_file
 from codecbook.tokens.npq_layouts import (
     MAX_HEADER_BYTES,
@@ -43,7 +43,7 @@ class NpqReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise CorruptInput(f"There is no NPQ file at {self.path}; check the path.")
+            raise MissingInput(f"There is no NPQ file at {self.path}; check the path.")
         self._file: BinaryIO = self.path.open("rb")
         try:
             self.header = parse_header(self._file.read(MAX_HEADER_BYTES), self.path.stat().st_size)
@@ -121,7 +121,8 @@ def open_npq(path: str | Path) -> NpqReader:
     """Open an NPQ file for reading windows of frames; see `NpqReader`.
 
     Raises:
-        CorruptInput: No such file, or it contradicts its format; names the field.
+        MissingInput: No such file.
+        CorruptInput: It contradicts its format; names the field.
         UnsupportedInput: Another format, version, channel mode or dtype.
     """
     return NpqReader(path)
@@ -131,7 +132,8 @@ def inspect_npq(path: str | Path) -> NpqHeader:
     """Return the header of an NPQ file, checked against its size; the payload is not read.
 
     Raises:
-        CorruptInput: No such file, or it contradicts its format; names the field.
+        MissingInput: No such file.
+        CorruptInput: It contradicts its format; names the field.
         UnsupportedInput: Another format, version, channel mode or dtype.
     """
     with open_npq(path) as reader:
@@ -145,7 +147,8 @@ def read_npq(path: str | Path) -> Tokens:
     mode becomes `Tokens.channels`, and for mid/side `Tokens.mid_codebooks`: the codebooks of side follow.
 
     Raises:
-        CorruptInput: No such file, or it contradicts its format: truncated, trailing bytes, an implausible field
+        MissingInput: No such file.
+        CorruptInput: It contradicts its format: truncated, trailing bytes, an implausible field
             (named), a code outside its codebook.
         UnsupportedInput: Another format, version, channel mode or dtype.
     """
@@ -222,7 +225,7 @@ def _frames_of_one_rate(tokens: Tokens) -> np.ndarray:
         raise UnsupportedInput(
             f"NPQ holds frames of one rate; these codebooks have {[len(codes) for codes in tokens.codes]} codes at "
             f"{[f'{rate:g}' for rate in tokens.frame_rates_hz]} Hz. Write them with codecbook.tokens.parquet, or "
-            "flatten them with codecbook.tokens.orders."
+            "flatten them with codecbook.tokens.layout."
         )
     return tokens.to_frames()
 

@@ -16,8 +16,9 @@ column                  type             meaning, as in `codecbook.tokens.Tokens
 
 The rows of a clip follow each other, codebooks ascending, and clips fill row groups of about a million codes, so a
 corpus larger than memory is written from an iterator and read by `iterate_tokens`. The file's metadata hold
-``codecbook_tokens_version`` and ``codecbook_tokens_crc32``, a checksum over all rows: Parquet's own checksums
-cover pages, but neither their headers nor the footer, where one wrong bit can drop rows without an error.
+``codecbook_tokens_version`` (2; 1 lacked ``weights_sha256``, and is read) and ``codecbook_tokens_crc32``, a checksum
+over all rows: Parquet's own checksums cover pages, but neither their headers nor the footer, where one wrong bit can
+drop rows without an error.
 """
 
 import contextlib
@@ -32,12 +33,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.files import new_file
 from codecbook.tokens.tokens import Tokens
 
 _VERSION_KEY = b"codecbook_tokens_version"
-_VERSION = b"1"
+_VERSION = b"2"
 _CRC_KEY = b"codecbook_tokens_crc32"
 _ROW_GROUP_CODES = 1 << 20
 _MAX_CODEBOOK_SIZE = 1 << 32
@@ -53,6 +54,7 @@ _CLIP_FIELDS = (
     pa.field("scales", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),
     pa.field("source_bitrate_kbps", pa.float64()),
     pa.field("mid_codebooks", pa.int32()),
+    pa.field("weights_sha256", pa.string(), nullable=False),
 )
 _SCHEMA = pa.schema(
     [
@@ -66,6 +68,7 @@ _SCHEMA = pa.schema(
     ],
     metadata={_VERSION_KEY: _VERSION},
 )
+_SCHEMAS = {b"1": _SCHEMA.remove(_SCHEMA.get_field_index("weights_sha256")), _VERSION: _SCHEMA}
 
 Corpus = Tokens | Mapping[str, Tokens] | Iterable[tuple[str, Tokens]]
 
@@ -109,7 +112,8 @@ def read_tokens(path: str | Path) -> dict[str, Tokens]:
     """Read all clips of a file into memory, by name and in the file's order.
 
     Raises:
-        CorruptInput: No such file, or it is damaged.
+        MissingInput: No such file.
+        CorruptInput: It is damaged.
         UnsupportedInput: No Parquet file of tokens, or of a later version.
     """
     return dict(iterate_tokens(path))
@@ -122,7 +126,8 @@ def iterate_tokens(path: str | Path) -> Iterator[tuple[str, Tokens]]:
     clip before may be wrong or missing.
 
     Raises:
-        CorruptInput: No such file, or it is damaged.
+        MissingInput: No such file.
+        CorruptInput: It is damaged.
         UnsupportedInput: No Parquet file of tokens, or of a later version.
     """
     names: set[str] = set()
@@ -140,7 +145,8 @@ def iterate_row_groups(path: str | Path) -> Iterator[dict[str, Tokens]]:
     The checksum over all rows is compared at the end, as in `iterate_tokens`.
 
     Raises:
-        CorruptInput: No such file, it is damaged, or a clip lies in several row groups.
+        MissingInput: No such file.
+        CorruptInput: It is damaged, or a clip lies in several row groups.
         UnsupportedInput: No Parquet file of tokens, or of a later version.
     """
     with _open_checked(path) as file:
@@ -157,7 +163,8 @@ def read_row_group(path: str | Path, index: int) -> dict[str, Tokens]:
     """Return the clips of one row group by name; the pages' own checksums are compared, the file's cannot be.
 
     Raises:
-        CorruptInput: No such file, it is damaged, or a clip lies in several row groups.
+        MissingInput: No such file.
+        CorruptInput: It is damaged, or a clip lies in several row groups.
         UnsupportedInput: No Parquet file of tokens, of a later version, or without that row group.
     """
     with _open_checked(path) as file:
@@ -173,7 +180,7 @@ def _open_checked(path: str | Path) -> Iterator[pq.ParquetFile]:
     """Open a file of tokens; errors in the block become this package's own, with the path."""
     path = Path(path)
     if not path.is_file():
-        raise CorruptInput(f"There is no Parquet file at {path}; check the path.")
+        raise MissingInput(f"There is no Parquet file at {path}; check the path.")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_schema(file.schema_arrow)
@@ -241,11 +248,12 @@ def _check_schema(schema: pa.Schema) -> None:
             f"this Parquet file has columns {schema.names} and no key {_VERSION_KEY.decode()}, so it is not of "
             "tokens; give a file that write_tokens made."
         )
-    if version != _VERSION:
+    if version not in _SCHEMAS:
         raise UnsupportedInput(
-            f"the layout has version {version!r}, and {_VERSION!r} is read; use the codecbook that wrote the file."
+            f"the layout has version {version!r}, and {' and '.join(map(repr, _SCHEMAS))} are read; use the codecbook "
+            "that wrote the file."
         )
-    if not schema.equals(_SCHEMA):
+    if not schema.equals(_SCHEMAS[version]):
         raise CorruptInput(
             f"the columns are {schema.names}, with types other than write_tokens gives them: make the file again."
         )
@@ -286,13 +294,13 @@ def _crc32(row: dict, before: int) -> int:
 
 
 def _tokens_of(name: str, rows: list[dict]) -> Tokens:
-    """Put the rows of a clip together, which must be complete and of one mind about the clip."""
+    """Put the rows of a clip together, which must be complete and in agreement about the clip."""
     codebooks = [row["codebook"] for row in rows]
     if codebooks != list(range(len(rows))):
         raise CorruptInput(
             f"clip {name!r} has codebooks {codebooks}, not 0 to K - 1 in order; rows are missing."
         )
-    of_clip = {field.name: rows[0][field.name] for field in _CLIP_FIELDS}
+    of_clip = {field.name: rows[0][field.name] for field in _CLIP_FIELDS if field.name in rows[0]}
     for row in rows[1:]:
         for key, value in of_clip.items():
             if row[key] != value:

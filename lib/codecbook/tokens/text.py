@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
 from codecbook.files import write_file
 
 GPT2_VOCABULARY_SIZE = 50_257
@@ -109,12 +109,13 @@ def load_gpt2_bpe(folder: str | Path) -> TextBpe:
     """Read GPT-2's vocabulary: ``encoder.json`` and ``vocab.bpe`` in one folder.
 
     Raises:
-        CorruptInput: A file is missing or damaged, or the vocabulary is another one.
+        MissingInput: A file is not there.
+        CorruptInput: One is damaged, or the vocabulary is another one.
     """
     encoder, merges = (Path(folder) / name for name in ("encoder.json", "vocab.bpe"))
     for path in (encoder, merges):
         if not path.is_file():
-            raise CorruptInput(f"There is no {path}; give a folder with encoder.json and vocab.bpe of GPT-2.")
+            raise MissingInput(f"There is no {path}; give a folder with encoder.json and vocab.bpe of GPT-2.")
     try:
         vocabulary = json.loads(encoder.read_text(encoding="utf-8"))
         if vocabulary.pop(_GPT2_END, None) != GPT2_VOCABULARY_SIZE - 1:
@@ -133,9 +134,12 @@ def read_bpe(path: str | Path) -> TextBpe:
     """Read a vocabulary that `TextBpe.save` has written.
 
     Raises:
-        CorruptInput: No such file, or it is damaged or of another kind of tokenizer.
+        MissingInput: No such file.
+        CorruptInput: It is damaged or of another kind of tokenizer.
     """
     path = Path(path)
+    if not path.is_file():
+        raise MissingInput(f"There is no vocabulary at {path}; check the path, or train and save one.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         model = content["model"]

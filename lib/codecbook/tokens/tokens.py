@@ -1,12 +1,69 @@
-"""`Tokens`: what a codec's encoder says of a clip, one array of codes per codebook."""
+"""`Tokens`: what a codec's encoder says of a clip, one array of codes per codebook; and its `TokenFormat`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
 from codecbook.errors import CorruptInput, UnsupportedInput
+
+
+@dataclass(frozen=True)
+class TokenFormat:
+    """What is known of tokens beside the clip that they are of; see `Tokens` for all attributes."""
+
+    codebook_sizes: tuple[int, ...]
+    frame_rates_hz: tuple[float, ...]
+    codec: str = ""
+    weights: str = ""
+    sample_rate_hz: int = 0
+    channels: int = 0
+    bandwidth_kbps: float | None = None
+    source_bitrate_kbps: float | None = None
+    mid_codebooks: int | None = None
+    weights_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for k, (size, rate) in enumerate(zip(self.codebook_sizes, self.frame_rates_hz, strict=True)):
+            if int(size) != size or size < 1:
+                raise UnsupportedInput(f"Codebook {k} has size {size}; give its number of codes, 1 or more.")
+            if not (isfinite(rate) and rate > 0):
+                raise UnsupportedInput(
+                    f"Codebook {k} has a frame rate of {rate} Hz; give its frames per second, above 0."
+                )
+        object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
+        object.__setattr__(self, "frame_rates_hz", tuple(float(rate) for rate in self.frame_rates_hz))
+        if not self.codebook_sizes:
+            raise UnsupportedInput("A format needs at least one codebook; received none.")
+        if self.sample_rate_hz < 0 or self.channels < 0:
+            raise UnsupportedInput(
+                f"sample_rate_hz={self.sample_rate_hz} and channels={self.channels} must not be negative; leave out "
+                "what is unknown."
+            )
+        for name in ("bandwidth_kbps", "source_bitrate_kbps"):
+            value = getattr(self, name)
+            if value is not None and not (isfinite(value) and value > 0):
+                raise UnsupportedInput(
+                    f"{name} is {value}; give kbit/s above 0, or None where it is unknown."
+                )
+        if self.mid_codebooks is None:
+            return
+        if self.channels != 2 or not 1 <= self.mid_codebooks <= self.num_codebooks:
+            raise UnsupportedInput(
+                f"mid_codebooks={self.mid_codebooks} with channels={self.channels} and {self.num_codebooks} "
+                f"codebooks; mid and side need channels=2 and mid_codebooks from 1 to {self.num_codebooks}."
+            )
+
+    @property
+    def num_codebooks(self) -> int:
+        """Number of codebooks, ``K``."""
+        return len(self.codebook_sizes)
+
+    def tokens(self, codes: Sequence[np.ndarray], **of_clip: Any) -> "Tokens":
+        """Return tokens of this format: codes per codebook, and what `Tokens` knows of a clip."""
+        return Tokens(tuple(codes), **vars(self), **of_clip)
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,11 +75,12 @@ class Tokens:
     says in `segment_frames` and `scales` how to take them apart again.
 
     Attributes:
-        codes: int64 ``[T_k]`` per codebook, ``0 <= code < V_k``.
+        codes: int64 ``[T_k]`` per codebook, ``0 <= code < V_k``; read-only copies of what was given.
         codebook_sizes: ``V_k`` per codebook.
         frame_rates_hz: Frames per second of each codebook.
         codec: Registry name of the codec (``"encodec_24khz"``), empty where unknown.
         weights: Which weights made the codes, as `codecbook.codecs.Weights` prints it; empty where unknown.
+        weights_sha256: Their SHA-256, hex; empty where unknown. It decides whether a codec can decode the codes.
         sample_rate_hz: Sampling rate of the coded audio, 0 where unknown.
         channels: Channels of the coded audio, 0 where unknown.
         num_samples: Length of the coded audio in samples per channel, None where unknown.
@@ -50,6 +108,7 @@ class Tokens:
     scales: tuple[float, ...] = ()
     source_bitrate_kbps: float | None = None
     mid_codebooks: int | None = None
+    weights_sha256: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.codes)
@@ -60,7 +119,9 @@ class Tokens:
                 f"Tokens have {count} code arrays, {len(self.codebook_sizes)} codebook sizes and "
                 f"{len(self.frame_rates_hz)} frame rates; give one of each per codebook."
             )
-        self._check_rates_and_sizes()
+        known = self.format
+        object.__setattr__(self, "codebook_sizes", known.codebook_sizes)
+        object.__setattr__(self, "frame_rates_hz", known.frame_rates_hz)
         object.__setattr__(
             self,
             "codes",
@@ -69,39 +130,16 @@ class Tokens:
                 for k, (codes, size) in enumerate(zip(self.codes, self.codebook_sizes, strict=True))
             ),
         )
-        self._check_metadata()
+        if (self.num_samples or 0) < 0:
+            raise UnsupportedInput(
+                f"num_samples={self.num_samples} must not be negative; leave out what is unknown."
+            )
         self._check_segments()
 
-    def _check_rates_and_sizes(self) -> None:
-        for k, (size, rate) in enumerate(zip(self.codebook_sizes, self.frame_rates_hz, strict=True)):
-            if int(size) != size or size < 1:
-                raise UnsupportedInput(f"Codebook {k} has size {size}; give its number of codes, 1 or more.")
-            if not (isfinite(rate) and rate > 0):
-                raise UnsupportedInput(
-                    f"Codebook {k} has a frame rate of {rate} Hz; give its frames per second, above 0."
-                )
-        object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
-        object.__setattr__(self, "frame_rates_hz", tuple(float(rate) for rate in self.frame_rates_hz))
-
-    def _check_metadata(self) -> None:
-        if self.sample_rate_hz < 0 or self.channels < 0 or (self.num_samples or 0) < 0:
-            raise UnsupportedInput(
-                f"sample_rate_hz={self.sample_rate_hz}, channels={self.channels} and num_samples="
-                f"{self.num_samples} must not be negative; leave out what is unknown."
-            )
-        for name in ("bandwidth_kbps", "source_bitrate_kbps"):
-            value = getattr(self, name)
-            if value is not None and not (isfinite(value) and value > 0):
-                raise UnsupportedInput(
-                    f"{name} is {value}; give kbit/s above 0, or None where it is unknown."
-                )
-        if self.mid_codebooks is None:
-            return
-        if self.channels != 2 or not 1 <= self.mid_codebooks <= self.num_codebooks:
-            raise UnsupportedInput(
-                f"mid_codebooks={self.mid_codebooks} with channels={self.channels} and {self.num_codebooks} "
-                f"codebooks; mid and side need channels=2 and mid_codebooks from 1 to {self.num_codebooks}."
-            )
+    @property
+    def format(self) -> TokenFormat:
+        """All that is not of this clip alone."""
+        return TokenFormat(**{field.name: getattr(self, field.name) for field in fields(TokenFormat)})
 
     def _check_segments(self) -> None:
         num_frames = len(self.codes[0])
@@ -167,7 +205,7 @@ class Tokens:
         if len({len(codes) for codes in self.codes}) != 1:
             raise UnsupportedInput(
                 f"Codebooks of {[len(codes) for codes in self.codes]} codes have no common frames; use an order "
-                "of codecbook.tokens.orders, such as orpheus_flatten, instead."
+                "of codecbook.tokens.layout, such as orpheus_flatten, instead."
             )
         return np.stack(self.codes, axis=1)
 
@@ -214,7 +252,9 @@ def _checked_codes(k: int, codes: np.ndarray, codebook_size: int) -> np.ndarray:
             f"Code {array[at]} at index {at} of codebook {k} is outside 0..{codebook_size - 1}; the tokens are "
             "damaged, or belong to a codec with larger codebooks."
         )
-    return np.ascontiguousarray(array, dtype=np.int64)
+    own = np.array(array, dtype=np.int64, order="C")  # a copy: what the caller does to its array is not ours
+    own.flags.writeable = False
+    return own
 
 
 def tokens_from_frames(

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.files import write_file
+from codecbook.command_line import ArgumentParser, exit_status
+from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
+from codecbook.files import read_json, write_file
 from codecbook.tokens.parquet import iterate_tokens
 
 _FORMAT_KEY = "codecbook_transcripts"
@@ -26,11 +27,17 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
     """Return what is said in each clip, by clip name.
 
     Raises:
-        CorruptInput: No such file, or it is damaged or no file of transcripts.
+        MissingInput: No such file.
+        CorruptInput: It is damaged or no file of transcripts.
     """
     path = Path(path)
+    if not path.is_file():
+        raise MissingInput(
+            f"There is no file of transcripts at {path}; check the path, or make it with python -m "
+            "codecbook.tokens.transcripts."
+        )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, dict, "restore it")
         if content[_FORMAT_KEY] != _FORMAT:
             raise ValueError(f"its format is {content[_FORMAT_KEY]!r}, not {_FORMAT}")
         texts = content["texts"]
@@ -88,12 +95,13 @@ def find_transcripts(folder: str | Path, names: Iterable[str]) -> dict[str, str]
         The texts that were found, by clip name.
 
     Raises:
-        UnsupportedInput: The folder does not exist, or several files of different text fit one clip.
+        MissingInput: The folder does not exist.
+        UnsupportedInput: Several files of different text fit one clip.
         CorruptInput: A file is not UTF-8.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UnsupportedInput(f"There is no folder {folder}; give the one that the recordings lie in.")
+        raise MissingInput(f"There is no folder {folder}; give the one that the recordings lie in.")
     by_stem: dict[str, list[tuple[str, str]]] = {}
     for path in sorted(folder.rglob("*.txt")):
         place = path.relative_to(folder).with_suffix("").as_posix()
@@ -128,7 +136,7 @@ def _read(path: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of this module's docstring and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m codecbook.tokens.transcripts",
         description="Gather the transcripts of a token file's clips.",
     )
@@ -141,13 +149,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--licence", required=True, help="of the texts")
     parser.add_argument("--overwrite", action="store_true")
     options = parser.parse_args(arguments)
-    try:
-        names = [name for name, _ in iterate_tokens(options.tokens)]
-        texts = find_transcripts(options.folder, names)
-        write_transcripts(options.out, texts, options.source, options.licence, options.overwrite)
-    except CodecbookError as error:
-        print(f"codecbook: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return exit_status(lambda: _gather(options), "nothing was written", options)
+
+
+def _gather(options: argparse.Namespace) -> int:
+    names = [name for name, _ in iterate_tokens(options.tokens)]
+    texts = find_transcripts(options.folder, names)
+    write_transcripts(options.out, texts, options.source, options.licence, options.overwrite)
     print(f"{options.out}: {len(texts)} of {len(names)} clips, {sum(map(len, texts.values()))} characters")
     return 0
 

@@ -8,7 +8,8 @@ import torch
 
 from codecbook.lm.exact import ExactConfig, ExactLM
 from codecbook.lm.exact.model import array_specs
-from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig, TokenLM
+from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
+from codecbook.lm.token_lm import TokenLM
 
 KINDS = ("in_frame", "none", "single", "rotary")
 # what the result of each matrix shall be like: activations, the middle of a GELU table, streams, logits

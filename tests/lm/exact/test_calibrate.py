@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact.calibrate import Peaks, calibration_rows, measure
+from codecbook.tokens import tokens_from_frames
 
 
 @pytest.mark.parametrize("count", [1, 50, 9_999, 10_000, 35_000])
@@ -41,19 +43,14 @@ def test_measure_sees_what_a_norm_puts_out(kind: str, make_float_model, draw_cod
     assert not model.norm._forward_hooks, "hooks are removed"
 
 
-class _Clips:
-    def __init__(self, lengths: list[int]) -> None:
-        self.lengths = lengths
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def clip(self, index: int) -> np.ndarray:
-        return np.full((self.lengths[index], 2), index)
+def _clips(lengths: list[int]) -> Corpus:
+    return Corpus.from_tokens(
+        {f"c{i}": tokens_from_frames(np.full((n, 2), i), 64, 75.0) for i, n in enumerate(lengths)}
+    )
 
 
 def test_calibration_rows_come_from_all_over_the_corpus() -> None:
-    rows = calibration_rows(_Clips([100] * 40), num_frames=200)
+    rows = calibration_rows(_clips([100] * 40), num_frames=200)
     assert [len(part) for part in rows] == [13] * 16  # 200 frames, rounded up
     assert [int(part[0, 0]) for part in rows][:3] == [0, 2, 5]
-    assert len(calibration_rows(_Clips([3, 4]), num_frames=200)) == 2
+    assert len(calibration_rows(_clips([3, 4]), num_frames=200)) == 2

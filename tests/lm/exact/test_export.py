@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from codecbook.coding.exact_counts import cdf_exact
+from codecbook.coding.exact.counts import cdf_exact
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact import certificate, export_exact, kernel_logits, reference_logits
+from codecbook.lm.exact.floats import float_tensors
 from codecbook.lm.exact.model import ExactLM
-from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig, TokenLM
-from codecbook.lm.objective import cross_entropy_nats
+from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 from codecbook.lm.score import token_bits
+from codecbook.lm.token_lm import TokenLM
+from codecbook.lm.training.objective import cross_entropy_nats
 
 KINDS = ("in_frame", "none", "single", "rotary")
 
@@ -97,14 +99,6 @@ def test_export_is_reproducible_and_certified(make_float_model, draw_codes) -> N
     assert not source.training
 
 
-def test_smoothing_changes_the_scales(make_float_model, draw_codes) -> None:
-    source = make_float_model("none")
-    codes = [draw_codes(source, 50)]
-    assert (
-        export_exact(source, codes, smoothing=0.0).sha256 != export_exact(source, codes, smoothing=0.5).sha256
-    )
-
-
 def test_rows_that_would_pass_the_limit_get_a_coarser_scale(make_float_model, draw_codes) -> None:
     source = RVQTransformer(
         RVQTransformerConfig((5,), dim=4, layers=1, heads=1, hidden=1200, window_frames=4, dropout=0.0)
@@ -124,15 +118,33 @@ def test_silent_and_dead_parts_are_exported(make_float_model, draw_codes) -> Non
     assert not reference_logits(export_exact(source, [codes]), codes).any()
 
 
+@pytest.mark.parametrize("kind", ["in_frame", "none", "single"])
+def test_floats_made_from_integers_are_the_same_model_with_rounded_weights(
+    kind: str, make_float_model, draw_codes
+) -> None:
+    source = make_float_model(kind)
+    codes = draw_codes(source, 40)
+    exact = export_exact(source, [codes])
+    twin = RVQTransformer(source.config).eval()
+    twin.load_state_dict(float_tensors(exact))
+    again = export_exact(twin, [codes])
+    with torch.inference_mode():
+        wanted, made = (model(torch.from_numpy(codes)[None])[0].numpy() for model in (source, twin))
+    assert (made - wanted).std() < 0.03 * wanted.std(), "a quarter of what activations' rounding adds"
+    for name in ("layers.position_bias", "layers.gelu"):
+        assert np.abs(exact.arrays[name] - again.arrays[name].astype(int)).max() <= 1, name
+
+
 def test_refused_input(make_float_model, draw_codes) -> None:
     source = make_float_model("none")
     codes = draw_codes(source, 10)
     with pytest.raises(UnsupportedInput, match="no calibration clips"):
         export_exact(source, [])
-    with pytest.raises(UnsupportedInput, match="smoothing"):
-        export_exact(source, [codes], smoothing=1.5)
     with pytest.raises(UnsupportedInput, match="reads integers"):
         export_exact(source, [codes[:, :2]])
+    rotary = make_float_model("rotary")
+    with pytest.raises(UnsupportedInput, match="keep its floats"):
+        float_tensors(export_exact(rotary, [draw_codes(rotary, 10)]))
     with pytest.raises(UnsupportedInput, match="no exact form"):
         export_exact(_Other(replace(source.config)), [codes])
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codecbook.lm import save_lm
 from codecbook.lm.__main__ import main
 from codecbook.lm.exact import load_exact
+from codecbook.lm.model_files import save_lm
 from codecbook.tokens import tokens_from_frames
 from codecbook.tokens.npq import write_npq
 
@@ -24,7 +24,11 @@ def tokens(tmp_path: Path) -> Path:
 
 
 def test_export_writes_a_certified_model(
-    tokens: Path, tmp_path: Path, make_float_model, capsys: pytest.CaptureFixture
+    tokens: Path,
+    tmp_path: Path,
+    make_float_model,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sha256 = save_lm(tmp_path / "float", make_float_model("in_frame"), {"order": "parallel", "seed": 3})
     command = [
@@ -44,9 +48,16 @@ def test_export_writes_a_certified_model(
     assert exact.codebook_sizes == (11, 11, 11), "of four codebooks the model's three are read"
     provenance = json.loads((tmp_path / "exact" / "config.json").read_text())["provenance"]
     assert provenance == {"order": "parallel", "seed": 3, "float_sha256": sha256, "calibration_frames": 40}
-    assert main(command) == 2
-    assert "overwrite" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
+    # a place that will not do is found before anything is computed
+    monkeypatch.setattr("codecbook.lm.__main__.load_lm", None)
+    for more, message in (
+        ([], "pass --overwrite"),
+        (["--overwrite", "--out", str(tmp_path / "float")], "is of another kind"),
+        (["--out", str(tmp_path / "float" / "config.json")], "is no folder"),
+    ):
+        assert main([*command, *more]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_export_refuses_tokens_of_another_vocabulary(

@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
-from codecbook.lm import load_lm, save_lm
 from codecbook.lm.exact import ExactLM, load_exact, save_exact
+from codecbook.lm.model_files import load_lm, save_lm
 
 
 @pytest.mark.parametrize("kind", ["in_frame", "none", "rotary"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from codecbook.coding.exact_counts import cdf_exact
+from codecbook.coding.exact.counts import cdf_exact
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact import ExactLM, ReferenceEvaluator, reference_logits, save_exact
 

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from codecbook.errors import CorruptInput
-from codecbook.lm.exact.tensor_file import read_arrays
+from codecbook.lm.exact.files import read_arrays
 
 PATH = Path("model.safetensors")
 ARRAYS = {

@@ -10,7 +10,8 @@ import torch
 from codecbook.lm.exact import export_exact, save_exact
 from codecbook.lm.model_files import save_lm
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig
-from codecbook.probes.determinism.case import Case, make_case
+from codecbook.probes.determinism.case import Case
+from codecbook.probes.determinism.case_maker import make_case
 from codecbook.probes.determinism.cells import BASELINE
 from codecbook.probes.determinism.worker import run_cell
 

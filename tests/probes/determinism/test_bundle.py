@@ -1,17 +1,22 @@
+import hashlib
 import json
+import tracemalloc
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook import paths
+from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.probes.determinism import __main__ as command
 from codecbook.probes.determinism.bundle import read_bundle, read_result, write_bundle, write_result
-from codecbook.probes.determinism.case import Case, make_case
+from codecbook.probes.determinism.case import Case
+from codecbook.probes.determinism.case_maker import make_case
 from codecbook.probes.determinism.cells import BASELINE
-from codecbook.probes.determinism.matrix import CellResult
+from codecbook.probes.determinism.compare import CellResult
 from codecbook.probes.determinism.worker import run_cell
 
 
@@ -22,8 +27,8 @@ def bundle(case: Case, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def result(case: Case, tmp_path: Path) -> Path:
-    content = run_cell(case, BASELINE, tmp_path / "cell.json")
-    return write_result(case, [CellResult(BASELINE, "ran", "", content, 1.5)], tmp_path / "result.json")
+    found = replace(run_cell(case, BASELINE, tmp_path / "cell.json"), seconds=1.5)
+    return write_result(case, [found], tmp_path / "result.json")
 
 
 def rewrite(path: Path, change: Callable[[dict[str, bytes]], None]) -> None:
@@ -39,11 +44,24 @@ def change_manifest(contents: dict[str, bytes], **changes: object) -> None:
     contents["bundle.json"] = json.dumps(json.loads(contents["bundle.json"]) | changes).encode()
 
 
+def replace_file(contents: dict[str, bytes], name: str, data: bytes) -> None:
+    files = json.loads(contents["bundle.json"])["files"] | {name: hashlib.sha256(data).hexdigest()}
+    contents[name] = data
+    change_manifest(contents, files=files)
+
+
+add = replace_file
+
+
+def change_case(contents: dict[str, bytes], **changes: object) -> None:
+    replace_file(contents, "case.json", json.dumps(json.loads(contents["case.json"]) | changes).encode())
+
+
 def test_a_bundle_is_the_same_case_elsewhere(case: Case, bundle: Path, tmp_path: Path) -> None:
     there = read_bundle(bundle, tmp_path / "there")
     assert there.identity == case.identity
-    entries = run_cell(there, BASELINE, tmp_path / "out.json")["coders"]
-    assert {entry["cdf"]["rows_differing"] for entry in entries.values()} == {0}
+    found = run_cell(there, BASELINE, tmp_path / "out.json").coders
+    assert [part.cdf.rows_differing for part in found.values() if part.cdf] == [0] * len(case.coders)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.3, 0.9, -1])
@@ -73,6 +91,26 @@ def test_altered_bundles_are_refused(bundle: Path, tmp_path: Path) -> None:
         (lambda c: change_manifest(c, case="0" * 64), CorruptInput),
         (lambda c: change_manifest(c, version=2), UnsupportedInput),
         (lambda c: change_manifest(c, format="something"), UnsupportedInput),
+        (lambda c: change_manifest(c, files=[]), CorruptInput),
+        (lambda c: change_manifest(c, files=5), CorruptInput),
+        (
+            lambda c: change_manifest(c, files=dict.fromkeys(json.loads(c["bundle.json"])["files"], 5)),
+            CorruptInput,
+        ),
+        (lambda c: change_manifest(c, case=5), CorruptInput),
+        (lambda c: add(c, "baseline/cdf_exact.npy/more", b""), CorruptInput),
+        (lambda c: add(c, "baseline/", b""), CorruptInput),
+        (lambda c: add(c, "/more.txt", b""), CorruptInput),
+        (lambda c: add(c, "a/../../more.txt", b""), CorruptInput),
+        (lambda c: add(c, "n" * 300, b""), CorruptInput),
+        (lambda c: replace_file(c, "case.json", b"[" * 5000), CorruptInput),
+        (lambda c: replace_file(c, "case.json", b"null"), CorruptInput),
+        (lambda c: replace_file(c, "case.json", b'{"format": 2, "codec": 1e999}'), CorruptInput),
+        (lambda c: change_case(c, coders=[[]]), UnsupportedInput),
+        (lambda c: change_case(c, files=["codes.npy"]), CorruptInput),
+        (lambda c: change_case(c, files={"../more.txt": ""}), CorruptInput),
+        (lambda c: change_case(c, files={"/etc/hosts": ""}), CorruptInput),
+        (lambda c: change_case(c, seed=[]), CorruptInput),
     ],
 )
 def test_inconsistent_bundles_are_refused(
@@ -82,6 +120,47 @@ def test_inconsistent_bundles_are_refused(
     with pytest.raises(error):
         read_bundle(bundle, tmp_path / "there")
     assert not (tmp_path / "more.txt").exists()
+
+
+def test_a_manifest_that_inflates_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bundle.json", bytes(20_000_000))
+    tracemalloc.start()
+    with pytest.raises(CorruptInput, match=r"20000000 bytes of bundle\.json"):
+        read_bundle(path, tmp_path / "there")
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_a_size_that_lies_is_refused(bundle: Path, tmp_path: Path) -> None:
+    data = bundle.read_bytes()
+    with zipfile.ZipFile(bundle) as archive:
+        size = archive.getinfo("bundle.json").file_size
+    place = data.rindex(b"PK\x01\x02", 0, data.rindex(b"bundle.json"))
+    assert data[place + 24 : place + 28] == size.to_bytes(4, "little")
+    for claimed in (1, size - 1, 2**31):
+        bundle.write_bytes(data[: place + 24] + claimed.to_bytes(4, "little") + data[place + 28 :])
+        with pytest.raises(CorruptInput):
+            read_bundle(bundle, tmp_path / "there")
+
+
+def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match=r"none\.zip"):
+        read_bundle(tmp_path / "none.zip", tmp_path / "there")
+    with pytest.raises(MissingInput, match=r"none\.json"):
+        read_result(tmp_path / "none.json")
+
+
+def test_bundles_that_did_harm(tmp_path: Path) -> None:
+    extra = paths.extra_dir()
+    found = sorted((extra / "cases" / "containers").glob("*bundle_*.zip")) if extra else []
+    if not found:
+        pytest.skip("needs CODECBOOK_EXTRA with cases/containers")
+    for path in found:
+        with pytest.raises(CorruptInput) as caught:
+            read_bundle(path, tmp_path / "there")
+        assert "\n" not in str(caught.value)
 
 
 def test_a_case_without_answers_is_no_bundle(fresh: Case, tmp_path: Path) -> None:
@@ -106,11 +185,67 @@ def test_results_that_cannot_be_used_are_refused(
         (text[:-20], CorruptInput),
         (text.replace('"ran"', '"won"', 1), CorruptInput),
         (text.replace('"version": 1', '"version": 7'), UnsupportedInput),
-        ("[]", UnsupportedInput),
+        ("[]", CorruptInput),
+        ("null", CorruptInput),
+        ("[" * 100_000, CorruptInput),
+        ('{"a":' * 500 + "1" + "}" * 500, CorruptInput),
+        (text.replace('"seconds": 1.5', '"seconds": 1e999'), CorruptInput),
     ):
         result.write_text(changed)
         with pytest.raises(error):
             read_result(result, case)
+
+
+def signed(content: dict) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return json.dumps({**content, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+
+
+def test_results_of_no_sense_are_refused_though_their_hash_is_right(case: Case, result: Path) -> None:
+    good = {key: value for key, value in json.loads(result.read_text()).items() if key != "sha256"}
+    part = good["results"][0]
+    result.write_text(signed(good))
+    read_result(result, case)
+    for changes in (
+        {"results": 5}, {"results": [5]}, {"results": [{}]}, {"coders": 5}, {"results": None},
+        {"results": [{**part, "cell": []}]}, {"results": [{**part, "cell": {"name": "a", "threads": "two"}}]},
+        {"results": [{**part, "cell": {"name": "a", "steam": 1}}]}, {"results": [{**part, "seconds": "long"}]},
+        {"results": [{**part, "content": {"coders": {"exact": 5}}}]}, {"results": [{**part, "content": 7}]},
+        {"results": [{**part, "content": {"coders": []}}]}, {"results": [{**part, "cell": {"backend": []}}]},
+    ):  # fmt: skip
+        result.write_text(signed({**good, **changes}))
+        with pytest.raises(CorruptInput, match="run the bundle again"):
+            read_result(result, case)
+    result.write_text(signed({**good, "case": 5}))
+    with pytest.raises(UnsupportedInput, match="run the present bundle"):
+        read_result(result, case)
+    # what a machine found may be no number
+    result.write_text(signed({**good, "results": [{**part, "seconds": float("inf")}]}))
+    assert read_result(result, case)[1][0].seconds == float("inf")
+
+
+def test_targets_are_looked_at_before_anything_is_computed(
+    bundle: Path, result: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = result.read_bytes(), bundle.read_bytes()
+    monkeypatch.setattr(command, "make_case", None)
+    monkeypatch.setattr(command, "read_bundle", None)
+    for arguments in (["run", str(bundle), "--out", str(result)], ["export", str(bundle)]):
+        assert command.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert "exists; pass --overwrite" in error
+        assert error.count("\n") == 1
+    assert command.main(["run", str(bundle), "--out", str(result / "below")]) == 2
+    assert (result.read_bytes(), bundle.read_bytes()) == before
+
+
+def test_a_target_is_replaced_where_that_is_asked_for(
+    bundle: Path, result: Path, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [CellResult(BASELINE, "skipped", "for a trial")]
+    monkeypatch.setattr(command, "run_matrix", lambda *arguments, **options: found)
+    assert command.main(["run", str(bundle), "--out", str(result), "--overwrite"]) == 0
+    assert read_result(result, case)[1] == found
 
 
 def test_the_command_imports(
@@ -122,7 +257,7 @@ def test_the_command_imports(
     assert command.main(["import", str(result)]) == 2
     assert capsys.readouterr().err.startswith("codecbook: ")
     assert command.main(["run", str(tmp_path / "none.zip"), "--out", str(result)]) == 2
-    assert command.main(["run", str(bundle), "--out", str(result), "--cells", "steam"]) == 2
+    assert command.main(["run", str(bundle), "--out", str(tmp_path / "new.json"), "--cells", "steam"]) == 2
     assert "steam" in capsys.readouterr().err
 
 

@@ -10,6 +10,10 @@ from codecbook.probes.determinism.cells import (
     BASELINE,
     Cell,
     apply_settings,
+    fast_cells,
+    full_cells,
+    group_of,
+    only,
     reason_to_skip,
 )
 
@@ -38,6 +42,12 @@ def test_settings_act_in_the_process() -> None:
 def test_what_a_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason_to_skip(BASELINE) == ""
     assert "no avx1024" in reason_to_skip(Cell("a", capability="avx1024"))
+    # as told by the variable, on a processor without
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: False)
+    assert "the processor" in reason_to_skip(Cell("a", capability="avx512"))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: True)
+    assert reason_to_skip(Cell("a", capability="avx512")) == ""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "CUDA" in reason_to_skip(Cell("b", device="cuda"))
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
@@ -81,3 +91,42 @@ for cell in (*full_cells(), Cell("blas", backend="numpy-blas"), Cell("odd", back
 def test_impossible_cells_are_refused(wrong: dict) -> None:
     with pytest.raises(UnsupportedInput, match="'odd'"):
         Cell("odd", **wrong)
+
+
+def test_plans_have_distinct_names_and_begin_with_the_baseline() -> None:
+    for cells in (fast_cells(), full_cells()):
+        assert cells[0] == BASELINE
+        assert len({cell.name for cell in cells}) == len(cells)
+    assert set(fast_cells()) < set(full_cells())
+    assert len(fast_cells()) >= 8
+    here = [cell for cell in full_cells() if cell.device == "cpu" and not cell.processor]
+    assert len(here) >= 24  # so that the promise of as many does not hang on an emulator
+
+
+def test_emulated_coders_of_floats_take_few_segments() -> None:
+    for cell in full_cells():
+        if cell.processor and cell.backend == "torch":
+            assert cell.float_segments > 0
+
+
+@pytest.mark.parametrize(
+    ("cell", "group"),
+    [
+        (Cell("a", device="cuda", precision="tf32"), "GPU"),
+        (Cell("a", processor="s390x", backend="numpy"), "other processors, emulated"),
+        (Cell("a", backend="onnx"), "other backends"),
+        (Cell("a", compiled=True, mode="full"), "other backends"),
+        (Cell("a", precision="bf16", batch=8), "precision"),
+        (Cell("a", capability="avx2", batch=8), "instruction set and libraries"),
+        (Cell("a", onednn=False), "instruction set and libraries"),
+        (Cell("a", threads=2), "order of evaluation"),
+    ],
+)
+def test_groups(cell: Cell, group: str) -> None:
+    assert group_of(cell) == group
+
+
+def test_cells_are_chosen_by_name() -> None:
+    assert [cell.name for cell in only(fast_cells(), ["numba", "baseline"])] == ["baseline", "numba"]
+    with pytest.raises(UnsupportedInput, match=r"'abacus'.*'numba'"):
+        only(fast_cells(), ["abacus"])

@@ -4,26 +4,32 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from codecbook.codecs import load_codec
 from codecbook.codecs.base import Codec
-from codecbook.coding.ecdc_damage import compare_decodes
+from codecbook.coding.counts import cdf_grid, cdf_grid_unclamped
+from codecbook.coding.ecdc.damage import compare_decodes
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.corpora import bundled_tokens
+from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.measure.quality import snr_db
 from codecbook.probes.determinism import make_case
 from codecbook.probes.determinism.case import RANDOM, Case
-from codecbook.probes.determinism.cells import Cell
+from codecbook.probes.determinism.cells import BASELINE, Cell
+from codecbook.probes.determinism.compare import CellResult, CoderResult, pack_codes
 from codecbook.probes.determinism.consequences import (
     WrongDecode,
     consequence_table,
-    consequences,
     decode_codes,
+    float_bits,
+    masked_logits,
+    rate_table,
+    send,
     wrong_decodes,
 )
-from codecbook.probes.determinism.matrix import CellResult
-from codecbook.probes.determinism.packing import pack_codes
+from codecbook.probes.determinism.worker import run_cell
 
 T, WRONG_FROM, HOP = 40, 25, 320
 
@@ -54,46 +60,37 @@ def heard(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, sent: np
 
 
 def stored(codes: dict[int, np.ndarray], errors: dict[int, str]) -> CellResult:
-    entry = {
-        "wrong_codes": {str(n): pack_codes(part) for n, part in codes.items()},
-        "wrong_errors": {str(n): text for n, text in errors.items()},
-    }
-    return CellResult(Cell("a"), "ran", "", {"coders": {"grid128": entry, "exact": {"status": "ran"}}}, 1.0)
+    part = CoderResult(
+        "ran", wrong_codes={n: pack_codes(found) for n, found in codes.items()}, wrong_errors=errors
+    )
+    return CellResult(Cell("a"), "ran", coders={"grid128": part, "exact": CoderResult("ran")})
 
 
-def test_damage_begins_with_the_first_wrong_frame(codec: Codec, sent: np.ndarray, spoilt: np.ndarray) -> None:
-    right, wrong = consequences(sent, spoilt, codec, ["", "frame 30: end"])
+def test_damage_begins_with_the_first_wrong_frame(
+    codec: Codec, heard: Case, sent: np.ndarray, spoilt: np.ndarray
+) -> None:
+    decodes = [WrongDecode("a", "x", 0, sent[0], ""), WrongDecode("a", "x", 1, spoilt[1], "frame 30: end")]
+    right, wrong = consequence_table(heard, decodes, "encodec_24khz").itertuples()
     assert (right.first_wrong_frame, right.wrong_tokens, right.bad_duration_s, right.noticed) == (
         -1,
         0,
-        0.0,
+        0,
         False,
     )
     assert right.snr_db == right.snr_after_db == np.inf
-    assert right.first_bad_sample is None
     assert (wrong.segment, wrong.first_wrong_frame, wrong.noticed) == (1, WRONG_FROM, True)
     assert wrong.wrong_tokens == (sent != spoilt).sum()
     assert wrong.wrong_share == pytest.approx((sent[1] != spoilt[1]).mean())
-    assert wrong.first_bad_sample is not None
-    assert WRONG_FROM * HOP <= wrong.first_bad_sample < (WRONG_FROM + 2) * HOP
     assert wrong.bad_duration_s == pytest.approx((T - WRONG_FROM) / 75, abs=2 / 75)
     assert wrong.bad_share == pytest.approx(wrong.bad_duration_s / (T / 75))
     assert wrong.snr_after_db < wrong.snr_db
     assert wrong.log_mel_distance_after_db > wrong.log_mel_distance_db > 0
-
-
-def test_figures_are_those_of_the_other_rooms(codec: Codec, sent: np.ndarray, spoilt: np.ndarray) -> None:
-    wrong = consequences(sent[1:], spoilt[1:], "encodec_24khz")[0]
     true_audio, audio = (decode_codes(part, codec) for part in (sent[1], spoilt[1]))
     damage = compare_decodes(true_audio, audio)
     assert true_audio.num_samples == T * HOP
-    assert (wrong.corruption_mae, wrong.corruption_max_abs) == (damage.mae, damage.max_abs)
-    assert (wrong.first_bad_sample, wrong.last_bad_sample) == (
-        damage.first_bad_sample,
-        damage.last_bad_sample,
-    )
-    assert wrong.snr_db == snr_db(true_audio, audio)
-    assert not wrong.noticed
+    assert damage.first_bad_sample is not None
+    assert WRONG_FROM * HOP <= damage.first_bad_sample < (WRONG_FROM + 2) * HOP
+    assert (wrong.bad_duration_s, wrong.snr_db) == (damage.bad_duration_s, snr_db(true_audio, audio))
 
 
 def test_stored_codes_become_a_table(heard: Case, spoilt: np.ndarray) -> None:
@@ -108,15 +105,10 @@ def test_stored_codes_become_a_table(heard: Case, spoilt: np.ndarray) -> None:
     for bad in ({2: spoilt[1]}, {1: spoilt[1, 1:]}):
         with pytest.raises(CorruptInput, match="left codes"):
             wrong_decodes(heard, [stored(bad, {})])
-    assert wrong_decodes(heard, [CellResult(Cell("b"), "crashed", "", {}, 1.0)]) == []
+    assert wrong_decodes(heard, [CellResult(Cell("b"), "crashed")]) == []
 
 
-def test_what_cannot_be_heard_is_refused(
-    codec: Codec, heard: Case, sent: np.ndarray, spoilt: np.ndarray
-) -> None:
-    for arguments in ((sent, spoilt[:1]), (sent[0], spoilt[0]), (sent, spoilt, [""])):
-        with pytest.raises(UnsupportedInput):
-            consequences(arguments[0], arguments[1], codec, *arguments[2:])
+def test_what_cannot_be_heard_is_refused(codec: Codec, heard: Case, spoilt: np.ndarray) -> None:
     with pytest.raises(UnsupportedInput, match="codebooks"):
         decode_codes(np.zeros((4, 99), dtype=np.int64), codec)
     with pytest.raises(UnsupportedInput, match="0 wrong segments"):
@@ -124,3 +116,53 @@ def test_what_cannot_be_heard_is_refused(
     part = WrongDecode("a", "grid128", 1, spoilt[1], "")
     with pytest.raises(UnsupportedInput, match=RANDOM):
         consequence_table(dataclasses.replace(heard, codec=RANDOM), [part])
+
+
+def test_the_ideal_is_the_cross_entropy(case: Case) -> None:
+    logits = np.load(case.baseline / "logits_float64.npy")
+    expected = torch.nn.functional.cross_entropy(
+        torch.from_numpy(logits).flatten(0, 2), torch.from_numpy(case.codes).flatten(), reduction="sum"
+    )
+    np.testing.assert_allclose(float_bits(logits, case.codes), float(expected) / np.log(2), rtol=1e-12)
+
+
+def test_a_grid_of_any_step_is_priced(case: Case) -> None:
+    table = rate_table(case, (1 / 128, 1e4)).set_index("coder")
+    assert table.bits_per_token["grid 0.0078125"] == table.bits_per_token["grid128"]
+    assert table.overhead_percent["float logits, ideal"] == 0
+    assert abs(table.overhead_percent["grid128"]) < 0.5
+    np.testing.assert_allclose(table.bits_per_token["grid 10000"], np.log2(24), rtol=1e-4)  # nothing is left
+    assert table.step_nats["float64"] == 1 / 64
+    assert np.isnan(table.step_nats["exact"])
+
+
+def test_all_rates_are_of_the_same_tokens(tmp_path: Path, codes: np.ndarray, model_folder: Path) -> None:
+    few = make_case(tmp_path / "few", codes=codes, model_folder=model_folder, float_segments=1)
+    run_cell(few, BASELINE, tmp_path / "few.json", write_baseline=True)
+    alone = make_case(tmp_path / "alone", codes=codes[:1], model_folder=model_folder)
+    run_cell(alone, BASELINE, tmp_path / "alone.json", write_baseline=True)
+    pd.testing.assert_frame_equal(rate_table(few), rate_table(alone))
+
+
+def test_answers_are_needed(fresh: Case) -> None:
+    with pytest.raises(UnsupportedInput, match="no answers"):
+        rate_table(fresh)
+
+
+def test_a_masked_code_gets_a_negative_count_and_wrong_codes_without_an_error() -> None:
+    logits, codes = masked_logits(200, 1024, 0.5, seed=0)
+    faulty, fixed = send(logits, codes, fixed=False), send(logits, codes, fixed=True)
+    assert faulty.rows_falling == 200
+    assert faulty.narrowest < 0
+    assert faulty.wrong_symbols > 0
+    assert faulty.error == ""
+    assert (fixed.rows_falling, fixed.wrong_symbols, fixed.error) == (0, 0, "")
+    assert fixed.narrowest == 1
+
+
+def test_without_masked_codes_the_fault_sleeps() -> None:
+    logits, codes = masked_logits(50, 64, 0.0, seed=1)
+    assert np.isfinite(logits).all()
+    assert send(logits, codes, fixed=False).wrong_symbols == 0
+    columns = logits[:, :, None]
+    np.testing.assert_array_equal(cdf_grid_unclamped(columns), cdf_grid(columns))

@@ -1,55 +1,50 @@
 """Failure rates and survival, from results."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from codecbook.errors import UnsupportedInput
+from codecbook.measure.statistics import share_interval
 from codecbook.probes.determinism.cells import BASELINE, Cell
+from codecbook.probes.determinism.compare import CdfDifference, CellResult, CoderResult
 from codecbook.probes.determinism.failures import (
     POOLED,
     compared,
     failure_rates,
-    first_frames,
-    published_table,
     survival,
 )
-from codecbook.probes.determinism.matrix import CellResult
-from codecbook.probes.determinism.shares import share_interval
 
 T, K, RATE_HZ = 10, 4, 50.0
 
 
-def entry(first: list[int], with_error: int = 0, rows_differing: int = 0, **more: Any) -> dict[str, Any]:
-    """Return what a worker leaves of segments that go wrong in these frames, -1 for never."""
-    wrong = {str(n): frame for n, frame in enumerate(first) if frame >= 0}
-    rows_part = [max(frame - 1, 0) if frame >= 0 else -1 for frame in first]
-    cdf = {"rows": len(first) * T * K, "rows_differing": rows_differing, "intervals_differing": rows_differing // 2,
-           "first_frames": rows_part, "first_interval_frames": first}  # fmt: skip
-    return {"status": "ran", "segments": len(first), "segments_wrong": len(wrong), "wrong_with_error": with_error,
-            "first_wrong_frames": wrong, "cdf": cdf} | more  # fmt: skip
+def part(first: list[int], errors: Sequence[int] = (), rows: Sequence[int] = ()) -> CoderResult:
+    """Return what a worker finds of segments that go wrong in these frames, -1 for never, some of them with errors."""
+    wrong = {n: frame for n, frame in enumerate(first) if frame >= 0}
+    rows = list(rows) or [0] * len(first)
+    before = [max(frame - 1, 0) if frame >= 0 else -1 for frame in first]
+    halves = [count // 2 for count in rows]
+    cdf = CdfDifference(len(first) * T * K, sum(rows), sum(halves), None, before, first, rows, halves)
+    return CoderResult(
+        "ran", cdf=cdf, segments=len(first), segments_wrong=len(wrong), wrong_with_error=len(errors),
+        first_wrong_frames=wrong, wrong_errors={n: "end" if n in errors else "" for n in wrong},
+    )  # fmt: skip
 
 
-def result(name: str, **coders: dict[str, Any]) -> CellResult:
-    return CellResult(Cell(name), "ran", "", {"coders": coders}, 1.0)
+def result(name: str, **coders: CoderResult) -> CellResult:
+    return CellResult(Cell(name), "ran", coders=coders)
 
 
 @pytest.fixture
 def results() -> list[CellResult]:
-    baseline = {
-        "status": "ran",
-        "segments": 4,
-        "segments_wrong": 0,
-        "wrong_with_error": 0,
-        "first_wrong_frames": {},
-    }
+    baseline = CoderResult("ran", segments=4)
     return [
-        CellResult(BASELINE, "ran", "", {"coders": {"grid": baseline, "exact": baseline}}, 1.0),
-        result("a", grid=entry([0, 4, -1, -1], 1, 6), exact=entry([-1] * 4)),
-        result("b", grid=entry([1, 9, 4, -1], 0, 8), exact=entry([-1] * 4)),
-        result("c", grid={"status": "skipped", "reason": "none"}, exact=entry([-1] * 4)),
-        CellResult(Cell("d"), "timed out", "", {}, 1.0),
+        CellResult(BASELINE, "ran", coders={"grid": baseline, "exact": baseline}),
+        result("a", grid=part([0, 4, -1, -1], [0], [2, 4, 0, 0]), exact=part([-1] * 4)),
+        result("b", grid=part([1, 9, 4, -1], [], [2, 2, 4, 0]), exact=part([-1] * 4)),
+        result("c", grid=CoderResult("skipped", "none"), exact=part([-1] * 4)),
+        CellResult(Cell("d"), "timed out"),
     ]
 
 
@@ -93,22 +88,11 @@ def test_no_failure_is_no_certainty(results: list[CellResult]) -> None:
     assert pooled.failures_per_s_high == pytest.approx(-np.log(0.05) / (4 * T / RATE_HZ))
 
 
-def test_counts_by_segment_are_used_where_there_are_any() -> None:
-    first, counts = [2, 2, 2, -1], [90, 0, 0, 0]
-    kept = {"wrong_errors": {"0": "", "1": "frame 3: end", "2": ""}}
-    plain = [result(name, x=entry(first, 1, 90)) for name in "ab"]
-    counted = [result(name, x=entry(first, 1, 90, **kept)) for name in "ab"]
-    for part in counted:
-        cdf = part.content["coders"]["x"]["cdf"]
-        cdf |= {"segment_rows_differing": counts, "segment_intervals_differing": [45, 0, 0, 0]}
-    before, after = (failure_rates(r, ["x"], T, RATE_HZ).iloc[0] for r in (plain, counted))
-    for name in ("wrong_share", "silent_share", "rows_per_million", "intervals_per_million"):
-        assert before[name] == pytest.approx(after[name], rel=1e-12)
-    assert after.rows_per_million_low == 0, "all are of one segment, which may be drawn never"
-    assert before.rows_per_million_low == before.rows_per_million, (
-        "cells are alike, and say nothing of segments"
-    )
-    assert after.silent_share_low < 2 / 3 < after.silent_share_high
+def test_segments_are_what_is_drawn() -> None:
+    found = [result(name, x=part([2, 2, 2, -1], [1], [90, 0, 0, 0])) for name in "ab"]
+    pooled = failure_rates(found, ["x"], T, RATE_HZ).iloc[0]
+    assert pooled.rows_per_million_low == 0, "all are of one segment, which may be drawn never"
+    assert pooled.silent_share_low < pooled.silent_share == 2 / 3 < pooled.silent_share_high
 
 
 def test_survival_counts_what_has_not_parted(results: list[CellResult]) -> None:
@@ -130,11 +114,8 @@ def test_survival_counts_what_has_not_parted(results: list[CellResult]) -> None:
     assert (curve.table.low <= curve.table.share).all()
     assert (curve.table.high >= curve.table.share).all()
     assert (curve.table.at_risk + curve.table.parted == 8).all()
-    assert (curve.segments, curve.trials, curve.parted) == (4, 8, 5)
     assert curve.median_s == 5 / RATE_HZ
     assert curve.rate_per_s.mean == pytest.approx(5 / ((1 + 2 + 5 + 5 + 10 + 3 * T) / RATE_HZ))
-    rows = survival(results, "grid", T, RATE_HZ, "rows")
-    assert (rows.table.share <= curve.table.share).all(), "a row differs before a token does"
     never = survival(results, "exact", T, RATE_HZ)
     assert set(never.table.share) == {1.0}
     assert never.table.low.tolist() == pytest.approx([1.0] + [0.05 ** (1 / 4)] * T)
@@ -143,7 +124,7 @@ def test_survival_counts_what_has_not_parted(results: list[CellResult]) -> None:
 def test_an_exponential_law_is_found_again() -> None:
     random, hz = np.random.default_rng(3), 2.0
     frames = random.geometric(hz / RATE_HZ, size=400) - 1
-    found = survival([result("a", x=entry(np.where(frames < T, frames, -1).tolist()))], "x", T, RATE_HZ)
+    found = survival([result("a", x=part(np.where(frames < T, frames, -1).tolist()))], "x", T, RATE_HZ)
     assert found.rate_per_s.low < hz < found.rate_per_s.high
     assert found.rate_per_s.mean == pytest.approx(hz, rel=0.25)
 
@@ -157,18 +138,5 @@ def test_what_cannot_be_counted_is_refused(results: list[CellResult]) -> None:
             call()
     with pytest.raises(UnsupportedInput, match="num_frames=9"):
         survival(results, "grid", 9, RATE_HZ)
-    with pytest.raises(UnsupportedInput, match="no mark 'odd'"):
-        first_frames(entry([1]), "odd", T)
     with pytest.raises(UnsupportedInput, match="segments"):
-        compared([result("a", x=entry([1])), result("b", x=entry([1, 2]))], "x")
-
-
-def test_published_figures_are_ranges_with_a_source() -> None:
-    table = published_table()
-    assert (table.low <= table.high).all()
-    assert table[["setting", "quantity", "unit", "source"]].map(len).to_numpy().min() > 0
-    shares = table[table.unit == "share"]
-    assert shares.high.max() <= 1
-    wide = table[(table.coder == "grid128") & (table.unit == "per million")]
-    assert (wide.low.min(), wide.high.max()) == (7, 247)
-    assert not table.duplicated(["setting", "quantity"]).any()
+        compared([result("a", x=part([1])), result("b", x=part([1, 2]))], "x")

@@ -1,16 +1,22 @@
+import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.lm.exact import ExactTorch, load_exact, reference_logits
 from codecbook.probes.determinism import matrix
+from codecbook.probes.determinism.backends import NumbaSteps, ReferenceSteps
 from codecbook.probes.determinism.case import Case
-from codecbook.probes.determinism.cells import BASELINE, Cell
-from codecbook.probes.determinism.foreign_root import ARCHITECTURES, find_root
+from codecbook.probes.determinism.cells import BASELINE, Cell, roots_folder
+from codecbook.probes.determinism.compare import CdfDifference, CellResult, CoderResult, LogitDifference
 from codecbook.probes.determinism.matrix import (
-    CellResult,
+    compare_here,
     count_cells,
     exact_differs,
     run_command,
@@ -18,6 +24,7 @@ from codecbook.probes.determinism.matrix import (
     run_process,
     tabulate,
 )
+from codecbook.probes.determinism.torch_steps import TorchSteps
 from codecbook.probes.determinism.worker import run_cell
 
 
@@ -28,7 +35,7 @@ def command(text: str) -> list[str]:
 def test_crashes_and_hangs_are_reported(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     crashed = run_command(BASELINE, command("import os; os.abort()"), out, 60)
-    assert (crashed.status, crashed.content) == ("crashed", {})
+    assert (crashed.status, crashed.coders) == ("crashed", {})
     assert "exit status -6" in crashed.reason
     hung = run_command(BASELINE, command("import time; time.sleep(60)"), out, 0.5)
     assert (hung.status, hung.reason) == ("timed out", "no end after 0.5 s")
@@ -43,39 +50,70 @@ def test_crashes_and_hangs_are_reported(tmp_path: Path) -> None:
 
 def test_what_was_finished_before_a_crash_is_kept(case: Case, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    content = run_cell(case, BASELINE, out)
-    content["coders"] = {"upstream": content["coders"]["upstream"]}
-    text = json.dumps(content)
+    run_cell(case, BASELINE, out)
+    content = json.loads(out.read_text())
+    text = json.dumps({**content, "coders": {"upstream": content["coders"]["upstream"]}})
     result = run_command(BASELINE, command(f"open({str(out)!r}, 'w').write({text!r}); exit(3)"), out, 60)
     table = tabulate([result], ["upstream", "exact"]).set_index("coder")
     assert result.status == "crashed"
     assert table.outcome.to_dict() == {"upstream": matrix.SAME, "exact": matrix.FAILED}
 
 
-def test_a_table_tells_outcomes_apart(case: Case, tmp_path: Path) -> None:
-    content = run_cell(case, BASELINE, tmp_path / "out.json")
-    same = CellResult(BASELINE, "ran", "", content, 1.0)
-    changed = json.loads(json.dumps(content))
-    changed["coders"]["grid64"]["cdf"]["rows_differing"] = 4
-    changed["coders"]["upstream"] |= {"segments_wrong": 2, "wrong_with_error": 1}
-    other = CellResult(Cell("other"), "ran", "", changed, 1.0)
-    skipped = CellResult(Cell("gpu"), "skipped", "there is none", {"status": "skipped", "coders": {}}, 1.0)
-    table = tabulate([same, other, skipped], case.coders)
+def test_a_table_tells_outcomes_apart() -> None:
+    equal_rows = CdfDifference(9, 0, 0, None, [-1], [-1], [0], [0])
+    equal = CoderResult("ran", logits=LogitDifference(9, 0, 0.0, 0.0), cdf=equal_rows, segments=3)
+    differs = replace(equal, cdf=replace(equal_rows, rows_differing=4, first_frames=[2]))
+    breaks = replace(differs, segments_wrong=2, wrong_with_error=1)
+    same = CellResult(
+        BASELINE, "ran", coders=dict.fromkeys(("upstream", "grid64", "exact"), CoderResult("ran"))
+    )
+    other = CellResult(Cell("other"), "ran", coders={"upstream": breaks, "grid64": differs, "exact": equal})
+    skipped = CellResult(Cell("gpu"), "skipped", "there is none")
+    table = tabulate([same, other, skipped], tuple(same.coders))
     outcomes = table.set_index(["cell", "coder"]).outcome
     assert outcomes["other", "grid64"] == matrix.DIFFERS
     assert outcomes["other", "upstream"] == matrix.BREAKS
     assert set(outcomes["gpu"]) == {matrix.SKIPPED}
     assert set(outcomes["baseline"]) == {matrix.SAME}
     row = table[(table.cell == "other") & (table.coder == "upstream")].iloc[0]
-    assert (row.segments_wrong, row.wrong_silently) == (2, 1)
+    assert (row.segments_wrong, row.wrong_silently, row.first_frame) == (2, 1, 2)
     counts = count_cells(table)
     assert (counts["exact.cells_run"], counts["exact.cells_differing"]) == (2, 0)
     assert (counts["grid64.cells_run"], counts["grid64.cells_differing"]) == (2, 1)
     assert not exact_differs(table)
-    changed["coders"]["exact"]["logits"]["differing"] = 1
-    table = tabulate([same, other, skipped], case.coders)
+    close = replace(equal, logits=LogitDifference(9, 1, 0.5, 1.0))
+    table = tabulate([same, replace(other, coders={"exact": close})], ["exact"])
+    assert table.outcome.tolist() == [matrix.SAME, matrix.CLOSE]
     assert exact_differs(table)
     assert count_cells(table)["exact.cells_differing"] == 1
+
+
+def test_ways_are_compared_on_what_they_really_put_out(case: Case) -> None:
+    exact = load_exact(case.folder / "exact")
+
+    class Wrong(NumbaSteps):
+        def full(self, codes: np.ndarray) -> np.ndarray:
+            logits = super().full(codes).copy()
+            logits[0, 0, 0, 0] += 1
+            return logits
+
+    ways = {
+        "numpy": (ReferenceSteps(exact), 1, "stepping", 1),
+        "numba": (NumbaSteps(exact, rows=1), 1, "full", 2),
+        "torch": (TorchSteps(ExactTorch(exact)), 3, "full", 1),
+        "wrong": (Wrong(exact), 1, "full", 1),
+    }
+    threads = torch.get_num_threads()
+    table = compare_here(ways, [case.codes, case.codes[:1, :5]], "exact").set_index("evaluator")
+    assert torch.get_num_threads() == threads
+    expected = [reference_logits(exact, codes) for codes in (*case.codes, case.codes[0, :5])]
+    digest = hashlib.sha256(b"".join(logits.astype("<i4").tobytes() for logits in expected)).hexdigest()
+    assert (table.sha256[:3] == digest).all()
+    assert table.sha256["wrong"] != digest
+    assert table.differing.tolist() == [0, 0, 0, 4]
+    assert (table.logits == sum(logits.size for logits in expected)).all()
+    assert (table.cdf_rows == table.logits / 24).all()
+    assert table.differing_cdf_percent["torch"] == 0
 
 
 def test_cells_need_names_of_their_own(fresh: Case) -> None:
@@ -95,27 +133,23 @@ def test_a_processor_without_a_root_is_skipped(
 ) -> None:
     monkeypatch.setenv("CODECBOOK_ROOTS", str(tmp_path))
     result = run_process(case, Cell("big-endian", backend="numpy", processor="s390x"), 60.0)
-    assert (result.status, result.content) == ("skipped", {})
-    assert "foreign make s390x" in result.reason
+    assert (result.status, result.coders) == ("skipped", {})
+    assert "python tools/foreign.py s390x" in result.reason
     assert set(tabulate([result], case.coders).outcome) == {matrix.SKIPPED}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["s390x", "armhf"])
-def test_another_processor_gives_the_same_integers(case: Case, arch: str) -> None:
-    try:
-        find_root(arch)
-    except CodecbookError as error:
-        pytest.skip(str(error))
+@pytest.mark.parametrize(("arch", "byte_order"), [("s390x", "big"), ("armhf", "little")])
+def test_another_processor_gives_the_same_integers(case: Case, arch: str, byte_order: str) -> None:
+    if not (roots_folder() / arch / "python").is_file():
+        pytest.skip(f"there is no {roots_folder() / arch}; make it with python tools/foreign.py {arch}")
     result = run_process(case, Cell(arch, backend="numpy", batch=2, processor=arch), 300.0)
     assert result.status == "ran", result.reason
-    entry = result.content["coders"]["exact"]
-    assert (entry["logits"]["differing"], entry["cdf"]["rows_differing"], entry["segments_wrong"]) == (
-        0,
-        0,
-        0,
-    )
-    assert result.content["machine"]["byte_order"] == ARCHITECTURES[arch].byte_order
+    found = result.coders["exact"]
+    assert found.logits is not None
+    assert found.cdf is not None
+    assert (found.logits.differing, found.cdf.rows_differing, found.segments_wrong) == (0, 0, 0)
+    assert result.machine["byte_order"] == byte_order
 
 
 @pytest.mark.slow
@@ -130,5 +164,5 @@ def test_processes_compare_themselves_with_the_first(fresh: Case) -> None:
     results = run_matrix(fresh, cells, timeout_s=240, progress=lambda result: seen.append(result.cell.name))
     assert [result.status for result in results] == ["ran", "ran", "ran", "skipped"]
     assert sorted(seen) == sorted(cell.name for cell in cells)
-    assert results[2].content["machine"]["threads"] == 2
+    assert results[2].machine["threads"] == 2
     assert count_cells(tabulate(results, fresh.coders))["exact.cells_differing"] == 0

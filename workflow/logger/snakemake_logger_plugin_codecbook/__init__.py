@@ -1,10 +1,12 @@
-"""A Snakemake logger that says one line per stage: ``[2/4] ok 04_bitstream 3s``."""
+"""A Snakemake logger that says one line per stage, ``[2/4] ok 04_bitstream 3s``, and signs of life between."""
 
 import logging
 from pathlib import Path
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
+
+from snakemake_logger_plugin_codecbook.heartbeat import Heartbeat
 
 # what the engine says about a failed stage, beside the line that names its error
 REPEATED = ("CalledProcessError", "At least one job did not complete successfully")
@@ -23,6 +25,7 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         self._stages: dict[int, str] = {}  # by job id
         self._started_s: dict[int, float] = {}
+        self._heartbeat = Heartbeat()
         self._total = 0
         self._done = 0
 
@@ -39,7 +42,7 @@ class LogHandler(LogHandlerBase):
             self._say_end("ok", fields["job_id"], record.created)
         elif event == LogEvent.JOB_ERROR and fields["jobid"] in self._stages:
             self._say_end("failed", fields["jobid"], record.created)
-            log = next(Path(path.split(" (")[0]) for path in fields["log"] if ".log" in path)
+            log = _file(fields["log"], ".log")
             print(f"      {_last_line(log)}", flush=True)
         elif event == LogEvent.ERROR and not any(words in record.getMessage() for words in REPEATED):
             print(record.getMessage(), flush=True)
@@ -53,11 +56,20 @@ class LogHandler(LogHandlerBase):
             print(f"would run {stage}: {fields['reason']}", flush=True)
         else:
             print(f"      running {stage}", flush=True)
+            self._heartbeat.begin(
+                stage, record.created, _file(fields["log"], ".ipynb"), _file(fields["log"], ".log")
+            )
 
     def _say_end(self, state: str, job: int, now_s: float) -> None:
+        self._heartbeat.end(self._stages[job])
         self._done += 1
         took_s = now_s - self._started_s[job]
         print(f"[{self._done}/{self._total}] {state} {self._stages[job]} {took_s:.0f}s", flush=True)
+
+
+def _file(named: list[str], suffix: str) -> Path:
+    """Return the file with a suffix among those that the engine names, some with a remark behind."""
+    return next(Path(name.rpartition(suffix)[0] + suffix) for name in named if suffix in name)
 
 
 def _last_line(log: Path) -> str:

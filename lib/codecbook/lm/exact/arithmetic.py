@@ -28,7 +28,7 @@ SHARE_SHIFT = RECIPROCAL_BITS - SHARE_BITS
 GELU_SIZE = 4096
 ROTATION_BITS = 14
 ROTATION_EXTRA_BITS = 4
-"""Queries and keys that are rotated keep so many more bits until they are."""
+"""Queries and keys that are rotated keep this many more bits until they are."""
 ROTATION_INPUT_MAX = 4095
 
 
@@ -36,7 +36,7 @@ ROTATION_INPUT_MAX = 4095
 def exp2_table() -> np.ndarray:
     """Return ``E[d] = floor(2^(16 - d/256) + 1/2)`` for ``d`` = 0..4094 and ``E[4095] = 0``; int64, read-only.
 
-    Made by integer roots, as `codecbook.coding.exact_counts.exact_exp_table` is: with ``d = 256 o + f`` and
+    Made by integer roots, as `codecbook.coding.exact.counts.exact_exp_table` is: with ``d = 256 o + f`` and
     ``R[f] = floor(2^(17 - f/256))``, the integer 256th root of ``2^(4352 - f)``, E is ``((R[f] >> o) + 1) >> 1``.
     The last entry stands for all greater distances.
     """

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from codecbook.lm.batches import Clips
+from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.layers import Block
 from codecbook.lm.score import token_bits
 from codecbook.lm.token_lm import TokenLM
@@ -159,13 +159,13 @@ def _hook(tap: Tap, peaks: Peaks, divisor: np.ndarray | None, rows: int) -> Call
     return hook
 
 
-def calibration_rows(clips: Clips, num_frames: int = 4096, num_clips: int = 16) -> list[np.ndarray]:
+def calibration_rows(clips: Corpus, num_frames: int = 4096, num_clips: int = 16) -> list[np.ndarray]:
     """Return the beginnings of clips from all over a corpus, as `codecbook.lm.exact.export_exact` takes them.
 
     Args:
-        clips: A `codecbook.lm.data.Corpus`, or anything with ``len()`` and ``clip(index)``.
+        clips: The corpus.
         num_frames: Frames in all, fewer where the clips are short.
-        num_clips: From so many clips, evenly spread.
+        num_clips: From this many clips, evenly spread.
     """
     count = min(num_clips, len(clips))
     each = -(-num_frames // max(1, count))

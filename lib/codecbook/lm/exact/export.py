@@ -33,28 +33,28 @@ from codecbook.lm.exact.arithmetic import (
 from codecbook.lm.exact.calibrate import Peaks, measure, norm_modules
 from codecbook.lm.exact.certificate import certificate
 from codecbook.lm.exact.model import ExactConfig, ExactLM, array_specs
-from codecbook.lm.gpt import TinyGPT
 from codecbook.lm.layers import NORM_EPSILON, Rotation
-from codecbook.lm.rvq_transformer import RVQTransformer
+from codecbook.lm.models import RVQTransformer, TinyGPT
 from codecbook.lm.token_lm import TokenLM
 
+_SMOOTHING = 0.5
+"""SmoothQuant's ``alpha``."""
 _STREAM_PEAK_BITS = 18
-"""Calibration's greatest residual value takes so many bits; saturation is at 20."""
+"""Calibration's greatest residual value takes this many bits; saturation is at 20."""
 _SMALLEST_STREAM = 2.0**-6
 """Smaller streams need no finer unit, since the norm's epsilon outweighs their rounding."""
-_GELU_FLAT = 5.0
+GELU_FLAT = 5.0
 """Below minus this, GELU is above -2e-6, which any scale rounds to 0."""
-_LOGIT_UNITS = UNITS_PER_BIT * math.log2(math.e)
+LOGIT_UNITS = UNITS_PER_BIT * math.log2(math.e)
 
 
-def export_exact(model: TokenLM, clips: Sequence[np.ndarray], smoothing: float = 0.5) -> ExactLM:
+def export_exact(model: TokenLM, clips: Sequence[np.ndarray]) -> ExactLM:
     """Convert a trained model to integers.
 
     Args:
         model: An `RVQTransformer` or `TinyGPT`; it is not changed.
         clips: Calibration rows, integers ``[T, K]`` per clip, of the kind that the model will read; some thousand
             frames are enough.
-        smoothing: SmoothQuant's ``alpha``, 0 to 1.
 
     Raises:
         UnsupportedInput: Another kind of model, no clips, or weights whose range cannot be certified.
@@ -64,10 +64,8 @@ def export_exact(model: TokenLM, clips: Sequence[np.ndarray], smoothing: float =
         raise UnsupportedInput(
             "There are no calibration clips; give at least one, of the model's kind of tokens."
         )
-    if not 0.0 <= smoothing <= 1.0:
-        raise UnsupportedInput(f"smoothing={smoothing}; give a number from 0 to 1.")
     exporter = _Exporter(model, config_of(model))
-    exporter.calibrate(clips, smoothing)
+    exporter.calibrate(clips)
     exact = ExactLM(exporter.config, exporter.arrays())
     certificate(exact)
     return exact
@@ -107,7 +105,7 @@ class _Exporter:
 
     # scales
 
-    def calibrate(self, clips: Sequence[np.ndarray], smoothing: float) -> None:
+    def calibrate(self, clips: Sequence[np.ndarray]) -> None:
         """Measure activations, choose the smoothing, and measure what it leaves."""
         self.channels = measure(self.model, clips)
         for reader in self._readers():
@@ -115,7 +113,7 @@ class _Exporter:
             weight = np.abs(reader.weight).max(axis=0)
             usable = (activation > 0) & (weight > 0)
             activation, weight = np.where(usable, activation, 1.0), np.where(usable, weight, 1.0)
-            self.smooth[reader.tap] = activation**smoothing / weight ** (1.0 - smoothing)
+            self.smooth[reader.tap] = activation**_SMOOTHING / weight ** (1.0 - _SMOOTHING)
         self.peaks = measure(self.model, clips, self.smooth)
 
     def _readers(self) -> list[_Reader]:
@@ -181,7 +179,7 @@ class _Exporter:
         reader = "logits_norm" if self.config.conditioned else "norm"
         weight = self._logit_weights()
         flat = weight.reshape(-1, weight.shape[-1])
-        logits = self._linear("logits", flat, reader, 1.0 / _LOGIT_UNITS)
+        logits = self._linear("logits", flat, reader, 1.0 / LOGIT_UNITS)
         logits["logits.weight"] = logits["logits.weight"].reshape(weight.shape)
         logits["logits.multiplier"] = logits["logits.multiplier"].reshape(weight.shape[:2])
         arrays |= logits
@@ -205,7 +203,7 @@ class _Exporter:
                 "query_key_value", self.weights[f"{block}.attention.query_key_value.weight"],
                 f"{tap}.attention_norm", units,
             ),
-            **_multiplier("score", query * key * _LOGIT_UNITS / math.sqrt(width)),
+            **_multiplier("score", query * key * LOGIT_UNITS / math.sqrt(width)),
             **_multiplier("mix", value * 2.0**-SHARE_BITS / mixed),
             **self._linear("output", self.weights[f"{block}.attention.output.weight"], f"{tap}.mix", unit),
             **self._norm("feed_forward_norm", gains["feed_forward_norm"], f"{tap}.feed_forward_norm"),
@@ -216,7 +214,7 @@ class _Exporter:
             **self._linear("outer", self.weights[f"{block}.feed_forward.output.weight"], f"{tap}.gelu", unit),
         }  # fmt: skip
         if not self.config.rotary:
-            arrays["position_bias"] = np.rint(self.weights["position_bias.weight"][layer] * _LOGIT_UNITS)
+            arrays["position_bias"] = np.rint(self.weights["position_bias.weight"][layer] * LOGIT_UNITS)
         return arrays
 
     def _conditioning(self) -> dict[str, np.ndarray]:
@@ -300,7 +298,7 @@ def _table(name: str, weight: np.ndarray, unit: float) -> dict[str, np.ndarray]:
 def _gelu_table(peak: float) -> tuple[float, np.ndarray]:
     """Return the unit of a GELU's input, and its table for an output whose 127 stands for `peak`."""
     half = GELU_SIZE // 2
-    unit = max(peak, _GELU_FLAT) / (half - 1)
+    unit = max(peak, GELU_FLAT) / (half - 1)
     inputs = torch.arange(-half, half, dtype=torch.float64) * unit
     outputs = torch.nn.functional.gelu(inputs).numpy() / (max(peak, 1e-12) / ACTIVATION_MAX)
     return unit, np.clip(np.rint(outputs), -ACTIVATION_MAX, ACTIVATION_MAX)

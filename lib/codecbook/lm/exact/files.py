@@ -4,18 +4,45 @@
 `ExactConfig` as ``arguments``, and one key more, ``"identity"``: `ExactLM.sha256`, which streams name.
 """
 
-from dataclasses import fields
+import json
+import math
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from codecbook.codecs.model_folder import CONFIG_NAME, PARAMETERS_NAME, refuse_existing, write_model
+import numpy as np
+
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.certificate import certificate
 from codecbook.lm.exact.model import ExactConfig, ExactLM
-from codecbook.lm.exact.tensor_file import read_arrays
-from codecbook.lm.model_config import read_config
+from codecbook.models import store
+from codecbook.models.store import (
+    CONFIG_NAME,
+    PARAMETERS_NAME,
+    check_kinds,
+    refuse_existing,
+    write_model,
+)
 
 ARCHITECTURE = "exact"
+_TYPES = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+_LENGTH_BYTES = 8
+EXACT_NAME = "exact"
+"""The folder of an exact model inside that of the float model it was made from."""
+# a value of the right kind for each
+_KINDS = {f.name: f.default if f.default is not MISSING else 0 for f in fields(ExactConfig)} | {
+    "codebook_sizes": ()
+}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the ``config.json`` of a language model, float or exact; see `codecbook.models.store.read_config`."""
+    # floats may be left out, and made from the integers
+    parameters = next(
+        (path for path in (PARAMETERS_NAME, f"{EXACT_NAME}/{PARAMETERS_NAME}") if (folder / path).is_file()),
+        PARAMETERS_NAME,
+    )
+    return store.read_config(folder, "language model", "'python -m codecbook.lm train'", parameters)
 
 
 def save_exact(
@@ -33,13 +60,13 @@ def save_exact(
         `ExactLM.sha256`.
 
     Raises:
-        CodecbookError: The folder holds a model and `overwrite` is False.
+        CodecbookError: The folder holds a model and `overwrite` is False, or one of another kind.
         UnsupportedInput: The model has no certificate, so that nobody could load it.
     """
     import safetensors.numpy  # here, as reading needs numpy alone
 
     folder = Path(folder)
-    refuse_existing(folder, overwrite)
+    refuse_existing(folder, overwrite, (ARCHITECTURE,))
     certificate(model)
     config = {
         "architecture": ARCHITECTURE,
@@ -79,8 +106,9 @@ def load_exact(folder: str | Path) -> ExactLM:
             f"{sorted(known)}; fetch the model again."
         )
     try:
+        check_kinds(config["arguments"], _KINDS, "an exact model")
         shape = ExactConfig(**config["arguments"])
-    except (TypeError, ValueError) as error:
+    except UnsupportedInput as error:
         raise CorruptInput(f"{folder / CONFIG_NAME} describes no model ({error}); fetch it again.") from error
     model = ExactLM(shape, arrays)
     for key, found in (("sha256", model.arrays_sha256), ("identity", model.sha256)):
@@ -91,3 +119,69 @@ def load_exact(folder: str | Path) -> ExactLM:
             )
     certificate(model)
     return model
+
+
+def read_arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a ``.safetensors`` file in this machine's byte order, by nothing but numpy.
+
+    A file is the length of its header (8 bytes, little-endian), the header, and the data. The header is a JSON object:
+    ``{name: {"dtype": "I8", "shape": [2, 3], "data_offsets": [begin, end]}}``, offsets counting from the end of the
+    header, values little-endian in C order, without gaps; a key ``"__metadata__"`` may stand beside the names
+    (https://github.com/huggingface/safetensors, "Format"). The package ``safetensors`` is not there on every machine
+    that numpy runs on.
+
+    Args:
+        data: All bytes of the file.
+        path: Named in errors.
+
+    Raises:
+        CorruptInput: Bytes are missing or too many, the header is no header, or an array holds other numbers than
+            integers of 8 to 64 bits.
+    """
+    try:
+        header, start = _header(data)
+        places = sorted((*_place(entry), name) for name, entry in header.items())
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CorruptInput(f"{path} is truncated or damaged ({error}); fetch the model again.") from error
+    arrays, expected = {}, 0
+    for begin, end, dtype, shape, name in places:
+        if dtype not in _TYPES:
+            raise CorruptInput(
+                f"{path} holds other numbers than integers ({name} is {dtype}); fetch it again."
+            )
+        kind = np.dtype(_TYPES[dtype])
+        if begin != expected or end - begin != math.prod(shape) * kind.itemsize or start + end > len(data):
+            raise CorruptInput(
+                f"{path} is truncated or damaged (the bytes {begin}..{end} of {name} do not fit its shape "
+                f"{list(shape)} or the file); fetch the model again."
+            )
+        values = np.frombuffer(data[start + begin : start + end], dtype=kind)
+        arrays[name] = values.astype(kind.newbyteorder("=")).reshape(shape)
+        expected = end
+    if start + expected != len(data):
+        raise CorruptInput(
+            f"{path} is truncated or damaged ({len(data)} bytes, its header says {start + expected}); fetch the model "
+            "again."
+        )
+    return arrays
+
+
+def _header(data: bytes) -> tuple[dict[str, Any], int]:
+    """Return the entries by name, and where the data start."""
+    start = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+    if len(data) < max(start, _LENGTH_BYTES):
+        raise ValueError(f"its header ends at byte {start} of {len(data)}")
+    header = json.loads(data[_LENGTH_BYTES:start])
+    if not isinstance(header, dict):
+        raise TypeError("its header is no JSON object")
+    header.pop("__metadata__", None)
+    return header, start
+
+
+def _place(entry: dict[str, Any]) -> tuple[int, int, str, tuple[int, ...]]:
+    """Return begin, end, type and shape of an array."""
+    begin, end = entry["data_offsets"]
+    dtype, shape = entry["dtype"], tuple(entry["shape"])
+    if not isinstance(dtype, str) or any(type(n) is not int or n < 0 for n in (begin, end, *shape)):
+        raise TypeError(f"{entry} describes no array")
+    return begin, end, dtype, shape

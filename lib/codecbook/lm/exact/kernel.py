@@ -1,7 +1,7 @@
 """The evaluator for CPUs, compiled: reads frames of one or more streams, and puts out logits head by head.
 
-`read_rows`, `head_rows` and `push_rows` work on the first ``N`` rows of a `KernelState`. A row is a frame; rows may
-belong to different streams, which then share each matrix while it is in the cache, or follow one another in one
+`read_rows`, `head_rows` and `push_rows` work on the first ``N`` rows of a `KernelState`. A row is a frame; rows
+may belong to different streams, which then share each matrix while it is in the cache, or follow one another in one
 stream, as when tokens that are known already are encoded. What is computed does not depend on it.
 
 Products are int8 by int16 (activations, all within int8) and are added up in int32: LLVM makes of it the
@@ -52,11 +52,11 @@ def _products(weight, activations, num_rows, sums):
 
 
 @kernel
-def _norm(stream, gain, shift, epsilon, out):
+def _norm(residual, gain, shift, epsilon, out):
     width = gain.shape[0]
     squares = epsilon
     for i in range(width):
-        squares += np.int64(stream[i]) * np.int64(stream[i])
+        squares += np.int64(residual[i]) * np.int64(residual[i])
     root = np.int64(np.sqrt(np.float64(squares)))  # then made exact, whatever its rounding
     if root * root > squares:
         root -= 1
@@ -65,14 +65,14 @@ def _norm(stream, gain, shift, epsilon, out):
     reciprocal = (np.int64(1) << RECIPROCAL_BITS) // root
     half = np.int64(1) << (UNIT_BITS - 1)
     for i in range(width):
-        unit = (np.int64(stream[i]) * reciprocal + half) >> UNIT_BITS
+        unit = (np.int64(residual[i]) * reciprocal + half) >> UNIT_BITS
         out[i] = _clip(_requantise(unit, gain[i], shift), ACTIVATION_MAX)
 
 
 @kernel
-def _add_to_stream(sums, multiplier, shift, stream):
+def _add_to_residual(sums, multiplier, shift, residual):
     for i in range(multiplier.shape[0]):
-        stream[i] = _clip(stream[i] + _requantise(sums[i], multiplier[i], shift), STREAM_MAX)
+        residual[i] = _clip(residual[i] + _requantise(sums[i], multiplier[i], shift), STREAM_MAX)
 
 
 @kernel
@@ -176,40 +176,40 @@ def _attend(weights, state, layer, stream, n, exp2):
 
 
 @kernel
-def _embed(weights, codes, V, stream):
+def _embed(weights, codes, V, residual):
     """Write the sum of the rows of a frame's codes ``[K]``; code V is BOS."""
     shift = np.int64(weights.embedding_shift[0])
     D = weights.embedding_weight.shape[1]
     for i in range(D):
-        stream[i] = 0
+        residual[i] = 0
     for k in range(codes.shape[0]):
         row = k * (V + 1) + codes[k]
         multiplier = weights.embedding_multiplier[row]
         for i in range(D):
-            stream[i] += _requantise(weights.embedding_weight[row, i], multiplier, shift)
+            residual[i] += _requantise(weights.embedding_weight[row, i], multiplier, shift)
     for i in range(D):
-        stream[i] = _clip(stream[i], STREAM_MAX)
+        residual[i] = _clip(residual[i], STREAM_MAX)
 
 
 @kernel
 def _layer(weights, state, streams, layer, exp2):
     epsilon, N = weights.epsilon[0], streams.shape[0]
-    stream, activations, sums = state.stream, state.activations, state.sums
+    residual, activations, sums = state.residual, state.activations, state.sums
     gain = weights.layers_attention_norm_gain[layer]
     shift = np.int64(weights.layers_attention_norm_shift[layer])
     for n in range(N):
-        _norm(stream[n], gain, shift, epsilon, activations[n])
+        _norm(residual[n], gain, shift, epsilon, activations[n])
     _products(weights.layers_query_key_value_weight[layer], activations, N, sums)
     for n in range(N):
         _attend(weights, state, layer, streams[n], n, exp2)
     _products(weights.layers_output_weight[layer], activations, N, sums)
     multiplier, shift = weights.layers_output_multiplier[layer], np.int64(weights.layers_output_shift[layer])
     for n in range(N):
-        _add_to_stream(sums[n], multiplier, shift, stream[n])
+        _add_to_residual(sums[n], multiplier, shift, residual[n])
     gain = weights.layers_feed_forward_norm_gain[layer]
     shift = np.int64(weights.layers_feed_forward_norm_shift[layer])
     for n in range(N):
-        _norm(stream[n], gain, shift, epsilon, activations[n])
+        _norm(residual[n], gain, shift, epsilon, activations[n])
     _products(weights.layers_inner_weight[layer], activations, N, sums)
     multiplier, shift = weights.layers_inner_multiplier[layer], np.int64(weights.layers_inner_shift[layer])
     for n in range(N):
@@ -217,7 +217,7 @@ def _layer(weights, state, streams, layer, exp2):
     _products(weights.layers_outer_weight[layer], activations, N, sums)
     multiplier, shift = weights.layers_outer_multiplier[layer], np.int64(weights.layers_outer_shift[layer])
     for n in range(N):
-        _add_to_stream(sums[n], multiplier, shift, stream[n])
+        _add_to_residual(sums[n], multiplier, shift, residual[n])
 
 
 @kernel
@@ -238,12 +238,12 @@ def read_rows(weights, state, codes, streams, exp2):
             state.positions[stream] = 0  # what the rings hold is then out of sight
         state.row_positions[n] = state.positions[stream]
         state.positions[stream] += 1
-        _embed(weights, codes[n], V, state.stream[n])
+        _embed(weights, codes[n], V, state.residual[n])
     for layer in range(state.keys.shape[0]):
         _layer(weights, state, streams, layer, exp2)
     shift = np.int64(weights.norm_shift[0])
     for n in range(N):
-        _norm(state.stream[n], weights.norm_gain, shift, weights.epsilon[0], state.hidden[n])
+        _norm(state.residual[n], weights.norm_gain, shift, weights.epsilon[0], state.hidden[n])
     _project(weights, state, N)
 
 
@@ -266,12 +266,12 @@ def _project(weights, state, N):
 def _refine(weights, state, k, N):
     """Write what the logits of codebook k are read from into the rows of ``activations``."""
     P, epsilon = weights.head_norm_gain.shape[0], weights.head_epsilon[0]
-    stream, activations, sums = state.stream, state.activations, state.sums
+    residual, activations, sums = state.residual, state.activations, state.sums
     shift = np.int64(weights.head_norm_shift[0])
     for n in range(N):
         for i in range(P):
-            stream[n, i] = _clip(np.int64(state.projected[n, k * P + i]) + state.known[n, i], STREAM_MAX)
-        _norm(stream[n], weights.head_norm_gain, shift, epsilon, activations[n])
+            residual[n, i] = _clip(np.int64(state.projected[n, k * P + i]) + state.known[n, i], STREAM_MAX)
+        _norm(residual[n], weights.head_norm_gain, shift, epsilon, activations[n])
     _products(weights.head_inner_weight, activations, N, sums)
     shift = np.int64(weights.head_inner_shift[0])
     for n in range(N):
@@ -279,8 +279,8 @@ def _refine(weights, state, k, N):
     _products(weights.head_outer_weight, activations, N, sums)
     shift, norm_shift = np.int64(weights.head_outer_shift[0]), np.int64(weights.logits_norm_shift[0])
     for n in range(N):
-        _add_to_stream(sums[n], weights.head_outer_multiplier, shift, stream[n])
-        _norm(stream[n], weights.logits_norm_gain, norm_shift, epsilon, activations[n])
+        _add_to_residual(sums[n], weights.head_outer_multiplier, shift, residual[n])
+        _norm(residual[n], weights.logits_norm_gain, norm_shift, epsilon, activations[n])
 
 
 @kernel

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codecbook.codecs.tensor_hash import arrays_sha256
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.checks import require_positive
 from codecbook.lm.exact.arithmetic import GELU_SIZE
+from codecbook.models.store import arrays_sha256
+from codecbook.tokens.checks import require_positive
 
 if TYPE_CHECKING:
     import torch
@@ -187,7 +187,7 @@ class ExactLM:
 
     @functools.cached_property
     def arrays_sha256(self) -> str:
-        """SHA-256 of the arrays, hex: `codecbook.codecs.tensor_hash.tensors_sha256`."""
+        """SHA-256 of the arrays, hex: `codecbook.models.store.tensors_sha256`."""
         return arrays_sha256(self.arrays)
 
     @functools.cached_property

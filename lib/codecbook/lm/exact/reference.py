@@ -1,12 +1,11 @@
 """The specification as plain numpy: one frame after the other, int64 throughout, and easy to read.
 
-``docs/exact-lm.md`` says the same in prose. The other evaluators are tested to agree with this one in every bit.
+``docs/exact-lm.md`` says the same in prose. The other backends are tested to agree with this one in every bit.
 """
 
 import numpy as np
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.batches import checked_codes
 from codecbook.lm.exact.arithmetic import (
     as_activation,
     attention_shares,
@@ -18,6 +17,7 @@ from codecbook.lm.exact.arithmetic import (
 )
 from codecbook.lm.exact.certificate import certificate
 from codecbook.lm.exact.model import ExactLM
+from codecbook.tokens.checks import checked_codes
 
 MATMULS = ("int64", "float32")
 

@@ -1,15 +1,78 @@
 """`ExactStepper`: the compiled evaluator frame by frame, code by code; `kernel_logits`: whole clips at once."""
 
+from collections import namedtuple
+from typing import NamedTuple
+
 import numpy as np
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.batches import checked_codes
 from codecbook.lm.exact.arithmetic import exp2_table
 from codecbook.lm.exact.kernel import head_rows, push_rows, read_rows
-from codecbook.lm.exact.kernel_state import kernel_state, kernel_weights
-from codecbook.lm.exact.model import ExactLM
+from codecbook.lm.exact.model import ExactConfig, ExactLM, array_specs
+from codecbook.tokens.checks import checked_codes
 
 _ROWS = 16
+_SPECS = array_specs(ExactConfig((1,), 2, 1, 1, 1, 1, rotary=True)) | array_specs(
+    ExactConfig((1,), 2, 1, 1, 1, 1, conditioned=True, head_dim=1, head_hidden=1)
+)
+
+Weights = namedtuple("Weights", [name.replace(".", "_") for name in _SPECS])
+"""The arrays of an `ExactLM` by their names, dots as underscores. Arrays that a model does not have are empty, so that
+one compilation serves all: no ``rotation_cosine`` means biases, no ``project_weight`` heads without conditioning."""
+
+
+class KernelState(NamedTuple):
+    """What streams remember, and room to compute in. ``S`` streams; ``N`` rows (frames) can be read in one call.
+
+    ``keys`` and ``values`` are rings over the window: the frame at position ``p`` is in place ``p mod W``.
+    """
+
+    keys: np.ndarray  # int8 [L, S, H, W, d]
+    values: np.ndarray  # int8 [L, S, H, W, d]
+    positions: np.ndarray  # int64 [S], frames read, BOS included
+    row_positions: np.ndarray  # int64 [N]
+    hidden: np.ndarray  # int16 [N, D], what heads read
+    projected: np.ndarray  # int32 [N, K P]
+    known: np.ndarray  # int32 [N, P], sum of the rows of a frame's known codes
+    residual: np.ndarray  # int32 [N, max(D, P)]
+    activations: np.ndarray  # int16 [N, widest input]
+    sums: np.ndarray  # int32 [N, widest output]
+    shares: np.ndarray  # int32 [W]
+
+
+def kernel_weights(model: ExactLM) -> Weights:
+    """Return a model's arrays for the kernels, without copies."""
+    return Weights(
+        *(model.arrays.get(name, _empty(kind, len(shape))) for name, (kind, shape) in _SPECS.items())
+    )
+
+
+def _empty(kind: str, axes: int) -> np.ndarray:
+    empty = np.zeros((0,) * axes, dtype=kind)
+    empty.flags.writeable = False  # numba takes read-only arrays for another type
+    return empty
+
+
+def kernel_state(model: ExactLM, streams: int = 1, rows: int = 1) -> KernelState:
+    """Return the state of streams that have read nothing, not even BOS."""
+    c = model.config
+    d, N = c.dim // c.heads, rows
+    inputs = max(c.dim, c.hidden, c.head_dim, c.head_hidden)
+    outputs = max(3 * c.dim, c.hidden, c.num_codebooks * c.head_dim, c.head_hidden, c.codebook_size)
+    ring = (c.layers, streams, c.heads, c.window_frames, d)
+    return KernelState(
+        keys=np.zeros(ring, dtype=np.int8),
+        values=np.zeros(ring, dtype=np.int8),
+        positions=np.zeros(streams, dtype=np.int64),
+        row_positions=np.zeros(N, dtype=np.int64),
+        hidden=np.zeros((N, c.dim), dtype=np.int16),
+        projected=np.zeros((N, c.num_codebooks * c.head_dim), dtype=np.int32),
+        known=np.zeros((N, c.head_dim), dtype=np.int32),
+        residual=np.zeros((N, max(c.dim, c.head_dim)), dtype=np.int32),
+        activations=np.zeros((N, inputs), dtype=np.int16),
+        sums=np.zeros((N, outputs), dtype=np.int32),
+        shares=np.zeros(c.window_frames, dtype=np.int32),
+    )
 
 
 class ExactStepper:

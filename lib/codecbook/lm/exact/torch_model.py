@@ -4,7 +4,8 @@ Matrices are multiplied as float32. Every factor is an integer of at most 8 bits
 certificate), so the result is exact in whatever order it is added up. A device that lowers float32 products to TF32
 or bfloat16 (``torch.set_float32_matmul_precision``, ``allow_tf32``) changes nothing, as integers up to 256 are exact
 in both and sums are still kept in float32. Attention weights have 17 bits, so they are split into two factors of at
-most 256. Autocasting also rounds results, and is switched off here. All else is int64.
+most 256. Autocasting also rounds results, and is switched off here. All else is int64: sums, products, shifts and
+comparisons, and where a device has more, its own roots and divisions (`codecbook.lm.exact.torch_integers`).
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from codecbook.lm.exact.arithmetic import (
     ACTIVATION_MAX,
     EXP2_SIZE,
     GELU_SIZE,
-    RECIPROCAL_BITS,
     ROTATION_BITS,
     ROTATION_EXTRA_BITS,
     ROTATION_INPUT_MAX,
@@ -27,6 +27,7 @@ from codecbook.lm.exact.arithmetic import (
     exp2_table,
 )
 from codecbook.lm.exact.model import ExactLM
+from codecbook.lm.exact.torch_integers import Integers, integers_of
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,14 @@ class ExactTorch:
     Args:
         model: The model.
         device: A torch device with int64.
+        integers: Operations of int64; by default those that are exact on the device.
     """
 
-    def __init__(self, model: ExactLM, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, model: ExactLM, device: str | torch.device = "cpu", integers: Integers | None = None
+    ) -> None:
         self.model, self.device = model, torch.device(device)
+        self._integers = integers or integers_of(self.device)
         self._arrays: dict[str, Tensor] = {}
         for name, tensor in model.tensors().items():
             # matrices go into float32 products; all else is int64
@@ -119,7 +124,7 @@ class ExactTorch:
                 f"A sequence is longer than this model's {c.window_frames} tokens (BOS included); start again."
             )
         firsts = torch.arange(c.num_codebooks, device=self.device) * (c.codebook_size + 1)
-        x = self._saturate(self._rows("embedding", codes + firsts).sum(dim=-2))
+        x = self._saturate(self._total(self._rows("embedding", codes + firsts), -2))
         layers = []
         for layer in range(c.layers):
             mixed, remembered = self._attention(layer, x, state, position)
@@ -153,13 +158,13 @@ class ExactTorch:
         scores = self._requantise(scores, multiplier, self.model.shift("layers.score", layer))
         distance = torch.arange(P - T, P, device=self.device)[:, None] - torch.arange(P, device=self.device)
         if not c.rotary:
-            reach = distance.clamp(0, c.window_frames - 1)
+            reach = self._clamp(distance, 0, c.window_frames - 1)
             scores = scores + self._arrays["layers.position_bias"][layer][:, reach]
         shares = self._shares(scores, (distance >= 0) & (distance < c.window_frames))
         # 17 bits as two factors that bfloat16 holds
-        mixed = self._product((shares >> 8).float(), value) * 256 + self._product(
-            (shares & 255).float(), value
-        )
+        high = shares >> 8
+        low = shares - (high << 8)
+        mixed = (self._product(high.float(), value) << 8) + self._product(low.float(), value)
         mixed = mixed.transpose(1, 2).reshape(B, T, c.dim)
         multiplier = self._arrays["layers.mix.multiplier"][layer]
         mixed = self._activation(self._requantise(mixed, multiplier, self.model.shift("layers.mix", layer)))
@@ -167,9 +172,9 @@ class ExactTorch:
         return mixed, (key[:, :, first:], value[:, :, first:])
 
     def _shares(self, scores: Tensor, visible: Tensor) -> Tensor:
-        top = scores.masked_fill(~visible, -(1 << 40)).amax(dim=-1, keepdim=True)
-        powers = self._exp2[(top - scores).clamp(0, EXP2_SIZE - 1)] * visible
-        reciprocal = torch.div(1 << RECIPROCAL_BITS, powers.sum(dim=-1, keepdim=True), rounding_mode="floor")
+        top = self._integers.largest(torch.where(visible, scores, -(1 << 40)))
+        powers = torch.where(visible, self._exp2[self._clamp(top - scores, 0, EXP2_SIZE - 1)], 0)
+        reciprocal = self._integers.reciprocal(self._total(powers, -1)[..., None])
         return (powers * reciprocal + (1 << (SHARE_SHIFT - 1))) >> SHARE_SHIFT
 
     def _head(self, hidden: Tensor, before: Tensor) -> Tensor:
@@ -183,7 +188,7 @@ class ExactTorch:
             x = self._linear("project", hidden, rows=rows)
             if k:
                 firsts = torch.arange(k, device=self.device) * c.codebook_size
-                x = x + self._rows("frame_embedding", before + firsts).sum(dim=-2)
+                x = x + self._total(self._rows("frame_embedding", before + firsts), -2)
             x = self._saturate(x)
             inner = self._linear("head_inner", self._norm("head_norm", x, "head_epsilon"))
             inner = self._gelu(inner, self._arrays["head_gelu"])
@@ -214,16 +219,15 @@ class ExactTorch:
     def _norm(self, name: str, x: Tensor, epsilon: str, layer: int | None = None) -> Tensor:
         gain = self._arrays[f"{name}.gain"]
         gain = gain if layer is None else gain[layer]
-        squares = (x * x).sum(dim=-1, keepdim=True) + self._arrays[epsilon]
-        root = _integer_sqrt(squares)
-        reciprocal = torch.div(1 << RECIPROCAL_BITS, root, rounding_mode="floor")
+        squares = self._total(x * x, -1)[..., None] + self._arrays[epsilon]
+        reciprocal = self._integers.reciprocal(self._integers.root(squares))
         units = (x * reciprocal + (1 << (UNIT_BITS - 1))) >> UNIT_BITS
         return self._activation(self._requantise(units, gain, self.model.shift(name, layer or 0)))
 
     def _rotate(self, x: Tensor, position: int) -> Tensor:
         rows = slice(position, position + x.shape[2])
         cosine, sine = self._arrays["rotation.cosine"][rows], self._arrays["rotation.sine"][rows]
-        first, second = x.clamp(-ROTATION_INPUT_MAX, ROTATION_INPUT_MAX).chunk(2, dim=-1)
+        first, second = self._clamp(x, -ROTATION_INPUT_MAX, ROTATION_INPUT_MAX).chunk(2, dim=-1)
         turned = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
         bits = ROTATION_BITS + ROTATION_EXTRA_BITS
         return (turned + (1 << (bits - 1))) >> bits
@@ -236,18 +240,21 @@ class ExactTorch:
     def _requantise(values: Tensor, multiplier: Tensor, shift: int) -> Tensor:
         return (values * multiplier + _HALVES[shift]) >> shift
 
-    @staticmethod
-    def _gelu(x: Tensor, table: Tensor) -> Tensor:
+    def _gelu(self, x: Tensor, table: Tensor) -> Tensor:
         half = GELU_SIZE // 2
-        return table[x.clamp(-half, half - 1) + half]
+        return table[self._clamp(x, -half, half - 1) + half]
 
-    @staticmethod
-    def _saturate(x: Tensor) -> Tensor:
-        return x.clamp(-STREAM_MAX, STREAM_MAX)
+    def _saturate(self, x: Tensor) -> Tensor:
+        return self._clamp(x, -STREAM_MAX, STREAM_MAX)
 
-    @staticmethod
-    def _activation(x: Tensor) -> Tensor:
-        return x.clamp(-ACTIVATION_MAX, ACTIVATION_MAX)
+    def _activation(self, x: Tensor) -> Tensor:
+        return self._clamp(x, -ACTIVATION_MAX, ACTIVATION_MAX)
+
+    def _clamp(self, x: Tensor, low: int, high: int) -> Tensor:
+        return self._integers.clamp(x, low, high)
+
+    def _total(self, x: Tensor, dim: int) -> Tensor:
+        return self._integers.total(x, dim)
 
     def _bos(self, batch_size: int) -> Tensor:
         shape = (batch_size, 1, self.model.num_codebooks)
@@ -259,9 +266,10 @@ class ExactTorch:
             raise UnsupportedInput(
                 f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, {K}], T >= 1."
             )
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.model.config.codebook_size:
+        if bool(((codes < 0) | (codes >= self.model.config.codebook_size)).any()):
+            found = codes.cpu()
             raise CorruptInput(
-                f"Codes run from {int(codes.min())} to {int(codes.max())}, outside 0.."
+                f"Codes run from {int(found.min())} to {int(found.max())}, outside 0.."
                 f"{self.model.config.codebook_size - 1}; they are damaged, or of a codec with larger codebooks."
             )
 
@@ -269,10 +277,3 @@ class ExactTorch:
 # 2^(shift - 1) by shift. Looked up, as torch.compile takes a number that varies between calls for a symbol, and the
 # code that torch 2.13 writes for `1 << (symbol - 1)` overflows 32 bits.
 _HALVES = (0, *(1 << bit for bit in range(62)))
-
-
-def _integer_sqrt(values: Tensor) -> Tensor:
-    """Return ``floor(sqrt(values))`` of int64 from 0 to below 2^53; the root's own rounding is corrected."""
-    root = values.double().sqrt().to(torch.int64)
-    root = root - (root * root > values).to(torch.int64)
-    return root + ((root + 1) * (root + 1) <= values).to(torch.int64)

@@ -13,10 +13,10 @@ from codecbook.lazy import lazy_names
 if TYPE_CHECKING:
     from codecbook.probes.determinism.case import Case, open_case
     from codecbook.probes.determinism.case_maker import make_case
-    from codecbook.probes.determinism.cells import Cell
+    from codecbook.probes.determinism.cells import Cell, fast_cells, full_cells, group_of
     from codecbook.probes.determinism.coders import CODERS, Coder
-    from codecbook.probes.determinism.matrix import CellResult, run_matrix, tabulate
-    from codecbook.probes.determinism.plans import fast_cells, full_cells, group_of
+    from codecbook.probes.determinism.compare import CellResult
+    from codecbook.probes.determinism.matrix import run_matrix, tabulate
 
 __all__ = [
     "CODERS", "Case", "Cell", "CellResult", "Coder", "fast_cells", "full_cells", "group_of", "make_case",
@@ -29,9 +29,9 @@ __getattr__, __dir__ = lazy_names(
     {
         "codecbook.probes.determinism.case": ("Case", "open_case"),
         "codecbook.probes.determinism.case_maker": ("make_case",),
-        "codecbook.probes.determinism.cells": ("Cell",),
+        "codecbook.probes.determinism.cells": ("Cell", "fast_cells", "full_cells", "group_of"),
         "codecbook.probes.determinism.coders": ("CODERS", "Coder"),
-        "codecbook.probes.determinism.matrix": ("CellResult", "run_matrix", "tabulate"),
-        "codecbook.probes.determinism.plans": ("fast_cells", "full_cells", "group_of"),
+        "codecbook.probes.determinism.compare": ("CellResult",),
+        "codecbook.probes.determinism.matrix": ("run_matrix", "tabulate"),
     },
 )

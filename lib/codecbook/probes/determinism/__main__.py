@@ -13,22 +13,23 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from codecbook.command_line import exit_status
+from codecbook.command_line import ArgumentParser, exit_status, positive_number
+from codecbook.files import check_target
 from codecbook.probes.determinism.bundle import read_bundle, read_result, write_bundle, write_result
-from codecbook.probes.determinism.case import make_case
-from codecbook.probes.determinism.cells import BASELINE
-from codecbook.probes.determinism.matrix import CellResult, exact_differs, run_matrix, tabulate
-from codecbook.probes.determinism.plans import fast_cells, full_cells, only
+from codecbook.probes.determinism.case_maker import make_case
+from codecbook.probes.determinism.cells import BASELINE, fast_cells, full_cells, only
+from codecbook.probes.determinism.compare import CellResult
+from codecbook.probes.determinism.matrix import exact_differs, run_matrix, tabulate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     options = _parser().parse_args(arguments)
-    return exit_status(lambda: options.command(options))
+    return exit_status(lambda: options.command(options), options=options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m codecbook.probes.determinism")
+    parser = ArgumentParser(prog="python -m codecbook.probes.determinism")
     commands = parser.add_subparsers(required=True, metavar="command")
     exporting = commands.add_parser("export", help="write a case with this machine's answers")
     exporting.add_argument("bundle", type=Path)
@@ -36,13 +37,17 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument("--segments", type=int, default=1, help="seconds of tokens (default: %(default)s)")
     exporting.add_argument("--frames", type=int, default=75, help="frames of each (default: %(default)s)")
     exporting.add_argument("--seed", type=int, default=0)
+    exporting.add_argument("--overwrite", action="store_true", help="replace BUNDLE where it exists")
     exporting.set_defaults(command=_export)
     running = commands.add_parser("run", help="compute a case on this machine")
     running.add_argument("bundle", type=Path)
     running.add_argument("--out", type=Path, required=True)
     running.add_argument("--full", action="store_true", help="all combinations")
     running.add_argument("--cells", help="names, separated by commas (default: all)")
-    running.add_argument("--timeout-s", type=float, default=600.0, help="per cell (default: %(default)g)")
+    running.add_argument(
+        "--timeout-s", type=positive_number, default=600.0, help="per cell (default: %(default)g)"
+    )
+    running.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     running.set_defaults(command=_run)
     importing = commands.add_parser("import", help="check results, and print what they say")
     importing.add_argument("result", type=Path)
@@ -52,24 +57,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(options: argparse.Namespace) -> int:
+    check_target(options.bundle, options.overwrite)
     with tempfile.TemporaryDirectory() as folder:
         case = make_case(
             Path(folder) / "case", options.codec, options.segments, options.frames, seed=options.seed
         )
         run_matrix(case, [BASELINE], timeout_s=600.0, progress=_say)
-        write_bundle(case, options.bundle)
+        write_bundle(case, options.bundle, options.overwrite)
     print(f"{options.bundle}: case {case.identity[:16]}...")
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_target(options.out, options.overwrite)
     cells = full_cells() if options.full else fast_cells()
     if options.cells is not None:
         cells = only(cells, [name.strip() for name in options.cells.split(",")])
     with tempfile.TemporaryDirectory() as folder:
         case = read_bundle(options.bundle, folder)
         results = run_matrix(case, cells, options.timeout_s, progress=_say)
-        write_result(case, results, options.out)
+        write_result(case, results, options.out, options.overwrite)
     print(f"{options.out}: {len(results)} cells")
     return 0
 

@@ -14,38 +14,22 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lazy import lazy_names
-from codecbook.lm.exact.files import load_exact
-from codecbook.lm.exact.model import ExactLM
+from codecbook.files import read_json, sha256_of
 from codecbook.probes.determinism.cells import Cell
 from codecbook.probes.determinism.coders import CODERS
-from codecbook.probes.determinism.steps import NumbaSteps, ReferenceSteps, Steps
-
-if TYPE_CHECKING:
-    from codecbook.probes.determinism.case_maker import make_case, random_model
-
-__all__ = [
-    "AUDIO_NAME", "BASELINE_NAME", "DESCRIPTION_NAME", "FORMAT", "MODEL_FILES", "RANDOM", "Case", "make_case",
-    "open_case", "random_model", "sha256_of",
-]  # fmt: skip
 
 FORMAT = 2
 DESCRIPTION_NAME = "case.json"
 BASELINE_NAME = "baseline"
 RANDOM = "random weights"
 AUDIO_NAME = "audio.npy"
+CODES_NAME = "codes.npy"
 MODEL_FILES = ("config.json", "model.safetensors")
-_MATMULS = {"numpy": "int64", "numpy-blas": "float32"}
-
-# who opens a case need not be able to make one
-__getattr__, __dir__ = lazy_names(
-    __name__, {"codecbook.probes.determinism.case_maker": ("make_case", "random_model")}
-)
 
 
 @dataclass(frozen=True)
@@ -59,7 +43,7 @@ class Case:
         coders: Names in `codecbook.probes.determinism.coders.CODERS`.
         identities: SHA-256 of the models: ``"lm"``, ``"exact"`` and, where it is tried, ``"codec"``.
         files: SHA-256 by path in the folder, the baseline's answers not included.
-        float_segments: Coders of floats compute the first so many segments only; 0 is all.
+        float_segments: Coders of floats compute only this many segments, from the first; 0 is all.
     """
 
     folder: Path
@@ -74,18 +58,25 @@ class Case:
     def codes(self) -> np.ndarray:
         """Tokens, int64 ``[N, T, K]``."""
         # the file is little-endian
-        return np.load(self.folder / "codes.npy", allow_pickle=False).astype(np.int64, copy=False)
+        return np.load(self.folder / CODES_NAME, allow_pickle=False).astype(np.int64, copy=False)
 
     def codes_for(self, numbers: str, cell: Cell) -> np.ndarray:
         """Return the tokens that a cell computes with one kind of numbers, int64 ``[N, T, K]``."""
         limits = [limit for limit in (self.float_segments, cell.float_segments) if limit]
-        codes = self.codes
-        return codes if numbers == "exact" or not limits else codes[: min(limits)]
+        return self.codes if numbers == "exact" or not limits else self.codes[: min(limits)]
 
     @property
     def baseline(self) -> Path:
         """Folder of the first cell's answers."""
         return self.folder / BASELINE_NAME
+
+    def answers(self) -> Path:
+        """Return the folder of the first cell's answers, or raise UnsupportedInput where there are none yet."""
+        if not self.baseline.is_dir():
+            raise UnsupportedInput(
+                f"{self.folder} has no answers of a baseline; run its first cell with run_matrix."
+            )
+        return self.baseline
 
     @property
     def identity(self) -> str:
@@ -99,50 +90,6 @@ class Case:
             "identities": self.identities, "files": self.files, "float_segments": self.float_segments,
         }  # fmt: skip
 
-    def steps(self, numbers: str, cell: Cell) -> Steps:
-        """Load the model that gives one kind of numbers, in the backend of a cell."""
-        if numbers == "exact":
-            return _exact_steps(load_exact(self.folder / "exact"), cell)
-        return _float_steps(self, numbers, cell)
-
-
-# The evaluators that are imported within these functions need libraries that a machine may lack.
-
-
-def _exact_steps(model: ExactLM, cell: Cell) -> Steps:
-    if cell.backend in _MATMULS:
-        return ReferenceSteps(model, _MATMULS[cell.backend])
-    if cell.backend == "numba":
-        return NumbaSteps(model)
-    if cell.backend == "onnx":
-        return _onnx_steps(model, cell)
-    from codecbook.lm.exact.torch_model import ExactTorch
-    from codecbook.probes.determinism.torch_steps import TorchSteps
-
-    return TorchSteps(ExactTorch(model, cell.device), cell.precision == "autocast", cell.compiled)
-
-
-def _onnx_steps(model: Any, cell: Cell) -> Steps:
-    from codecbook.probes.determinism.onnx_steps import OnnxSteps
-
-    return OnnxSteps(model, cell.threads, cell.graph_optimisation)
-
-
-def _float_steps(case: Case, numbers: str, cell: Cell) -> Steps:
-    from codecbook.lm.model_files import load_lm
-    from codecbook.probes.determinism.torch_steps import PackageSteps, TorchSteps
-
-    if case.codec == RANDOM:
-        from codecbook.probes.determinism.case_maker import random_model
-
-        model = random_model(case.codes.shape[2], case.seed)
-        return PackageSteps(model.double() if numbers == "float64" else model)
-    trained = load_lm(case.folder / "lm").model
-    if cell.backend == "onnx":
-        return _onnx_steps(trained, cell)
-    trained = trained.double() if numbers == "float64" else trained
-    return TorchSteps(trained.to(cell.device), cell.precision == "autocast", cell.compiled)
-
 
 def open_case(folder: str | Path) -> Case:
     """Open a case, and check every file of it.
@@ -152,33 +99,45 @@ def open_case(folder: str | Path) -> Case:
         UnsupportedInput: Another format, or a coder that this version does not know.
     """
     folder = Path(folder)
-    try:
-        content = json.loads((folder / DESCRIPTION_NAME).read_text())
-        found = content["format"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CorruptInput(f"{folder} holds no case ({error!r}); export it again.") from error
+    path = folder / DESCRIPTION_NAME
+    if not path.is_file():
+        raise CorruptInput(f"{folder} holds no case ({DESCRIPTION_NAME} is missing); export it again.")
+    content = read_json(path, dict, "export it again")
+    found = content.get("format")
     if found != FORMAT:
         raise UnsupportedInput(
             f"{folder} is of format {found!r}, this version reads {FORMAT}; export it again."
         )
     try:
         case = Case(
-            folder, str(content["codec"]), int(content["seed"]), tuple(content["coders"]),
-            dict(content["identities"]), dict(content["files"]), int(content["float_segments"]),
+            folder, str(content["codec"]), int(content["seed"]), tuple(map(str, content["coders"])),
+            _texts(content["identities"]), _texts(content["files"]), int(content["float_segments"]),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptInput(f"{folder / DESCRIPTION_NAME} is damaged ({error!r}); export it again.") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CorruptInput(f"{path} is damaged ({error!r}); export it again.") from error
     if set(case.coders) - set(CODERS):
         raise UnsupportedInput(f"{folder} names the coders {case.coders}, this version has {tuple(CODERS)}.")
     for name, sha256 in case.files.items():
         path = folder / name
-        if ".." in Path(name).parts or not path.is_file() or sha256_of(path) != sha256:
+        inside = not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
+        if not inside or not path.is_file() or sha256_of(path) != sha256:
             raise CorruptInput(
                 f"{path} is missing or altered (its SHA-256 is not {sha256[:16]}...); export it again."
             )
+    _check_codes(folder / CODES_NAME)
     return case
 
 
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256, hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _texts(content: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in content.items()}
+
+
+def _check_codes(path: Path) -> None:
+    """Refuse tokens that are none, without reading them."""
+    try:
+        codes = np.load(path, mmap_mode="r", allow_pickle=False)
+        is_codes = codes.ndim == 3 and codes.dtype.kind in "iu"
+    except Exception as error:  # of other bytes numpy raises what its parsers stumble over
+        raise CorruptInput(f"{path} holds no array ({type(error).__name__}); export it again.") from error
+    if not is_codes:
+        raise CorruptInput(f"{path} holds {codes.dtype} {list(codes.shape)} and no tokens; export it again.")

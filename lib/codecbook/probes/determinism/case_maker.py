@@ -3,40 +3,32 @@
 import json
 import shutil
 from collections.abc import Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from codecbook.codecs.encodec_package import encodec
-from codecbook.codecs.weights import seeded
+from codecbook.audio import Clip, convert
+from codecbook.clips import load_clips
+from codecbook.codecs import load_codec
+from codecbook.coding.ecdc.models import network_of
 from codecbook.errors import CodecbookError, MissingWeights, UnsupportedInput
-from codecbook.files import write_file
-from codecbook.lm.corpora import bundled_tokens
+from codecbook.files import sha256_of, write_file
+from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.defaults import EXACT_NAME, default_folder
 from codecbook.lm.exact.files import load_exact
-from codecbook.lm.model_files import load_lm
+from codecbook.lm.model_files import load_lm, save_lm
 from codecbook.probes.determinism.case import (
     AUDIO_NAME,
     DESCRIPTION_NAME,
     MODEL_FILES,
     RANDOM,
     Case,
-    sha256_of,
 )
-from codecbook.probes.determinism.codec import audio_batch
 from codecbook.probes.determinism.coders import CODERS
 
-
-def random_model(num_codebooks: int, seed: int, codebook_size: int = 1024) -> Any:
-    """Return upstream's language model for 75 frames/s with random weights, in evaluation mode.
-
-    5 layers of 200 dimensions, a context of 3.5 s (EnCodec, section 3.3).
-    """
-    with seeded(seed):
-        return encodec.model.LMModel(
-            num_codebooks, codebook_size, num_layers=5, dim=200, past_context=262
-        ).eval()
+RECORDING_S = 1.0
+"""Seconds of each recording that a codec is tried on."""
 
 
 def make_case(
@@ -48,9 +40,9 @@ def make_case(
     seed: int = 0,
     model_folder: str | Path | None = None,
     recordings: int = 0,
-    duration_s: float = 1.0,
     codes: np.ndarray | None = None,
     float_segments: int = 0,
+    clips: Sequence[Clip] = (),
 ) -> Case:
     """Write a case.
 
@@ -64,13 +56,14 @@ def make_case(
         model_folder: Float model with its exact twin in ``exact``; None takes the bundled one. `RANDOM` as text
             takes upstream's model with random weights instead, for which there is no exact twin.
         recordings: How many bundled clips the codec itself is tried on; 0 leaves it out.
-        duration_s: Length of each, in seconds.
         codes: Tokens of your own, int64 ``[N, T, K]``, instead of segments of held-out clips.
-        float_segments: Coders of floats, which take longest, compute the first so many segments only; 0 is all.
+        float_segments: Coders of floats, which take longest, compute only this many segments, from the first; 0 is all.
+        clips: Recordings of your own, instead of held-out tokens and of bundled clips: of these as many segments and
+            recordings as they are long enough for, up to those asked for.
 
     Raises:
         MissingWeights: There is no such language model, or no tokens.
-        UnsupportedInput: An unknown coder, or fewer usable clips than segments.
+        UnsupportedInput: An unknown coder, fewer usable clips than segments, or clips of which none holds a segment.
         CodecbookError: The folder holds a case already.
     """
     folder = Path(folder)
@@ -79,6 +72,8 @@ def make_case(
     unknown = [name for name in coders if name not in CODERS]
     if unknown:
         raise UnsupportedInput(f"There is no coder {unknown[0]!r}; choose of {', '.join(CODERS)}.")
+    if codes is None and clips:
+        codes = segments_of(clips, codec, segments, frames, seed)
     codes = _segments(codec, segments, frames, seed) if codes is None else codes.astype(np.int64)
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "codes.npy", codes)
@@ -90,13 +85,81 @@ def make_case(
         identities = _copy_models(source, folder)
         names += [f"{part}/{name}" for part in ("lm", "exact") for name in MODEL_FILES]
     if recordings:
-        audio, identities["codec"] = audio_batch(codec, recordings, duration_s)
-        np.save(folder / AUDIO_NAME, audio)
-        names.append(AUDIO_NAME)
+        audio, identities["codec"] = audio_batch(codec, recordings, RECORDING_S, clips)
+        if len(audio):
+            np.save(folder / AUDIO_NAME, audio)
+            names.append(AUDIO_NAME)
     files = {name: sha256_of(folder / name) for name in names}
     case = Case(folder, codec, seed, tuple(coders), identities, files, float_segments)
     write_file(folder / DESCRIPTION_NAME, json.dumps(case.description(), indent=2) + "\n")
     return case
+
+
+def audio_batch(
+    codec: str, count: int, duration_s: float, clips: Sequence[Clip] = ()
+) -> tuple[np.ndarray, str]:
+    """Return the middle of clips, float32 ``[N, C, S]`` at the codec's rate, and the codec's weights' SHA-256.
+
+    Args:
+        codec: Registry name; bundled weights.
+        count: How many clips.
+        duration_s: Seconds of each.
+        clips: Clips of your own, of which fewer may be long enough; none takes the bundled ones.
+
+    Raises:
+        UnsupportedInput: The codec is no EnCodec, or fewer of the bundled clips are long enough.
+    """
+    model = load_codec(codec)
+    network = network_of(model)
+    samples = round(duration_s * network.sample_rate)
+    found = []
+    for clip in clips or load_clips("")[0]:
+        audio = convert(clip, network.sample_rate, network.channels).samples
+        start = (audio.shape[1] - samples) // 2
+        if start >= 0 and len(found) < count:
+            found.append(audio[:, start : start + samples])
+    if clips and not found:
+        return np.empty((0, network.channels, samples), dtype=np.float32), model.weights.sha256
+    if len(found) < count and not clips:
+        raise UnsupportedInput(
+            f"Only {len(found)} clips last {duration_s:g} s, {count} were asked for; ask for fewer."
+        )
+    return np.stack(found).astype(np.float32), model.weights.sha256
+
+
+def segments_of(clips: Sequence[Clip], codec: str, segments: int, frames: int, seed: int = 0) -> np.ndarray:
+    """Encode clips with a codec's bundled weights, and return stretches of their tokens, int64 ``[N, T, K]``.
+
+    Stretches do not overlap, and are drawn from the clips in turn; there are fewer than asked for where the clips hold
+    fewer.
+
+    Args:
+        clips: At any rates and channels.
+        codec: Registry name; as many codebooks are used as its bundled tokens have.
+        segments: How many at most.
+        frames: T of each.
+        seed: Chooses the places.
+
+    Raises:
+        UnsupportedInput: No clip holds as many frames.
+    """
+    model, count = load_codec(codec), bundled_tokens(codec).entry.num_codebooks
+    random = np.random.default_rng(seed)
+    stretches: list[list[np.ndarray]] = []
+    for clip in clips:
+        tokens = model.encode(convert(clip, model.sample_rate_hz, model.channels), num_codebooks=count)
+        rows = tokens.to_frames()
+        places = random.permutation(len(rows) // frames) * frames
+        stretches.append([rows[place : place + frames] for place in places.tolist()])
+    turns = (part for parts in zip_longest(*stretches) for part in parts if part is not None)
+    found = list(islice(turns, segments))
+    if not found:
+        longest_s = max((clip.duration_s for clip in clips), default=0.0)
+        raise UnsupportedInput(
+            f"None of the {len(clips)} clips holds a segment of {frames} frames; the longest lasts {longest_s:.3g} s, "
+            f"and {frames / model.frame_rates_hz[0]:.3g} s are needed: give longer ones, or fewer frames."
+        )
+    return np.stack(found)
 
 
 def _segments(codec: str, segments: int, frames: int, seed: int) -> np.ndarray:
@@ -118,12 +181,13 @@ def _segments(codec: str, segments: int, frames: int, seed: int) -> np.ndarray:
 
 
 def _copy_models(source: Path, folder: Path) -> dict[str, str]:
-    for part, origin in (("lm", source), ("exact", source / EXACT_NAME)):
-        for name in MODEL_FILES:
-            if not (origin / name).is_file():
-                raise MissingWeights(
-                    f"There is no {origin / name}; make it with python data/models/make_language_models.py."
-                )
-            (folder / part).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(origin / name, folder / part / name)
-    return {"lm": load_lm(folder / "lm").sha256, "exact": load_exact(folder / "exact").sha256}
+    loaded, exact = load_lm(source), folder / "exact"
+    exact.mkdir()
+    for name in MODEL_FILES:
+        if not (source / EXACT_NAME / name).is_file():
+            raise MissingWeights(
+                f"There is no {source / EXACT_NAME / name}; make it with python data/models/make_language_models.py."
+            )
+        shutil.copyfile(source / EXACT_NAME / name, exact / name)
+    floats = save_lm(folder / "lm", loaded.model, loaded.config["provenance"])
+    return {"lm": floats, "exact": load_exact(exact).sha256}

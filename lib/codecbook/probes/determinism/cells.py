@@ -1,8 +1,10 @@
-"""`Cell`: one configuration, how a process is started in it, and why a machine may not have it."""
+"""`Cell`: one configuration, how a process is started in it, why a machine may lack it; and which are tried."""
 
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from codecbook import compiled
@@ -10,6 +12,7 @@ from codecbook.errors import UnsupportedInput
 from codecbook.lazy import optional_module
 
 BACKENDS = ("torch", "numba", "numpy", "numpy-blas", "onnx")
+_LIBRARY = Path(compiled.__file__).parents[1]
 MODES = ("stepping", "full")
 PRECISIONS = ("", "tf32", "bf16", "autocast")
 
@@ -34,9 +37,9 @@ class Cell:
             ``"autocast"`` computes in bfloat16 wherever torch holds that to be safe; empty permits nothing.
         compiled: ``torch.compile`` turns the model into code of its own; in full passes only.
         graph_optimisation: Of ONNX Runtime: ``"none"``, ``"basic"``, ``"extended"`` or ``"all"``.
-        processor: Another processor, emulated (`codecbook.probes.determinism.foreign`); empty is this machine's.
+        processor: Another processor, emulated (``tools/foreign.py``); empty is this machine's.
         processor_model: Model of it, with the emulator's options; empty takes the usual one.
-        float_segments: Coders of floats compute so many segments only, where an emulator is slow; 0 is all.
+        float_segments: Coders of floats compute this many segments only, where an emulator is slow; 0 is all.
     """
 
     name: str
@@ -56,29 +59,21 @@ class Cell:
     float_segments: int = 0
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS or self.mode not in MODES:
-            raise UnsupportedInput(
-                f"Cell {self.name!r} has backend {self.backend!r} and mode {self.mode!r}; choose of {BACKENDS} and "
-                f"{MODES}."
-            )
+        for name, allowed in {"backend": BACKENDS, "mode": MODES, "precision": PRECISIONS}.items():
+            if getattr(self, name) not in allowed:
+                raise UnsupportedInput(
+                    f"Cell {self.name!r} has {name} {getattr(self, name)!r}; choose of {allowed}."
+                )
         if self.threads < 1 or self.batch < 1 or self.float_segments < 0:
             raise UnsupportedInput(
                 f"Cell {self.name!r} has {self.threads} threads, batch {self.batch} and {self.float_segments} segments "
                 "for floats; the first two start at 1, the last at 0."
-            )
-        if self.precision not in PRECISIONS:
-            raise UnsupportedInput(
-                f"Cell {self.name!r} has precision {self.precision!r}; choose of {PRECISIONS}."
             )
         if self.compiled and (self.backend, self.mode) != ("torch", "full"):
             raise UnsupportedInput(
                 f"Cell {self.name!r} is compiled with backend {self.backend!r} and mode {self.mode!r}; torch.compile "
                 "is tried on torch's full passes alone."
             )
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the fields as JSON types."""
-        return asdict(self)
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables of a process in this configuration; all others are inherited."""
@@ -90,6 +85,10 @@ class Cell:
             variables["ATEN_CPU_CAPABILITY"] = self.capability
         if self.mkl_cbwr:
             variables["MKL_CBWR"] = self.mkl_cbwr
+        if self.processor:
+            variables["PYTHONPATH"] = str(_LIBRARY)
+        if self.processor_model:
+            variables["QEMU_CPU"] = self.processor_model
         return variables
 
 
@@ -99,6 +98,12 @@ NO_TORCH = "there is no torch here"
 
 BASELINE = Cell("baseline")
 """One thread, one segment, code by code: what a decoder that wants to be repeatable would do."""
+
+
+def roots_folder() -> Path:
+    """Return the folder of emulated Pythons: ``CODECBOOK_ROOTS``, or one in the user's cache folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(os.environ.get("CODECBOOK_ROOTS") or cache / "codecbook/roots").expanduser().resolve()
 
 
 def apply_settings(cell: Cell) -> None:
@@ -134,8 +139,10 @@ def reason_to_skip(cell: Cell) -> str:
     if cell.device == "mps" and not torch.backends.mps.is_available():
         return "there is no Apple GPU"
     found = torch.backends.cpu.get_cpu_capability().lower()
-    if cell.capability and cell.capability != found:
-        return f"the processor or this build of torch has no {cell.capability}; it runs as {found}"
+    # torch believes the variable, and where the processor lacks the instructions the process ends at the first of them
+    there = {"avx2": torch.cpu._is_avx2_supported, "avx512": torch.cpu._is_avx512_supported}
+    if cell.capability and (cell.capability != found or not there.get(found, lambda: True)()):
+        return f"the processor or this build of torch has no {cell.capability}"
     if cell.mkl_cbwr and not torch.backends.mkl.is_available():
         return "this build of torch has no MKL"
     if not cell.onednn and not torch.backends.mkldnn.is_available():
@@ -149,3 +156,114 @@ def _asks_torch(cell: Cell) -> bool:
     if cell.backend in ("torch", "onnx") or cell.device != "cpu" or not cell.onednn:
         return True
     return bool(cell.precision or cell.capability or cell.mkl_cbwr)
+
+
+# what an emulated "max" has are vectors of 512 bits, which torch leaves alone; for those of 256 it has its own kernels
+_SVE_256 = "max,sve-default-vector-length=32"
+_EMULATED_FLOAT_SEGMENTS = 2
+
+
+def fast_cells() -> tuple[Cell, ...]:
+    """Return the cells of a short run; the first is the baseline."""
+    return (
+        BASELINE,
+        Cell("full sequence", mode="full"),
+        Cell("batch 8", batch=8),
+        Cell("AVX2", capability="avx2"),
+        Cell("no vector code", capability="default"),
+        Cell("MKL compatible", mkl_cbwr="COMPATIBLE"),
+        Cell("oneDNN off", onednn=False),
+        Cell("2 threads", threads=2),
+        Cell("ONNX", backend="onnx"),
+        Cell("numba", backend="numba"),
+        Cell("numpy", backend="numpy", batch=8),
+        Cell("s390x, numpy", backend="numpy", batch=8, processor="s390x"),
+        Cell("CUDA", device="cuda"),
+        Cell("MPS", device="mps"),
+    )
+
+
+def full_cells() -> tuple[Cell, ...]:
+    """Return the cells of a long run: those of `fast_cells`, combinations, other processors, GPUs."""
+    return (*fast_cells(), *_combinations(), *_other_processors(), *_gpus())
+
+
+def _combinations() -> tuple[Cell, ...]:
+    return (
+        Cell("AVX-512", capability="avx512"),
+        Cell("full, batch 8", mode="full", batch=8),
+        Cell("full, 2 threads", mode="full", threads=2),
+        Cell("batch 8, 2 threads", batch=8, threads=2),
+        Cell("batch 8, AVX2", batch=8, capability="avx2"),
+        Cell("full, no vector code", mode="full", capability="default"),
+        Cell("bf16 permitted", precision="bf16", batch=8),
+        Cell("bf16 autocast", precision="autocast", batch=8),
+        Cell("torch.compile", compiled=True, mode="full"),
+        Cell("ONNX, full", backend="onnx", mode="full"),
+        Cell("ONNX, batch 8", backend="onnx", batch=8),
+        Cell("ONNX, not optimised", backend="onnx", graph_optimisation="none", batch=8),
+        Cell("ONNX, 2 threads", backend="onnx", threads=2),
+        Cell("numba, full", backend="numba", mode="full"),
+        Cell("numba, batch 8", backend="numba", batch=8),
+        Cell("numpy, BLAS", backend="numpy-blas", batch=8),
+    )
+
+
+def _other_processors() -> tuple[Cell, ...]:
+    few = _EMULATED_FLOAT_SEGMENTS
+    return (
+        Cell("Arm64, torch, full", mode="full", batch=8, processor="arm64", float_segments=few),
+        Cell("Arm64, torch", batch=8, processor="arm64", float_segments=few),
+        Cell(
+            "Arm64 with SVE 256", mode="full", batch=8, processor="arm64", processor_model=_SVE_256,
+            float_segments=few,
+        ),
+        Cell("Arm64, numba", backend="numba", processor="arm64"),
+        Cell("Arm64, numpy", backend="numpy", batch=8, processor="arm64"),
+        Cell("Arm64, BLAS", backend="numpy-blas", batch=8, processor="arm64"),
+        Cell(
+            "Arm64 Cortex-A53, BLAS", backend="numpy-blas", batch=8, processor="arm64",
+            processor_model="cortex-a53",
+        ),
+        Cell("ppc64el, numpy", backend="numpy", batch=8, processor="ppc64el"),
+        Cell("armhf (32 bit), numpy", backend="numpy", batch=8, processor="armhf"),
+        Cell("i386 (32 bit), numpy", backend="numpy", batch=8, processor="i386"),
+    )  # fmt: skip
+
+
+def _gpus() -> tuple[Cell, ...]:
+    return (
+        Cell("CUDA, batch 8", device="cuda", batch=8),
+        Cell("CUDA, full", device="cuda", mode="full"),
+        Cell("CUDA, TF32", device="cuda", precision="tf32"),
+        Cell("CUDA, bf16 autocast", device="cuda", precision="autocast"),
+    )
+
+
+def group_of(cell: Cell) -> str:
+    """Return under which heading a picture shows a cell: what sets it apart from the baseline most."""
+    if cell.device != "cpu":
+        return "GPU"
+    if cell.processor:
+        return "other processors, emulated"
+    if cell.backend != "torch" or cell.compiled:
+        return "other backends"
+    if cell.precision:
+        return "precision"
+    if cell.capability or cell.mkl_cbwr or not cell.onednn:
+        return "instruction set and libraries"
+    return "order of evaluation"
+
+
+def only(cells: Sequence[Cell], names: Sequence[str]) -> tuple[Cell, ...]:
+    """Return the cells of these names, in their own order.
+
+    Raises:
+        UnsupportedInput: There is no cell of such a name.
+    """
+    unknown = set(names) - {cell.name for cell in cells}
+    if unknown:
+        raise UnsupportedInput(
+            f"There is no cell {sorted(unknown)}; choose of {[cell.name for cell in cells]}."
+        )
+    return tuple(cell for cell in cells if cell.name in names)

@@ -1,41 +1,15 @@
-"""The five coders that are compared: where each takes its logits from, and how these become intervals."""
+"""The five coders that are compared: where each takes its logits from, and how these become intervals and bytes."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from codecbook.coding.arithmetic import GridDecoder, GridEncoder, UpstreamDecoder, UpstreamEncoder
 from codecbook.coding.counts import GRID_DIALECTS, TOTAL_BITS, GridDialect, cdf_exact, cdf_upstream
-from codecbook.coding.exact_counts import EXACT_TOTAL_BITS
+from codecbook.coding.exact.counts import EXACT_TOTAL_BITS
 from codecbook.coding.range_coder import RangeDecoder, RangeEncoder
-
-NUMBERS = ("float32", "float64", "exact")
-"""Kinds of logits: of the float model in one of two types, or of its exact twin."""
-
-
-class Encoder(Protocol):
-    """What all encoders offer."""
-
-    def push(self, symbol: int, cdf_row: np.ndarray) -> None:
-        """Encode a symbol."""
-        ...
-
-    def push_frames(self, symbols: np.ndarray, cdf: np.ndarray) -> None:
-        """Encode symbols ``[K, T]`` of rows ``[T, K, V]``."""
-        ...
-
-    def finish(self) -> bytes:
-        """Return all bytes."""
-        ...
-
-
-class Decoder(Protocol):
-    """What all decoders offer."""
-
-    def pull(self, cdf_row: np.ndarray) -> int:
-        """Decode a symbol."""
-        ...
+from codecbook.probes.determinism.compare import intervals
 
 
 @dataclass(frozen=True)
@@ -45,14 +19,17 @@ class Coder:
     Attributes:
         name: Key of results.
         title: What readers see.
-        numbers: One of `NUMBERS`.
+        numbers: ``"float32"`` or ``"float64"``, logits of the float model, or ``"exact"``, of its exact twin.
         dialect: Grid and counts; None for upstream's rule, and for the exact one.
+        device: Where upstream's rule computes softmax and CDF: on its model's device, as the package does. The others
+            are computed on the CPU.
     """
 
     name: str
     title: str
     numbers: str
     dialect: GridDialect | None = None
+    device: str = "cpu"
 
     @property
     def total_bits(self) -> int:
@@ -67,19 +44,27 @@ class Coder:
         columns = logits[:, :, None]
         if self.numbers == "exact":
             return cdf_exact(columns)[:, 0]
-        return (cdf_upstream(columns) if self.dialect is None else self.dialect.cdf(columns))[:, 0]
+        if self.dialect is not None:
+            return self.dialect.cdf(columns)[:, 0]
+        return cdf_upstream(columns if self.device == "cpu" else _on(self.device, columns))[:, 0]
 
-    def encoder(self) -> Encoder:
-        """Return a fresh encoder."""
+    def encoder(self) -> Any:
+        """Return a fresh encoder, with ``push(symbol, row)``, ``push_frames(symbols [K, T], cdf)`` and ``finish()``."""
         if self.numbers == "exact":
             return RangeEncoder()
         return UpstreamEncoder() if self.dialect is None else GridEncoder()
 
-    def decoder(self, data: bytes) -> Decoder:
-        """Return a decoder of one segment's bytes."""
+    def decoder(self, data: bytes) -> Any:
+        """Return a decoder of one segment's bytes, with ``pull(row)``."""
         if self.numbers == "exact":
             return RangeDecoder(data)
         return UpstreamDecoder(data) if self.dialect is None else GridDecoder(data)
+
+
+def _on(device: str, columns: np.ndarray) -> Any:
+    import torch  # here, as the exact coder needs numpy alone
+
+    return torch.from_numpy(np.ascontiguousarray(columns)).to(device)
 
 
 _Q64 = GRID_DIALECTS["qstep64"]
@@ -94,3 +79,23 @@ CODERS = {
     )
 }
 """By name. ``grid64`` is the coarser grid alone; with float64 in addition it is the dialect qstep64 as it stands."""
+
+
+def encode_segments(coder: Coder, cdf: np.ndarray, codes: np.ndarray) -> list[bytes]:
+    """Return the bytes of each segment, for CDFs ``[N, T, K, V]`` and codes ``[N, T, K]``.
+
+    Raises:
+        UnsupportedInput: A code that upstream's coder cannot express.
+    """
+    streams = []
+    for segment, rows in zip(codes, cdf, strict=True):
+        encoder = coder.encoder()
+        encoder.push_frames(segment.T, rows)
+        streams.append(encoder.finish())
+    return streams
+
+
+def ideal_bits(coder: Coder, cdf: np.ndarray, codes: np.ndarray) -> float:
+    """Return what the codes cost under these CDFs, in bits: no coder undercuts it."""
+    ends = intervals(cdf, codes)
+    return float((coder.total_bits - np.log2(ends[..., 1] - ends[..., 0])).sum())

@@ -1,16 +1,27 @@
-"""What one configuration computed against another: logits, CDF rows, intervals, and where they first part.
+"""What one configuration computed against another: logits, CDF rows, intervals, tokens, and where they first part.
 
 Rule of thumb that the measured points are held against: a logit that is off by ``d`` falls on the other side of a
 grid line with probability ``|d| / step``, so that ``1e6 E|d| / step`` logits per million change.
 """
 
+import base64
+import binascii
 import hashlib
+import struct
+import zlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.probes.determinism.cells import Cell
+
 GRID_STEPS = tuple(2.0**-n for n in (12, 10, 8, 7, 6, 4, 2))
 """Steps, in nats, at which rounded logits are compared."""
+_HEADER = struct.Struct("<II")
+_LARGEST_CODE = 0xFFFF
+_LARGEST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -57,11 +68,108 @@ class CdfDifference:
     segment_intervals_differing: list[int]
 
 
+@dataclass(frozen=True)
+class CoderResult:
+    """What a cell found of one coder. Where it was skipped, `reason` says why, and nothing else is there.
+
+    Attributes:
+        status: ``"ran"`` or ``"skipped"``.
+        reason: Empty if it ran.
+        bits: Ideal code length of all tokens.
+        bytes: Of all streams.
+        hashes: `step_hashes` of ``"logits"``, ``"cdf"`` and ``"intervals"``.
+        logits: Against the baseline's; None in the baseline.
+        cdf: The same of CDF rows.
+        segments: How many were computed.
+        segments_decoded: Of which this many were decoded code by code.
+        segments_wrong: Of which this many came out wrong.
+        wrong_with_error: Of which this many raised an error.
+        wrong_reencoding_differs: So many raised none, and would be found by encoding again what was decoded.
+        first_wrong_frames: By wrong segment.
+        wrong_codes: What came out of each wrong segment, as `pack_codes` writes it.
+        wrong_errors: What its decoder raised; empty if nothing.
+        token_hashes: `step_hashes` of the tokens of each segment that was decoded.
+        logits_s: Seconds that the logits took.
+    """
+
+    status: str
+    reason: str = ""
+    bits: float = 0.0
+    bytes: int = 0
+    hashes: dict[str, list[str]] = field(default_factory=dict)
+    logits: LogitDifference | None = None
+    cdf: CdfDifference | None = None
+    segments: int = 0
+    segments_decoded: int = 0
+    segments_wrong: int = 0
+    wrong_with_error: int = 0
+    wrong_reencoding_differs: int = 0
+    first_wrong_frames: dict[int, int] = field(default_factory=dict)
+    wrong_codes: dict[int, str] = field(default_factory=dict)
+    wrong_errors: dict[int, str] = field(default_factory=dict)
+    token_hashes: dict[int, str] = field(default_factory=dict)
+    logits_s: float = 0.0  # s
+
+
+@dataclass(frozen=True)
+class CodecResult:
+    """What a cell's codec does in one type of floats, against the baseline's float32.
+
+    Attributes:
+        tokens: Tokens of all recordings.
+        tokens_differing: Tokens that its encoder makes otherwise.
+        frames: Frames of all recordings.
+        frames_differing: Frames with such tokens.
+        codebooks_differing: `tokens_differing` by codebook.
+        first_frame: The first such frame; -1 without any.
+        largest: Largest difference of the waveform that its decoder makes of the **baseline's** tokens.
+        snr_db: Of that waveform; None where it is equal.
+        hashes: `step_hashes` of its tokens.
+    """
+
+    tokens: int
+    tokens_differing: int
+    frames: int
+    frames_differing: int
+    codebooks_differing: list[int]
+    first_frame: int
+    largest: float  # of full scale
+    snr_db: float | None  # dB
+    hashes: list[str]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What became of a cell.
+
+    Attributes:
+        cell: The configuration.
+        status: ``"ran"``, ``"skipped"``, ``"crashed"`` or ``"timed out"``.
+        reason: Why it did not run to its end; empty if it did.
+        machine: What decides there how floats are rounded.
+        coders: By name, those that it came to.
+        codec: By type of floats, where the codec itself was tried.
+        seconds: Wall time of its process.
+    """
+
+    cell: Cell
+    status: str
+    reason: str = ""
+    machine: dict[str, Any] = field(default_factory=dict)
+    coders: dict[str, CoderResult] = field(default_factory=dict)
+    codec: dict[str, CodecResult] = field(default_factory=dict)
+    seconds: float = 0.0  # s
+
+    def ran(self, coder: str) -> CoderResult | None:
+        """Return what it found of a coder, where that was computed and compared with a baseline."""
+        found = self.coders.get(coder)
+        return found if found is not None and found.cdf is not None else None
+
+
 def compare_logits(baseline: np.ndarray, other: np.ndarray) -> LogitDifference:
     """Compare logits ``[N, T, K, V]``, floats in nats or integers; equal infinities count as equal."""
     count, differing, total, largest = 0, 0, 0.0, 0.0
-    is_float = baseline.dtype.kind == "f"
-    mismatches = dict.fromkeys(GRID_STEPS, 0) if is_float else {}
+    mismatches = dict.fromkeys(GRID_STEPS, 0) if baseline.dtype.kind == "f" else {}
     for a, b in zip(baseline, other, strict=True):  # a segment at a time bounds the memory
         unequal = a != b
         before, after = a[unequal], b[unequal]
@@ -104,6 +212,57 @@ def step_hashes(array: np.ndarray) -> list[str]:
         for segment in little
         for frame in segment
     ]
+
+
+def pack_codes(codes: np.ndarray) -> str:
+    """Return the codes of a segment as ASCII text: ``base64(zlib(u32 T, u32 K, u16 code [T, K]))``, little-endian.
+
+    Args:
+        codes: Integers ``[T, K]``, 0 to 65535.
+
+    Raises:
+        UnsupportedInput: Other axes, no integers, or a code outside that range.
+
+    Example:
+        >>> unpack_codes(pack_codes(np.array([[3, 1023]]))).tolist()
+        [[3, 1023]]
+    """
+    codes = np.asarray(codes)
+    if codes.ndim != 2 or codes.dtype.kind not in "iu":
+        raise UnsupportedInput(
+            f"Codes to pack are {codes.dtype} {list(codes.shape)}; give integers [T, K] of one segment."
+        )
+    if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) <= _LARGEST_CODE:
+        raise UnsupportedInput(
+            f"Codes from {codes.min()} to {codes.max()} do not fit 16 bits; only codebooks of up to 65536 codes do."
+        )
+    payload = _HEADER.pack(*codes.shape) + codes.astype("<u2").tobytes()
+    return base64.b64encode(zlib.compress(payload, 9)).decode("ascii")
+
+
+def unpack_codes(text: str) -> np.ndarray:
+    """Return the codes, int64 ``[T, K]``, that `pack_codes` made text of.
+
+    Raises:
+        CorruptInput: The text is cut off, altered or no such text, or unpacks to more than 64 MiB.
+    """
+    advice = "take the text again from the result that it was written to."
+    try:
+        inflate = zlib.decompressobj()
+        payload = inflate.decompress(base64.b64decode(text, validate=True), _LARGEST_BYTES)
+    except (binascii.Error, zlib.error, TypeError, ValueError) as error:
+        raise CorruptInput(f"These are no packed codes ({error}); {advice}") from error
+    if not inflate.eof or inflate.unused_data or len(payload) < _HEADER.size:
+        raise CorruptInput(
+            f"Packed codes end early, go on too long, or exceed {_LARGEST_BYTES} bytes ({len(payload)} bytes were "
+            f"read); {advice}"
+        )
+    T, K = _HEADER.unpack_from(payload)
+    if len(payload) != _HEADER.size + 2 * T * K:
+        raise CorruptInput(
+            f"Packed codes name {T} frames of {K} codes, and {len(payload) - _HEADER.size} bytes follow; {advice}"
+        )
+    return np.frombuffer(payload, dtype="<u2", offset=_HEADER.size).reshape(T, K).astype(np.int64)
 
 
 def _on_grid(logits: np.ndarray, step: float) -> np.ndarray:

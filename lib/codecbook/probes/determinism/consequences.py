@@ -1,15 +1,14 @@
-"""What a listener gets of a segment that decodes wrongly: how much of it is wrong, for how long, how badly.
+"""What disagreement comes to: what a listener gets of wrong segments, what agreement costs in rate, an old fault.
 
-The audio of the wrong tokens is held against the audio of the true ones, both by the same decoder, so that what is
+The audio of wrong tokens is held against the audio of the true ones, both by the same decoder, so that what is
 measured is the damage and not the codec. Where a coder's decoder breaks off with an error, the rest of the segment is
-code 0 here; a player that is told of the error would rather be silent.
-
-EnCodec's decoder looks back only, but it mirrors a segment's first frames to begin with: a wrong frame among these
-changes samples before it, too.
+code 0 here; a player that is told of the error would rather be silent. EnCodec's decoder looks back only, but it
+mirrors a segment's first frames to begin with: a wrong frame among these changes samples before it, too.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,18 +16,16 @@ import pandas as pd
 from codecbook.audio import Clip
 from codecbook.codecs import load_codec
 from codecbook.codecs.base import Codec
-from codecbook.coding.ecdc_damage import Corruption, compare_decodes
-from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.coding.arithmetic import GridDecoder, GridEncoder
+from codecbook.coding.counts import cdf_grid, cdf_grid_unclamped
+from codecbook.coding.ecdc.damage import compare_decodes
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.measure.quality import log_mel_distance_db, snr_db
 from codecbook.probes.determinism.case import RANDOM, Case
-from codecbook.probes.determinism.matrix import CellResult
-from codecbook.probes.determinism.packing import pack_codes, unpack_codes
+from codecbook.probes.determinism.cells import BASELINE
+from codecbook.probes.determinism.coders import CODERS, ideal_bits
+from codecbook.probes.determinism.compare import CellResult, unpack_codes
 from codecbook.tokens.tokens import tokens_from_frames
-
-__all__ = [
-    "Consequence", "WrongDecode", "consequence_table", "consequences", "decode_codes", "pack_codes", "unpack_codes",
-    "wrong_decodes",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,91 +47,23 @@ class WrongDecode:
     error: str
 
 
-@dataclass(frozen=True)
-class Consequence:
-    """What is wrong with a segment, in tokens and in audio.
-
-    Attributes:
-        segment: Which one, counted from 0.
-        first_wrong_frame: The first frame with a wrong token; -1 without any.
-        wrong_tokens: How many are wrong.
-        wrong_share: Of all tokens of the segment.
-        corruption_mae: See `codecbook.coding.ecdc_damage.Corruption`, also for the next four.
-        corruption_max_abs: See there.
-        first_bad_sample: See there.
-        last_bad_sample: See there.
-        bad_duration_s: See there; 0.0 if no sample is bad.
-        bad_share: Of the segment's duration.
-        snr_db: Of the whole segment, against the audio of the true tokens; inf if that is equal.
-        snr_after_db: The same from the first wrong frame to the end; NaN where that part of the true audio is silent.
-        log_mel_distance_db: Of the whole segment.
-        log_mel_distance_after_db: From the first wrong frame to the end.
-        noticed: The decoder raised an error.
-    """
-
-    segment: int
-    first_wrong_frame: int  # frames
-    wrong_tokens: int  # tokens
-    wrong_share: float  # 0 to 1
-    corruption_mae: float  # of full scale
-    corruption_max_abs: float  # of full scale
-    first_bad_sample: int | None  # samples
-    last_bad_sample: int | None  # samples
-    bad_duration_s: float  # s
-    bad_share: float  # 0 to 1
-    snr_db: float  # dB
-    snr_after_db: float  # dB
-    log_mel_distance_db: float  # dB
-    log_mel_distance_after_db: float  # dB
-    noticed: bool
-
-
-def consequences(
-    true: np.ndarray, decoded: np.ndarray, codec: str | Codec, errors: Sequence[str] | None = None
-) -> list[Consequence]:
-    """Compare what was decoded with what was sent, segment by segment.
-
-    Args:
-        true: int64 ``[N, T, K]``.
-        decoded: int64 ``[N, T, K]``.
-        codec: Registry name, whose bundled weights are taken, or a codec.
-        errors: What the decoder raised for each segment, empty for nothing; None says that it noticed nothing.
-
-    Raises:
-        UnsupportedInput: Shapes differ, not one error per segment, or tokens that are not of this codec.
-        CorruptInput: A code outside the codec's codebooks.
-    """
-    if true.ndim != 3 or true.shape != decoded.shape or (errors is not None and len(errors) != len(true)):
-        raise UnsupportedInput(
-            f"True codes are {list(true.shape)}, decoded ones {list(decoded.shape)}, with "
-            f"{'no' if errors is None else len(errors)} errors; give the same segments [N, T, K], and one error each."
-        )
-    model = load_codec(codec) if isinstance(codec, str) else codec
-    errors = [""] * len(true) if errors is None else errors
-    return [
-        _consequence(
-            n, sent, received, decode_codes(sent, model), decode_codes(received, model), bool(errors[n])
-        )
-        for n, (sent, received) in enumerate(zip(true, decoded, strict=True))
-    ]
-
-
 def decode_codes(codes: np.ndarray, codec: Codec) -> Clip:
     """Return the audio of codes ``[T, K]`` of a codec's leading codebooks."""
     K = codes.shape[1]
     if len(codec.codebook_sizes) < K:
         raise UnsupportedInput(f"{K} codes a frame, {codec.name} has {len(codec.codebook_sizes)} codebooks.")
-    return codec.decode(
-        tokens_from_frames(codes, codec.codebook_sizes[:K], codec.frame_rates_hz[0], codec=codec.name)
+    tokens = tokens_from_frames(
+        codes, codec.codebook_sizes[:K], codec.frame_rates_hz[0], codec=codec.name, weights=str(codec.weights)
     )
+    return codec.decode(tokens)
 
 
 def wrong_decodes(case: Case, results: Sequence[CellResult]) -> list[WrongDecode]:
-    """Return all wrong segments whose codes the cells left in their results (``wrong_codes``).
+    """Return all wrong segments of cells.
 
     Args:
         case: What was computed.
-        results: From `run_matrix` or `read_result`. Those of versions that kept no codes add nothing.
+        results: From `run_matrix` or `read_result`.
 
     Raises:
         CorruptInput: Codes that do not unpack, or not to a segment of this case.
@@ -142,16 +71,16 @@ def wrong_decodes(case: Case, results: Sequence[CellResult]) -> list[WrongDecode
     shape = case.codes.shape
     found = []
     for result in results:
-        for coder, entry in result.content.get("coders", {}).items():
-            errors = entry.get("wrong_errors", {})
-            for key, text in entry.get("wrong_codes", {}).items():
+        for coder, part in result.coders.items():
+            for segment, text in part.wrong_codes.items():
                 codes = unpack_codes(text)
-                if not 0 <= int(key) < shape[0] or codes.shape != shape[1:]:
+                if not 0 <= segment < shape[0] or codes.shape != shape[1:]:
                     raise CorruptInput(
-                        f"Cell {result.cell.name!r} left codes {list(codes.shape)} of segment {key}; the case has "
+                        f"Cell {result.cell.name!r} left codes {list(codes.shape)} of segment {segment}; the case has "
                         f"{list(shape)}. Read the results together with the case that they are of."
                     )
-                found.append(WrongDecode(result.cell.name, coder, int(key), codes, errors.get(key, "")))
+                error = part.wrong_errors.get(segment, "")
+                found.append(WrongDecode(result.cell.name, coder, segment, codes, error))
     return found
 
 
@@ -164,15 +93,20 @@ def consequence_table(
         case: What was computed.
         wrong: From `wrong_decodes`.
         codec: Registry name; empty takes the case's.
-        most: Of each coder at most so many, drawn at random; None takes all.
+        most: Of each coder at most this many, drawn at random; None takes all.
         seed: Of that draw.
 
     Returns:
-        ``cell``, ``coder``, ``time_s`` (of the first wrong frame) and the fields of `Consequence`.
+        ``cell``, ``coder``, ``segment``, ``noticed`` (the decoder raised an error), ``first_wrong_frame`` (-1 without
+        any), ``time_s`` (of that frame), ``wrong_tokens``, ``wrong_share`` (of all tokens), ``bad_duration_s`` (from
+        the first bad sample to the last, see `codecbook.coding.ecdc.damage`), ``bad_share`` (of the segment),
+        ``snr_db`` and ``log_mel_distance_db`` of the whole segment against the audio of the true tokens, and
+        ``snr_after_db`` and ``log_mel_distance_after_db`` from the first wrong frame to the end. An SNR is inf where
+        the audio is equal, NaN where the true audio is silent.
 
     Raises:
         UnsupportedInput: No wrong segments, or a case of random weights without the codec's name.
-        CorruptInput: See `consequences`.
+        CorruptInput: A code outside the codec's codebooks.
     """
     name = codec or case.codec
     if not wrong or name == RANDOM:
@@ -181,47 +115,36 @@ def consequence_table(
             "whose tokens they are."
         )
     model, codes = load_codec(name), case.codes
-    rate_hz = model.frame_rates_hz[0]
     truth = {n: decode_codes(codes[n], model) for n in {part.segment for part in wrong}}
     rows = []
     for part in _sample(wrong, most, seed):
-        n = part.segment
-        audio = decode_codes(part.codes, model)
-        found = _consequence(n, codes[n], part.codes, truth[n], audio, bool(part.error))
-        rows.append(
-            {"cell": part.cell, "coder": part.coder, "time_s": found.first_wrong_frame / rate_hz}
-            | asdict(found)
+        found = _consequence(
+            codes[part.segment], part.codes, truth[part.segment], decode_codes(part.codes, model)
         )
+        rows.append(
+            {"cell": part.cell, "coder": part.coder, "segment": part.segment, "noticed": bool(part.error),
+             "time_s": found["first_wrong_frame"] / model.frame_rates_hz[0]} | found
+        )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _consequence(
-    n: int, sent: np.ndarray, received: np.ndarray, true_audio: Clip, audio: Clip, noticed: bool
-) -> Consequence:
+def _consequence(sent: np.ndarray, received: np.ndarray, true_audio: Clip, audio: Clip) -> dict[str, Any]:
     unequal = sent != received
-    frames = np.flatnonzero(unequal.any(axis=1))
-    first = int(frames[0]) if len(frames) else -1
-    damage: Corruption = compare_decodes(true_audio, audio)
+    first = int(unequal.any(axis=1).argmax()) if unequal.any() else -1
     start = round(max(first, 0) * true_audio.num_samples / len(sent))
     true_after, after = (Clip(clip.samples[:, start:], clip.sample_rate_hz) for clip in (true_audio, audio))
-    duration_s = damage.bad_duration_s or 0.0
-    return Consequence(
-        segment=n,
-        first_wrong_frame=first,
-        wrong_tokens=int(unequal.sum()),
-        wrong_share=float(unequal.mean()),
-        corruption_mae=damage.mae,
-        corruption_max_abs=damage.max_abs,
-        first_bad_sample=damage.first_bad_sample,
-        last_bad_sample=damage.last_bad_sample,
-        bad_duration_s=duration_s,
-        bad_share=duration_s / true_audio.duration_s,
-        snr_db=snr_db(true_audio, audio),
-        snr_after_db=snr_db(true_after, after),
-        log_mel_distance_db=log_mel_distance_db(true_audio, audio),
-        log_mel_distance_after_db=log_mel_distance_db(true_after, after),
-        noticed=noticed,
-    )
+    bad_duration_s = compare_decodes(true_audio, audio).bad_duration_s or 0.0
+    return {
+        "first_wrong_frame": first,
+        "wrong_tokens": int(unequal.sum()),
+        "wrong_share": float(unequal.mean()),
+        "bad_duration_s": bad_duration_s,
+        "bad_share": bad_duration_s / true_audio.duration_s,
+        "snr_db": snr_db(true_audio, audio),
+        "snr_after_db": snr_db(true_after, after),
+        "log_mel_distance_db": log_mel_distance_db(true_audio, audio),
+        "log_mel_distance_after_db": log_mel_distance_db(true_after, after),
+    }
 
 
 def _sample(wrong: Sequence[WrongDecode], most: int | None, seed: int) -> list[WrongDecode]:
@@ -233,3 +156,109 @@ def _sample(wrong: Sequence[WrongDecode], most: int | None, seed: int) -> list[W
         places = [i for i, part in enumerate(wrong) if part.coder == coder]
         kept += random.permutation(places)[:most].tolist()
     return [wrong[i] for i in sorted(kept)]
+
+
+def float_bits(logits: np.ndarray, codes: np.ndarray) -> float:
+    """Return the cross-entropy in bits of codes ``[N, T, K]`` under float logits ``[N, T, K, V]``, summed up."""
+    total = 0.0
+    for rows, chosen in zip(logits.astype(np.float64), codes, strict=True):
+        top = rows.max(axis=-1, keepdims=True)
+        normaliser = np.log(np.exp(rows - top).sum(axis=-1)) + top[..., 0]
+        total += float((normaliser - np.take_along_axis(rows, chosen[..., None], axis=-1)[..., 0]).sum())
+    return total / np.log(2)
+
+
+def rate_table(
+    case: Case, steps: tuple[float, ...] = (1 / 128, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)
+) -> pd.DataFrame:
+    """Return bits per token of the baseline's coders and of coarser grids (``acv=4`` otherwise), over float logits.
+
+    All on the tokens that coders of floats have computed.
+
+    Args:
+        case: With the baseline's answers.
+        steps: Grid steps in nats.
+
+    Returns:
+        Columns ``coder``, ``step_nats`` (NaN for a coder without a grid), ``bits_per_token``, ``overhead_percent``
+        (against the cross-entropy of the float logits).
+
+    Raises:
+        UnsupportedInput: The baseline was not run yet.
+    """
+    answers = case.answers()
+    codes, logits = case.codes_for("float32", BASELINE), np.load(answers / "logits_float32.npy")
+    grid = CODERS["grid128"]
+    bits = {("float logits, ideal", np.nan): float_bits(logits, codes)}
+    for name in case.coders:
+        dialect = CODERS[name].dialect
+        cdf = np.load(answers / f"cdf_{name}.npy", mmap_mode="r")[: len(codes)]
+        bits[name, dialect.qstep if dialect else np.nan] = ideal_bits(CODERS[name], cdf, codes)
+    columns = logits.reshape(-1, logits.shape[-1])[:, :, None]
+    for step in steps:
+        cdf = cdf_grid(columns, qstep=step)[:, 0].reshape(logits.shape)
+        bits[f"grid {step:g}", step] = ideal_bits(grid, cdf, codes)
+    ideal = next(iter(bits.values()))
+    return pd.DataFrame(
+        [
+            {"coder": name, "step_nats": step, "bits_per_token": value / codes.size,
+             "overhead_percent": 100 * (value / ideal - 1)}
+            for (name, step), value in bits.items()
+        ]
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CountsFault:
+    """A message through the CDF of ``acv=4`` before its fix, or after.
+
+    Before it, pull request 95 of encodec nudged ``p * fp_scale`` by 2^-60 before rounding down, and did not clamp it at
+    0. A probability of exactly 0 then becomes a count of -1 at every even place: no tuning is needed, the temperature
+    is 1.0. All that it takes is a code that the model rules out, such as a masked one.
+
+    Attributes:
+        rows_falling: In how many rows of the CDF a value lies below the one before.
+        narrowest: The least width of a code; below 1 it has no interval.
+        symbols: How many codes were sent.
+        wrong_symbols: How many of those decoded are wrong.
+        error: What encoder or decoder raised; empty if nothing.
+    """
+
+    rows_falling: int
+    narrowest: int  # of 2^24
+    symbols: int
+    wrong_symbols: int
+    error: str
+
+
+def masked_logits(frames: int, codes: int, masked_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits float32 ``[T, V]`` with codes ruled out (-inf), and one possible code per frame, int64 ``[T]``."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(scale=2.0, size=(frames, codes)).astype(np.float32)
+    logits[random.random(logits.shape) < masked_share] = -np.inf
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    chosen = [random.choice(codes, p=row / row.sum()) for row in weights.astype(np.float64)]
+    return logits, np.array(chosen, dtype=np.int64)
+
+
+def send(logits: np.ndarray, codes: np.ndarray, fixed: bool) -> CountsFault:
+    """Encode codes ``[T]`` with the logits ``[T, V]`` at temperature 1.0, decode them, and say what happened.
+
+    Args:
+        logits: float32.
+        codes: int64.
+        fixed: Whether counts are clamped at 0.
+    """
+    rule = cdf_grid if fixed else cdf_grid_unclamped
+    cdf = rule(logits[:, :, None])[:, 0]
+    widths = np.diff(cdf, axis=1, prepend=0)
+    encoder, sent, error = GridEncoder(check=fixed), codes[None], ""
+    decoded = np.full_like(codes, -1)
+    try:
+        encoder.push_frames(sent, cdf[:, None])
+        decoder = GridDecoder(encoder.finish(), check=fixed)
+        decoded = decoder.pull_frames(cdf[:, None])[:, 0]
+    except CodecbookError as problem:
+        error = str(problem)
+    falling, wrong = int((widths < 0).any(axis=1).sum()), int((decoded != codes).sum())
+    return CountsFault(falling, int(widths.min()), len(codes), wrong, error)

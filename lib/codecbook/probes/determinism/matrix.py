@@ -1,51 +1,41 @@
 """Run every cell in a process of its own, a few at a time, and put what they found into one table."""
 
+import hashlib
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.measure.coder_speed import torch_threads
+from codecbook.probes.determinism.backends import Steps, trace
 from codecbook.probes.determinism.case import Case
-from codecbook.probes.determinism.cells import Cell
-from codecbook.probes.determinism.foreign_root import command as foreign_command
-from codecbook.probes.determinism.foreign_root import find_root
+from codecbook.probes.determinism.cells import Cell, roots_folder
+from codecbook.probes.determinism.coders import CODERS
+from codecbook.probes.determinism.compare import (
+    CdfDifference,
+    CellResult,
+    LogitDifference,
+)
 
 WORKER = "codecbook.probes.determinism.worker"
-_LIBRARY = Path(__file__).resolve().parents[3]
 _COLUMNS = (
     "cell", "coder", "outcome", "reason", "logits_differing", "logits_per_million", "mean_abs_nats", "rows",
     "rows_differing", "intervals_differing", "segments", "segments_wrong", "wrong_silently", "first_frame", "bits",
 )  # fmt: skip
 SAME, CLOSE, DIFFERS, BREAKS = "same", "close", "differs", "breaks"
 SKIPPED, FAILED = "skipped", "failed"
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """What became of a cell.
-
-    Attributes:
-        cell: The configuration.
-        status: ``"ran"``, ``"skipped"``, ``"crashed"`` or ``"timed out"``.
-        reason: Why it did not run to its end; empty if it did.
-        content: What the process wrote last (`codecbook.probes.determinism.worker`); empty if nothing.
-        seconds: Wall time of the process.
-    """
-
-    cell: Cell
-    status: str
-    reason: str
-    content: dict[str, Any]
-    seconds: float  # s
+_RESULT = TypeAdapter(CellResult)
 
 
 def run_matrix(
@@ -94,24 +84,78 @@ def run_matrix(
     return [results[name] for name in names]
 
 
+def compare_here(
+    ways: Mapping[str, tuple[Steps, int, str, int]], groups: Iterable[np.ndarray], coder: str = ""
+) -> pd.DataFrame:
+    """Evaluate known segments in several ways, in this process.
+
+    Args:
+        ways: By name, a model, and how many segments it reads side by side, the mode (see `Cell`) and torch's threads.
+            The others are compared with the first.
+        groups: int64 ``[N, T, K]`` each.
+        coder: One of `CODERS`, whose CDF rows are compared too.
+
+    Returns:
+        ``evaluator``, ``threads``, ``logits`` (how many), ``sha256`` of them (int32 or float32, little-endian, in the
+        order segment, frame, codebook, code), ``differing``, ``differing_percent``, ``seconds``, and with a coder
+        ``cdf_rows`` and ``differing_cdf_percent``.
+    """
+    rows = [{"evaluator": name, "threads": way[3], "logits": 0, "differing": 0, "seconds": 0.0, "cdf_rows": 0,
+             "cdfs_differing": 0} for name, way in ways.items()]  # fmt: skip
+    digests = [hashlib.sha256() for _ in rows]
+    for codes in groups:
+        first = first_cdf = None
+        for row, digest, (steps, batch, mode, threads) in zip(rows, digests, ways.values(), strict=True):
+            start = time.perf_counter()
+            with torch_threads(threads):
+                logits = trace(steps, codes, batch, mode)
+            row["seconds"] += time.perf_counter() - start
+            digest.update(logits.astype(logits.dtype.newbyteorder("<")).tobytes())
+            first = logits if first is None else first
+            row["logits"] += logits.size
+            row["differing"] += int(np.count_nonzero(logits != first))
+            if coder:
+                with torch_threads(1):  # the softmax also rounds by threads, which is not what is asked here
+                    cdf = CODERS[coder].cdf(logits.reshape(-1, logits.shape[-1]))
+                first_cdf = cdf if first_cdf is None else first_cdf
+                row["cdf_rows"] += len(cdf)
+                row["cdfs_differing"] += int((cdf != first_cdf).any(axis=1).sum())
+    table = pd.DataFrame(rows).assign(sha256=[digest.hexdigest() for digest in digests])
+    table["differing_percent"] = 100 * table["differing"] / table["logits"]
+    table["differing_cdf_percent"] = (
+        100 * table["cdfs_differing"] / table["cdf_rows"].where(table["cdf_rows"] > 0)
+    )
+    shown = ["evaluator", "threads", "logits", "sha256", "differing", "differing_percent"]
+    shown += ["cdf_rows", "differing_cdf_percent"] if coder else []
+    return table.reindex(columns=[*shown, "seconds"])
+
+
 def run_process(case: Case, cell: Cell, timeout_s: float, write_baseline: bool = False) -> CellResult:
     """Run one cell in a process of its own; whatever it does, say what became of it."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        arguments = ["-m", WORKER, str(case.folder.resolve()), json.dumps(cell.arguments()), str(out)]
+        arguments = ["-m", WORKER, str(case.folder.resolve()), json.dumps(asdict(cell)), str(out)]
         arguments += ["--write-baseline"] * write_baseline
-        command = [sys.executable, *arguments]
-        if cell.processor:
-            try:
-                root = find_root(cell.processor)
-            except CodecbookError as error:
-                return CellResult(cell, "skipped", str(error), {}, 0.0)
-            if cell.backend in ("torch", "numba") and not root.has_torch:
-                return CellResult(
-                    cell, "skipped", f"the {cell.processor} root has no {cell.backend}", {}, 0.0
-                )
-            command = foreign_command(root, arguments, [_LIBRARY], cpu=cell.processor_model)
+        python, why_not = _python_of(cell)
+        if why_not:
+            return CellResult(cell, "skipped", why_not)
+        command = [python, *arguments]
         return run_command(cell, command, out, timeout_s)
+
+
+def _python_of(cell: Cell) -> tuple[str, str]:
+    """Return the interpreter of a cell's processor, and why there is none."""
+    if not cell.processor:
+        return sys.executable, ""
+    root = roots_folder() / cell.processor
+    if not (root / "python").is_file():
+        return "", f"there is no {root}; make it with python tools/foreign.py {cell.processor}"
+    if cell.backend in ("torch", "numba") and not (root / "sp").is_dir():
+        return (
+            "",
+            f"{root} has no {cell.backend}; add it with python tools/foreign.py {cell.processor} --torch",
+        )
+    return str(root / "python"), ""
 
 
 def run_command(cell: Cell, command: Sequence[str], out: Path, timeout_s: float) -> CellResult:
@@ -129,7 +173,21 @@ def run_command(cell: Cell, command: Sequence[str], out: Path, timeout_s: float)
     content: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {}
     if status == "ran":
         status, reason = content.get("status", "crashed"), content.get("reason", "it wrote no result")
-    return CellResult(cell, status, reason, content, time.perf_counter() - started)
+    return result_of(cell, status, reason, content, time.perf_counter() - started)
+
+
+def result_of(cell: Cell, status: str, reason: str, content: dict[str, Any], seconds: float) -> CellResult:
+    """Return what a worker wrote as a result, its kinds checked.
+
+    Raises:
+        ValueError: Something is missing, or of another kind.
+    """
+    known = {"cell": cell, "status": status, "reason": reason, "seconds": seconds}
+    try:
+        return _RESULT.validate_python(content | known)
+    except ValidationError as error:  # whose text has several lines
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def tabulate(results: Sequence[CellResult], coders: Sequence[str]) -> pd.DataFrame:
@@ -174,40 +232,32 @@ def count_cells(table: pd.DataFrame) -> dict[str, int]:
 
 
 def _row(result: CellResult, name: str) -> dict[str, Any]:
-    entry = result.content.get("coders", {}).get(name)
-    row: dict[str, Any] = {
-        "cell": result.cell.name,
-        "coder": name,
-        "outcome": FAILED,
-        "reason": result.reason,
-    }
-    if entry is None:
-        return row | {"outcome": SKIPPED if result.status == "skipped" else FAILED}
-    if entry["status"] == "skipped":
-        return row | {"outcome": SKIPPED, "reason": entry["reason"]}
-    logits = entry.get("logits", {"count": 1, "differing": 0, "mean_abs": 0.0})
-    cdf = entry.get("cdf", {"rows": 0, "rows_differing": 0, "intervals_differing": 0, "first_frames": []})
-    wrong = entry["segments_wrong"]
-    frames = [frame for frame in cdf["first_frames"] if frame >= 0]
-    close = CLOSE if logits["differing"] else SAME
-    outcome = BREAKS if wrong else DIFFERS if cdf["rows_differing"] else close
+    found = result.coders.get(name)
+    row: dict[str, Any] = {"cell": result.cell.name, "coder": name}
+    if found is None:
+        return row | {"outcome": SKIPPED if result.status == "skipped" else FAILED, "reason": result.reason}
+    if found.status == "skipped":
+        return row | {"outcome": SKIPPED, "reason": found.reason}
+    logits = found.logits or LogitDifference(1, 0, 0.0, 0.0)
+    cdf = found.cdf or CdfDifference(0, 0, 0, None, [], [], [], [])
+    close = CLOSE if logits.differing else SAME
     return row | {
-        "outcome": outcome,
+        "outcome": BREAKS if found.segments_wrong else DIFFERS if cdf.rows_differing else close,
         "reason": "",
-        "logits_differing": logits["differing"],
-        "logits_per_million": 1e6 * logits["differing"] / logits["count"],
-        "mean_abs_nats": logits["mean_abs"],
-        "rows": cdf["rows"],
-        "rows_differing": cdf["rows_differing"],
-        "intervals_differing": cdf["intervals_differing"],
-        "segments": entry["segments"],
-        "segments_wrong": wrong,
-        "wrong_silently": wrong - entry["wrong_with_error"],
-        "first_frame": min(frames, default=-1),
-        "bits": entry["bits"],
+        "logits_differing": logits.differing,
+        "logits_per_million": 1e6 * logits.differing / logits.count,
+        "mean_abs_nats": logits.mean_abs,
+        "rows": cdf.rows,
+        "rows_differing": cdf.rows_differing,
+        "intervals_differing": cdf.intervals_differing,
+        "segments": found.segments,
+        "segments_wrong": found.segments_wrong,
+        "wrong_silently": found.segments_wrong - found.wrong_with_error,
+        "first_frame": min((frame for frame in cdf.first_frames if frame >= 0), default=-1),
+        "bits": found.bits,
     }
 
 
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines()
-    return lines[-1][:300] if lines else "without a word"
+    return lines[-1][:300] if lines else "no message"

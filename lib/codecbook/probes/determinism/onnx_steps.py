@@ -7,10 +7,10 @@ import numpy as np
 import onnxruntime
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.batches import checked_codes
 from codecbook.lm.exact.model import ExactLM
 from codecbook.lm.onnx import export_onnx
 from codecbook.lm.token_lm import TokenLM
+from codecbook.tokens.checks import checked_codes
 
 OPTIMISATIONS = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -23,10 +23,10 @@ fused operators in the place of norms and GELUs; both change how logits are roun
 
 
 class OnnxSteps:
-    """A model in onnxruntime on the CPU; satisfies `codecbook.probes.determinism.steps.Steps`.
+    """A model in onnxruntime on the CPU; satisfies `codecbook.probes.determinism.backends.Steps`.
 
     Args:
-        model: A float32 `TokenLM`, or an `ExactLM`.
+        model: A float32 `RVQTransformer`, or an `ExactLM`.
         threads: Threads of one operator.
         optimisation: A key of `OPTIMISATIONS`; onnxruntime's own default is ``"all"``.
         chunk_frames: Frames that a full pass reads at a time; no exact result depends on it.
@@ -53,11 +53,9 @@ class OnnxSteps:
         self._threads, self._optimisation, self._chunk_frames = threads, optimisation, chunk_frames
         self._hidden = np.empty((0, self._config.dim), np.float32)
         self._past = self._empty(0)
-        self._position = 0
 
     def start(self, batch: int) -> None:
         """See `Steps`."""
-        self._position = 0
         self._advance(self._bos(batch), self._empty(batch))
 
     def logits(self, before: np.ndarray) -> np.ndarray:
@@ -67,19 +65,18 @@ class OnnxSteps:
             UnsupportedInput: As many codes as the frame has, or of another batch.
             CorruptInput: A code outside its codebook.
         """
-        known = before.shape[-1]
-        if known >= self._config.num_codebooks:
-            raise UnsupportedInput(
-                f"{known} codes were given, and the frame has {self._config.num_codebooks}; none is left."
-            )
-        codes = self._checked(before, self._config.codebook_sizes[:known])
-        return self._head.run(["logits"], {"hidden": self._hidden, "before": codes})[0]
+        known, K = before.shape[-1], self._config.num_codebooks
+        if known >= K:
+            raise UnsupportedInput(f"{known} codes were given, and the frame has {K}; none is left.")
+        codes = np.zeros((len(before), K), np.int64)  # those that are not known yet are not read either
+        codes[:, :known] = self._checked(before, self._config.codebook_sizes[:known])
+        return self._heads.run(["logits"], {"hidden": self._hidden, "codes": codes})[0][:, known]
 
     def push(self, frame: np.ndarray) -> None:
         """See `Steps`.
 
         Raises:
-            UnsupportedInput: Another number of codebooks or batch, or a longer sequence than rotary positions reach.
+            UnsupportedInput: Another number of codebooks or batch.
             CorruptInput: A code outside its codebook.
         """
         codes = self._checked(frame, self._config.codebook_sizes)
@@ -89,7 +86,7 @@ class OnnxSteps:
         """See `Steps`; it leaves alone what was stepped through.
 
         Raises:
-            UnsupportedInput: Another shape than ``[B, T, K]``, no frames, or more than rotary positions reach.
+            UnsupportedInput: Another shape than ``[B, T, K]``, or no frames.
             CorruptInput: A code outside its codebook.
         """
         codes = checked_codes(codes, self._config.codebook_sizes, "The segments")
@@ -102,23 +99,17 @@ class OnnxSteps:
         past, parts = self._empty(B), []
         for first in range(0, T, self._chunk_frames):
             chunk = slice(first, first + self._chunk_frames)
-            hidden, past = self._read(inputs[:, chunk], past, first)
+            hidden, past = self._read(inputs[:, chunk], past)
             feeds = {"hidden": hidden.reshape(-1, self._config.dim), "codes": codes[:, chunk].reshape(-1, K)}
             parts.append(self._heads.run(["logits"], feeds)[0].reshape(B, -1, K, self._config.codebook_size))
         return np.concatenate(parts, axis=1)
 
     def _advance(self, codes: np.ndarray, past: np.ndarray) -> None:
-        hidden, self._past = self._read(codes, past, self._position)
+        hidden, self._past = self._read(codes, past)
         self._hidden = hidden[:, 0]
-        self._position += 1
 
-    def _read(self, codes: np.ndarray, past: np.ndarray, position: int) -> list[np.ndarray]:
+    def _read(self, codes: np.ndarray, past: np.ndarray) -> list[np.ndarray]:
         """Return hidden float32 ``[B, T, D]`` for codes ``[B, T, K]``, and what to remember."""
-        c = self._config
-        if c.rotary and position + codes.shape[1] > c.window_frames:
-            raise UnsupportedInput(
-                f"A sequence is longer than this model's {c.window_frames} tokens (BOS included); start again."
-            )
         return self._reader.run(["hidden", "present"], {"codes": codes, "past": past})
 
     def _checked(self, codes: np.ndarray, codebook_sizes: tuple[int, ...]) -> np.ndarray:
@@ -140,10 +131,6 @@ class OnnxSteps:
     @functools.cached_property
     def _reader(self) -> Any:
         return self._session(self._graphs.read)
-
-    @functools.cached_property
-    def _head(self) -> Any:
-        return self._session(self._graphs.head)
 
     @functools.cached_property
     def _heads(self) -> Any:

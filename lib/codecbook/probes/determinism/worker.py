@@ -3,7 +3,9 @@
 CELL is a JSON object of `Cell`'s fields. OUT is written anew after every coder, so that a crash costs only what was
 not finished::
 
-    {"status": "ran" or "skipped", "reason": "...", "machine": {...}, "coders": {name: {...}}}
+    {"status": "ran" or "skipped", "reason": "...", "machine": {...}, "coders": {name: {...}}, "codec": {...}}
+
+in the form of `CellResult`, without cell and seconds.
 
 A cell whose backend is numpy needs Python 3.11 and numpy 1.24 or later, on a 64-bit machine of either byte order, and
 nothing else: there the exact coder is computed, and the others are skipped.
@@ -16,7 +18,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,20 @@ import numpy as np
 from codecbook.errors import CodecbookError
 from codecbook.files import write_file
 from codecbook.lazy import optional_module
+from codecbook.probes.determinism.backends import DecodedSegment, Steps, decode_segments, load_steps, trace
 from codecbook.probes.determinism.case import AUDIO_NAME, RANDOM, Case, open_case
 from codecbook.probes.determinism.cells import NO_TORCH, Cell, apply_settings, reason_to_skip, torch_of
-from codecbook.probes.determinism.coders import CODERS, Coder
-from codecbook.probes.determinism.compare import compare_cdf, compare_logits, intervals, step_hashes
-from codecbook.probes.determinism.decode import DecodedSegment, decode_segments, encode_segments, ideal_bits
-from codecbook.probes.determinism.packing import pack_codes
-from codecbook.probes.determinism.steps import Steps, trace
+from codecbook.probes.determinism.coders import CODERS, Coder, encode_segments, ideal_bits
+from codecbook.probes.determinism.compare import (
+    CellResult,
+    CodecResult,
+    CoderResult,
+    compare_cdf,
+    compare_logits,
+    intervals,
+    pack_codes,
+    step_hashes,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) -> dict[str, Any]:
+def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) -> CellResult:
     """Compute all coders of a cell; return what was written to `out`.
 
     Args:
@@ -63,34 +72,34 @@ def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) ->
     """
     apply_settings(cell)
     reason = reason_to_skip(cell)
-    result: dict[str, Any] = {
-        "status": "skipped" if reason else "ran", "reason": reason, "machine": machine(cell), "coders": {},
-    }  # fmt: skip
+    coders: dict[str, CoderResult] = {}
+    codec: dict[str, CodecResult] = {}
+    result = CellResult(cell, "skipped" if reason else "ran", reason, machine(cell), coders, codec)
     if not reason:
         for numbers in dict.fromkeys(CODERS[name].numbers for name in case.coders):
             names = [name for name in case.coders if CODERS[name].numbers == numbers]
             why_not = _lacks(case, numbers, cell)
             if why_not:
-                result["coders"] |= {name: {"status": "skipped", "reason": why_not} for name in names}
+                coders |= {name: CoderResult("skipped", why_not) for name in names}
                 continue
             started = time.perf_counter()
             work = _Work(case, cell, numbers, write_baseline)
             seconds = time.perf_counter() - started
             for name in names:
-                result["coders"][name] = {**work.coder(CODERS[name]), "logits_s": round(seconds, 3)}
+                coders[name] = replace(work.coder(CODERS[name]), logits_s=round(seconds, 3))
                 _write(out, result)
         if AUDIO_NAME in case.files and _tries_codec(cell):
             # here, as exact cells must run where there is no torch
-            from codecbook.probes.determinism.codec import codec_part
+            from codecbook.probes.determinism.torch_steps import codec_part
 
             audio = np.load(case.folder / AUDIO_NAME, allow_pickle=False)
-            result["codec"] = codec_part(audio, case.codec, cell.batch, case.baseline, write_baseline)
+            codec |= codec_part(audio, case.codec, cell.batch, case.baseline, write_baseline, cell.device)
     _write(out, result)
     return result
 
 
 def _tries_codec(cell: Cell) -> bool:
-    plain = (cell.backend, cell.device, cell.mode, cell.precision) == ("torch", "cpu", "stepping", "")
+    plain = (cell.backend, cell.mode, cell.precision) == ("torch", "stepping", "")
     return plain and not cell.processor  # the codec's libraries are not in foreign roots
 
 
@@ -121,26 +130,26 @@ class _Work:
     def __init__(self, case: Case, cell: Cell, numbers: str, write_baseline: bool) -> None:
         self.case, self.cell, self.numbers, self.write_baseline = case, cell, numbers, write_baseline
         self.codes = case.codes_for(numbers, cell)
-        self.steps: Steps = case.steps(numbers, cell)
+        self.steps: Steps = load_steps(case, numbers, cell)
         self.logits = trace(self.steps, self.codes, cell.batch, cell.mode)
 
-    def coder(self, coder: Coder) -> dict[str, Any]:
+    def coder(self, coder: Coder) -> CoderResult:
         """Return one coder's part of the result."""
+        coder = replace(coder, device=self.cell.device)
         cdf = np.empty(self.logits.shape, dtype=np.int32)
         for rows, logits in zip(cdf, self.logits, strict=True):  # a segment at a time bounds the memory
             rows[:] = coder.cdf(logits.reshape(-1, logits.shape[-1])).reshape(rows.shape)
         streams = encode_segments(coder, cdf, self.codes)
-        entry: dict[str, Any] = {
-            "status": "ran",
-            "reason": "",
-            "bits": ideal_bits(coder, cdf, self.codes),
-            "bytes": sum(map(len, streams)),
-            "hashes": {
+        result = CoderResult(
+            "ran",
+            bits=ideal_bits(coder, cdf, self.codes),
+            bytes=sum(map(len, streams)),
+            hashes={
                 "logits": step_hashes(self.logits),
                 "cdf": step_hashes(cdf),
                 "intervals": step_hashes(intervals(cdf, self.codes).astype(np.int32)),
             },
-        }
+        )
         folder = self.case.baseline
         if self.write_baseline:
             folder.mkdir(exist_ok=True)
@@ -148,19 +157,21 @@ class _Work:
             np.save(folder / f"cdf_{coder.name}.npy", cdf)
             arrays = {str(n): np.frombuffer(data, dtype=np.uint8) for n, data in enumerate(streams)}
             np.savez(folder / f"streams_{coder.name}.npz", allow_pickle=False, **arrays)
-            return entry | self._decoded(coder, streams, range(1))
+            return self._decoded(result, coder, streams, range(1))
         count = len(self.codes)
-        reference = np.load(folder / f"logits_{self.numbers}.npy", mmap_mode="r")[:count]
-        reference_cdf = np.load(folder / f"cdf_{coder.name}.npy", mmap_mode="r")[:count]
-        rows = compare_cdf(reference_cdf, cdf, self.codes)
-        entry |= {"logits": asdict(compare_logits(reference, self.logits)), "cdf": asdict(rows)}
-        theirs = read_streams(self.case, coder.name)
+        logits = np.load(folder / f"logits_{self.numbers}.npy", mmap_mode="r")[:count]
+        rows = compare_cdf(np.load(folder / f"cdf_{coder.name}.npy", mmap_mode="r")[:count], cdf, self.codes)
+        result = replace(result, logits=compare_logits(logits, self.logits), cdf=rows)
+        if self.cell.mode != "full":
+            streams = read_streams(self.case, coder.name)
         # where all rows agree, the decoder makes the encoder's computations; the first segment is decoded in any case
         suspects = [n for n, frame in enumerate(rows.first_frames) if n == 0 or frame >= 0]
-        return entry | self._decoded(coder, streams if self.cell.mode == "full" else theirs, suspects)
+        return self._decoded(result, coder, streams, suspects)
 
-    def _decoded(self, coder: Coder, streams: list[bytes], which: Sequence[int]) -> dict[str, Any]:
-        """Decode segments, as many side by side as the cell says; return what went wrong.
+    def _decoded(
+        self, result: CoderResult, coder: Coder, streams: list[bytes], which: Sequence[int]
+    ) -> CoderResult:
+        """Decode segments, as many side by side as the cell says; add what went wrong.
 
         A cell of full passes is an encoder only, as codes that are not known yet cannot be passed through: there its
         own streams are decoded code by code.
@@ -174,17 +185,18 @@ class _Work:
                 parts = decode_segments(coder, self.steps, [streams[n] for n in group], T, K)
                 decoded |= dict(zip(group, parts, strict=True))
         wrong = {n: part for n, part in decoded.items() if (part.codes != self.codes[n]).any() or part.error}
-        return {
-            "segments": N,
-            "segments_decoded": len(decoded),
-            "segments_wrong": len(wrong),
-            "wrong_with_error": sum(bool(part.error) for part in wrong.values()),
-            "wrong_reencoding_differs": sum(not p.error and not p.reencodes for p in wrong.values()),
-            "first_wrong_frames": {n: _first_wrong(part, self.codes[n]) for n, part in wrong.items()},
-            "wrong_codes": {n: pack_codes(part.codes) for n, part in wrong.items()},
-            "wrong_errors": {n: part.error for n, part in wrong.items()},
-            "token_hashes": {n: step_hashes(part.codes[None, None])[0] for n, part in decoded.items()},
-        }
+        return replace(
+            result,
+            segments=N,
+            segments_decoded=len(decoded),
+            segments_wrong=len(wrong),
+            wrong_with_error=sum(bool(part.error) for part in wrong.values()),
+            wrong_reencoding_differs=sum(not p.error and not p.reencodes for p in wrong.values()),
+            first_wrong_frames={n: _first_wrong(part, self.codes[n]) for n, part in wrong.items()},
+            wrong_codes={n: pack_codes(part.codes) for n, part in wrong.items()},
+            wrong_errors={n: part.error for n, part in wrong.items()},
+            token_hashes={n: step_hashes(part.codes[None, None])[0] for n, part in decoded.items()},
+        )
 
 
 def read_streams(case: Case, coder: str) -> list[bytes]:
@@ -201,8 +213,8 @@ def _lacks(case: Case, numbers: str, cell: Cell) -> str:
         return f"the float model has no {cell.backend} evaluator"
     if torch_of(cell) is None:
         return NO_TORCH
-    if case.codec == RANDOM and (cell.device != "cpu" or cell.backend != "torch"):
-        return "upstream's model is run by torch on the CPU here"
+    if case.codec == RANDOM and cell.backend != "torch":
+        return "upstream's model is run by torch here"
     if numbers == "float64" and cell.backend == "onnx":
         return "ONNX Runtime has no float64 GELU"
     if numbers == "float64" and cell.device == "mps":
@@ -215,8 +227,10 @@ def _first_wrong(part: DecodedSegment, codes: np.ndarray) -> int:
     return int(frames[0]) if len(frames) else len(codes) - 1
 
 
-def _write(out: Path, result: dict[str, Any]) -> None:
-    write_file(out, json.dumps(result) + "\n", overwrite=True)
+def _write(out: Path, result: CellResult) -> None:
+    content = asdict(result)
+    del content["cell"], content["seconds"]  # which the process that waits for this one knows
+    write_file(out, json.dumps(content) + "\n", overwrite=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,122 @@
+"""Claims of a notebook: sentences that the run itself judges, kept as data beside the figures.
+
+What a claim rests on decides what becomes of a run in which it does not hold:
+
+================  ===============================================================  ===========================
+rests on          example                                                          where it does not hold
+================  ===============================================================  ===========================
+``construction``  a stream decodes to the tokens that were coded                    the run fails
+``data``          more codebooks bring the spectrum nearer to the original          the default run fails; on
+                                                                                   other recordings or with other
+                                                                                   parameters it is a finding
+``machine``       a speed, or what floats do on another processor                   a finding, wherever
+================  ===============================================================  ===========================
+
+A finding is shown as "does not hold here" with its figure, and the run succeeds. Whatever fails, everything is measured
+and written first: `codecbook.book.results.Run.finish` raises `ClaimsFailed` at the very end.
+"""
+
+import html
+import math
+import numbers
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from IPython.display import display
+
+from codecbook.errors import UnsupportedInput
+
+Basis = Literal["construction", "data", "machine"]
+BASES: tuple[Basis, ...] = ("construction", "data", "machine")
+
+
+class ClaimsFailed(AssertionError):
+    """Claims that must hold in this run do not; the message lists them with their figures."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence and what this run says of it.
+
+    Attributes:
+        text: The sentence, as a reader would quote it.
+        holds: Whether it holds; None where this run cannot judge it (a single clip has no interval).
+        hard: Whether the run fails where it does not hold.
+        figure: The measured value that decided, in words and digits; where nothing was judged, the reason.
+    """
+
+    text: str
+    holds: bool | None
+    hard: bool
+    figure: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it fails the run."""
+        return self.hard and self.holds is False
+
+    @property
+    def mark(self) -> str:
+        """A tick, a cross, or a dash where nothing was judged."""
+        return {True: "✓", False: "✗", None: "–"}[self.holds]
+
+    @property
+    def verdict(self) -> str:
+        """What the mark means, in words."""
+        if self.holds is None:
+            return "not judged here"
+        if self.holds:
+            return "holds"
+        return "does not hold, and must" if self.hard else "does not hold here"
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line: text, verdict and figure."""
+        return f"{self.text}: {self.verdict}" + (f" ({self.figure})" if self.figure else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return ``{"text", "holds", "hard", "figure"}``, as results files keep it."""
+        return asdict(self)
+
+    def show(self) -> None:
+        """Display it, in JupyterLab and in reports."""
+        kind = {True: "holds", False: "fails", None: "open"}[self.holds]
+        page = (
+            f'<p class="claim {kind}"><span class="mark" aria-hidden="true">{self.mark}</span> '
+            f'{html.escape(self.text)} <span class="verdict"><strong>{self.verdict}</strong>'
+            + (f": {html.escape(self.figure)}" if self.figure else "")
+            + "</span></p>"
+        )
+        display({"text/plain": f"{self.mark} {self.sentence}", "text/html": page}, raw=True)
+
+
+def judge(text: str, holds: Any, figure: Any, *, hard: bool) -> Claim:
+    """Make a claim from what a notebook measured.
+
+    Args:
+        text: The sentence.
+        holds: A bool of Python or numpy; None where the run cannot judge it.
+        figure: What decided: a number, a text, or anything that prints itself, such as an interval.
+        hard: Whether the run fails where it does not hold.
+
+    Raises:
+        UnsupportedInput: No text; `holds` is no truth value (an array, a number), or is None without a reason in
+            `figure`.
+    """
+    text, shown = " ".join(text.split()), _shown(figure)
+    if not text:
+        raise UnsupportedInput("A claim needs a sentence; received an empty one.")
+    if holds is not None and type(holds).__name__ not in ("bool", "bool_"):
+        raise UnsupportedInput(
+            f"Whether {text!r} holds must be True, False or None; received {type(holds).__name__} {holds!r}. "
+            "Compare, and reduce arrays with .all()."
+        )
+    if holds is None and not shown:
+        raise UnsupportedInput(f"{text!r} is not judged: give the reason as its figure.")
+    return Claim(text, None if holds is None else bool(holds), hard, shown)
+
+
+def _shown(figure: Any) -> str:
+    if isinstance(figure, numbers.Real) and not isinstance(figure, numbers.Integral):
+        return f"{float(figure):.4g}" if math.isfinite(figure) else str(float(figure))
+    return " ".join(str(figure).split())

@@ -1,0 +1,183 @@
+"""Rates: against quality with intervals, and on an axis of decades, one line a stream."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from codecbook.book.figures.style import (
+    BLUE,
+    INK,
+    LINES,
+    MARKERS,
+    MUTED,
+    PALETTE,
+    RC,
+    SURFACE,
+    axis_label,
+    cycle,
+    new_figure,
+)
+from codecbook.errors import UnsupportedInput
+
+_LINE_IN = 0.27
+
+
+def rate_quality(
+    table: pd.DataFrame, x: str, y: str, series: str, low: str | None = None, high: str | None = None
+) -> Figure:
+    """Draw one line per series with an interval at every point.
+
+    Args:
+        table: One row per point.
+        x: Column of the horizontal axis; its name becomes the label (``bitrate_kbps``: "Bitrate (kbps)").
+        y: Column of the vertical axis.
+        series: Column that tells lines apart; at most six lines are told apart by colour, marker and stroke.
+        low: Column of the interval's lower end, None for no intervals.
+        high: Column of its upper end; given with `low`.
+
+    Raises:
+        UnsupportedInput: A column is missing, only one end of the interval is given, or more than six series.
+    """
+    wanted = [x, y, series, *(name for name in (low, high) if name is not None)]
+    missing = [name for name in wanted if name not in table.columns]
+    if missing or (low is None) != (high is None):
+        raise UnsupportedInput(
+            f"Columns {missing or [low, high]} are missing or incomplete; the table has {list(table.columns)}. Name "
+            "existing columns, and both ends of the interval or neither."
+        )
+    groups = list(table.groupby(series, sort=False))
+    if not 1 <= len(groups) <= len(PALETTE):
+        raise UnsupportedInput(
+            f"{len(groups)} series cannot be told apart; draw 1 to {len(PALETTE)}, the rest in a second figure."
+        )
+    with mpl.rc_context(RC):
+        figure = new_figure(7.2, 3.6)
+        axes = figure.subplots()
+        for i, (name, group) in enumerate(groups):
+            points = group.sort_values(x)
+            color = cycle(PALETTE, i)
+            axes.plot(
+                points[x], points[y], color=color, marker=cycle(MARKERS, i), markersize=5,
+                linestyle=cycle(LINES, i), label=str(name),
+            )  # fmt: skip
+            if low is not None and high is not None:
+                # drawn from end to end, as a bootstrap interval need not contain the point
+                axes.vlines(points[x], points[low], points[high], color=color, linewidth=1.2)
+                axes.plot(points[x], points[low], color=color, marker="_", linestyle="none")
+                axes.plot(points[x], points[high], color=color, marker="_", linestyle="none")
+        axes.set(xlabel=axis_label(x), ylabel=axis_label(y))
+        axes.margins(x=0.04, y=0.08)
+        if len(groups) > 1 or str(groups[0][0]):
+            figure.legend(loc="outside upper left", ncols=min(3, len(groups)))
+    return figure
+
+
+def stream_dots(
+    ours: pd.DataFrame,
+    value: str,
+    capacity: str | None = None,
+    low: str | None = None,
+    high: str | None = None,
+    published: pd.DataFrame | None = None,
+    label: str | None = None,
+) -> Figure:
+    """Draw one dot per stream on a logarithmic axis; published figures stand below as hollow dots.
+
+    Args:
+        ours: One row per stream (column ``stream``), drawn from top to bottom.
+        value: Column of the dots.
+        capacity: Column of the most that the dot could be, drawn as a tick at the end of a thin line.
+        low: Column of the interval's lower end, None for no intervals.
+        high: Column of its upper end.
+        published: Rows of another study, with the columns `stream`, `value` and, where given, `capacity`.
+        label: Of the axis; None makes it of `value`.
+
+    Raises:
+        UnsupportedInput: A column is missing, there are no rows, or a value is below 0.
+    """
+    tables = [ours] if published is None else [ours, published]
+    for table in tables:
+        _check(table, ["stream", value, *([capacity] if capacity else [])])
+    _check(ours, [name for name in (low, high) if name])
+    names = [name for table in tables for name in table["stream"]]
+    with mpl.rc_context(RC):
+        figure = new_figure(7.2, 1.1 + _LINE_IN * len(names))
+        axes = figure.subplots()
+        start = 0
+        for table in tables:
+            places = np.arange(start, start + len(table))
+            is_ours = table is ours
+            color = BLUE if is_ours else MUTED
+            if capacity:
+                axes.hlines(places, table[value], table[capacity], color=color, linewidth=0.9)
+                whose = "capacity" if len(tables) == 1 else f"capacity, {'ours' if is_ours else 'published'}"
+                axes.plot(table[capacity], places, "|", color=color, markersize=9, label=whose)
+            if is_ours and low and high:
+                axes.hlines(places, table[low], table[high], color=INK, linewidth=2.4)
+            axes.plot(
+                table[value], places, "o", color=color, markersize=7, markeredgewidth=1.4,
+                markerfacecolor=color if is_ours else SURFACE, label="ours" if is_ours else "published",
+            )  # fmt: skip
+            start += len(table)
+        if published is not None:
+            axes.axhline(len(ours) - 0.5, color=MUTED, linewidth=0.8)
+        axes.set(xscale="log", xlabel=label or axis_label(value), ylim=(len(names) - 0.4, -0.6))
+        axes.set_yticks(range(len(names)), names)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(_plain_number))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        if len(tables) > 1 or capacity:
+            figure.legend(loc="outside upper left", ncols=4)
+    return figure
+
+
+def level_bars(table: pd.DataFrame, value: str, label: str | None = None) -> Figure:
+    """Draw a bar per stream, cut into its levels from the coarsest on.
+
+    Args:
+        table: One row per ``stream`` and ``level`` (numbers, 0 first), in order.
+        value: Column of the lengths, which add up.
+        label: Of the axis; None makes it of `value`.
+
+    Raises:
+        UnsupportedInput: A column is missing, there are no rows, or a value is below 0.
+    """
+    _check(table, ["stream", "level", value])
+    names = list(dict.fromkeys(table["stream"]))
+    with mpl.rc_context(RC):
+        figure = new_figure(7.2, 1.1 + 0.34 * len(names))
+        axes = figure.subplots()
+        reached = np.zeros(len(names))
+        for i, (number, group) in enumerate(table.groupby("level", sort=True)):
+            places = np.array([names.index(name) for name in group["stream"]])
+            axes.barh(
+                places, group[value], left=reached[places], height=0.66, color=cycle(PALETTE, i), edgecolor=SURFACE,
+                label=f"level {number}",
+            )  # fmt: skip
+            reached[places] += group[value].to_numpy()
+        axes.set(xlabel=label or axis_label(value), ylim=(len(names) - 0.4, -0.6))
+        axes.set_yticks(range(len(names)), names)
+        axes.grid(axis="y", visible=False)
+        figure.legend(loc="outside upper left", ncols=4)
+    return figure
+
+
+def _check(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in table.columns]
+    if missing or table.empty:
+        raise UnsupportedInput(
+            f"Columns {missing} are missing or there are no rows ({len(table)}); the table has {list(table.columns)}."
+        )
+    for name in columns:
+        if pd.api.types.is_numeric_dtype(table[name]) and float(table[name].to_numpy().min()) < 0:
+            raise UnsupportedInput(
+                f"Column {name} has values below 0, {table[name].min()}; give positive ones."
+            )
+
+
+def _plain_number(value: float, _position: int) -> str:
+    return f"{value:,.0f}".replace(",", " ") if value >= 1 else f"{value:g}"

@@ -1,0 +1,106 @@
+"""Colours, type and axis labels that all figures share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cycler import cycler
+from matplotlib.figure import Figure
+
+# name, light, dark: the light values are what matplotlib draws, the variables are put in their place afterwards,
+# so every value stands for one role only and no data colour may equal one of them
+NEUTRALS = (
+    ("surface", "#fefefe", "#15181d"),
+    ("ink", "#1f2329", "#e4e7eb"),
+    ("muted", "#59616b", "#a5adb8"),
+    ("grid", "#e3e6ea", "#2c323a"),
+    # Okabe and Ito's blue and green are dim on a dark ground; these are their lighter kin
+    ("blue", "#0072b2", "#4aa8e0"),
+    ("green", "#009e73", "#2cc598"),
+    ("red", "#d55e00", "#f0813a"),
+)
+SURFACE, INK, MUTED, GRID, BLUE, GREEN, RED = (light for _, light, _ in NEUTRALS)
+
+# Okabe and Ito, "Color Universal Design" (2008), without black and yellow, which vanish on one of the two grounds
+PALETTE = (BLUE, RED, GREEN, "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+
+RC: dict[Any, Any] = {
+    "figure.facecolor": SURFACE,
+    "savefig.facecolor": SURFACE,
+    "axes.facecolor": SURFACE,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.6,
+    "font.family": "sans-serif",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "codecbook",
+    "image.composite_image": False,  # keeps every row of a token map at its own resolution
+    "figure.dpi": 100,
+}
+
+_UNITS = {
+    "hz": "Hz", "khz": "kHz", "kbps": "kbps", "s": "s", "ms": "ms", "db": "dB", "lufs": "LUFS", "bits": "bits",
+    "bit": "bit", "bytes": "bytes", "mb": "MB", "percent": "%", "min": "min",
+}  # fmt: skip
+_ACRONYMS = {
+    "si_sdr": "SI-SDR", "snr": "SNR", "stoi": "STOI", "estoi": "ESTOI", "pesq": "PESQ", "mel": "mel", "cpu": "CPU",
+    "npq": "NPQ", "lm": "LM", "mos": "MOS",
+}  # fmt: skip
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """Make a figure that belongs to no backend, so that nothing shows it but `codecbook.book.figures.show`."""
+    return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def axis_label(name: str) -> str:
+    """Turn a column name into an axis label: ``"si_sdr_db"`` into ``"SI-SDR (dB)"``; other text is left as it is.
+
+    Example:
+        >>> axis_label("bitrate_kbps"), axis_label("bits_per_token"), axis_label("Loss (bits)")
+        ('Bitrate (kbps)', 'Bits per token', 'Loss (bits)')
+    """
+    if " " in name:
+        return name
+    words, _, last = name.rpartition("_")
+    unit = _UNITS.get(last) if words else None
+    text = words if unit else name
+    for plain, written in _ACRONYMS.items():
+        text = "_".join(written if part == plain else part for part in _parts(text, plain))
+    text = text.replace("_", " ")
+    text = text[:1].upper() + text[1:]
+    return f"{text} ({unit})" if unit else text
+
+
+def _parts(text: str, plain: str) -> list[str]:
+    """Split at underscores, keeping the words of `plain` together."""
+    marked = f"_{text}_".replace(f"_{plain}_", f"_{plain.replace('_', '~')}_").strip("_")
+    return [part.replace("~", "_") for part in marked.split("_")]
+
+
+def cycle(values: Sequence, index: int):
+    """Return the value for the index-th series, beginning again after the last."""
+    return values[index % len(values)]

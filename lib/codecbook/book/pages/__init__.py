@@ -1,0 +1,1 @@
+"""Reports and the index page of a run, as HTML."""

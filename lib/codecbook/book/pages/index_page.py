@@ -1,0 +1,222 @@
+"""The index page of a run: which stages ran, what they found, what was skipped."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbformat
+
+from codecbook.book.claims import Claim
+from codecbook.book.figures.style import axis_label
+from codecbook.book.notebooks import failing_cell, first_heading, lead
+from codecbook.book.tables import ASSETS, value_text
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.files import write_file
+from codecbook.paths import repository_dir
+
+# of every page: data: and blob: stay on it; script and style are inline because the page is one file
+CONTENT_POLICY = (
+    "default-src 'none'; img-src data:; media-src data: blob:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'"
+)
+_HEADLINES = 4
+_SKIPPED = "skipped."
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the index page.
+
+    Attributes:
+        name: The notebook's stem.
+        title: Its first heading.
+        question: Its first paragraph.
+        status: ``"ok"``, ``"failed"`` or ``"not run"``.
+        report: Address of its report relative to the page, empty where there is none.
+        wall_s: Seconds that it took, None where unknown.
+        headlines: The first recorded figures, ``(label, value)``.
+        further: The other recorded figures.
+        claims: What it claims, those that do not hold first.
+        claims_text: How many of its claims hold, in words; empty without any.
+        skipped: What was not measured and why.
+        error: What stopped it, empty where nothing did.
+    """
+
+    name: str
+    title: str
+    question: str
+    status: str
+    report: str = ""
+    wall_s: float | None = None
+    headlines: list[tuple[str, str]] = field(default_factory=list)
+    further: list[tuple[str, str]] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    claims_text: str = ""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    error: str = ""
+
+
+def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
+    """Write ``index.html`` into a run's folder and return its path.
+
+    A stage is "ok" if its result is there and its executed notebook shows no error, "failed" if the executed
+    notebook shows one or ended without a result, and "not run" otherwise.
+
+    Args:
+        run_dir: ``reports/<preset>``.
+        notebooks: Folder of the workbook's notebooks, whose stages are listed even where they did not run; None
+            takes the checkout's.
+
+    Raises:
+        UnsupportedInput: `run_dir` is no folder.
+        CorruptInput: A result file is no JSON.
+    """
+    run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise UnsupportedInput(f"{run_dir} is no folder; give a run's folder, such as reports/fast.")
+    notebooks = repository_dir() / "notebooks" if notebooks is None else Path(notebooks)
+    names = sorted(
+        {path.stem for path in notebooks.glob("*.ipynb")}
+        | {path.stem for path in (run_dir / "notebooks").glob("*.ipynb")}
+        | {path.stem for path in (run_dir / "results").glob("*.json")}
+    )
+    results = {name: _result(run_dir / "results" / f"{name}.json") for name in names}
+    failed = {name: _result(run_dir / "results" / "failed" / f"{name}.json") for name in names}
+    stages = [_stage(name, run_dir, notebooks, results[name], failed[name]) for name in names]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True
+    )
+    page = environment.get_template("index_page.html.j2").render(
+        policy=CONTENT_POLICY,
+        css=(ASSETS / "report.css").read_text(encoding="utf-8"),
+        preset=run_dir.name,
+        stages=stages,
+        facts=_facts(stages, [result["provenance"] for result in results.values() if "provenance" in result]),
+        skipped=[(stage.name, what, why) for stage in stages for what, why in stage.skipped],
+    )
+    return write_file(run_dir / "index.html", page, overwrite=True)
+
+
+def _result(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise CorruptInput(f"{path} is not JSON ({error}); delete it and run the stage again.") from error
+
+
+def claims_text(claims: Sequence[Claim]) -> str:
+    """Say how many claims hold, and how many could not be judged; empty without any."""
+    judged = [claim for claim in claims if claim.holds is not None]
+    parts = (
+        [f"{sum(bool(claim.holds) for claim in judged)} of {len(judged)} claims hold here"] if judged else []
+    )
+    if len(judged) < len(claims):
+        parts.append(f"{len(claims) - len(judged)} not judged")
+    return ", ".join(parts)
+
+
+def claims_of(result: Mapping[str, Any]) -> list[Claim]:
+    """Return the claims of a result file's content."""
+    return [Claim(**claim) for claim in result.get("claims", [])]
+
+
+def _stage(
+    name: str, run_dir: Path, notebooks: Path, result: dict[str, Any], failed_result: dict[str, Any]
+) -> Stage:
+    executed = run_dir / "notebooks" / f"{name}.ipynb"
+    run, own = _notebook(executed), _notebook(notebooks / f"{name}.ipynb")
+    notebook = run or own
+    failing = failing_cell(run) if run is not None else None
+    if failing is not None or (executed.is_file() and not result):
+        status = "failed"
+    elif result:
+        status = "ok"
+    else:
+        status = "not run"
+    shown = result or (failed_result if status == "failed" else {})
+    figures = [
+        (_label(key), value_text(value))
+        for key, value in shown.items()
+        if key not in ("claims", "provenance") and not key.startswith(_SKIPPED)
+    ]
+    claims = claims_of(shown)
+    return Stage(
+        name=name,
+        title=(first_heading(notebook) if notebook is not None else "") or name,
+        question=lead(notebook) if notebook is not None else "",
+        status=status,
+        report=f"{name}.html" if (run_dir / f"{name}.html").is_file() else "",
+        wall_s=shown.get("provenance", {}).get("wall_s") or _execution_s(run),
+        headlines=figures[:_HEADLINES],
+        further=figures[_HEADLINES:],
+        claims=sorted(claims, key=lambda claim: (claim.holds is not False, claim.holds is True)),
+        claims_text=claims_text(claims),
+        skipped=[(key[len(_SKIPPED) :], str(v)) for key, v in shown.items() if key.startswith(_SKIPPED)],
+        error=_error(failing) if status == "failed" else "",
+    )
+
+
+def _notebook(path: Path) -> nbformat.NotebookNode | None:
+    """Return a notebook; None where there is none, or where its writer was stopped in the midst of it."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, nbformat.ValidationError):
+        return None
+
+
+def _execution_s(notebook: nbformat.NotebookNode | None) -> float | None:
+    """Return how long papermill worked on a notebook, also where it failed."""
+    return None if notebook is None else notebook.metadata.get("papermill", {}).get("duration")
+
+
+def _error(failing: nbformat.NotebookNode | None) -> str:
+    for output in [] if failing is None else failing.outputs:
+        if output.output_type == "error":
+            return f"{output.ename}: {output.evalue}".strip().splitlines()[0]
+    return "It stopped before its result was written."
+
+
+def _facts(stages: list[Stage], provenances: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return what holds for the run as a whole."""
+    count = {status: sum(s.status == status for s in stages) for status in ("ok", "failed", "not run")}
+    facts = [
+        ("Stages", ", ".join(f"{number} {status}" for status, number in count.items() if number) or "none")
+    ]
+    claims = [claim for stage in stages for claim in stage.claims]
+    if claims:
+        facts.append(("Claims", claims_text(claims)))
+    total_s = sum(stage.wall_s or 0.0 for stage in stages)
+    facts.append(("Wall time of all stages", _duration(total_s)))
+    if not provenances:
+        return facts
+    latest = max(provenances, key=lambda facts: facts.get("started_utc", ""))
+    commits = sorted({facts["git_commit"] or "unknown" for facts in provenances})
+    dirty = any(facts["git_dirty"] for facts in provenances)
+    started = datetime.fromisoformat(latest["started_utc"])
+    return [
+        *facts,
+        ("Latest stage (UTC)", started.strftime("%Y-%m-%d %H:%M")),
+        ("Commit", ", ".join(c[:10] for c in commits) + (" with local changes" if dirty else "")),
+        ("Machine", f"{latest['cpu']}, {latest['cores']} cores"),
+        ("Device", latest["device"]),
+    ]
+
+
+def _label(key: str) -> str:
+    """Turn a result's key into words: ``"exact.frame_ms"`` into ``"exact: frame (ms)"``."""
+    scope, _, last = key.rpartition(".")
+    label = axis_label(last)
+    label = label if label[:2].isupper() else label[:1].lower() + label[1:]
+    return f"{scope.replace('_', ' ').replace('.', ' ')}: {label}" if scope else label
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min"

@@ -1,0 +1,223 @@
+"""Render executed notebooks as self-contained HTML reports.
+
+A report is one file that makes no request: styles, scripts, figures and audio are in it, and the content security
+policy in its head forbids everything else, so the browser itself enforces it. Formulas become MathML, which
+browsers draw without a script. The index page over a run's reports is made by `index_page`.
+"""
+
+import re
+import warnings
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from bs4 import BeautifulSoup, Tag
+from jinja2 import pass_context
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+
+from codecbook.book import provenance
+from codecbook.book.notebooks import clean, failing_cell, first_heading
+from codecbook.book.pages.index_page import CONTENT_POLICY
+from codecbook.book.tables import ASSETS
+from codecbook.errors import CorruptInput
+from codecbook.files import write_file
+
+REPORT_LIMIT_BYTES = 4_000_000
+
+
+def render_report(
+    executed_ipynb: Path,
+    html: Path,
+    *,
+    title: str | None = None,
+    failed: bool = False,
+    index: str | None = "index.html",
+) -> Path:
+    """Render an executed notebook as one offline HTML file.
+
+    A cell that raised is marked, with a banner at the top that leads to it, whether or not `failed` is set.
+
+    Args:
+        executed_ipynb: The notebook with its outputs.
+        html: Where to write the report; replaced in one step.
+        title: Of the page; None takes the notebook's first heading.
+        failed: The run failed, even if no cell says so (its kernel died).
+        index: Relative address of the run's index page; None for a report that stands alone.
+
+    Returns:
+        `html`.
+
+    Raises:
+        CorruptInput: The file is no notebook.
+
+    Warns:
+        UserWarning: The report is larger than 4 MB, or a formula could not be rendered.
+    """
+    executed_ipynb, html = Path(executed_ipynb), Path(html)
+    try:
+        notebook = nbformat.read(executed_ipynb, as_version=4)
+    except (OSError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        raise CorruptInput(
+            f"{executed_ipynb} cannot be read as a notebook ({error}); run the stage again."
+        ) from error
+    clean(notebook)
+    failing = failing_cell(notebook)
+    if failing is not None:
+        failing.metadata["codecbook_failed"] = True
+    context = {
+        "policy": CONTENT_POLICY,
+        "css": (ASSETS / "report.css").read_text(encoding="utf-8"),
+        "script": (ASSETS / "report.js").read_text(encoding="utf-8"),
+        "title": title or first_heading(notebook) or executed_ipynb.stem,
+        "stage": html.stem,
+        "index": index,
+        "footer": _footer(notebook, executed_ipynb.stem),
+        "failure": _failure_text(failing) if failing is not None or failed else "",
+        "failed_cell": f"cell-{failing.id}" if failing is not None else "",
+    }
+    body, _ = _exporter().from_notebook_node(
+        notebook, resources={"codecbook": context, "metadata": {"path": str(executed_ipynb.parent)}}
+    )
+    return _write(_with_contents(_linking_reports(body)), html)
+
+
+def to_mathml(tex: str, block: bool) -> str:
+    """Convert a formula; one that cannot be converted is shown as its TeX source.
+
+    Args:
+        tex: Without its dollar signs.
+        block: Centred on its own line, or inline.
+
+    Warns:
+        UserWarning: The formula could not be converted.
+    """
+    try:
+        mathml = convert(tex.strip(), display="block" if block else "inline")
+    except Exception as error:  # the converter's exceptions share no base class
+        warnings.warn(f"The formula {tex.strip()!r} could not be converted ({error!r}).", stacklevel=2)
+        return f"<code>{escape(tex.strip())}</code>"
+    return mathml.replace("<math ", f'<math alttext="{escape(tex.strip())}" ', 1)
+
+
+class _ReportExporter(HTMLExporter):
+    """nbconvert's HTML exporter with formulas as MathML."""
+
+    @pass_context
+    def markdown2html(self, context: Any, source: str) -> str:
+        """Render a Markdown cell; images beside the notebook and attachments are embedded."""
+        renderer = _MathRenderer(
+            escape=False,
+            attachments=context.get("cell", {}).get("attachments", {}),
+            embed_images=True,
+            path=context.get("resources", {}).get("metadata", {}).get("path", ""),
+            exclude_anchor_links=True,
+        )
+        return MarkdownWithMath(renderer=renderer).render(source)
+
+
+class _MathRenderer(IPythonRenderer):
+    def block_math(self, body: str) -> str:
+        return to_mathml(body, block=True)
+
+    def inline_math(self, body: str) -> str:
+        return to_mathml(body, block=False)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return to_mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", block=True)
+
+
+def _exporter() -> _ReportExporter:
+    exporter = _ReportExporter(
+        template_name="report",
+        extra_template_basedirs=[str(Path(__file__).parent / "templates")],
+    )
+    # without scripts from elsewhere neither widgets nor JavaScript outputs can run; what they fall back to is shown
+    exporter.config.NbConvertBase.display_data_priority = [
+        "text/html",
+        "text/markdown",
+        "image/svg+xml",
+        "image/png",
+        "image/jpeg",
+        "text/plain",
+    ]
+    return exporter
+
+
+def _failure_text(cell: NotebookNode | None) -> str:
+    """Return what went wrong in one line."""
+    for output in [] if cell is None else cell.get("outputs", []):
+        if output.output_type == "error":
+            return f"{output.ename}: {output.evalue.strip().splitlines()[0] if output.evalue.strip() else ''}"
+    return "The notebook stopped before its end; the log of the run says why."
+
+
+def _footer(notebook: NotebookNode, stage: str) -> str:
+    """Return when, how long and with which code the notebook ran, as the job that ran it noted down."""
+    run = notebook.metadata.get("papermill", {})
+    code = notebook.metadata.get("codecbook", {})
+    parts = [f"{stage}.ipynb"]
+    if code:
+        parts += [f"codecbook {code['version']}", provenance.commit_text(code)]
+    if run.get("start_time"):
+        parts.append("run " + re.sub(r"T(\d\d:\d\d).*", r" \1 UTC", run["start_time"]))
+    if run.get("duration"):
+        parts.append(f"in {run['duration']:.0f} s")
+    return ", ".join(parts) + "."
+
+
+def _linking_reports(body: str) -> str:
+    """Let links to notebooks, which work in JupyterLab, lead to their reports, which lie beside this one."""
+    return re.sub(r'(<a [^>]*href="(?:\./)?[\w.+~-]+)\.ipynb(?=["#])', r"\1.html", body)
+
+
+def _with_contents(body: str) -> str:
+    """Fill the list of contents from the headings, and give headings a link to themselves."""
+    soup = BeautifulSoup(body, "html.parser")
+    contents = soup.select_one("nav.toc ol")
+    seen: set[str] = set()
+    for heading in soup.select("main .prose h2, main .prose h3, main .prose h4"):
+        anchor = _unique(_slug(heading.get_text()), seen)
+        heading["id"] = anchor
+        if contents is not None and heading.name != "h4":
+            item = soup.new_tag("li", attrs={"class": f"level-{heading.name[1]}"})
+            link = soup.new_tag("a", href=f"#{anchor}")
+            link.string = heading.get_text()
+            item.append(link)
+            contents.append(item)
+        own = soup.new_tag(
+            "a", attrs={"class": "anchor", "href": f"#{anchor}", "aria-label": "Link to this section"}
+        )
+        own.string = "#"
+        heading.append(own)
+    navigation = soup.select_one("nav.toc")
+    if isinstance(navigation, Tag) and contents is not None and not contents.contents:
+        navigation.decompose()
+    return str(soup)
+
+
+def _slug(text: str) -> str:
+    """Return the anchor that JupyterLab gives a heading, so that links within a notebook work in both."""
+    return re.sub(r"\s+", "-", text.strip())
+
+
+def _unique(anchor: str, seen: set[str]) -> str:
+    candidate, number = anchor, 2
+    while candidate in seen:
+        candidate, number = f"{anchor}-{number}", number + 1
+    seen.add(candidate)
+    return candidate
+
+
+def _write(text: str, path: Path) -> Path:
+    size_bytes = len(text.encode())
+    if size_bytes > REPORT_LIMIT_BYTES:
+        warnings.warn(
+            f"{path.name} has {size_bytes / 1e6:.1f} MB, above {REPORT_LIMIT_BYTES / 1e6:.0f} MB; embed fewer or "
+            "shorter clips.",
+            stacklevel=3,
+        )
+    return write_file(path, text, overwrite=True)

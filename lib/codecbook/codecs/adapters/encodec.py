@@ -1,0 +1,230 @@
+"""EnCodec (Defossez et al. 2022): 24 kHz mono, causal, and 48 kHz stereo in normalised segments of a second.
+
+Both run the package ``encodec``'s own modules. The mono codec goes through a clip in pieces with the state of its
+convolutions and LSTM carried over: the tokens are those of the whole clip at once, in memory that does not grow, and
+pieces of little more than a second stay in the processor's cache. Segments of the stereo codec are run one by one on
+a CPU (a batch changes the last bits of most latents and saves no time) and eight at a time elsewhere.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from codecbook.codecs.base import Encoded, Weights
+from codecbook.codecs.blocks import BlockQueue
+from codecbook.codecs.causal import CausalStream
+from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
+from codecbook.codecs.networks import NetworkCodec, fold_weight_norm, keep_signal_alive, load_network
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.models.weights import WeightsRequest, connect_timeout, load_state, missing, read_state
+from codecbook.tokens.tokens import Tokens
+
+EncodecModel = encodec.model.EncodecModel
+CHECKPOINTS = {"encodec_24khz": "encodec_24khz-d7cc33bc.th", "encodec_48khz": "encodec_48khz-7e698e3e.th"}
+_BUILDERS: dict[str, Callable[..., Any]] = {
+    "encodec_24khz": EncodecModel.encodec_model_24khz,
+    "encodec_48khz": EncodecModel.encodec_model_48khz,
+}
+_CHUNK_S = 1.28
+_SEGMENTS_AT_ONCE = 8
+# a Gaussian codebook of 1024 in 128 dimensions takes most off its residual at about a third of its deviation
+_RANDOM_CODEBOOK_GAIN = 0.3
+
+
+class EncodecCodec(NetworkCodec):
+    """EnCodec behind the common interface; the network's weight norm is folded in place."""
+
+    decode_chunk_s = _CHUNK_S
+
+    def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
+        fold_weight_norm(model)
+        super().__init__(name, model, weights, device)
+        self.sample_rate_hz = model.sample_rate
+        self.channels = model.channels
+        num_codebooks = model.quantizer.n_q
+        self.codebook_sizes = (model.quantizer.bins,) * num_codebooks
+        self.frame_rates_hz = (float(model.frame_rate),) * num_codebooks
+        self.bandwidths_kbps = tuple(float(bandwidth) for bandwidth in model.target_bandwidths)
+        self.hop_length = int(model.encoder.hop_length)
+        self.seams, self.chunk_s = "state", _CHUNK_S
+        if model.segment is not None:
+            self.seams, self.chunk_s = "segments", float(model.segment)
+            # 8 codebooks at twice the frames, which the bundled language model codes
+            self._preferred_kbps = 12.0
+        self.segments_at_once = 1 if device == "cpu" else _SEGMENTS_AT_ONCE
+
+    @torch.inference_mode()
+    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
+        encoder = self.module.encoder
+        if self.module.segment is not None:
+            yield from self._encode_segments(queue, num_codebooks)
+            return
+        chunk = self._chunk(chunk_s, self.hop_length)
+        # a clip of one piece takes the package's own path, whose padding also serves clips of a few samples
+        run = CausalStream(encoder.model).push if queue.has(2 * chunk) else encoder
+        for piece in queue.pieces(chunk):
+            yield Encoded(list(self._quantize(run(self._tensor(piece)), num_codebooks)[0]))
+
+    def _quantize(self, latents: Tensor, num_codebooks: int) -> np.ndarray:
+        """Return codes, int64 ``[B, K, T]``, of the encoder's latents ``[B, D, T]``."""
+        return self.module.quantizer.vq.encode(latents, n_q=num_codebooks).transpose(0, 1).cpu().numpy()
+
+    def _encode_segments(self, queue: BlockQueue, num_codebooks: int) -> Iterator[Encoded]:
+        """Encode in the segments of a model that has them, each normalised on its own."""
+        model, taken = self.module, self.segments_at_once * self.module.segment_stride
+        length, stride = model.segment_length, model.segment_stride
+        while queue.has(1):
+            wave = self._tensor(queue.peek(taken - stride + length))
+            starts = range(0, min(wave.shape[-1], taken), stride)
+            segments = (wave[..., start : start + length] for start in starts)
+            codes: list[np.ndarray] = []
+            scales: list[float] = []
+            # only segments at the end of a clip are shorter than the others
+            for _, group in itertools.groupby(segments, key=lambda segment: segment.shape[-1]):
+                batch = torch.cat(list(group))  # [B, C, S]
+                if model.normalize:
+                    volume = batch.mean(dim=1, keepdim=True).pow(2).mean(dim=2, keepdim=True).sqrt()
+                    scale = 1e-8 + volume
+                    batch = batch / scale
+                    scales += scale.flatten().tolist()
+                codes += list(self._quantize(model.encoder(batch), num_codebooks))
+            frames = tuple(segment.shape[1] for segment in codes)
+            yield Encoded(list(np.concatenate(codes, axis=1)), frames, tuple(scales))
+            queue.drop(taken)
+
+    @torch.inference_mode()
+    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
+        model, stacked = self.module, np.stack(tokens.codes)  # [K, T]
+        if model.segment is not None:
+            for wave in overlap_add(self._segments(stacked, tokens), int(model.segment_stride)):
+                yield wave[0].cpu().numpy()
+            return
+        queue, chunk = BlockQueue([stacked], len(stacked)), self._decode_chunk()
+        run = CausalStream(model.decoder.model).push if queue.has(2 * chunk) else model.decoder
+        for codes in queue.pieces(chunk):
+            latents = model.quantizer.decode(self._tensor(codes).transpose(0, 1))
+            yield run(latents)[0].cpu().numpy()
+
+    def _segments(self, stacked: np.ndarray, tokens: Tokens) -> Iterator[Tensor]:
+        frames = self._checked_segments(tokens)
+        scales = tokens.scales or (None,) * len(frames)
+        for codes, scale in zip(np.split(stacked, np.cumsum(frames)[:-1], axis=1), scales, strict=True):
+            gain = None if scale is None else torch.tensor([scale], device=self.device)
+            yield self.module._decode_frame((self._tensor(codes), gain))
+
+    def _checked_segments(self, tokens: Tokens) -> list[int]:
+        """Return the frames of each segment; where the tokens do not say, all but the last are full.
+
+        Raises:
+            UnsupportedInput: The scales of normalised segments are missing.
+            CorruptInput: Segments that no clip is cut into.
+        """
+        full = math.ceil(self.module.segment_length / self.hop_length)
+        total = len(tokens.codes[0])
+        frames = list(tokens.segment_frames) or [full] * (total // full) + [total % full] * (total % full > 0)
+        if self.module.normalize and len(tokens.scales) != len(frames):
+            raise UnsupportedInput(
+                f"{self.name} normalises each segment, but these tokens have {len(tokens.scales)} scales for "
+                f"{len(frames)} segments; keep such tokens as Parquet (codecbook.tokens.parquet), which stores them."
+            )
+        # a last segment that begins within the overlap before the clip's end follows one that is not whole either
+        stride, length = int(self.module.segment_stride), int(self.module.segment_length)
+        within = len(frames) > 1 and frames[-1] <= math.ceil((length - stride) / self.hop_length)
+        whole = frames[: -2 if within else -1]
+        before = frames[-2] if within else full
+        least = math.ceil((stride + 1) / self.hop_length)
+        if any(count != full for count in whole) or not least <= before <= full or frames[-1] > full:
+            raise CorruptInput(
+                f"Segments of {frames} frames, but those of {self.name} have {full}, except for shorter ones at the "
+                "end; encode the clip again."
+            )
+        return frames
+
+
+def overlap_add(waves: Iterable[Tensor], stride: int) -> Iterator[Tensor]:
+    """Join the decoded segments of a clip as the package does, each sample as soon as no further segment reaches it.
+
+    Where the last segment begins just before the clip's end, whole frames let the one before it reach beyond the last
+    one's own end, for which the package makes no room, and fails. What lies beyond is cut: it is after the clip's end.
+
+    Args:
+        waves: float ``[B, C, S]`` each, in order; one or more, none longer than the first.
+        stride: Samples from the start of one to the start of the next.
+
+    Yields:
+        float ``[B, C, stride]``, and of the last segment all of it.
+    """
+    waves = iter(waves)
+    wave: Tensor | None = next(waves)
+    t = torch.linspace(0, 1, wave.shape[-1] + 2, device=wave.device, dtype=wave.dtype)[1:-1]
+    weight = 0.5 - (t - 0.5).abs()
+    total, total_weight = wave[..., :0], weight[:0]
+    while wave is not None:
+        following, length = next(waves, None), wave.shape[-1]
+        room = (0, max(0, length - total.shape[-1]))
+        total, total_weight = pad(total, room), pad(total_weight, room)
+        total[..., :length] += weight[:length] * wave
+        total_weight[:length] += weight[:length]
+        end = length if following is None else stride
+        yield total[..., :end] / total_weight[:end]
+        total, total_weight, wave = total[..., end:], total_weight[end:], following
+
+
+def load_encodec(name: str, request: WeightsRequest, device: str) -> EncodecCodec:
+    """Load EnCodec with the weights that were asked for; see `codecbook.codecs.load_codec`."""
+    with deprecated_weight_norm():
+        model, weights = load_network(
+            name,
+            request,
+            draw=lambda: _random_model(name),
+            own=EncodecModel,
+            fetch=lambda: _downloaded_model(name),
+            read=lambda path: _model_from(name, path),
+        )
+    if request.kind != "bundled":
+        model.name = name
+    return EncodecCodec(name, model, weights, device)
+
+
+def _random_model(name: str) -> Any:
+    """Build the full-size architecture with random weights that give audio varied tokens."""
+    model = _BUILDERS[name](pretrained=False)
+    probe = torch.randn(1, model.channels, model.sample_rate) * 0.1
+    keep_signal_alive(model, lambda wave: model.decoder(model.encoder(wave)), probe)
+    residual = model.encoder(probe)
+    for layer in model.quantizer.vq.layers:
+        codebook = layer._codebook
+        mean, deviation = residual.mean(dim=(0, 2)), residual.std(dim=(0, 2))
+        codebook.embed.copy_(mean + _RANDOM_CODEBOOK_GAIN * deviation * torch.randn_like(codebook.embed))
+        codebook.inited.fill_(1.0)
+        residual = residual - layer.decode(layer.encode(residual))
+    return model
+
+
+def _downloaded_model(name: str) -> tuple[Any, str]:
+    source = f"{encodec.model.ROOT_URL}{CHECKPOINTS[name]}"
+    try:
+        with connect_timeout():
+            return _BUILDERS[name](pretrained=True), source
+    except (OSError, RuntimeError) as error:
+        remedy = f"the file {CHECKPOINTS[name]}, or a folder that holds it"
+        raise missing(name, source, error, remedy) from error
+
+
+def _model_from(name: str, path: Path) -> Any:
+    """Read a state dict, or upstream's file from a folder, the `repository` of the package."""
+    file = path / CHECKPOINTS[name] if path.is_dir() else path
+    if not file.is_file():
+        raise missing(
+            name, str(path), f"the folder holds no {file.name}", f"a folder with {file.name}, or a file"
+        )
+    model = _BUILDERS[name](pretrained=False)
+    load_state(model, read_state(file), file)
+    return model

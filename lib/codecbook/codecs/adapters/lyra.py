@@ -1,0 +1,148 @@
+"""Lyra V2, Google's SoundStream for speech (Zeghidour et al. 2021), 16 kHz mono, through ``ai-edge-litert``.
+
+Three TensorFlow Lite files: encoder and decoder, which keep a state from frame to frame of 320 samples, and the
+residual quantiser of 46 stages with 16 codes each. The state cannot be reset in place, so every clip gets a fresh
+interpreter. Files with float32 and with int8 weights exist and give different tokens.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codecbook import paths
+from codecbook.codecs.base import Codec, Encoded, Weights
+from codecbook.codecs.blocks import BlockQueue
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.models.weights import WeightsRequest, missing
+from codecbook.tokens.tokens import Tokens
+
+SOURCE = "https://github.com/google/lyra (lyra/model_coeffs)"
+_FILES = {
+    "encoder": "soundstream_encoder.tflite",
+    "quantizer": "quantizer.tflite",
+    "decoder": "lyragan.tflite",
+}
+_FRAME_SAMPLES = 320
+_STAGES = 46
+_STAGE_CODES = 16
+_UNUSED = -1
+_EXTRA_FOLDERS = ("data/lyra/v1_float32", "data/lyra/v2_int8")
+
+
+class LyraCodec(Codec):
+    """Lyra V2 behind the common interface.
+
+    Args:
+        name: Registry name.
+        models: Content of the files by role: ``"encoder"``, ``"quantizer"``, ``"decoder"``.
+        weights: Where they are from.
+
+    Raises:
+        UnsupportedInput: The package ``ai-edge-litert`` is not installed.
+        CorruptInput: A file is damaged, or of another model.
+    """
+
+    sample_rate_hz = 16_000
+    channels = 1
+    codebook_sizes = (_STAGE_CODES,) * _STAGES
+    frame_rates_hz = (50.0,) * _STAGES
+    bandwidths_kbps = (3.2, 6.0, 9.2)
+    seams = "state"
+    # frames go through one by one in any case
+    chunk_s = 20.0
+
+    def __init__(self, name: str, models: dict[str, bytes], weights: Weights) -> None:
+        if importlib.util.find_spec("ai_edge_litert") is None:
+            raise UnsupportedInput(
+                "Lyra needs the package ai-edge-litert; pip install 'codecbook[lyra]' brings it."
+            )
+        self.name = name
+        self.weights = weights
+        self._models = models
+        quantizer = self._interpreter("quantizer")
+        if set(quantizer.get_signature_list()) != {"encode", "decode"}:
+            raise CorruptInput(
+                f"{_FILES['quantizer']} lacks the signatures encode and decode; fetch {SOURCE} again."
+            )
+        self._quantizer = quantizer
+        for role in ("encoder", "decoder"):
+            self._interpreter(role)
+
+    def _interpreter(self, role: str) -> Any:
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            interpreter = Interpreter(model_content=self._models[role], num_threads=1)
+            interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise CorruptInput(
+                f"{_FILES[role]} is no usable model ({error}); fetch {SOURCE} again."
+            ) from error
+        return interpreter
+
+    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
+        samples = queue.rest()
+        wave = np.pad(samples[0], (0, -samples.shape[1] % _FRAME_SAMPLES)).reshape(-1, 1, _FRAME_SAMPLES)
+        encoder = _Stateful(self._interpreter("encoder"))
+        quantize = self._quantizer.get_signature_runner("encode")
+        codes = np.empty((num_codebooks, len(wave)), dtype=np.int64)
+        for t, frame in enumerate(wave):
+            result = quantize(input_frames=encoder.step(frame), num_quantizers=np.int32(num_codebooks))
+            codes[:, t] = result["output_0"][:num_codebooks, 0, 0]
+        yield Encoded(list(codes))
+
+    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
+        frames = tokens.to_frames()  # [T, K]
+        indices = np.full((len(frames), _STAGES, 1, 1), _UNUSED, dtype=np.int32)
+        indices[:, : frames.shape[1], 0, 0] = frames
+        dequantize = self._quantizer.get_signature_runner("decode")
+        decoder = _Stateful(self._interpreter("decoder"))
+        for stages in indices:
+            yield decoder.step(dequantize(encoding_indices=stages)["output_0"])
+
+
+class _Stateful:
+    """An interpreter with one input and one output that remembers earlier frames."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+        self._input = interpreter.get_input_details()[0]["index"]
+        self._output = interpreter.get_output_details()[0]["index"]
+
+    def step(self, frame: np.ndarray) -> np.ndarray:
+        self._interpreter.set_tensor(self._input, frame)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output)
+
+
+def load_lyra(name: str, request: WeightsRequest, device: str) -> LyraCodec:
+    """Load Lyra V2 with the weights that were asked for; see `codecbook.codecs.load_codec`.
+
+    ``"pretrained"`` looks below ``CODECBOOK_EXTRA``, the float32 files before the int8 ones: there is no hub to fetch
+    them from.
+    """
+    if device != "cpu":
+        raise UnsupportedInput(f"Lyra runs on the CPU alone, not on {device!r}; leave the device out.")
+    remedy = f"a folder with {', '.join(_FILES.values())}"
+    if request.kind != "pretrained":
+        raise missing(name, SOURCE, f"there are no {request.kind} ones, only the authors'", remedy)
+    folder = request.path or _extra_folder()
+    if folder is None:
+        raise missing(name, SOURCE, "they are in no hub, and not below CODECBOOK_EXTRA", remedy)
+    absent = [file for file in _FILES.values() if not (folder / file).is_file()]
+    if absent:
+        raise missing(name, str(folder), f"{absent[0]} is not there", remedy)
+    models = {role: (folder / file).read_bytes() for role, file in _FILES.items()}
+    digest = hashlib.sha256(b"".join(models.values())).hexdigest()
+    source = str(folder) if request.path else f"google/lyra {folder.name}"
+    return LyraCodec(name, models, Weights("pretrained", source, digest))
+
+
+def _extra_folder() -> Path | None:
+    extra = paths.extra_dir()
+    folders = [extra / folder for folder in _EXTRA_FOLDERS] if extra else []
+    return next((folder for folder in folders if folder.is_dir()), None)

@@ -1,0 +1,107 @@
+"""Mimi (Defossez et al. 2024, Moshi), 24 kHz mono, through ``transformers``; codebook 0 is semantic.
+
+Encoder and decoder are causal: convolutions, a Transformer with a sliding window, and a change of rate. Long clips go
+through them in pieces, with the convolutions' inputs and the Transformer's keys and values carried over.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import MimiConfig, MimiModel
+from transformers.cache_utils import DynamicCache
+
+from codecbook.codecs.base import Encoded, Weights
+from codecbook.codecs.blocks import BlockQueue
+from codecbook.codecs.causal import CausalStream
+from codecbook.codecs.networks import NetworkCodec, keep_signal_alive, load_transformers
+from codecbook.errors import UnsupportedInput
+from codecbook.models.weights import WeightsRequest
+from codecbook.tokens.tokens import Tokens
+
+REPOSITORY = "kyutai/mimi"
+
+
+class MimiCodec(NetworkCodec):
+    """Mimi, a ``transformers.MimiModel``, behind the common interface.
+
+    Raises:
+        UnsupportedInput: The configuration has several semantic codebooks, which cannot be left out one by one.
+    """
+
+    seams = "state"
+    chunk_s = decode_chunk_s = 20.0
+
+    def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
+        config = model.config
+        if config.num_semantic_quantizers != 1:
+            raise UnsupportedInput(
+                f"This Mimi has {config.num_semantic_quantizers} semantic codebooks; one is supported, as published."
+            )
+        super().__init__(name, model, weights, device)
+        self.sample_rate_hz = int(config.sampling_rate)
+        self.channels = int(config.audio_channels)
+        self.hop_length = int(config.frame_size)
+        self._set_codebooks(int(config.codebook_size), config.num_quantizers)
+
+    @torch.inference_mode()
+    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
+        encoder, chunk = self.module.encoder, self._chunk(chunk_s, self.hop_length)
+        stream = MimiStream(encoder.encoder_seanet.layers, encoder.encoder_transformer, [encoder.downsample])
+        is_long = queue.has(2 * chunk)
+        for piece in queue.pieces(chunk):
+            wave = self._tensor(piece)
+            latents = stream.push(wave) if is_long else encoder(wave).latents
+            yield Encoded(list(self.module.quantizer.encode(latents, num_codebooks)[:, 0].cpu().numpy()))
+
+    @torch.inference_mode()
+    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
+        queue, decoder = BlockQueue([np.stack(tokens.codes)], tokens.num_codebooks), self.module.decoder
+        stream = MimiStream([decoder.upsample], decoder.decoder_transformer, decoder.decoder_seanet.layers)
+        chunk = self._decode_chunk()
+        is_long = queue.has(2 * chunk)
+        for codes in queue.pieces(chunk):
+            latents = self.module.quantizer.decode(self._tensor(codes))
+            wave = stream.push(latents) if is_long else decoder(latents).audio_values
+            yield wave[0].cpu().numpy()
+
+
+class MimiStream:
+    """One pass through convolutions, the Transformer and more convolutions, piece by piece."""
+
+    def __init__(self, before: Any, transformer: Any, after: Any) -> None:
+        self._before = CausalStream(before)
+        self._transformer = transformer
+        self._after = CausalStream(after)
+        # keeps as many keys and values as the sliding window sees
+        self._cache = DynamicCache(config=transformer.config)
+
+    def push(self, piece: Tensor) -> Tensor:
+        """Take the next piece ``[1, C, S]`` and return the outputs ``[1, C', T]`` that it completes."""
+        hidden = self._before.push(piece).transpose(1, 2)
+        output = self._transformer(hidden, past_key_values=self._cache, use_cache=True)
+        return self._after.push(output.last_hidden_state.transpose(1, 2))
+
+
+def load_mimi(name: str, request: WeightsRequest, device: str) -> MimiCodec:
+    """Load Mimi with the weights that were asked for; see `codecbook.codecs.load_codec`."""
+    return MimiCodec(name, *load_transformers(name, MimiModel, REPOSITORY, request, _random_model), device)
+
+
+def _random_model() -> Any:
+    model = MimiModel(MimiConfig()).eval()
+    draw_codebooks(model)
+    keep_signal_alive(model, model, torch.randn(1, 1, 16 * model.config.frame_size) * 0.1)
+    return model
+
+
+def draw_codebooks(model: Any) -> None:
+    """Fill the codebooks, which transformers leaves at zero, with normal vectors of falling length."""
+    for quantizer in (
+        model.quantizer.semantic_residual_vector_quantizer,
+        model.quantizer.acoustic_residual_vector_quantizer,
+    ):
+        for level, layer in enumerate(quantizer.layers):
+            layer.codebook.embed_sum.normal_(std=0.3 * 0.95**level)

@@ -1,0 +1,196 @@
+"""Units: k-means over MFCC features, 25 tokens a second.
+
+The oldest of discrete speech representations, and the first targets of HuBERT (Hsu et al. 2021, section 2.1: k-means
+on 13 MFCCs with their first and second differences). Here the features of four frames of 10 ms are averaged before
+clustering, so that a unit stands for 40 ms. They give comparisons of bits per second a representation that keeps
+little but what is said, without a large model. `codecbook.codecs.training.units` makes them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from torch import Tensor
+from transformers.audio_utils import mel_filter_bank, window_function
+
+from codecbook.codecs.base import Codec, Encoded, Weights
+from codecbook.codecs.blocks import BlockQueue
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.models.store import load_tensors, read_config, tensors_sha256
+from codecbook.models.weights import WeightsRequest, missing, model_source
+
+ARCHITECTURE = "units"
+SAMPLE_RATE_HZ = 16_000
+_UNIT_SAMPLES = 640
+_WINDOW, _HOP, _FFT_LENGTH = 400, 160, 512
+_FRAMES_PER_UNIT = _UNIT_SAMPLES // _HOP
+_MARGIN = (_WINDOW - _HOP) // 2  # windows are centred on their 10 ms
+_MEL_BINS = 40
+_CEPSTRA = 13
+_DIFFERENCE_REACH = 2
+NUM_FEATURES = 3 * _CEPSTRA
+# windows of this many units take some 30 MB
+_UNITS_AT_ONCE = 500
+_RANDOM_UNITS = 512
+
+
+@dataclass(frozen=True)
+class Units:
+    """Centroids in a space of standardised features.
+
+    Attributes:
+        centroids: float32 ``[V, 39]``.
+        mean: float32 ``[39]``, of the features over the training data.
+        deviation: float32 ``[39]``, likewise.
+    """
+
+    centroids: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    def assign(self, features: np.ndarray) -> np.ndarray:
+        """Return the index of the nearest centroid, int64 ``[T]``, of features ``[T, 39]``."""
+        standard = (features - self.mean) / self.deviation
+        centroids = self.centroids.astype(np.float64)
+        # |x|^2 is the same for all centroids and left out
+        distances = np.square(centroids).sum(axis=1) - 2.0 * standard @ centroids.T
+        return distances.argmin(axis=1)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the arrays by name, as they are stored."""
+        return {name: torch.from_numpy(values).contiguous() for name, values in vars(self).items()}
+
+
+class UnitsCodec(Codec):
+    """Units behind the common interface; they have no decoder.
+
+    Args:
+        name: Registry name.
+        units: The units.
+        weights: Where they are from.
+    """
+
+    sample_rate_hz = SAMPLE_RATE_HZ
+    channels = 1
+    frame_rates_hz = (SAMPLE_RATE_HZ / _UNIT_SAMPLES,)
+    decodes = False
+    seams = "context"
+    # features are computed in stretches of this length in any case
+    chunk_s = 20.0
+
+    def __init__(self, name: str, units: Units, weights: Weights) -> None:
+        self.name = name
+        self.weights = weights
+        self.units = units
+        self.codebook_sizes = (len(units.centroids),)
+        self.bandwidths_kbps = (self.bitrate_kbps(1),)
+
+    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
+        yield Encoded([self.units.assign(unit_features(queue.rest()[0]))])
+
+
+def unit_features(samples: np.ndarray) -> np.ndarray:
+    """Return the features of each unit: MFCCs with first and second differences, averaged over 40 ms.
+
+    Args:
+        samples: float32 ``[S]`` at 16 kHz; silence is assumed on either side.
+
+    Returns:
+        float64 ``[T, 39]`` with ``T = ceil(S / 640)``.
+    """
+    num_units = -(-samples.size // _UNIT_SAMPLES)
+    padded = np.pad(samples, (_MARGIN, num_units * _UNIT_SAMPLES - samples.size + _MARGIN))
+    parts = []
+    for start in range(0, num_units, _UNITS_AT_ONCE):
+        stop = min(start + _UNITS_AT_ONCE, num_units)
+        # second differences reach four frames, that is one unit, to either side
+        first, last = max(0, start - 1), min(num_units, stop + 1)
+        cepstra = _cepstra(padded[first * _UNIT_SAMPLES : last * _UNIT_SAMPLES + 2 * _MARGIN])
+        slopes = _differences(cepstra)
+        frames = np.concatenate([cepstra, slopes, _differences(slopes)], axis=1)
+        units = frames.reshape(-1, _FRAMES_PER_UNIT, NUM_FEATURES).mean(axis=1)
+        parts.append(units[start - first : stop - first])
+    return np.concatenate(parts)
+
+
+def _cepstra(padded: np.ndarray) -> np.ndarray:
+    """Return 13 MFCCs of each frame of 10 ms, float64 ``[T, 13]``."""
+    frames = sliding_window_view(padded.astype(np.float64), _WINDOW)[::_HOP]
+    spectra = np.fft.rfft(frames * window_function(_WINDOW, "hann"), _FFT_LENGTH)
+    filters = mel_filter_bank(
+        num_frequency_bins=_FFT_LENGTH // 2 + 1,
+        num_mel_filters=_MEL_BINS,
+        min_frequency=20,
+        max_frequency=SAMPLE_RATE_HZ / 2,
+        sampling_rate=SAMPLE_RATE_HZ,
+        norm=None,
+        mel_scale="htk",
+    )
+    mel = np.square(np.abs(spectra)) @ filters
+    # the floor lies some 10 dB below the noise of 16-bit audio
+    return np.asarray(scipy.fft.dct(np.log(mel + 1e-7), axis=1, norm="ortho"))[:, :_CEPSTRA]
+
+
+def _differences(frames: np.ndarray) -> np.ndarray:
+    """Return the slope of a line through five frames at each frame; the ends are continued as constants."""
+    reach = _DIFFERENCE_REACH
+    padded = np.pad(frames, ((reach, reach), (0, 0)), mode="edge")
+    offsets = np.arange(-reach, reach + 1)
+    shifted = (offset * padded[reach + offset : reach + offset + len(frames)] for offset in offsets)
+    return sum(shifted, np.zeros_like(frames)) / np.square(offsets).sum()
+
+
+def load_units(name: str, request: WeightsRequest, device: str) -> UnitsCodec:
+    """Load units with the weights that were asked for; see `codecbook.codecs.load_codec`."""
+    if device != "cpu":
+        raise UnsupportedInput(f"Units are computed on the CPU, not on {device!r}; leave the device out.")
+    if request.kind == "random":
+        units = _random_units(request.seed)
+        return UnitsCodec(
+            name, units, Weights("random", f"seed {request.seed}", tensors_sha256(units.tensors()))
+        )
+    if request.kind == "pretrained" or request.path is None:
+        raise missing(
+            name,
+            str(request.path or "the hub"),
+            "these units are this project's own, so all of them are bundled",
+            "a folder that codecbook.codecs.training.units wrote, or use weights='bundled'",
+        )
+    units, sha256 = load_units_model(request.path)
+    return UnitsCodec(name, units, Weights("bundled", model_source(request.path), sha256))
+
+
+def load_units_model(folder: Path) -> tuple[Units, str]:
+    """Read units and their SHA-256.
+
+    Raises:
+        MissingWeights: One of the files is not there.
+        CorruptInput: A file is damaged or altered.
+        UnsupportedInput: A model of another kind.
+    """
+    config = read_config(folder, "units", "python -m codecbook.codecs.training.units")
+    if config["architecture"] != ARCHITECTURE:
+        raise UnsupportedInput(
+            f"The model in {folder} is of architecture {config['architecture']}, not units."
+        )
+    tensors = load_tensors(folder, config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    num_units = shapes.get("centroids", (0,))[0]
+    row = (NUM_FEATURES,)
+    if num_units < 1 or shapes != {"centroids": (num_units, *row), "mean": row, "deviation": row}:
+        raise CorruptInput(f"The parameters in {folder} are no units ({shapes}); make or fetch them again.")
+    return Units(**{name: tensor.numpy() for name, tensor in tensors.items()}), config["sha256"]
+
+
+def _random_units(seed: int) -> Units:
+    rng = np.random.default_rng(seed)
+    centroids = rng.standard_normal((_RANDOM_UNITS, NUM_FEATURES)).astype(np.float32)
+    # of the size that cepstra of speech have, so that clips fall into many units
+    deviation = np.repeat([4.0, 0.5, 0.2], NUM_FEATURES // 3).astype(np.float32)
+    mean = np.zeros(NUM_FEATURES, dtype=np.float32)
+    mean[0] = -30.0
+    return Units(centroids, mean, deviation)

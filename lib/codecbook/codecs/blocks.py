@@ -1,0 +1,168 @@
+"""Audio as it comes: recordings read piece by piece, and blocks taken in other lengths than they have."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from codecbook import audio
+from codecbook.audio import Clip
+from codecbook.audio_files import AudioFile
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.paths import path_as_text
+
+_WHOLE_SAMPLES = 1 << 20  # a file this short is read at once, with all that `audio.load` knows of odd ones
+
+
+class AudioBlocks:
+    """What `audio.load` and `audio.convert` give, as float32 blocks ``[C, S]`` of any lengths; iterate over it once.
+
+    Args:
+        path: As for `codecbook.audio.load`.
+        sample_rate_hz: Of the blocks.
+        channels: Of the blocks.
+
+    Attributes:
+        source_rate_hz: Of the file; 0 until the first block has come.
+        source_channels: Of the file; 0 until the first block has come.
+        source_samples: Samples per channel of the file that have been read.
+
+    Raises:
+        CodecbookError: As `codecbook.audio.load` and `codecbook.audio.convert`, while iterating.
+    """
+
+    def __init__(self, path: str | Path, sample_rate_hz: int, channels: int) -> None:
+        self._path = Path(path)
+        self._sample_rate_hz = sample_rate_hz
+        self._channels = channels
+        self.source_rate_hz = self.source_channels = self.source_samples = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        with AudioFile(self._path) as file:
+            if file.promised_samples is None or file.promised_samples > _WHOLE_SAMPLES:
+                yield from self._streamed(file)
+                return
+        clip = audio.load(self._path)
+        self._note(clip)
+        yield audio.convert(clip, self._sample_rate_hz, self._channels).samples
+
+    @property
+    def source_duration_s(self) -> float:
+        """Seconds of the file that have been read."""
+        return self.source_samples / self.source_rate_hz
+
+    def _note(self, clip: Clip) -> None:
+        self.source_rate_hz, self.source_channels = clip.sample_rate_hz, clip.num_channels
+        self.source_samples += clip.num_samples
+
+    def _streamed(self, file: AudioFile) -> Iterator[np.ndarray]:
+        converter, mix, name = None, audio.Mix(), path_as_text(self._path.stem)
+        clips = (audio.clip_from_array(block.T, file.sample_rate_hz, name) for block in file.blocks())
+        clip = next(clips, None)
+        while clip is not None:
+            following = next(clips, None)
+            if not self.source_rate_hz and clip.sample_rate_hz != self._sample_rate_hz:
+                audio.convert(clip, self._sample_rate_hz)  # refuses rates that lie too far apart
+                converter = soxr.ResampleStream(
+                    clip.sample_rate_hz, self._sample_rate_hz, self._channels, dtype="float32", quality="VHQ"
+                )
+            self._note(clip)
+            is_mixed = self._channels == 1 < clip.num_channels
+            block = mix(clip.samples) if is_mixed else audio.convert(clip, channels=self._channels).samples
+            if converter is not None:
+                block = converter.resample_chunk(np.ascontiguousarray(block.T), last=following is None)
+                block = block.reshape(-1, self._channels).T
+            yield np.ascontiguousarray(block, dtype=np.float32)
+            clip = following
+        if not self.source_samples:
+            raise CorruptInput(f"{path_as_text(self._path)} holds no samples; record or export it again.")
+        mix.warn_if_cancelled(name)
+
+
+class BlockQueue:
+    """Blocks of audio or of codes, to be taken in other lengths; no more of them is read than is asked for.
+
+    Args:
+        blocks: ``[C, T]`` of any lengths.
+        channels: ``C``.
+
+    Attributes:
+        num_samples: ``T`` of all that have come.
+
+    Raises:
+        UnsupportedInput: A block of other channels, when it comes.
+    """
+
+    def __init__(self, blocks: Iterable[np.ndarray], channels: int) -> None:
+        self._blocks = iter(blocks)
+        self._channels = channels
+        self._held = np.zeros((channels, 0), dtype=np.float32)
+        self.num_samples = 0
+
+    def has(self, count: int) -> bool:
+        """Read on until `count` samples are held; say whether there are that many."""
+        held, parts = self._held.shape[1], [self._held] if self._held.size else []
+        while held < count and (block := next(self._blocks, None)) is not None:
+            if block.ndim != 2 or block.shape[0] != self._channels:
+                raise UnsupportedInput(
+                    f"A block of shape {list(block.shape)} came where [{self._channels}, S] is expected; convert the "
+                    "audio first."
+                )
+            parts.append(block)
+            held += block.shape[1]
+            self.num_samples += block.shape[1]
+        if parts:
+            self._held = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        return held >= count
+
+    def peek(self, count: int) -> np.ndarray:
+        """Return the next `count` samples, or what is left."""
+        self.has(count)
+        return self._held[:, :count]
+
+    def drop(self, count: int) -> None:
+        """Leave out the next `count` samples."""
+        self._held = self._held[:, count:]
+
+    def rest(self) -> np.ndarray:
+        """Take all that is left."""
+        samples = self.peek(1 << 62)
+        self.drop(1 << 62)
+        return samples
+
+    def pieces(self, chunk: int) -> Iterator[np.ndarray]:
+        """Take pieces of `chunk` samples, the last one being up to twice as long.
+
+        No piece is shorter than `chunk` unless all there is is: networks pad at the ends by reflection, which needs
+        some samples, and short matrix products may be summed in another order than long ones.
+        """
+        while self.has(2 * chunk):
+            yield self.peek(chunk)
+            self.drop(chunk)
+        yield self.rest()
+
+    def pieces_in_context(
+        self, chunk: int, align: int, context: int
+    ) -> Iterator[tuple[np.ndarray, int, int]]:
+        """Take pieces with what is around them, for a network that looks ahead.
+
+        Outputs near a cut depend on zeros that the network pads with; so `context` on either side, the receptive field
+        or more, is run along, and its outputs are dropped.
+
+        Args:
+            chunk: Samples of a piece, a multiple of `align`; the last one is, padded, up to twice as long.
+            align: The network pads to a multiple of this many samples.
+            context: Samples before and after, as far as there are that many; a multiple of `align`.
+
+        Yields:
+            Samples ``[C, T]``; where in them the piece begins; where it ends, which of the last one is after padding.
+        """
+        start = 0
+        while self.has(start + 2 * chunk - align + 1):
+            end = start + chunk
+            yield self.peek(end + context), start, end
+            self.drop(max(0, end - context))
+            start = min(end, context)
+        samples = self.rest()
+        yield samples, start, samples.shape[1] + -samples.shape[1] % align

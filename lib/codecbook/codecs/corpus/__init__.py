@@ -1,0 +1,1 @@
+"""Corpora of tokens: recordings, splits and what is written about them."""

@@ -1,0 +1,272 @@
+"""Command line: make a folder of token corpora, one small Parquet file per codec.
+
+    python -m codecbook.codecs.corpus --out data/tokens librispeech=FOLDER kathleen=FOLDER music=FOLDER
+
+Each ``NAME=FOLDER`` says where the recordings of a source lie that ``sources.json`` in the output folder describes.
+Recordings are exported one by one into a work folder, and packed at the end; the same command goes on with an
+interrupted run, and makes again what another codec or other weights have made. Errors are one line on stderr, and
+exit status 2.
+"""
+
+import argparse
+import dataclasses
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from codecbook.codecs.base import Codec
+from codecbook.codecs.corpus.index import (
+    INDEX_NAME,
+    SOURCES_NAME,
+    ClipRow,
+    CorpusEntry,
+    Source,
+    TokenIndex,
+    read_index,
+    read_sources,
+    write_index,
+)
+from codecbook.codecs.corpus.readme import readme
+from codecbook.codecs.export import export
+from codecbook.codecs.export_report import FileReport
+from codecbook.codecs.registry import codec_names, load_codec
+from codecbook.codecs.training.data import Folder, split_files
+from codecbook.command_line import ArgumentParser, exit_status
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.files import check_folder, sha256_of, write_file
+from codecbook.paths import path_as_text
+from codecbook.recordings import Recording, search
+from codecbook.tokens.parquet import iterate_tokens, write_tokens
+from codecbook.tokens.token_files import read_token_file
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What of a codec goes into its corpus.
+
+    Attributes:
+        num_codebooks: Leading codebooks; None for all.
+        left_out: Name or domain of the sources that are not encoded.
+    """
+
+    num_codebooks: int | None = None
+    left_out: str = ""
+
+
+PLANS: dict[str, Plan] = {
+    "encodec_24khz": Plan(num_codebooks=8),
+    # twice the rate of the others, and made for music: the many speakers at 16 kHz would say nothing of it
+    "encodec_48khz": Plan(left_out="librispeech"),
+    "snac_24khz": Plan(),
+    "fsq_50hz": Plan(),
+    "units_25hz": Plan(left_out="music"),
+}
+"""The corpora of ``data/tokens``."""
+
+
+def find_clips(
+    folders: Mapping[str, Path], sources: Mapping[str, Source], known: Mapping[str, ClipRow]
+) -> dict[Path, ClipRow]:
+    """Find the recordings of sources, and say who speaks and which are held out; of no duration yet.
+
+    Args:
+        folders: Where the recordings of each source lie.
+        sources: What they are.
+        known: Clips that a corpus has already: they, and their speakers, stay on their side.
+
+    Raises:
+        UnsupportedInput: A source that is not described, a folder without audio, or a file whose name does not tell
+            its speaker.
+    """
+    clips: dict[Path, ClipRow] = {}
+    for name, folder in folders.items():
+        if name not in sources:
+            raise UnsupportedInput(
+                f"{SOURCES_NAME} does not describe {name!r}; add it there, or choose of {', '.join(sources)}."
+            )
+        source = sources[name]
+        inside = {path: path.relative_to(folder) for path in search(folder)[0]}
+        stems = Counter(path.with_suffix("") for path in inside.values())
+        clip_of = {  # of a.mp3 and a.wav, both keep the suffix
+            path: f"{name}/{path_as_text(below if stems[stem := below.with_suffix('')] > 1 else stem)}"
+            for path, below in inside.items()
+        }
+        sides = {path: known[clip].split == "held_out" for path, clip in clip_of.items() if clip in known}
+        kept, held = split_files(
+            Folder(folder), source.hold_out_every, source.hold_out, source.speaker, sides
+        )
+        for path in sorted({**kept, **held}):
+            split = "held_out" if path in held else "train"
+            clips[path] = ClipRow(clip_of[path], name, source.domain, _speaker(path, source), split, 0.0)
+    return clips
+
+
+def _speaker(path: Path, source: Source) -> str:
+    if not source.speaker:
+        return source.voice
+    match = re.search(source.speaker, path.stem)
+    if match is None:
+        raise UnsupportedInput(
+            f"The speaker of {path} is not found in its name by {source.speaker!r}; correct {SOURCES_NAME}."
+        )
+    return f"{source.name}-{match.group(1)}"
+
+
+def build_corpus(
+    codec: Codec, found: Mapping[Path, ClipRow], plan: Plan, out: Path, work: Path
+) -> tuple[CorpusEntry, dict[str, float]]:
+    """Encode recordings, and pack their tokens into ``out/<codec>.parquet``.
+
+    Args:
+        codec: The codec.
+        found: What there is to encode; complete files in `work` are not made again.
+        plan: Which of them, and what of it.
+        out: Folder of the corpora.
+        work: Folder for one file per recording; can be removed afterwards.
+
+    Returns:
+        The entry for the index, and the duration of each clip in seconds.
+
+    Raises:
+        CorruptInput: None of the recordings can be encoded; where some cannot, it is said, and they are left out.
+        UnsupportedInput: No recordings, or settings that the codec does not take.
+    """
+    recordings = [
+        Recording(path, row.clip)
+        for path, row in found.items()
+        if plan.left_out not in (row.source, row.domain)
+    ]
+    if not recordings:
+        raise UnsupportedInput(
+            f"There are no recordings for {codec.name}; name the folder of another source."
+        )
+    # tqdm draws on a terminal only; the lines go wherever stdout leads
+    with tqdm(total=len(recordings), unit="file", desc=codec.name, disable=None) as bar:
+
+        def show(report: FileReport) -> None:
+            bar.update()
+            if bar.n % 100 == 0:
+                _say(f"{codec.name}: {bar.n} of {len(recordings)} recordings")
+
+        reports = export(
+            recordings,
+            codec,
+            work,
+            file_format="parquet",
+            num_codebooks=plan.num_codebooks,
+            on_report=show,
+        )
+    failed = [report for report in reports if report.status == "failed"]
+    if len(failed) == len(reports):
+        raise CorruptInput(f"None of {len(failed)} recordings could be encoded; the first: {failed[0].error}")
+    for report in failed:
+        _say(f"{codec.name}: left out: {report.source} ({report.error})")
+    if failed:
+        _say(
+            f"{codec.name}: left out: {len(failed)} of {len(reports)} recordings; repair them, and run this again"
+        )
+    clips = (
+        (recording.name, read_token_file(work / report.name))
+        for recording, report in zip(recordings, reports, strict=True)
+        if report.status != "failed"
+    )
+    path = write_tokens(out / f"{codec.name}.parquet", clips, overwrite=True)
+    tokens = dict(iterate_tokens(path))
+    entry = CorpusEntry(
+        file=path.name,
+        sha256=sha256_of(path),
+        num_bytes=path.stat().st_size,
+        codec_weights=str(codec.weights),
+        codec_weights_sha256=codec.weights.sha256,
+        num_codebooks=next(iter(tokens.values())).num_codebooks,
+        clips=len(tokens),
+        duration_s=sum(clip.duration_s for clip in tokens.values()),
+        tokens=sum(clip.num_tokens for clip in tokens.values()),
+        raw_bits=sum(clip.bits for clip in tokens.values()),
+    )
+    _say(
+        f"{codec.name}: {entry.clips} clips, {entry.duration_s:.0f} s, {entry.tokens} tokens, {entry.num_bytes} bytes, "
+        f"{100 * 8 * entry.num_bytes / entry.raw_bits:.1f} % of raw"
+    )
+    return entry, {name: clip.duration_s for name, clip in tokens.items()}
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make corpora and return the exit status."""
+    options = _parser().parse_args(arguments)
+    return exit_status(lambda: _run(options), "the same command goes on from here", options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m codecbook.codecs.corpus", description="Recordings to corpora of tokens."
+    )
+    parser.add_argument("folders", nargs="+", metavar="NAME=FOLDER", help="where a source's recordings lie")
+    parser.add_argument(
+        "--out", type=Path, required=True, help=f"folder of the corpora; holds {SOURCES_NAME}"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("runs/tokens"),
+        help="folder for single files (default: runs/tokens)",
+    )
+    parser.add_argument(
+        "--codec",
+        action="append",
+        choices=codec_names(),
+        help=f"(default: {', '.join(PLANS)}); may be repeated",
+    )
+    parser.add_argument(
+        "--weights", default="bundled", help="bundled, pretrained or a path (default: bundled)"
+    )
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    check_folder(options.out)
+    check_folder(options.work)
+    folders: dict[str, Path] = {}
+    for text in options.folders:
+        name, separator, folder = text.partition("=")
+        if not (name and separator) or not Path(folder).is_dir():
+            raise UnsupportedInput(
+                f"{text!r} is no NAME=FOLDER with a folder that exists; write speech=/recordings/speech."
+            )
+        if name in folders:
+            raise UnsupportedInput(
+                f"{name} is given twice, the second time by {text!r}; give each source once."
+            )
+        folders[name] = Path(folder)
+    sources = read_sources(options.out / SOURCES_NAME)
+    is_there = (options.out / INDEX_NAME).is_file()
+    index = read_index(options.out) if is_there else TokenIndex(options.out, {}, {})
+    found = find_clips(folders, sources, index.clips)
+    corpora = dict(index.corpora)
+    durations = {name: row.duration_s for name, row in index.clips.items()}
+    for name in options.codec or PLANS:
+        codec, plan = load_codec(name, options.weights), PLANS.get(name, Plan())
+        corpora[name], durations_s = build_corpus(codec, found, plan, options.out, options.work / name)
+        durations |= durations_s
+    rows = [
+        dataclasses.replace(row, duration_s=durations[row.clip])
+        for row in found.values()
+        if row.clip in durations
+    ]
+    write_index(options.out, {name: corpora[name] for name in codec_names() if name in corpora}, rows)
+    write_file(options.out / "README.md", readme(sources, read_index(options.out)), overwrite=True)
+    print(f"{sum(entry.num_bytes for entry in corpora.values())} bytes in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

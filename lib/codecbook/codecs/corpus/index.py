@@ -1,0 +1,217 @@
+"""The index of token corpora: which file holds which codec's tokens, and which clips are held out.
+
+A folder of corpora (``data/tokens`` is one) holds::
+
+    sources.json       where recordings are from: title, licence, credit, speakers, what is held out   (written by hand)
+    clips.csv          clip, source, domain, speaker, split ("train" or "held_out"), duration_s
+    index.json         per codec: file, SHA-256, the codec's weights, codebooks, clips, tokens
+    <codec>.parquet    tokens, see `codecbook.tokens.parquet`
+    README.md          the same for readers
+
+All but the first are written by ``python -m codecbook.codecs.corpus``.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.files import read_json, sha256_of, write_file
+from codecbook.paths import data_dir
+
+FORMAT = 1
+INDEX_NAME, CLIPS_NAME, SOURCES_NAME = "index.json", "clips.csv", "sources.json"
+SPLITS = ("train", "held_out")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Recordings of one origin.
+
+    Attributes:
+        name: Label; the names of its clips begin with it.
+        title: What it is.
+        licence: Its licence.
+        credit: Whom it names.
+        domain: ``"speech"`` or ``"music"``.
+        speaker: Regular expression whose first group, in a file's name, is the speaker; empty where there is none.
+            No speaker may then be on both sides of the split.
+        voice: Name of the only speaker, of a source that is split by clip; empty otherwise.
+        hold_out_every: One speaker, or else recording, in this many is held out, see
+            `codecbook.codecs.training.data.split_files`; 0 for none but by patterns. What a corpus has stays where it
+            is.
+        hold_out: Shell patterns of names of files that are held out too.
+    """
+
+    name: str
+    title: str
+    licence: str
+    credit: str
+    domain: str
+    speaker: str = ""
+    voice: str = ""
+    hold_out_every: int = 10
+    hold_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """What ``clips.csv`` says of a clip.
+
+    Attributes:
+        clip: Name, as in the Parquet files.
+        source: Name of its `Source`.
+        domain: Of its source.
+        speaker: Who speaks, empty where unknown.
+        split: ``"train"`` or ``"held_out"``.
+        duration_s: Duration in seconds.
+    """
+
+    clip: str
+    source: str
+    domain: str
+    speaker: str
+    split: str
+    duration_s: float  # s
+
+
+@dataclass(frozen=True)
+class CorpusEntry:
+    """What ``index.json`` says of one codec's tokens.
+
+    Attributes:
+        file: Name of the Parquet file.
+        sha256: Of the file, hex.
+        num_bytes: Size of the file.
+        codec_weights: Which weights made the tokens, as `codecbook.codecs.Weights` prints them.
+        codec_weights_sha256: Of these, hex.
+        num_codebooks: How many leading codebooks were kept.
+        clips: Clips in the file.
+        duration_s: Of the audio.
+        tokens: Codes in all.
+        raw_bits: What they take at ``log2 V`` bits each.
+    """
+
+    file: str
+    sha256: str
+    num_bytes: int  # bytes
+    codec_weights: str
+    codec_weights_sha256: str
+    num_codebooks: int  # codebooks
+    clips: int  # clips
+    duration_s: float  # s
+    tokens: int  # tokens
+    raw_bits: float  # bit
+
+
+@dataclass(frozen=True)
+class TokenIndex:
+    """The content of a folder of token corpora.
+
+    Attributes:
+        folder: Where it lies.
+        corpora: By codec.
+        clips: By name.
+    """
+
+    folder: Path
+    corpora: Mapping[str, CorpusEntry]
+    clips: Mapping[str, ClipRow]
+
+    def entry(self, codec: str) -> CorpusEntry:
+        """Return a codec's entry.
+
+        Raises:
+            MissingWeights: There are no tokens of this codec.
+        """
+        if codec not in self.corpora:
+            raise MissingWeights(
+                f"{self.folder} holds no tokens of {codec!r}; choose one of {', '.join(self.corpora)}, or make them "
+                "with python -m codecbook.codecs.corpus."
+            )
+        return self.corpora[codec]
+
+    def path(self, codec: str) -> Path:
+        """Return the Parquet file of a codec, checked against its SHA-256.
+
+        Raises:
+            MissingWeights: There are no tokens of this codec.
+            CorruptInput: The file was altered since the index was written.
+        """
+        entry = self.entry(codec)
+        path = self.folder / entry.file
+        if not path.is_file():
+            raise MissingWeights(f"{path} is not there; make it with python -m codecbook.codecs.corpus.")
+        if sha256_of(path) != entry.sha256:
+            raise CorruptInput(
+                f"{path} is not the file that {INDEX_NAME} describes; make both again with python -m "
+                "codecbook.codecs.corpus."
+            )
+        return path
+
+
+def read_sources(path: str | Path) -> dict[str, Source]:
+    """Read ``sources.json``.
+
+    Raises:
+        MissingWeights: There is no such file.
+        CorruptInput: It is no JSON of sources.
+    """
+    try:
+        return {
+            name: Source(name, **{**about, "hold_out": tuple(about.get("hold_out", ()))})
+            for name, about in _read_json(Path(path)).items()
+        }
+    except (TypeError, AttributeError) as error:
+        raise CorruptInput(f"{path} does not describe sources ({error}); correct it.") from error
+
+
+def read_index(folder: str | Path | None = None) -> TokenIndex:
+    """Read the index of a folder of corpora.
+
+    Args:
+        folder: None takes the bundled ones, ``data/tokens``.
+
+    Raises:
+        MissingWeights: There is no index.
+        CorruptInput: It is damaged.
+    """
+    folder = data_dir() / "tokens" if folder is None else Path(folder)
+    content = _read_json(folder / INDEX_NAME)
+    if content.get("format", FORMAT) != FORMAT:
+        raise UnsupportedInput(
+            f"{folder / INDEX_NAME} has format {content['format']}, this version reads {FORMAT}; update codecbook."
+        )
+    try:
+        corpora = {name: CorpusEntry(**entry) for name, entry in content["corpora"].items()}
+        with (folder / CLIPS_NAME).open(encoding="utf-8", newline="") as file:
+            rows = [
+                ClipRow(**{**row, "duration_s": float(row["duration_s"])}) for row in csv.DictReader(file)
+            ]
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise CorruptInput(f"The index in {folder} is damaged ({error!r}); make it again.") from error
+    return TokenIndex(folder, corpora, {row.clip: row for row in rows})
+
+
+def write_index(folder: Path, corpora: Mapping[str, CorpusEntry], clips: Iterable[ClipRow]) -> None:
+    """Write ``index.json`` and ``clips.csv``."""
+    entries = {name: dataclasses.asdict(entry) for name, entry in corpora.items()}
+    content = json.dumps({"format": FORMAT, "corpora": entries}, indent=2) + "\n"
+    write_file(folder / INDEX_NAME, content, overwrite=True)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(ClipRow)], lineterminator="\n")
+    writer.writeheader()
+    for row in clips:
+        writer.writerow({**dataclasses.asdict(row), "duration_s": f"{row.duration_s:.4f}"})
+    write_file(folder / CLIPS_NAME, text.getvalue(), overwrite=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise MissingWeights(f"There is no {path}; check the path, or make it.")
+    return read_json(path, dict, "correct it, or make it again")

@@ -1,0 +1,150 @@
+"""What became of recordings that were exported: a report on each, and the summary of all in the output folder."""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.files import read_json, write_file
+from codecbook.paths import path_from_text
+
+_JSON_NAME, _CSV_NAME = "export.json", "export.csv"
+_MAX_BYTES = 1 << 30  # of hundreds of thousands of recordings
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one recording.
+
+    Attributes:
+        source: Path of the recording, as `path_as_text` writes it.
+        status: ``"exported"``, ``"skipped"`` (it was complete already) or ``"failed"``.
+        error: Why it failed.
+        output: Path of the tokens, likewise; empty for a recording that failed.
+        codec: Registry name.
+        weights: Where the weights are from.
+        weights_sha256: Of the weights.
+        sample_rate_hz: Of the coded audio.
+        channels: Of the coded audio.
+        duration_s: Of the recording.
+        frame_rates_hz: Per codebook.
+        frames: Codes per codebook.
+        header_bytes: Size of the token file's description of itself.
+        file_bytes: Size of the token file.
+        source_bytes: Size of the recording's file.
+        pcm16_bytes: Size of the recording as 16-bit PCM, at its own rate and channels.
+        ratio_to_pcm16: `pcm16_bytes` over `file_bytes`.
+        ratio_to_source: `source_bytes` over `file_bytes`.
+        bitrate_kbps: Of the token file over the duration.
+        encode_s: Time that encoding took, without reading and resampling.
+        seam_tokens_checked: Tokens around the first seam that were compared with those of one pass.
+        seam_tokens_differing: How many of them differ.
+        name: Path of the tokens below the output folder, of what failed as well.
+    """
+
+    source: str
+    status: str
+    error: str = ""
+    output: str = ""
+    codec: str = ""
+    weights: str = ""
+    weights_sha256: str = ""
+    sample_rate_hz: int = 0
+    channels: int = 0
+    duration_s: float = 0.0
+    frame_rates_hz: tuple[float, ...] = ()
+    frames: tuple[int, ...] = ()
+    header_bytes: int = 0
+    file_bytes: int = 0
+    source_bytes: int = 0
+    pcm16_bytes: int = 0
+    ratio_to_pcm16: float = 0.0
+    ratio_to_source: float = 0.0
+    bitrate_kbps: float = 0.0
+    encode_s: float = 0.0
+    seam_tokens_checked: int = 0
+    seam_tokens_differing: int = 0
+    name: str = ""
+
+
+_COLUMNS = [field.name for field in dataclasses.fields(FileReport)]
+
+
+def report_of(values: dict[str, Any], status: str) -> FileReport:
+    """Make a report from a companion, with what follows from the size of the token file."""
+    try:
+        report = FileReport(**{**values, "status": status})
+    except TypeError as error:
+        raise CorruptInput(
+            f"The report in a companion file is damaged ({error}); remove the file."
+        ) from error
+    return dataclasses.replace(
+        report,
+        frame_rates_hz=tuple(report.frame_rates_hz),
+        frames=tuple(report.frames),
+        ratio_to_pcm16=report.pcm16_bytes / report.file_bytes,
+        ratio_to_source=report.source_bytes / report.file_bytes,
+        bitrate_kbps=report.file_bytes * 8 / report.duration_s / 1000,
+    )
+
+
+def write_summary(outdir: Path, reports: Iterable[FileReport]) -> None:
+    """Write ``export.json`` and ``export.csv``, one entry per token file and per recording that failed.
+
+    Entries of earlier exports stay, unless the new reports are on the same token file, or what they are about is gone.
+
+    Raises:
+        CodecbookError: As `read_summary`.
+        OSError: The file system does not take it.
+    """
+    rows = [row for row in read_summary(outdir) if _is_there(outdir, row)]
+    rows += [dataclasses.asdict(report) for report in reports]
+    # by the token file, and what never got that far by its recording
+    rows = list({row["name"] or row["source"]: row for row in rows}.values())
+    write_file(outdir / _JSON_NAME, json.dumps(rows, indent=2) + "\n", overwrite=True)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, _COLUMNS)
+    writer.writeheader()
+    for row in rows:
+        # lists as "75;75", so that a spreadsheet shows them as text
+        writer.writerow(
+            {k: ";".join(f"{x:g}" for x in v) if isinstance(v, list | tuple) else v for k, v in row.items()}
+        )
+    write_file(outdir / _CSV_NAME, table.getvalue(), overwrite=True)
+
+
+def read_summary(outdir: Path) -> list[dict[str, Any]]:
+    """Return the entries of the summary in a folder; none where there is none.
+
+    Raises:
+        CorruptInput: ``export.json`` is damaged.
+        UnsupportedInput: There is an ``export.csv`` that is no summary, and would be lost.
+    """
+    path = outdir / _JSON_NAME
+    if not path.is_file():
+        if (outdir / _CSV_NAME).exists():
+            raise UnsupportedInput(
+                f"{outdir / _CSV_NAME} was not written by an export, as no {_JSON_NAME} lies beside it; move it, or "
+                "choose another folder."
+            )
+        return []
+    remedy = f"remove it and {_CSV_NAME}, or choose another folder"
+    rows = read_json(path, list, remedy, max_bytes=_MAX_BYTES)
+    for row in rows:
+        if (
+            not isinstance(row, dict)
+            or list(row) != _COLUMNS
+            or not all(isinstance(row[key], str) for key in ("source", "status", "name"))
+        ):
+            raise CorruptInput(f"{path} is no summary of an export; {remedy}.")
+    return rows
+
+
+def _is_there(outdir: Path, row: dict[str, Any]) -> bool:
+    of = path_from_text(row["source"]) if row["status"] == "failed" else outdir / row["name"]
+    return of.is_file()

@@ -1,0 +1,1 @@
+"""Train a codec: recipes, data, losses, the loop."""

@@ -1,0 +1,226 @@
+"""Training data: folders of recordings, held in memory as float16, cut into random crops.
+
+Which recordings are held out is decided by what they hold (`codecbook.recordings`), so that a folder can grow, and
+files can be renamed, without one that was trained on becoming one that was not heard; and by patterns of names.
+"""
+
+import fnmatch
+import hashlib
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+
+from codecbook.audio import convert, load
+from codecbook.audio_files import AUDIO_SUFFIXES
+from codecbook.errors import UnsupportedInput
+from codecbook.recordings import each_usable, held_out, is_held_out, log_left_out, search
+
+_MAX_SILENT_CROPS = 1000
+_LEVEL_DB = (-32.0, -14.0)  # of crops, full scale = 0
+_BLOCK_SAMPLES = 1 << 18
+
+
+class Folder(NamedTuple):
+    """A folder of recordings, searched recursively, and its share of the crops (relative to the others')."""
+
+    path: Path
+    share: float = 1.0
+
+
+def parse_folder(text: str) -> Folder:
+    """Read ``PATH`` or ``PATH=SHARE``.
+
+    Raises:
+        UnsupportedInput: No path, or a share that is no positive number.
+    """
+    path, _, share = text.rpartition("=") if "=" in text else (text, "", "1")
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not path:
+        raise UnsupportedInput(f"--data {text!r} names no folder; write PATH=SHARE, e.g. speech=0.7.")
+    if not 0 < value < math.inf:
+        raise UnsupportedInput(
+            f"--data {text!r}: the share after '=' must be a positive number, e.g. speech=0.7."
+        )
+    return Folder(Path(path), value)
+
+
+def check_apart(folders: list[Folder]) -> None:
+    """Refuse folders of which one lies in another: a file held out through one would be trained on through the other.
+
+    Raises:
+        UnsupportedInput: Two of them share files.
+    """
+    for other, path in itertools.combinations([folder.path.resolve() for folder in folders], 2):
+        if path.is_relative_to(other) or other.is_relative_to(path):
+            raise UnsupportedInput(
+                f"--data names {other} and {path}, which share files; name folders that lie apart, each with its share."
+            )
+
+
+def recording_identity(path: Path) -> str:
+    """Return what tells a recording from others, whatever its name: a SHA-256, hex.
+
+    Of PCM, as WAV and FLAC hold it, the samples count. Of anything else the file does: decoders of lossy formats
+    differ in the last bits, and the same recording must be known on every machine.
+    """
+    digest = hashlib.sha256()
+    try:
+        # bytes: names need not be UTF-8
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # pyright: ignore[reportArgumentType]
+            if file.subtype.startswith("PCM_") and file.frames:  # 0 frames: written to a pipe, or none
+                digest.update(f"{file.samplerate} Hz, {file.channels} channels".encode())
+                for block in file.blocks(_BLOCK_SAMPLES, dtype="int32"):
+                    digest.update(np.ascontiguousarray(block, dtype="<i4").data)
+                return digest.hexdigest()
+    except soundfile.SoundFileError:
+        digest = hashlib.sha256()  # what is wrong with the file is said when it is loaded
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: digest).hexdigest()
+
+
+def split_files(
+    folder: Folder,
+    hold_out_every: int,
+    hold_out: tuple[str, ...] = (),
+    speaker: str = "",
+    known: Mapping[Path, bool] | None = None,
+) -> tuple[dict[Path, str], dict[Path, str]]:
+    """Return (files to train on, files held out), both sorted by path, of those that `search` finds.
+
+    Each has its `recording_identity` as value. What has one content, or one speaker, is on one side. Files that come or
+    go move no other.
+
+    Args:
+        folder: Where to look.
+        hold_out_every: Hold out one in this many, see `codecbook.recordings.held_out`; 0 holds out by patterns only.
+        hold_out: Shell patterns of file names to hold out.
+        speaker: Regular expression whose first group (or else whole match), in a file's name without suffix, is the
+            speaker; a file in whose name it is not found stands for itself, as all do where it is empty.
+        known: Whether files are held out of which that was decided before.
+
+    Raises:
+        MissingInput: There is no folder.
+        UnsupportedInput: There is nothing to train on in it; every file is to be held out, or `speaker` is no
+            regular expression.
+    """
+    if hold_out_every == 1 or hold_out_every < 0:
+        raise UnsupportedInput(
+            f"Holding out one recording in {hold_out_every} leaves nothing to train on; choose 2 or more, or 0 for "
+            "none but those that are named."
+        )
+    try:
+        expression = re.compile(speaker)
+    except re.error as error:
+        raise UnsupportedInput(
+            f"speaker={speaker!r} is no regular expression ({error}); correct it."
+        ) from error
+    files, left_out = search(folder.path)
+    log_left_out(left_out)
+    identities = {path: recording_identity(path) for path in files}
+    labels = {path: _speaker(path, expression) or identities[path] for path in files}
+    sides: dict[str, bool] = {}
+    for path, is_held in (known or {}).items():
+        if path in labels:  # what was trained on once is not unheard by its copy
+            sides[labels[path]] = is_held and sides.get(labels[path], True)
+    apart = {labels[p] for p in files if any(fnmatch.fnmatch(p.name, pattern) for pattern in hold_out)}
+    rest = set(labels.values()) - sides.keys() - apart
+    apart |= {label for label, is_held in sides.items() if is_held}
+    if hold_out_every:
+        share = 1 / hold_out_every
+        apart |= {label for label in rest if is_held_out(label, share)} if sides else held_out(rest, share)
+    held = {path: identities[path] for path in files if labels[path] in apart}
+    kept = {path: identities[path] for path in files if labels[path] not in apart}
+    if not kept:
+        raise UnsupportedInput(
+            f"{folder.path} holds no audio to train on ({len(files)} files found, {len(held)} held out); name a "
+            f"folder with {', '.join(AUDIO_SUFFIXES)} files."
+        )
+    return kept, held
+
+
+def _speaker(path: Path, expression: re.Pattern[str]) -> str:
+    match = expression.search(path.stem) if expression.pattern else None
+    return match.group(1 if expression.groups else 0) if match else ""
+
+
+def load_recordings(
+    files: Iterable[Path], sample_rate_hz: int, channels: int, needs_one: bool = True
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Load and resample recordings to float16 ``[C, S]``, half the memory of float32 at -66 dB of noise or less.
+
+    Those that cannot be used are left out, see `codecbook.recordings.each_usable`.
+    """
+
+    def read(path: Path) -> np.ndarray:
+        clip = load(path, mono=channels == 1)
+        return convert(clip, sample_rate_hz, channels).samples.astype(np.float16)
+
+    return each_usable(files, read, needs_one)
+
+
+class Crops:
+    """Random crops from recordings, reproducible and resumable through `state` and `restore`.
+
+    A folder is drawn by its share, a recording in it by its duration, a position uniformly. The gain is drawn
+    so that the crop's level is spread evenly over 18 dB; nearly silent crops are drawn again.
+    """
+
+    def __init__(self, groups: list[list[np.ndarray]], shares: list[float], seed: int) -> None:
+        self._groups = groups
+        self._shares = np.asarray(shares) / np.sum(shares)
+        self._durations = [np.cumsum([r.shape[1] for r in group], dtype=np.float64) for group in groups]
+        self._random = np.random.default_rng(seed)
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The generator's state, to be handed to `restore`."""
+        return self._random.bit_generator.state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self._random.bit_generator.state = state
+
+    def _crop(self, num_samples: int) -> np.ndarray:
+        group = int(self._random.choice(len(self._groups), p=self._shares))
+        ends = self._durations[group]
+        recording = self._groups[group][
+            int(np.searchsorted(ends, self._random.random() * ends[-1], side="right"))
+        ]
+        spare = recording.shape[1] - num_samples
+        start = int(self._random.integers(0, spare + 1)) if spare > 0 else 0
+        crop = recording[:, start : start + num_samples].astype(np.float32)
+        return np.pad(crop, ((0, 0), (0, num_samples - crop.shape[1])))
+
+    def batch(self, batch_size: int, num_samples: int) -> np.ndarray:
+        """Return float32 ``[B, C, S]``; recordings shorter than S are followed by silence.
+
+        Raises:
+            UnsupportedInput: A thousand crops in a row are nearly silent (below -60 dB of full scale).
+        """
+        crops, silent = [], 0
+        while len(crops) < batch_size:
+            crop = self._crop(num_samples)
+            level = float(np.sqrt(np.mean(np.square(crop))))
+            gain = 10.0 ** (self._random.uniform(*_LEVEL_DB) / 20.0) / max(level, 1e-9)
+            if level < 1e-3:
+                silent += 1
+                if silent == _MAX_SILENT_CROPS:
+                    raise UnsupportedInput(
+                        f"{silent} crops in a row were below -60 dB of full scale; the recordings are silent, or far "
+                        "too quiet: choose others, or amplify them."
+                    )
+                continue
+            silent = 0
+            # a gain that clips would teach the decoder to clip
+            crops.append(crop * min(gain, 0.99 / float(np.abs(crop).max())))
+        return np.stack(crops)

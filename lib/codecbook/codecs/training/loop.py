@@ -1,0 +1,335 @@
+"""The training loop of all codecs: phases, averaged parameters, recovery from divergence.
+
+A run is a function of its seed: a run that is stopped and continued from its checkpoint makes the same parameters,
+bit for bit, as one that was not (on one machine, with a number of steps rather than of minutes, and without
+recoveries in between).
+"""
+
+import copy
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from codecbook.codecs.build import random_seeded
+from codecbook.codecs.training.adversary import Adversary
+from codecbook.codecs.training.data import Crops
+from codecbook.codecs.training.losses import codec_loss
+from codecbook.codecs.training.models import trainable
+from codecbook.codecs.training.recipes import Recipe, learning_rate, phase_at
+from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.training.average import move_average
+from codecbook.training.checkpoint import check_settings, read_checkpoint, write_checkpoint
+from codecbook.training.corpus_record import Record, continued, write_record
+from codecbook.training.log import RunLog
+from codecbook.training.processes import Processes, alone
+from codecbook.training.schedule import Budget
+
+CHECKPOINT_NAME = "checkpoint.pt"
+_LOG_EVERY_STEPS, _SAY_EVERY_STEPS = 10, 50
+_MAX_RECOVERIES = 8
+
+
+class CodecTrainer:
+    """One training run.
+
+    Args:
+        recipe: What to train, and how.
+        crops: Source of batches; each process has its own, with its own seed.
+        budget: How long.
+        folder: Where ``checkpoint.pt`` and ``log.jsonl`` go; a checkpoint that is there is continued.
+        processes: The processes of the run; None for this one alone, on the CPU.
+        checkpoint_every_s: Seconds between checkpoints.
+        start_from: A trained module of the recipe's architecture to begin with; None begins from the data.
+        record: What the recordings are, kept in checkpoints and as ``corpus.csv``.
+        changed_corpus: Go on knowingly with other recordings than a checkpoint's.
+
+    Raises:
+        CorruptInput: The checkpoint is damaged.
+        UnsupportedInput: It is of another recipe, number of processes or corpus.
+
+    Attributes:
+        model: The codec in training, with `trainable`'s interface.
+        step: Steps done.
+        elapsed_s: Training time so far, resumptions added up.
+        log: What the run writes and says.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        crops: Crops,
+        budget: Budget,
+        folder: Path,
+        processes: Processes | None = None,
+        checkpoint_every_s: float = 120.0,
+        start_from: nn.Module | None = None,
+        record: Record | None = None,
+        changed_corpus: bool = False,
+    ) -> None:
+        self.processes = processes or alone()
+        self.recipe, self.crops, self.budget, self.device = recipe, crops, budget, self.processes.device
+        self.folder, self.checkpoint_every_s = folder, checkpoint_every_s
+        self.start_from, self.record = start_from, record
+        module = random_seeded(recipe.architecture, recipe.arguments, recipe.seed)
+        self.model = trainable(module.to(self.device))
+        self.model.module.train()
+        self.step, self.elapsed_s, self.phase, self.rate_scale, self.recoveries = 0, 0.0, -1, 1.0, 0
+        self.random = np.random.default_rng(recipe.seed + 1)
+        self.torch_random = torch.Generator().manual_seed(recipe.seed + 2)
+        self.adversary: Adversary | None = None
+        self._begin_average()
+        self._make_optimizer(self.model.module.parameters())
+        self.log = RunLog(folder, self.processes.rank == 0)
+        path = folder / CHECKPOINT_NAME
+        if path.exists():
+            saved = read_checkpoint(path, ("recipe", "module", "average", "optimizer", "crops"))
+            check_settings(saved["recipe"], asdict(recipe), path)
+            self.record, changes, _ = continued(saved.get("corpus"), record, changed_corpus, path)
+            if changes:
+                self.log.say(f"going on with another corpus: {changes}")
+            self._restore(saved)
+            self._restore_crops(saved["crops"])
+        self._good = self._state()
+
+    def _restore_crops(self, states: list) -> None:
+        count = self.processes.count
+        if len(states) != count:
+            raise UnsupportedInput(
+                f"The checkpoint in {self.folder} was made by {len(states)} processes, and {count} would go on; start "
+                f"{len(states)}, or choose another folder."
+            )
+        self.crops.restore(states[self.processes.rank])
+
+    def _make_optimizer(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.parameters = list(parameters)
+        # one fused kernel instead of a dozen passes over the parameters, where the device has one
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=1e-5,
+            fused=self.device.type in ("cpu", "cuda"),
+        )  # fmt: skip
+
+    def _begin_average(self) -> None:
+        parameters = self.model.module.named_parameters()
+        self.average = {name: value.detach().clone() for name, value in parameters}
+
+    @property
+    def progress(self) -> float:
+        """How far the run is, 0 to 1."""
+        return self.budget.progress(self.step, self.elapsed_s)
+
+    def _state(self) -> dict:
+        return copy.deepcopy(
+            {
+                "recipe": asdict(self.recipe),
+                "module": self.model.module.state_dict(),
+                "average": self.average,
+                "optimizer": self.optimizer.state_dict(),
+                "adversary": self.adversary.state_dict() if self.adversary else None,
+                "step": self.step,
+                "elapsed_s": self.elapsed_s,
+                "phase": self.phase,
+                "rate_scale": self.rate_scale,
+                "recoveries": self.recoveries,
+                "random": self.random.bit_generator.state,
+                "torch_random": self.torch_random.get_state(),
+            }
+        )
+
+    def _restore(self, state: dict) -> None:
+        state = copy.deepcopy(state)
+        self.phase = state["phase"]
+        self._prepare_phase()
+        self.model.module.load_state_dict(state["module"])
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.adversary and state["adversary"]:
+            self.adversary.load_state_dict(state["adversary"])
+        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        self.rate_scale, self.recoveries = state["rate_scale"], state["recoveries"]
+        self.random.bit_generator.state = state["random"]
+        self.torch_random.set_state(state["torch_random"])
+
+    def _checkpoint(self) -> None:
+        self._good = self._state()
+        states = self.processes.gather(self.crops.state)
+        if self.processes.rank == 0:
+            write_checkpoint(
+                self.folder / CHECKPOINT_NAME, {**self._good, "crops": states, "corpus": self.record}
+            )
+
+    def _batch(self) -> Tensor:
+        batch = self.crops.batch(self.recipe.batch_size, self.recipe.crop_samples)
+        return self.model.normalise(torch.from_numpy(batch).to(self.device))
+
+    def _start(self) -> None:
+        """Take over a trained model, or set the parameters up from data, the same in every process."""
+        if self.start_from is not None:
+            self.model.module.load_state_dict(self.start_from.state_dict())
+        else:
+            audio = torch.cat([self._batch() for _ in range(math.ceil(32 / self.recipe.batch_size))])
+            self.processes.broadcast([audio])
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.recipe.seed)
+                self.model.start(audio)
+        self._begin_average()
+
+    def _prepare_phase(self) -> None:
+        """Choose what the current phase trains."""
+        decoding = self.phase >= 0 and self.recipe.phases[self.phase].name == "decoder"
+        self._make_optimizer(self.model.decoding_parameters() if decoding else self.model.module.parameters())
+        if decoding and self.recipe.adversary_weight:
+            self.adversary = Adversary(self.recipe.channels, self.recipe.seed, self.device)
+
+    def _enter_phase(self, index: int) -> None:
+        """Take over the averaged parameters, fit the codebooks, and start with a fresh optimiser."""
+        if self.phase < 0:
+            self._start()
+        else:
+            self.model.module.load_state_dict(self.average, strict=False)
+        self.phase = index
+        if self.recipe.phases[index].name != "autoencoder" and self.model.refits:
+            self._fit_codebooks()
+        self._prepare_phase()
+        self._checkpoint()
+
+    @torch.no_grad()
+    def _fit_codebooks(self) -> None:
+        """Fit the codebooks to latents of fresh crops; the first process fits, the others receive."""
+        crop_s = self.recipe.crop_samples / self.recipe.sample_rate_hz
+        count = math.ceil(self.recipe.fit_seconds / crop_s / self.recipe.batch_size)
+        latents = torch.cat([self.model.latents(self._batch()) for _ in range(count)])
+        self.model.fit_codebooks(latents, self.recipe.seed)
+        self.processes.broadcast(self.model.module.state_dict().values())
+        self._begin_average()  # codebooks that are parameters have moved at once
+
+    def _num_codebooks(self) -> int:
+        """Draw how many codebooks to use: the recipe's main number in half of the steps, else a power of two."""
+        available = self.model.num_codebooks
+        if not self.model.drops_codebooks:
+            return available
+        if self.random.random() < 0.5:
+            return min(self.recipe.main_codebooks, available)
+        return int(2 ** self.random.integers(0, available.bit_length()))
+
+    def _forward(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (estimate, commitment loss) of the current phase."""
+        name = self.recipe.phases[self.phase].name
+        num_codebooks = self._num_codebooks()
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            if name == "autoencoder":
+                quantized = self.model.continuous(self.model.latents(target))
+                commitment = target.new_zeros(())
+            else:
+                with torch.set_grad_enabled(name == "joint"):
+                    latents = self.model.latents(target).float()
+                with torch.autocast("cuda", enabled=False):
+                    quantized, commitment = self.model.quantize(latents, num_codebooks)
+            estimate = self.model.decode(quantized)
+        return estimate.float()[..., : target.shape[-1]], commitment
+
+    def train_step(self) -> dict[str, float]:
+        """Do one step; return the parts of the loss, none where the run had to recover."""
+        target = self._batch()
+        for group in self.optimizer.param_groups:
+            rate = learning_rate(self.recipe, self.progress, self.step, max(0, self.phase))
+            group["lr"] = self.rate_scale * rate
+        estimate, commitment = self._forward(target)
+        loss, parts = codec_loss(estimate, target, self.recipe.sample_rate_hz, commitment, self.recipe.loss)
+        if self.adversary:
+            feedback = self.adversary.feedback(estimate, target)
+            loss = loss + self.recipe.adversary_weight * feedback
+            parts["adversary"] = float(feedback.detach())
+        finite = bool(self.processes.mean(loss.detach().reshape(1)).isfinite())
+        norm = torch.zeros(())
+        if finite:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.processes.average_gradients(self.parameters)
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
+            finite = bool(norm.isfinite())
+        if not finite:
+            self._recover()
+            return {}
+        self.optimizer.step()
+        if self.recipe.phases[self.phase].name == "joint":
+            self.model.update_codebooks(self.processes.mean, self.torch_random)
+        if self.adversary:
+            self.adversary.learn(estimate.detach(), target)
+        parameters = dict(self.model.module.named_parameters())
+        averages = (self.average[name] for name in parameters)
+        move_average(averages, parameters.values(), self.step, self.recipe.ema_decay)
+        self.step += 1
+        return {"loss": float(loss.detach()), **parts, "gradient_norm": float(norm)}
+
+    def _recover(self) -> None:
+        """Go back to the last checkpoint after a loss that is not finite, with half the learning rate."""
+        step, rate_scale, recoveries = self.step, self.rate_scale / 2, self.recoveries + 1
+        if recoveries > _MAX_RECOVERIES:
+            raise CodecbookError(
+                f"The loss was not finite {recoveries} times, last at step {step}; lower the recipe's learning_rate, "
+                "or look for damaged recordings in the training data."
+            )
+        elapsed_s = self.elapsed_s
+        self._restore(self._good)
+        # crops go on from here: the same batches might diverge in the same way
+        self.elapsed_s, self.rate_scale, self.recoveries = elapsed_s, rate_scale, recoveries
+        self._good = self._state()
+        message = f"Loss not finite at step {step}; back to step {self.step}, learning rate x {rate_scale:g} from here."
+        self.log.write({"step": step, "message": message})
+        self.log.say(message)
+
+    def run(self, stop_after_steps: int | None = None) -> nn.Module:
+        """Train to the end of the budget, or some steps further at most.
+
+        Returns:
+            A copy of the codec with averaged parameters, on the CPU, in evaluation mode.
+        """
+        if self.processes.rank == 0 and self.record is not None:
+            write_record(self.folder, self.record)
+        last_checkpoint = last_time = time.monotonic()
+        stop_at = math.inf if stop_after_steps is None else self.step + stop_after_steps
+        while self.progress < 1.0 and self.step < stop_at:
+            index, _ = phase_at(self.recipe.phases, self.progress, max(0, self.phase))
+            if index != self.phase:
+                self._enter_phase(index)
+            parts = self.train_step()
+            now = time.monotonic()
+            self.elapsed_s += self.processes.mean_of_number(now - last_time)
+            last_time = now
+            if parts and self.step % _LOG_EVERY_STEPS == 0:
+                self._report(parts)
+            if self.processes.mean_of_number(now - last_checkpoint) > self.checkpoint_every_s:
+                self._checkpoint()
+                last_checkpoint = time.monotonic()
+        self._checkpoint()
+        return self.averaged()
+
+    def _report(self, parts: dict[str, float]) -> None:
+        phase, progress = self.recipe.phases[self.phase].name, max(self.progress, 1e-9)
+        remaining_s = self.elapsed_s / progress - self.elapsed_s
+        about = {
+            "step": self.step,
+            "phase": phase,
+            "elapsed_s": round(self.elapsed_s, 1),
+            "remaining_s": round(remaining_s, 1),
+            "rate": self.optimizer.param_groups[0]["lr"],
+        }
+        self.log.write({**about, **{name: round(value, 5) for name, value in parts.items()}})
+        if self.step % _SAY_EVERY_STEPS == 0:
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in parts.items())
+            self.log.say(
+                f"{phase} step {self.step}  {100 * progress:.1f} %  {shown}  about {remaining_s / 60:.0f} min left"
+            )
+
+    def averaged(self) -> nn.Module:
+        """Return a copy of the codec with averaged parameters, on the CPU, in evaluation mode."""
+        averaged = random_seeded(self.recipe.architecture, self.recipe.arguments, self.recipe.seed)
+        averaged.load_state_dict({k: v.cpu() for k, v in self.model.module.state_dict().items()})
+        averaged.load_state_dict({k: v.cpu() for k, v in self.average.items()}, strict=False)
+        return averaged.eval()

@@ -1,0 +1,227 @@
+"""Losses of codec training: time domain, mel spectrogram at several scales, band envelopes, commitment, and their sum.
+
+EnCodec (Défossez et al. 2022, section 3.4) adds an L1 distance between waveforms (weight 0.1), an L1 and an L2
+distance between 64-bin mel spectrograms at windows of 2^5 to 2^11 samples (weight 1), and the commitment of
+the encoder to its codewords. Those are the defaults of `codec_loss`. Small models that train for minutes get
+further with a squared error relative to the signal's power and with logarithmic mel spectrograms: neither
+depends on the loudness of the recording, so quiet passages count as much as loud ones.
+
+Estimate and target are waveforms ``[B, C, S]`` of one shape throughout, and a loss is a scalar.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from codecbook.errors import UnsupportedInput
+
+WINDOWS = tuple(2**exponent for exponent in range(5, 12))
+_ENVELOPE_FRAMES = 30
+_MEL_FLOOR = 1e-3
+_POWER_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each part of `codec_loss` counts; the defaults are EnCodec's."""
+
+    time: float = 0.1  # L1 distance between waveforms (EnCodec's lambda_t)
+    spectral: float = 1.0  # L1 + L2 between linear mel spectrograms (EnCodec's lambda_f)
+    relative: float = 0.0  # squared error relative to the signal's power
+    log_mel: float = 0.0  # L1 distance between logarithmic mel spectrograms
+    commitment: float = 1.0
+    windows: tuple[int, ...] = WINDOWS  # of the STFT in samples; the hop is a quarter of each
+    num_mels: int = 64  # bands of the longest windows; a short one gets a quarter as many as it has samples
+    envelope: float = 0.0  # `envelope_loss`, which small speech codecs gain intelligibility from
+
+
+@functools.lru_cache(maxsize=64)
+def mel_filters(window: int, num_mels: int, sample_rate_hz: int) -> Tensor:
+    """Return triangular filters from 0 Hz to half the sampling rate, evenly spaced on the HTK mel scale, of unit peak.
+
+    Args:
+        window: STFT window in samples; the spectrum has ``window // 2 + 1`` bins.
+        num_mels: Number of bands.
+        sample_rate_hz: Sampling rate.
+
+    Returns:
+        float32 ``[window // 2 + 1, num_mels]``. Every band holds at least one bin: a triangle narrower than the
+        bins' spacing is given the bin nearest to its peak.
+    """
+    top_mel = 2595.0 * torch.log10(torch.tensor(1.0 + sample_rate_hz / 2 / 700.0, dtype=torch.float64))
+    edges_hz = 700.0 * (
+        10.0 ** (torch.linspace(0.0, 1.0, num_mels + 2, dtype=torch.float64) * top_mel / 2595.0) - 1
+    )
+    bins_hz = torch.linspace(0.0, sample_rate_hz / 2, window // 2 + 1, dtype=torch.float64)[:, None]
+    low, peak, high = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
+    filters = torch.minimum((bins_hz - low) / (peak - low), (high - bins_hz) / (high - peak)).clamp(min=0.0)
+    empty = filters.sum(dim=0) == 0
+    nearest = (bins_hz - peak).abs().argmin(dim=0)
+    filters[nearest[empty], empty.nonzero()[:, 0]] = 1.0
+    return filters.float()
+
+
+def mel_spectrogram(waveform: Tensor, window: int, num_mels: int, sample_rate_hz: int) -> Tensor:
+    """Return mel magnitudes, float32 ``[B * C, num_mels, 1 + S // (window // 4)]``, >= 0.
+
+    The window is scaled to unit energy, so that white noise of deviation 1 has magnitudes near 1 whatever the
+    window's length. The hop is a quarter of it; the signal is padded by half a window.
+    """
+    device = waveform.device
+    hann = torch.hann_window(window).to(device)
+    stft = torch.stft(
+        waveform.flatten(0, 1),
+        n_fft=window,
+        hop_length=window // 4,
+        window=hann / hann.square().sum().sqrt(),
+        pad_mode="constant",
+        return_complex=True,
+    )
+    # the square root's gradient is infinite at 0, where digital silence lies
+    magnitude = (stft.real.square() + stft.imag.square() + 1e-10).sqrt()
+    filters = mel_filters(window, num_mels, sample_rate_hz).to(device)
+    return torch.einsum("bft,fm->bmt", magnitude, filters)
+
+
+def relative_squared_error(estimate: Tensor, target: Tensor) -> Tensor:
+    """Return the mean over the batch of |estimate - target|^2 / |target|^2; 1 for silence as estimate.
+
+    The power of a silent target is floored at 1e-6 (-60 dB of full scale).
+    """
+    error = (estimate - target).square().mean(dim=(1, 2))
+    return (error / (target.square().mean(dim=(1, 2)) + _POWER_FLOOR)).mean()
+
+
+def spectral_distances(
+    estimate: Tensor,
+    target: Tensor,
+    sample_rate_hz: int,
+    windows: tuple[int, ...] = WINDOWS,
+    num_mels: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Return two distances between mel spectrograms, each averaged over bands, frames and windows.
+
+    Args:
+        estimate: Decoded waveform.
+        target: Original waveform.
+        sample_rate_hz: Sampling rate.
+        windows: STFT windows in samples.
+        num_mels: Bands at most; a window has ``min(num_mels, window // 4)``.
+
+    Returns:
+        (L1 + L2 of the magnitudes, which is EnCodec's loss; L1 of their natural logarithms floored at 1e-3).
+    """
+    linear = estimate.new_zeros(())
+    logarithmic = estimate.new_zeros(())
+    for window in windows:
+        bands = min(num_mels, window // 4)
+        ours = mel_spectrogram(estimate, window, bands, sample_rate_hz)
+        with torch.no_grad():
+            reference = mel_spectrogram(target, window, bands, sample_rate_hz)
+        difference = ours - reference
+        linear = linear + difference.abs().mean() + difference.square().mean()
+        log_ratio = (ours + _MEL_FLOOR).log() - (reference + _MEL_FLOOR).log()
+        logarithmic = logarithmic + log_ratio.abs().mean()
+    return linear / len(windows), logarithmic / len(windows)
+
+
+@functools.lru_cache(maxsize=8)
+def _third_octave_bands(window: int, sample_rate_hz: int) -> Tensor:
+    """Return which of the ``window // 2 + 1`` bins belong to STOI's 15 third octaves from 150 Hz, 0 or 1."""
+    centres_hz = 150.0 * 2.0 ** (torch.arange(15, dtype=torch.float64) / 3)
+    bins_hz = torch.linspace(0.0, sample_rate_hz / 2, window // 2 + 1, dtype=torch.float64)[:, None]
+    low_hz, high_hz = centres_hz * 2.0 ** (-1 / 6), centres_hz * 2.0 ** (1 / 6)
+    return ((bins_hz >= low_hz) & (bins_hz < high_hz)).float()
+
+
+def envelope_loss(estimate: Tensor, target: Tensor, sample_rate_hz: int) -> Tensor:
+    """Return 1 minus the mean correlation of the two signals' band envelopes, in [0, 2].
+
+    The envelopes are those of STOI (Taal et al. 2011, section II): magnitudes in third octaves, frames of 25.6 ms
+    every 12.8 ms, correlated over 384 ms. STOI's clipping and its removal of silent frames are left out.
+
+    Args:
+        estimate: Decoded waveform.
+        target: Original waveform, at least 0.42 s.
+        sample_rate_hz: Sampling rate, at least 10 kHz.
+
+    Raises:
+        UnsupportedInput: The signals are too short.
+    """
+    hop = round(0.0128 * sample_rate_hz)
+    if target.shape[-1] < (_ENVELOPE_FRAMES - 1) * hop:
+        raise UnsupportedInput(
+            f"Envelopes are compared over {_ENVELOPE_FRAMES * hop} samples; received {target.shape[-1]}. Use longer "
+            "crops."
+        )
+    window = 2 ** math.ceil(math.log2(4 * hop))  # zero-padded, so that low bands hold several bins
+    taper = torch.hann_window(2 * hop, device=target.device)
+    bands = _third_octave_bands(window, sample_rate_hz).to(target.device)
+
+    def envelopes(waveform: Tensor) -> Tensor:
+        stft = torch.stft(
+            waveform.flatten(0, 1), window, hop, 2 * hop, taper, pad_mode="constant", return_complex=True
+        )
+        power = torch.einsum("bft,fm->bmt", stft.real.square() + stft.imag.square(), bands)
+        frames = (power + 1e-8).sqrt().unfold(-1, _ENVELOPE_FRAMES, 1)
+        return frames - frames.mean(dim=-1, keepdim=True)
+
+    ours, reference = envelopes(estimate), envelopes(target)
+    scale = ours.square().sum(-1) * reference.square().sum(-1)
+    return 1.0 - ((ours * reference).sum(-1) / (scale + 1e-8).sqrt()).mean()
+
+
+def commitment_loss(latents: Tensor, quantized: Tensor) -> Tensor:
+    """Return the mean squared distance from the latents to their codewords, which receive no gradient."""
+    return functional.mse_loss(latents, quantized.detach())
+
+
+def codec_loss(
+    estimate: Tensor,
+    target: Tensor,
+    sample_rate_hz: int,
+    commitment: Tensor | float = 0.0,
+    weights: LossWeights = LossWeights(),
+) -> tuple[Tensor, dict[str, float]]:
+    """Add up the parts of a codec's reconstruction loss.
+
+    Args:
+        estimate: Decoded waveform.
+        target: Original waveform.
+        sample_rate_hz: Sampling rate.
+        commitment: Commitment loss of the quantiser.
+        weights: Weight of each part; a part of weight 0 is not computed.
+
+    Returns:
+        (scalar to minimise, each part's unweighted value by name).
+
+    Raises:
+        UnsupportedInput: The shapes differ.
+    """
+    if estimate.shape != target.shape or estimate.ndim != 3:
+        raise UnsupportedInput(
+            f"Losses compare two waveforms [B, C, S] of one shape; received {list(estimate.shape)} and "
+            f"{list(target.shape)}. Trim the longer one."
+        )
+    parts: dict[str, Tensor] = {}
+    if weights.time:
+        parts["time"] = (estimate - target).abs().mean()
+    if weights.relative:
+        parts["relative"] = relative_squared_error(estimate, target)
+    if weights.spectral or weights.log_mel:
+        linear, logarithmic = spectral_distances(
+            estimate, target, sample_rate_hz, weights.windows, weights.num_mels
+        )
+        parts |= {"spectral": linear, "log_mel": logarithmic}
+    if weights.envelope:
+        parts["envelope"] = envelope_loss(estimate, target, sample_rate_hz)
+    if weights.commitment:
+        parts["commitment"] = torch.as_tensor(commitment, dtype=estimate.dtype, device=estimate.device).sum()
+    total = estimate.new_zeros(())
+    for name, value in parts.items():
+        total = total + getattr(weights, name) * value
+    return total, {name: float(value.detach()) for name, value in parts.items()}

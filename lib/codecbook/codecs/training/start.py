@@ -1,0 +1,346 @@
+"""Starting points for training: parameters that pass audio through from the first step on.
+
+With torch's default initialisation a small SEANet does not start: over some fifteen convolutions the signal dies,
+and what is left is a constant. Two remedies, both computed from a batch of real audio:
+
+* `unit_deviation_start` rescales every weight-normalised convolution so that each of its channels has mean 0 and
+  deviation 1 (data-dependent initialisation, Salimans and Kingma 2016, section 3). The signal stays alive; what to
+  do with it must be learned.
+* `linear_start` sets a SEANet up as a cascade of principal component transforms. Each strided convolution maps
+  the patch it covers onto its principal components, each transposed convolution maps them back, at amplitudes so
+  small that the activations pass them nearly unchanged. The autoencoder then begins close to the best blockwise
+  linear one (4 to 5 dB SI-SDR on speech at 24 kHz before the first step) instead of having to find it; channels
+  that the transform leaves over stay random and nonlinear. On two CPU cores this saves hours.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from snac.layers import DecoderBlock, EncoderBlock, Snake1d
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from codecbook.codecs.training.losses import relative_squared_error
+from codecbook.errors import UnsupportedInput
+
+# an ELU is smooth at 0, so that small signals pass it nearly unchanged (x + x^2 / 2 below 0)
+_CARRIER_DEVIATION = 0.1
+_SPARE_DEVIATION = 0.5
+_WHITENING_FLOOR = 0.02
+_NOISE = 0.02
+_SNAKE_ALPHA = 0.3
+
+
+def normalised_convolutions(module: nn.Module) -> list[Any]:
+    """Return the weight-normalised convolutions (of either of torch's implementations) in order of definition."""
+    return [
+        part
+        for part in module.modules()
+        if isinstance(part, nn.Conv1d | nn.ConvTranspose1d)
+        and (hasattr(part, "weight_g") or parametrize.is_parametrized(part, "weight"))
+    ]
+
+
+def _weight(convolution: Any) -> Tensor:
+    if hasattr(convolution, "weight_g"):
+        direction = convolution.weight_v / convolution.weight_v.flatten(1).norm(dim=1)[:, None, None]
+        return convolution.weight_g * direction
+    return convolution.weight.clone()
+
+
+def _set_weight(convolution: Any, weight: Tensor) -> None:
+    """Write a weight into its direction and magnitude."""
+    if hasattr(convolution, "weight_g"):
+        convolution.weight_v.copy_(weight)
+        convolution.weight_g.copy_(weight.flatten(1).norm(dim=1)[:, None, None])
+    else:
+        convolution.weight = weight
+
+
+def _scale_outputs(convolution: Any, factor: Tensor) -> None:
+    """Multiply what each output channel (``factor``: [C]) or all of them (scalar) give."""
+    per_channel = factor.expand(convolution.out_channels)
+    shape = (1, -1, 1) if isinstance(convolution, nn.ConvTranspose1d) else (-1, 1, 1)
+    _set_weight(convolution, _weight(convolution) * per_channel.view(shape))
+    if convolution.bias is not None:
+        convolution.bias.mul_(per_channel)
+
+
+@torch.no_grad()
+def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.1) -> None:
+    """Rescale each convolution so that its output has mean 0 and deviation 1 per channel, in forward order.
+
+    Args:
+        module: Takes `batch`; its convolutions are weight-normalised. Changed in place.
+        batch: Real audio ``[B, C, S]``, or whatever the module takes.
+        last_gain: Extra factor on the last convolution: a quiet estimate is a better start than a loud wrong one.
+
+    Raises:
+        UnsupportedInput: No weight-normalised convolution in the module.
+    """
+    convolutions = normalised_convolutions(module)
+    if not convolutions:
+        raise UnsupportedInput(
+            "The module has no weight-normalised convolution to rescale; build it with norm='weight_norm'."
+        )
+    last: list[Any] = []
+
+    def rescale(convolution: Any, _inputs: tuple, output: Tensor) -> Tensor:
+        mean = output.mean(dim=(0, 2))
+        centred = output - mean[None, :, None]
+        deviation = centred.square().mean(dim=(0, 2)).sqrt().clamp(min=1e-6)
+        convolution.bias.sub_(mean)
+        _scale_outputs(convolution, 1.0 / deviation)
+        last[:] = [convolution]
+        return centred / deviation[None, :, None]
+
+    handles = [convolution.register_forward_hook(rescale) for convolution in convolutions]
+    try:
+        module(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    _scale_outputs(last[0], torch.tensor(last_gain))
+
+
+@dataclass
+class _Signal:
+    """Activations on the way through a network being set up.
+
+    ``natural = (values[:, :carriers] - mean) * scales`` are the components in the units of the waveform.
+    """
+
+    values: Tensor  # [B, C, T]
+    carriers: int
+    scales: Tensor  # [carriers]
+
+    def natural(self) -> Tensor:
+        carriers = self.values[:, : self.carriers]
+        return (carriers - carriers.mean(dim=(0, 2), keepdim=True)) * self.scales[None, :, None]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A principal component transform: directions ``[count, C * stride]`` over patches of C carriers."""
+
+    directions: Tensor
+    carriers: int
+
+
+def _noisy(weight: Tensor) -> Tensor:
+    """Add a little noise, so that weights that begin at 0 do not all learn the same."""
+    return weight + torch.randn_like(weight) * _NOISE * weight.square().mean().sqrt()
+
+
+def _settle(layer: Any, values: Tensor, carriers: int, is_last: bool) -> _Signal:
+    """Run a convolution, centre its outputs and, unless it is the last, give them their deviations."""
+    convolution = normalised_convolutions(layer)[0]
+    convolution.bias.zero_()
+    output = layer(values)
+    mean = output.mean(dim=(0, 2))
+    deviation = (output - mean[None, :, None]).square().mean(dim=(0, 2)).sqrt()
+    factor = torch.ones_like(deviation)
+    if not is_last:
+        floor = float(deviation[:carriers].max()) * _WHITENING_FLOOR
+        factor[:carriers] = _CARRIER_DEVIATION / deviation[:carriers].clamp(min=floor)
+        factor[carriers:] = _SPARE_DEVIATION / deviation[carriers:].clamp(min=1e-6)
+    convolution.bias.copy_(-mean)
+    _scale_outputs(convolution, factor)
+    return _Signal(layer(values), carriers, 1.0 / factor[:carriers])
+
+
+def _through_block(block: Any, signal: _Signal) -> _Signal:
+    """Run an activation, or a residual block made an identity plus a tenth of a random branch."""
+    if _is_residual(block):
+        for shortcut in normalised_convolutions(getattr(block, "shortcut", nn.Identity())):
+            identity = torch.eye(shortcut.out_channels, device=signal.values.device)[:, :, None]
+            _set_weight(shortcut, identity + torch.randn_like(identity) * 1e-3)
+            shortcut.bias.zero_()
+        unit_deviation_start(block.block, signal.values, last_gain=0.1 * _CARRIER_DEVIATION)
+    return _Signal(block(signal.values), signal.carriers, signal.scales)
+
+
+def principal_components(patches: Tensor, count: int) -> Tensor:
+    """Return the leading principal directions ``[count, D]`` of centred vectors ``[N, D]``."""
+    covariance = patches.T.double() @ patches.double() / len(patches)
+    _, vectors = torch.linalg.eigh(covariance)
+    return vectors.flip(1)[:, :count].T.float()
+
+
+def _patches(natural: Tensor, stride: int) -> Tensor:
+    """Cut ``[B, C, T]`` into vectors ``[N, C * stride]`` of `stride` consecutive positions."""
+    whole = natural[..., : natural.shape[-1] // stride * stride]
+    return whole.unflatten(-1, (-1, stride)).permute(0, 2, 1, 3).flatten(0, 1).flatten(1)
+
+
+def _own_tap(layer: Any) -> int:
+    """Return which tap of a (transposed) convolution meets the first sample of its own patch."""
+    convolution = normalised_convolutions(layer)[0]
+    if convolution.padding[0]:
+        return convolution.padding[0]  # SNAC pads inside the convolution
+    spare = convolution.kernel_size[0] - convolution.stride[0]
+    if getattr(layer, "causal", False):
+        return 0 if isinstance(convolution, nn.ConvTranspose1d) else spare
+    return spare - spare // 2
+
+
+def _is_residual(layer: Any) -> bool:
+    return hasattr(layer, "block")
+
+
+def _start_encoder(layers: list[Any], audio: Tensor) -> list[_Stage]:
+    """Set an encoder up, given as its layers in order; return the transform of each convolution."""
+    stages: list[_Stage] = []
+    signal = _Signal(audio, audio.shape[1], torch.ones(audio.shape[1], device=audio.device))
+    for layer in layers:
+        if _is_residual(layer) or not normalised_convolutions(layer):
+            signal = _through_block(layer, signal)
+            continue
+        convolution = normalised_convolutions(layer)[0]
+        is_last, stride, tap = layer is layers[-1], convolution.stride[0], _own_tap(layer)
+        if convolution.groups > 1:
+            # a depthwise layer can keep the components apart, and scale them back to natural proportions
+            weight = torch.zeros_like(_weight(convolution))
+            weight[:, 0, tap] = signal.scales
+            _set_weight(convolution, _noisy(weight))
+            signal = _settle(layer, signal.values, signal.carriers, is_last)
+            stages.append(_Stage(torch.eye(signal.carriers, device=audio.device), signal.carriers))
+            continue
+        count = min(signal.carriers * stride, convolution.out_channels)
+        directions = principal_components(_patches(signal.natural(), stride), count)
+        stages.append(_Stage(directions, signal.carriers))
+        weight = _weight(convolution) * (not is_last)
+        weight[:count] = 0.0
+        taps = directions.view(count, signal.carriers, stride) * signal.scales[None, :, None]
+        weight[:count, : signal.carriers, tap : tap + stride] = taps
+        _set_weight(convolution, _noisy(weight))
+        signal = _settle(layer, signal.values, count, is_last)
+    return stages
+
+
+def _start_decoder(layers: list[Any], latents: Tensor, gain: float, stages: list[_Stage]) -> None:
+    """Set a decoder up as the transposes of an encoder's transforms, last first."""
+    remaining = list(stages)
+    signal = _Signal(
+        latents, latents.shape[1], torch.full((latents.shape[1],), 1.0 / gain, device=latents.device)
+    )
+    convolutions = [layer for layer in layers if not _is_residual(layer) and normalised_convolutions(layer)]
+    for layer in layers:
+        if layer not in convolutions:
+            signal = _through_block(layer, signal)
+            continue
+        convolution = normalised_convolutions(layer)[0]
+        is_last, stride, tap = layer is convolutions[-1], convolution.stride[0], _own_tap(layer)
+        if convolution.groups > 1:
+            weight = torch.zeros_like(_weight(convolution))
+            weight[:, 0, tap] = 1.0
+            _set_weight(convolution, _noisy(weight))
+            signal = _Signal(layer(signal.values), signal.carriers, signal.scales)
+            continue
+        stage = remaining.pop()
+        count = min(len(stage.directions), signal.carriers)
+        if stage.carriers > convolution.out_channels:
+            raise UnsupportedInput(
+                f"A decoder layer gives {convolution.out_channels} channels where the encoder's took "
+                f"{stage.carriers}; build the decoder at least as wide as the encoder."
+            )
+        back = (
+            stage.directions[:count].view(count, stage.carriers, stride) * signal.scales[:count, None, None]
+        )
+        weight = _weight(convolution) * (not is_last)
+        if isinstance(convolution, nn.ConvTranspose1d):
+            weight[:, : stage.carriers] = 0.0
+            weight[:count, : stage.carriers, tap : tap + stride] = back
+        else:
+            weight[: stage.carriers] = 0.0
+            weight[: stage.carriers, :count, tap : tap + stride] = back.transpose(0, 1)
+        _set_weight(convolution, _noisy(weight))
+        signal = _settle(layer, signal.values, stage.carriers, is_last)
+
+
+def _layers(network: nn.Module) -> list[Any]:
+    """Return a SEANet's or SNAC's layers in order: convolutions, activations, residual blocks."""
+    layers: list[Any] = []
+    stack: Any = next(iter(network.children()))
+    for part in stack:
+        if isinstance(part, EncoderBlock | DecoderBlock):
+            layers.extend(part.block)
+        else:
+            layers.append(part)
+    return layers
+
+
+@torch.no_grad()
+def linear_start(encoder: nn.Module, decoder: nn.Module, audio: Tensor) -> None:
+    """Set an autoencoder up as a cascade of principal component transforms, in place.
+
+    Args:
+        encoder: A SEANet encoder with weight_norm and without LSTM, or SNAC's encoder without attention.
+        decoder: The decoder that mirrors it: the same strides and widths in reverse.
+        audio: Real audio ``[B, C, S]``, S a multiple of the frame; some ten seconds in all suffice.
+
+    Raises:
+        UnsupportedInput: Other layers, or a decoder that does not mirror the encoder or is narrower.
+    """
+    for network in (encoder, decoder):
+        if not normalised_convolutions(network) or any(
+            isinstance(part, nn.LSTM) for part in network.modules()
+        ):
+            raise UnsupportedInput(
+                "linear_start needs networks with weight_norm and without LSTM; use unit_deviation_start for others."
+            )
+    strides = [
+        [c.stride[0] for c in normalised_convolutions(network) if c.stride[0] > 1]
+        for network in (encoder, decoder)
+    ]
+    if strides[0] != strides[1][::-1]:
+        raise UnsupportedInput(
+            f"Encoder strides {strides[0]} and decoder strides {strides[1]} do not mirror."
+        )
+    for part in (*encoder.modules(), *decoder.modules()):
+        if isinstance(part, Snake1d):
+            part.alpha.fill_(_SNAKE_ALPHA)
+    stages = _start_encoder(_layers(encoder), audio)
+    # latents of deviation 1 on average suit the quantiser's constants; the proportions between them stay
+    gain = 1.0 / math.sqrt(float(encoder(audio).var(dim=(0, 2)).mean()) + 1e-12)
+    _scale_outputs(normalised_convolutions(encoder)[-1], torch.tensor(gain, device=audio.device))
+    _start_decoder(_layers(decoder), encoder(audio), gain, stages)
+
+
+@dataclass(frozen=True)
+class SignalReport:
+    """What is left of audio on its way through an untrained autoencoder."""
+
+    # standard deviation of each convolution's output between the recordings of the batch, averaged over channels and
+    # time, in forward order; in the signal's own unit
+    deviations: tuple[float, ...]
+    relative_error: float  # energy of the output's error over the input's; silence would score 1
+
+
+@torch.no_grad()
+def report_signals(autoencoder: nn.Module, audio: Tensor) -> SignalReport:
+    """Send audio through encoder and decoder and watch every convolution.
+
+    The deviation is taken between recordings at one instant, not over time: transposed convolutions turn a constant
+    into a pattern that repeats with their stride, which varies in time and says nothing of the input.
+
+    Args:
+        autoencoder: Takes and gives ``[B, C, S]``; its convolutions are weight-normalised.
+        audio: Crops of different recordings ``[B, C, S]``, at least 2.
+    """
+    deviations: list[float] = []
+
+    def watch(_layer: nn.Module, _inputs: tuple, output: Tensor) -> None:
+        deviations.append(float(output.std(dim=0).mean()))
+
+    hooks = [layer.register_forward_hook(watch) for layer in normalised_convolutions(autoencoder)]
+    try:
+        estimate = autoencoder(audio)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    length = audio.shape[-1]
+    error = relative_squared_error(estimate[..., :length], audio[..., :length])
+    return SignalReport(tuple(deviations), float(error))

@@ -1,0 +1,159 @@
+"""The codes of one stream in another: ``.ecdc`` to ``.cbs`` and back, or from one version of a format to another.
+
+Codes are copied and audio is not touched, so that nothing is coded twice. What a format has no place for is lost, and
+`Converted` says what that is.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from codecbook.codecs import Codec
+from codecbook.coding import stream
+from codecbook.coding.ecdc.header import MAGIC
+from codecbook.coding.ecdc.models import lm_like
+from codecbook.coding.ecdc.read import read_ecdc_codes
+from codecbook.coding.ecdc.segments import MAX_DURATION_S, MODEL_SHAPES, outline_ecdc
+from codecbook.coding.ecdc.write import shape_of_tokens, write_ecdc_codes
+from codecbook.coding.stream import models as stream_models
+from codecbook.coding.stream.models import LMLike
+from codecbook.coding.stream.reader import StreamReader
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.tokens import Tokens
+
+FORMATS = ("cbs", "ecdc")
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """A stream that was made from another one."""
+
+    data: bytes  # the new stream
+    tokens: Tokens  # what both hold
+    lost: tuple[str, ...]  # what of the old stream the new one does not say, in words
+
+
+def convert(
+    data: bytes,
+    to: str,
+    *,
+    lm: LMLike = "default",
+    to_lm: LMLike = None,
+    acv: int = 0,
+    dialect: str | None = None,
+    weights: str | Path | None = None,
+    qstep: float | None = None,
+    lm_dtype: str | None = None,
+    max_duration_s: float = MAX_DURATION_S,
+) -> Converted:
+    """Make a stream of another one's codes.
+
+    Args:
+        data: A whole ``.cbs`` or ``.ecdc`` stream, undamaged.
+        to: ``"cbs"`` or ``"ecdc"``.
+        lm: The language model that it was coded with: for ``.cbs`` as for `codecbook.coding.decompress`, for ``.ecdc``
+            as for `codecbook.coding.ecdc.models.lm_like`.
+        to_lm: The one to code the new stream with, likewise; None codes raw.
+        acv: Of a new ``.ecdc`` stream; see `codecbook.coding.ecdc.write_ecdc`.
+        dialect: Likewise.
+        weights: Which weights of the codec made the codes, where an ``.ecdc`` does not say: it names its model alone,
+            which None takes for the authors' (or this project's bundled one).
+        qstep: Of an ``.ecdc`` stream of ``acv`` 3 or 4 whose header leaves it open.
+        lm_dtype: Likewise.
+        max_duration_s: See `codecbook.coding.ecdc.read_ecdc`.
+
+    Raises:
+        CorruptInput: The stream is damaged: codes that are lost cannot be written.
+        UnsupportedInput: Codes that the other format does not hold.
+        MissingWeights: Models that are not here.
+    """
+    if to not in FORMATS:
+        raise UnsupportedInput(f"There is no format {to!r}; choose one of {', '.join(FORMATS)}.")
+    if to == "cbs" and (acv or dialect):
+        raise UnsupportedInput(
+            f"acv={acv} and dialect={dialect!r} are of an .ecdc stream; leave them out for a .cbs."
+        )
+    is_ecdc = data[: len(MAGIC)] == MAGIC
+    if is_ecdc:
+        tokens, load_codec = _from_ecdc(data, lm, weights, qstep, lm_dtype, max_duration_s)
+    else:
+        tokens, load_codec = _from_cbs(data, lm, weights)
+    if to == "ecdc":
+        model = lm_like(to_lm, shape_of_tokens(tokens)) if acv else None
+        new = write_ecdc_codes(tokens, model, acv, dialect)
+        return Converted(new, tokens, () if is_ecdc else _lost_in_ecdc(tokens, acv))
+    named = None
+    if isinstance(to_lm, str) and to_lm == "default":
+        named = stream_models.choose_lm(to_lm, load_codec(), tokens.format)
+    elif to_lm is not None:
+        named = stream_models.load_lm_like(to_lm)
+    shape = MODEL_SHAPES.get(tokens.codec)
+    new = stream.encode_tokens(
+        tokens,
+        named.model if named else None,
+        lm_name=named.name if named else "",
+        codec_segment_stride=(shape.stride_samples or 0) if shape and tokens.segment_frames else 0,
+    )
+    return Converted(new, tokens, ())
+
+
+def _from_ecdc(
+    data: bytes,
+    lm: LMLike,
+    weights: str | Path | None,
+    qstep: float | None,
+    lm_dtype: str | None,
+    max_duration_s: float,
+) -> tuple[Tokens, Callable[[], Codec]]:
+    """Return the codes of an ``.ecdc``, and how to load their codec."""
+    outline = outline_ecdc(data, max_duration_s=max_duration_s)
+    shape = outline.shape
+    model = lm_like(lm, shape) if outline.header.uses_lm else None
+    tokens = read_ecdc_codes(
+        data, model, qstep=qstep, lm_dtype=lm_dtype, strict=True, max_duration_s=max_duration_s
+    ).tokens
+    if weights is None:
+        tokens = replace(tokens, weights=tokens.weights or "pretrained")
+        return tokens, lambda: stream_models.codec_by_name(shape.codec, shape.weights)
+    codec = stream_models.codec_by_name(shape.codec, weights)
+    tokens = replace(tokens, weights=str(codec.weights), weights_sha256=codec.weights.sha256)
+    codec.check_tokens(tokens)
+    return tokens, lambda: codec
+
+
+def _from_cbs(data: bytes, lm: LMLike, weights: str | Path | None) -> tuple[Tokens, Callable[[], Codec]]:
+    """Return the codes of a ``.cbs``, and how to load their codec."""
+    with StreamReader(io.BytesIO(data)) as reader:
+        header = reader.header
+        reader.model = stream_models.lm_of(header, lm)
+        read = reader.read()
+    if read.damage:
+        raise CorruptInput(f"{read.damage[0]} A damaged stream is not converted; decode what is left of it.")
+    return read.tokens, lambda: stream_models.codec_of(header, None, weights)
+
+
+def _lost_in_ecdc(tokens: Tokens, acv: int) -> tuple[str, ...]:
+    lost = []
+    if tokens.weights and not tokens.weights.startswith(shape_of_tokens(tokens).weights):
+        lost.append(
+            f"the weights ({tokens.weights}): an .ecdc stream names its model alone, and is decoded with the authors'"
+        )
+    if acv != 4:
+        lost.append("checksums: without them most damage goes unnoticed (acv=4 has them)")
+    lost.append("the index: an .ecdc stream is decoded from its beginning")
+    return tuple(lost)
+
+
+def format_named(target: Path) -> str:
+    """Return the format that a file's name asks for.
+
+    Raises:
+        UnsupportedInput: Another ending.
+    """
+    suffix = target.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise UnsupportedInput(
+            f"Cannot tell what to convert to from the name {target.name}; end it with .cbs or .ecdc."
+        )
+    return suffix

@@ -1,0 +1,283 @@
+"""Damage to an ``.ecdc`` stream, what it does to the audio, and what encodec's pull request 95 measures of it.
+
+`precision_eval` and `payload_decode_matrix` are the pull request's two scripts, as functions.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from codecbook.audio import Clip
+from codecbook.coding.ecdc.header import read_ecdc_header
+from codecbook.coding.ecdc.models import network_of
+from codecbook.coding.ecdc.read import DecodedClip, read_ecdc
+from codecbook.coding.ecdc.segments import chunks_of, shape_of
+from codecbook.coding.ecdc.write import dialect_to_write, write_ecdc
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.models.weights import checked_device
+
+BAD_SAMPLE_THRESHOLD = 1e-3
+"""A sample is bad where damage changes a channel by more than this, of full scale 1."""
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """What damage did to decoded audio, against the undamaged stream's."""
+
+    mae: float  # mean absolute difference, of full scale
+    max_abs: float  # greatest one
+    first_bad_sample: int | None  # above `BAD_SAMPLE_THRESHOLD` in any channel; None if there is none
+    last_bad_sample: int | None
+    bad_duration_s: float | None  # from the first to the last, both included
+
+
+@dataclass(frozen=True)
+class FlippedByte:
+    """A stream with the lowest bit of one byte flipped."""
+
+    data: bytes
+    absolute_byte: int  # which one
+    payload_byte: int  # the same from the header's end
+    chunk_index: int | None  # in which chunk, of an acv=4 stream
+    chunk_byte: int | None  # which byte of its payload
+
+
+def flip_byte(data: bytes, model: Any, fraction: float) -> FlippedByte:
+    """Flip the lowest bit of one byte of a stream's payload; in an acv=4 stream, of its chunks' payloads.
+
+    Args:
+        data: An undamaged stream.
+        model: Its ``EncodecModel`` or an adapter of one.
+        fraction: Which byte: 0 is the first, 1 the last.
+
+    Raises:
+        UnsupportedInput: A fraction outside 0 to 1.
+        CorruptInput: The stream is damaged already, or has no payload.
+    """
+    if not 0 <= fraction <= 1:
+        raise UnsupportedInput(f"fraction={fraction} is outside 0 to 1.")
+    header, body = read_ecdc_header(data)
+    ranges = [(body, len(data))]
+    if header.is_chunked:
+        count = shape_of(network_of(model)).layout(header.num_samples).count
+        ranges = [(chunk.start, chunk.end) for chunk in chunks_of(data, body, count)]
+    total = sum(end - start for start, end in ranges)
+    if total == 0:
+        raise CorruptInput("The stream has no payload to damage; it is cut off.")
+    left = min(total - 1, int(total * fraction))
+    index = 0
+    while left >= ranges[index][1] - ranges[index][0]:
+        left -= ranges[index][1] - ranges[index][0]
+        index += 1
+    place = ranges[index][0] + left
+    damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    if header.is_chunked:
+        return FlippedByte(damaged, place, place - body, index, left)
+    return FlippedByte(damaged, place, place - body, None, None)
+
+
+def compare_decodes(clean: Clip, corrupt: Clip) -> Corruption:
+    """Return where and how much decoded audio differs from that of the undamaged stream.
+
+    Args:
+        clean: Decoded from the undamaged stream.
+        corrupt: Decoded from the damaged one; samples beyond the shorter of the two are left out.
+
+    Raises:
+        UnsupportedInput: Other rates or channels.
+    """
+    if clean.sample_rate_hz != corrupt.sample_rate_hz or clean.num_channels != corrupt.num_channels:
+        raise UnsupportedInput(
+            f"The clean clip has {clean.num_channels} channel(s) at {clean.sample_rate_hz} Hz, the other "
+            f"{corrupt.num_channels} at {corrupt.sample_rate_hz} Hz; compare two decodes of one codec."
+        )
+    length = min(clean.num_samples, corrupt.num_samples)
+    difference = np.abs(
+        corrupt.samples[:, :length].astype(np.float64) - clean.samples[:, :length].astype(np.float64)
+    )
+    bad = np.flatnonzero(difference.max(axis=0) > BAD_SAMPLE_THRESHOLD)
+    first, last = (int(bad[0]), int(bad[-1])) if bad.size else (None, None)
+    duration_s = None if first is None or last is None else (last - first + 1) / clean.sample_rate_hz
+    return Corruption(float(difference.mean()), float(difference.max()), first, last, duration_s)
+
+
+def precision_eval(
+    model: Any,
+    clip: Clip,
+    lm: nn.Module | None = None,
+    acv: int = 0,
+    *,
+    corrupt_fraction: float | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+    **options: Any,
+) -> dict[str, Any]:
+    """Encode and decode a clip, and measure rate, error, time, and what one flipped bit does.
+
+    Both directions are timed once, as in the original; call it twice to leave out what a first call pays for.
+
+    Args:
+        model: An ``EncodecModel`` or an adapter of one.
+        clip: At the model's rate and channels.
+        lm: The language model, for `acv` 1 and 4.
+        acv: See `codecbook.coding.ecdc.write_ecdc`.
+        corrupt_fraction: 0 to 1: flip the lowest bit of the byte at this share of the payload (of an acv=4 stream:
+            of its chunks' payloads, sparing lengths and checksums); None leaves it out.
+        clock: Returns seconds; monotonic.
+        options: Other keyword arguments of `write_ecdc`: ``dialect``, ``qstep``, ``bandwidth_kbps`` ...
+
+    Returns:
+        The pull request's figures, None where there is none: ``success`` (the undamaged stream decoded, without
+        damaged segments), ``encode_s``, ``decode_s``, ``rtf_encode`` and ``rtf_decode`` (of the clip's duration),
+        ``mse``, ``mae``, ``max_abs_err`` and ``snr_db`` of the decoded audio, ``bps`` (bits of the whole stream per
+        second), ``encoded_bytes``, ``payload_bytes``, ``header_metadata``; of the flipped byte
+        ``corrupt_absolute_byte``, ``corrupt_payload_byte``, ``corrupt_chunk_index`` and ``corrupt_chunk_byte``
+        (`FlippedByte`); of what it did ``corruption_*`` (`Corruption`); and ``decode_error``: why the undamaged
+        stream, or else the damaged one, did not decode.
+
+    Raises:
+        UnsupportedInput: See `write_ecdc`, or a fraction outside 0 to 1.
+        CorruptInput: See `write_ecdc`.
+        MissingWeights: See `write_ecdc`.
+    """
+    start = clock()
+    data = write_ecdc(model, clip, lm, acv, **options)
+    encode_s = clock() - start
+    header, body = read_ecdc_header(data)
+    changes = {key: options.get(key) for key in ("qstep", "fp_scale", "min_range", "tau", "lm_dtype")}
+    grid = dialect_to_write(acv, options.get("dialect"), **changes)
+    told = {"qstep": grid.qstep, "lm_dtype": grid.lm_dtype} if grid else {}  # what the header does not store
+
+    def decode(stream: bytes) -> tuple[DecodedClip | None, str]:
+        try:
+            decoded = read_ecdc(stream, model, lm, environ={}, **told)
+        except CodecbookError as error:
+            return None, str(error)
+        return decoded, decoded.damage[0].reason if decoded.damage else ""
+
+    start = clock()
+    clean, error = decode(data)
+    decode_s = clock() - start
+    figures: dict[str, Any] = {
+        "success": not error,
+        "encode_s": encode_s,
+        "decode_s": None if clean is None else decode_s,
+        "rtf_encode": encode_s / clip.duration_s,
+        "rtf_decode": None if clean is None else decode_s / clip.duration_s,
+        **_errors(clip, clean),
+        "bps": 8 * len(data) / clip.duration_s,
+        "encoded_bytes": len(data),
+        "payload_bytes": len(data) - body,
+        "header_metadata": header.metadata(),
+    }
+    flipped, corrupt, corrupt_error = None, None, ""
+    if corrupt_fraction is not None:
+        flipped = flip_byte(data, model, corrupt_fraction)
+        corrupt, corrupt_error = decode(flipped.data)
+    for name in ("absolute_byte", "payload_byte", "chunk_index", "chunk_byte"):
+        figures[f"corrupt_{name}"] = None if flipped is None else getattr(flipped, name)
+    for name, value in _compared(clean, corrupt).items():
+        figures[f"corruption_{name}" + "_vs_clean_decode" * (name in ("mae", "max_abs"))] = value
+    # with checksums the damaged stream decodes too, one segment of it to silence
+    figures["decode_error"] = error or ("" if corrupt else corrupt_error)
+    return figures
+
+
+def payload_decode_matrix(
+    streams: Mapping[str, bytes],
+    model: Any,
+    lm: nn.Module | None = None,
+    *,
+    devices: Sequence[str] = ("cpu",),
+    pairs: Sequence[tuple[str, str]] = (),
+    **options: Any,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Decode streams on several devices, and compare damaged ones with their originals.
+
+    Args:
+        streams: Bytes by name.
+        model: An ``EncodecModel`` or an adapter of one, all streams' codec. It is moved to each device in turn, and
+            back.
+        lm: Their language model, which is copied to each device.
+        devices: Torch devices.
+        pairs: ``(clean, corrupt)`` names of streams.
+        options: Keyword arguments of `codecbook.coding.ecdc.read_ecdc_codes`: ``qstep``, ``lm_dtype`` ...
+
+    Returns:
+        A table with a row per stream and device: ``file``, ``device``, ``success`` (it decoded, without damaged
+        segments), ``sr`` (Hz), ``shape``, ``dtype`` and ``max_abs`` of the samples, ``damaged_segments`` and
+        ``error``. And one with a row per pair and device: ``clean``, ``corrupt``, ``device``, ``success`` (both
+        decoded, damaged segments allowed), ``sr``, ``corruption_mae``, ``corruption_max_abs``, ``first_bad_sample``,
+        ``last_bad_sample``, ``bad_duration_s`` (`Corruption`).
+
+    Raises:
+        UnsupportedInput: A pair names a stream that is not given. (A stream or a device that cannot be used gives a
+            row that says so.)
+    """
+    unknown = sorted({name for pair in pairs for name in pair} - set(streams))
+    if unknown:
+        raise UnsupportedInput(f"The pairs name {unknown}, which are not among {sorted(streams)}.")
+    network = network_of(model)
+    home = next(network.parameters()).device
+    rows, compared = [], []
+    for device in devices:
+        decoded: dict[str, DecodedClip | None] = {}
+        for name, data in streams.items():
+            found, error = None, ""
+            try:
+                network.to(checked_device(device))
+                found = read_ecdc(data, model, lm, lm_device=device, **options)
+                error = found.damage[0].reason if found.damage else ""
+            except (
+                CodecbookError,
+                RuntimeError,
+                AssertionError,
+            ) as problem:  # torch's own for an absent device
+                error = str(problem).splitlines()[0]
+            finally:
+                network.to(home)
+            decoded[name] = found
+            samples = None if found is None else found.clip.samples
+            rows.append(
+                {"file": name, "device": device, "success": not error,
+                 "sr": found and found.clip.sample_rate_hz,
+                 "shape": None if samples is None else samples.shape,
+                 "dtype": "" if samples is None else str(samples.dtype),
+                 "max_abs": None if samples is None else float(np.abs(samples).max()),
+                 "damaged_segments": len(found.damage) if found else 0, "error": error}
+            )  # fmt: skip
+        for clean, corrupt in pairs:
+            both = decoded[clean], decoded[corrupt]
+            figures = _compared(*both)
+            compared.append(
+                {"clean": clean, "corrupt": corrupt, "device": device, "success": all(both),
+                 "sr": both[0].clip.sample_rate_hz if both[0] and both[1] else None,
+                 "corruption_mae": figures.pop("mae"), "corruption_max_abs": figures.pop("max_abs"), **figures}
+            )  # fmt: skip
+    return pd.DataFrame(rows), pd.DataFrame(compared)
+
+
+def _errors(clip: Clip, decoded: DecodedClip | None) -> dict[str, float | None]:
+    if decoded is None:
+        return dict.fromkeys(("mse", "mae", "max_abs_err", "snr_db"))
+    error = decoded.clip.samples.astype(np.float64) - clip.samples
+    mse = float(np.mean(error**2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr_db = float(10 * (np.log10(np.mean(clip.samples.astype(np.float64) ** 2)) - np.log10(mse)))
+    return {
+        "mse": mse,
+        "mae": float(np.abs(error).mean()),
+        "max_abs_err": float(np.abs(error).max()),
+        "snr_db": snr_db,
+    }
+
+
+def _compared(clean: DecodedClip | None, corrupt: DecodedClip | None) -> dict[str, Any]:
+    """Return the fields of `Corruption`, None where one of the two did not decode."""
+    if clean is None or corrupt is None:
+        return dict.fromkeys(Corruption.__dataclass_fields__)
+    return asdict(compare_decodes(clean.clip, corrupt.clip))

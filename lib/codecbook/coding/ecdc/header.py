@@ -1,0 +1,261 @@
+"""The header of an ``.ecdc`` stream: four writers' dialects of one JSON object.
+
+``ECDC``, u8 version 0, u32 (big-endian) length, then JSON with the keys, in this order:
+
+- package ``encodec`` 0.1.1: ``m`` (model), ``al`` (samples), ``nc`` (codebooks), ``lm`` (coded with a language model?);
+- encodec's pull request 95: these, then ``fp``, ``mr``, ``acv`` and ``tau``. ``acv`` is 4 with a language model (each
+  segment in a chunk with a checksum), 3 the same without chunks, and 0 without one.
+
+``fp`` and ``mr`` tell how probabilities become integers, but neither the step of the logit grid nor the float type of
+the model is stored: they are guessed from ``fp``, and can be given. A successor, ``encodec-rs``, gives the same
+numbers of ``acv`` other meanings and adds keys, by which it is recognised and refused.
+"""
+
+import json
+import math
+import os
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from codecbook.coding.counts import GRID_DIALECTS, GridDialect
+from codecbook.errors import CorruptInput, UnsupportedInput
+
+MAGIC = b"ECDC"
+FIXED_BYTES = 9
+MAX_JSON_BYTES = 1 << 16
+MAX_SAMPLES = 1 << 48
+SUCCESSOR_KEYS = ("lmh", "cs", "cst", "fl")
+UPSTREAM_KEYS = ("m", "al", "nc", "lm")
+GRID_KEYS = ("fp", "mr", "acv", "tau")
+
+_FIXED = struct.Struct(">4sBI")
+_UNSET_MODEL = "unset"  # what the package calls a model that it did not load
+
+
+@dataclass(frozen=True)
+class EcdcHeader:
+    """What an ``.ecdc`` header says; None for a key that it lacks."""
+
+    model_name: str  # m: "encodec_24khz", "encodec_48khz", or another model's name
+    num_samples: int  # al, per channel
+    num_codebooks: int  # nc
+    uses_lm: bool  # lm
+    fp_scale: int | None = None  # fp: counts are floor(p * fp)
+    min_range: int | None = None  # mr: least width of a code's interval, of 2^24
+    acv: int | None = None  # version of the entropy coder
+    tau: float | None = None  # temperature of the logits
+
+    @property
+    def coding(self) -> str:
+        """How segments are coded: ``"raw"``, ``"upstream"`` (its own CDF and coder) or ``"grid"`` (acv 3 and 4)."""
+        if not self.uses_lm:
+            return "raw"
+        return "grid" if self.acv in (3, 4) else "upstream"
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether each segment has a length and a checksum."""
+        return self.acv == 4
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the JSON object, keys in the order of the writer."""
+        values = dict(zip((*UPSTREAM_KEYS, *GRID_KEYS), vars(self).values(), strict=True))
+        return {key: value for key, value in values.items() if value is not None}
+
+
+def write_ecdc_header(header: EcdcHeader) -> bytes:
+    """Return the bytes of a header.
+
+    Raises:
+        UnsupportedInput: The model has no name.
+        CorruptInput: Values that `read_ecdc_header` would refuse.
+    """
+    if header.model_name in ("", _UNSET_MODEL):
+        raise UnsupportedInput(
+            f"The model's name is {header.model_name!r}, by which no reader could find it again; set model.name, for "
+            "instance to 'encodec_24khz'."
+        )
+    text = json.dumps(header.metadata()).encode()
+    data = _FIXED.pack(MAGIC, 0, len(text)) + text
+    read_ecdc_header(data)
+    return data
+
+
+def read_ecdc_header(data: bytes) -> tuple[EcdcHeader, int]:
+    """Return the header of a stream, and where its segments begin.
+
+    Raises:
+        CorruptInput: Cut off, not JSON, or a key that is missing, doubled or has an impossible value.
+        UnsupportedInput: Another format, version or ``acv``, unknown keys, or a stream of ``encodec-rs``.
+    """
+    if not MAGIC.startswith(data[:4]):
+        raise UnsupportedInput(
+            f"An .ecdc stream begins with {MAGIC!r}; this one begins with {bytes(data[:4])!r}."
+        )
+    if len(data) < FIXED_BYTES:
+        raise CorruptInput(f"The stream ends after {len(data)} bytes, within its header; it is cut off.")
+    _, version, length = _FIXED.unpack_from(data)
+    if version != 0:
+        raise UnsupportedInput(f"The stream has format version {version}; only version 0 is known.")
+    end = FIXED_BYTES + length
+    if length > MAX_JSON_BYTES or end > len(data):
+        raise CorruptInput(
+            f"The header claims {length} bytes of JSON, where {len(data) - FIXED_BYTES} bytes follow and at most "
+            f"{MAX_JSON_BYTES} are read; the stream is cut off or damaged."
+        )
+    return _header_of(_json_object(data[FIXED_BYTES:end])), end
+
+
+def dialect_of(
+    header: EcdcHeader,
+    *,
+    qstep: float | None = None,
+    lm_dtype: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> GridDialect:
+    """Return the parameters that a stream of ``acv`` 3 or 4 was coded with.
+
+    What the header says comes first. For the rest: the argument, else the environment variable that the pull
+    request has for it, else what `GRID_DIALECTS` has for the header's ``fp``.
+
+    Args:
+        header: Of such a stream.
+        qstep: Step of the logit grid, in nats. (``ENCODEC_LOGIT_QSTEP``)
+        lm_dtype: ``"float32"`` or ``"float64"``. (``ENCODEC_DETERMINISTIC_LM_DTYPE``)
+        environ: Environment variables; None takes the process's. ``ENCODEC_AC_FP_SCALE``, ``ENCODEC_AC_MIN_RANGE``
+            and ``ENCODEC_LM_TAU`` stand in for keys that an early header lacks.
+
+    Raises:
+        UnsupportedInput: Nothing tells the step or the type, a variable cannot be read, or
+            ``ENCODEC_USE_NEAR_UNIFORM`` is on.
+    """
+    variables = os.environ if environ is None else environ
+    if variables.get("ENCODEC_USE_NEAR_UNIFORM", "0").lower() in ("1", "true", "yes", "on"):
+        raise UnsupportedInput(
+            "ENCODEC_USE_NEAR_UNIFORM is on, an experiment of the pull request that no published stream uses; unset it."
+        )
+    usual = GRID_DIALECTS["qstep128"]
+    fp_scale = _first(header.fp_scale, variables, "ENCODEC_AC_FP_SCALE", int, usual.fp_scale)
+    min_range = _first(header.min_range, variables, "ENCODEC_AC_MIN_RANGE", int, usual.min_range)
+    tau = _first(header.tau, variables, "ENCODEC_LM_TAU", float, 1.0)
+    known = {dialect.fp_scale: dialect for dialect in GRID_DIALECTS.values()}.get(fp_scale)
+    step = _first(qstep, variables, "ENCODEC_LOGIT_QSTEP", _fraction, known and known.qstep)
+    dtype = _first(
+        lm_dtype, variables, "ENCODEC_DETERMINISTIC_LM_DTYPE", _dtype_name, known and known.lm_dtype
+    )
+    if step is None or dtype is None:
+        raise UnsupportedInput(
+            f"The stream's fp = {fp_scale} is of no known dialect, and the header does not store the logit step nor "
+            "the model's float type; give qstep= and lm_dtype=."
+        )
+    return GridDialect(qstep=step, fp_scale=fp_scale, min_range=min_range, lm_dtype=dtype, tau=tau)
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a key occurs twice")
+        return dict(pairs)
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        values = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise CorruptInput(f"The header is not JSON ({str(error)[:100]}); the stream is damaged.") from error
+    if not isinstance(values, dict):
+        raise CorruptInput(
+            f"The header is a JSON {type(values).__name__} in place of an object; it is damaged."
+        )
+    return values
+
+
+def _header_of(values: dict[str, Any]) -> EcdcHeader:
+    successor = [key for key in SUCCESSOR_KEYS if key in values]
+    if successor:
+        raise UnsupportedInput(
+            f"This is a stream of encodec-rs (its header has {', '.join(successor)}), whose acv = "
+            f"{values.get('acv')!r} means another coder than encodec's; decode it with encodec-rs."
+        )
+    unknown = sorted(set(values) - set(UPSTREAM_KEYS) - set(GRID_KEYS))
+    if unknown:
+        raise UnsupportedInput(
+            f"The header has the unknown keys {[key[:20] for key in unknown[:5]]}; the stream is of another writer, or "
+            "damaged."
+        )
+    missing = [key for key in UPSTREAM_KEYS if key not in values]
+    if missing:
+        raise CorruptInput(f"The header lacks {', '.join(missing)}; the stream is damaged.")
+    acv = _integer(values, "acv", 0, MAX_SAMPLES)
+    if acv is not None and acv > 4:
+        raise UnsupportedInput(f"The stream has acv = {acv}, of a later coder; known are 0 to 4.")
+    if not isinstance(values["m"], str) or not isinstance(values["lm"], bool):
+        raise CorruptInput(
+            f"The header says m = {str(values['m'])[:40]!r} and lm = {str(values['lm'])[:40]!r}; they must be a name "
+            "and true or false: it is damaged."
+        )
+    if acv is not None and values["lm"] != (acv > 0):
+        raise CorruptInput(
+            f"The header contradicts itself: lm = {values['lm']} with acv = {acv}; it is damaged."
+        )
+    tau = values.get("tau")
+    if tau is not None and not (type(tau) in (int, float) and abs(tau) < 1e9 and tau > 0):
+        raise CorruptInput(f"The header says tau = {str(tau)[:40]}; a temperature is above 0: it is damaged.")
+    return EcdcHeader(
+        model_name=values["m"],
+        num_samples=_integer(values, "al", 1, MAX_SAMPLES) or 0,
+        num_codebooks=_integer(values, "nc", 1, 1 << 16) or 0,
+        uses_lm=values["lm"],
+        fp_scale=_integer(values, "fp", 1, 1 << 32),
+        min_range=_integer(values, "mr", 1, 1 << 24),
+        acv=acv,
+        tau=None if tau is None else float(tau),
+    )
+
+
+def _integer(values: dict[str, Any], key: str, least: int, most: int) -> int | None:
+    if key not in values:
+        return None
+    value = values[key]
+    if type(value) is not int or not least <= value <= most:
+        raise CorruptInput(
+            f"The header says {key} = {str(value)[:40]}, outside {least} to {most}; the stream is damaged."
+        )
+    return value
+
+
+def _first(
+    value: Any, variables: Mapping[str, str], name: str, read: Callable[[str], Any], default: Any
+) -> Any:
+    """Return `value`, else the environment variable, else `default`."""
+    if value is not None:
+        return value
+    if name not in variables:
+        return default
+    try:
+        return read(variables[name])
+    except ValueError as error:
+        raise UnsupportedInput(
+            f"The environment variable {name} is {variables[name]!r} ({error}); correct or unset it."
+        ) from error
+
+
+def _fraction(text: str) -> float:
+    numerator, _, denominator = text.partition("/")
+    try:
+        value = float(numerator) / float(denominator or 1)
+    except ZeroDivisionError:
+        value = math.inf
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError("not a positive number")
+    return value
+
+
+def _dtype_name(text: str) -> str:
+    names = {"float32": "float32", "fp32": "float32", "float64": "float64", "fp64": "float64"}
+    if text.lower() not in names:
+        raise ValueError(f"choose one of {', '.join(names)}")
+    return names[text.lower()]

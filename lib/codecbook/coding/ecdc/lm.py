@@ -1,0 +1,246 @@
+"""Tokens to bytes and back with a language model, as ``.ecdc`` does it: one frame at a time, no audio involved.
+
+The model sees the codes of the frame before (zeros at first, then ``1 + code``) and gives all codebooks'
+distributions for the next one, which become CDFs (`codecbook.coding.counts`) and intervals of an arithmetic coder.
+Encoder and decoder must take the same steps: what a model gives for a whole sequence at once, or with another number
+of threads, differs in last bits.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from codecbook.coding.arithmetic import GridDecoder, GridEncoder, UpstreamDecoder, UpstreamEncoder
+from codecbook.coding.counts import GridDialect, cdf_upstream_from_pdf
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.models.weights import checked_device
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class PackageStepper:
+    """Step a language model the way package ``encodec`` does: the baseline for speed, and what the format needs.
+
+    Every step goes through ``lm.transformer`` with the states of the steps before, which are the layers' inputs: keys
+    and values of the whole context are projected anew each time. Anything faster rounds otherwise and makes other
+    streams. For ``acv=4`` oneDNN, which rounds otherwise than torch's own kernels, is off, as in the pull request.
+
+    Logits come from ``lm.forward_logits`` where the model has it (pull request 95's does), else from the parts of the
+    package's ``LMModel`` by the operations of its ``forward``, else as logarithms of the probabilities that
+    calling it returns.
+
+    Args:
+        lm: The package's ``LMModel``, or a module that is called alike: ``(indices [1, K, 1], states, offset)``,
+            returning ``(probabilities [1, V, K, 1], states, offset)``. It is not changed; where device, type or mode
+            differ, a copy is used.
+        dialect: Whose CDF the streams use; None is upstream's. The model runs in its ``lm_dtype``; for upstream, in
+            its own type.
+        device: Torch device for the model, and for upstream's CDFs. A grid's CDFs and the coder stay on the CPU.
+
+    Raises:
+        UnsupportedInput: The device is not there, or lacks the type.
+    """
+
+    def __init__(self, lm: nn.Module, dialect: GridDialect | None = None, device: str = "cpu") -> None:
+        self.dialect = dialect
+        self.device = checked_device(device)
+        self.lm = _placed(lm, device, None if dialect is None else dialect.lm_dtype)
+        self._num_codebooks = 0
+        self._states: Any = None
+        self._offset: Any = 0
+
+    def start(self, num_codebooks: int) -> None:
+        """Forget all steps; the next one is the first of a segment.
+
+        Raises:
+            UnsupportedInput: The model has fewer codebooks.
+        """
+        most = getattr(self.lm, "n_q", num_codebooks)
+        if not 1 <= num_codebooks <= most:
+            raise UnsupportedInput(
+                f"The stream has {num_codebooks} codebooks, the language model has {most}; it belongs to another "
+                "codec."
+            )
+        self._num_codebooks = num_codebooks
+        self._states, self._offset = None, 0
+
+    @torch.inference_mode()
+    def step(self, codes: np.ndarray | None = None) -> np.ndarray:
+        """Return the CDF of the next frame, int64 ``[K, V]``.
+
+        Args:
+            codes: int64 ``[K]`` of the frame before; None at the first step.
+
+        Raises:
+            CorruptInput: The model gives values that are not finite (upstream's CDF only; a grid's column becomes
+                uniform).
+            UnsupportedInput: The model's output has another shape or type.
+        """
+        indices = torch.zeros(1, self._num_codebooks, 1, dtype=torch.long, device=self.device)
+        if codes is not None:
+            indices += 1 + torch.from_numpy(codes).to(self.device).view(1, -1, 1)
+        with contextlib.nullcontext() if self.dialect is None else _without_mkldnn():
+            values, are_logits = self._outputs(indices)
+        if values.dim() != 4 or values[:, 0].shape != (1, self._num_codebooks, 1):
+            raise UnsupportedInput(
+                f"The language model returned {list(values.shape)}; expected [1, V, {self._num_codebooks}, 1]."
+            )
+        if self.dialect is not None:
+            logits = values if are_logits else values.log()
+            return self.dialect.cdf(logits[0, :, :, 0][None])[0]
+        pdf = torch.softmax(values, dim=1) if are_logits else values
+        return cdf_upstream_from_pdf(pdf[0, :, :, 0][None])[0]
+
+    def _outputs(self, indices: Tensor) -> tuple[Tensor, bool]:
+        """Run the model one step; return ``[1, V, K, 1]``, and whether these are logits, or else probabilities."""
+        lm: Any = self.lm
+        if callable(getattr(lm, "forward_logits", None)):
+            logits, self._states, self._offset = lm.forward_logits(indices, self._states, self._offset)
+            return logits, True
+        if all(hasattr(lm, part) for part in ("emb", "linears", "transformer")):
+            count = range(indices.shape[1])
+            inputs = sum(lm.emb[k](indices[:, k]) for k in count)
+            hidden, self._states, self._offset = lm.transformer(inputs, self._states, self._offset)
+            return torch.stack([lm.linears[k](hidden) for k in count], dim=1).permute(0, 3, 1, 2), True
+        pdf, self._states, self._offset = lm(indices, self._states, self._offset)
+        return pdf, False
+
+
+def placed(
+    lm: nn.Module | PackageStepper, dialect: GridDialect | None, num_codes: int, device: str = "cpu"
+) -> PackageStepper:
+    """Place a language model for a stream of `num_codes` codes, or check that one that is placed already fits.
+
+    Raises:
+        UnsupportedInput: It is placed for another dialect, has another V, or is no module.
+    """
+    if isinstance(lm, PackageStepper):
+        if lm.dialect != dialect:
+            raise UnsupportedInput(
+                f"The language model is placed for {lm.dialect or 'upstream'}, the stream asks for "
+                f"{dialect or 'upstream'}; place it anew with PackageStepper(lm, dialect)."
+            )
+    elif isinstance(lm, nn.Module):
+        lm = PackageStepper(lm, dialect, device)
+    else:
+        raise UnsupportedInput(f"A language model must be a torch module; received {type(lm).__name__}.")
+    size = getattr(lm.lm, "card", num_codes)
+    if size != num_codes:
+        raise UnsupportedInput(
+            f"The language model has {size} codes, the codec's codebooks have {num_codes}; it belongs to another codec."
+        )
+    return lm
+
+
+def encode_steps(codes: np.ndarray, stepper: PackageStepper, segment: int = 0) -> bytes:
+    """Encode the tokens of one segment, int64 ``[K, T]``; errors call it by its number.
+
+    Raises:
+        CorruptInput: A code outside the model's range.
+        UnsupportedInput: Too many codebooks, or a symbol that upstream's coder cannot express (see
+            `codecbook.coding.arithmetic.UpstreamEncoder`).
+    """
+    stepper.start(len(codes))
+    encoder = UpstreamEncoder() if stepper.dialect is None else GridEncoder()
+    last = None
+    for t in range(codes.shape[1]):
+        cdf = stepper.step(last)
+        last = np.ascontiguousarray(codes[:, t])
+        with _naming(segment, t):
+            encoder.push_frames(last[:, None], cdf[None])
+    return encoder.finish()
+
+
+def decode_steps(
+    data: bytes,
+    stepper: PackageStepper,
+    num_codebooks: int,
+    num_frames: int,
+    segment: int = 0,
+    verify: bool = True,
+) -> tuple[np.ndarray, int]:
+    """Decode the tokens of one segment; bytes that follow it are left alone.
+
+    Damage, or another machine's rounding, gives wrong tokens rather than an error. Most of it shows at the end: the
+    decoded tokens are encoded along the way, and must give the bytes that were read. That adds no bit to the format
+    and leaves about one failure in 2^24 unseen.
+
+    Args:
+        data: From the first byte of the segment on.
+        stepper: The language model.
+        num_codebooks: K.
+        num_frames: T.
+        segment: What to call this segment in errors.
+        verify: False skips the comparison, to look at the wrong tokens.
+
+    Returns:
+        Codes, int64 ``[K, T]``, and how many bytes they took: upstream's segments follow each other without any mark.
+
+    Raises:
+        CorruptInput: The bytes run out, point at no symbol, or are not those of the decoded tokens.
+        UnsupportedInput: Too many codebooks for the model.
+    """
+    stepper.start(num_codebooks)
+    upstream = stepper.dialect is None
+    decoder = (UpstreamDecoder if upstream else GridDecoder)(data)
+    encoder = (UpstreamEncoder if upstream else GridEncoder)()
+    frames: list[np.ndarray] = []  # grows with what the bytes hold, whatever a header claims
+    for t in range(num_frames):
+        cdf = stepper.step(frames[-1] if frames else None)
+        with _naming(segment, t):
+            frames.append(decoder.pull_frames(cdf[None])[0])
+        if verify:
+            encoder.push_frames(frames[-1][:, None], cdf[None])
+    consumed = decoder.bytes_consumed
+    if verify and encoder.finish() != data[:consumed]:
+        raise CorruptInput(
+            f"Segment {segment}: its {consumed} bytes are not those that the decoded tokens have; they are damaged, or "
+            "the language model or its rounding (machine, threads, type) is not the encoder's."
+        )
+    return np.stack(frames, axis=1) if frames else np.empty((num_codebooks, 0), dtype=np.int64), consumed
+
+
+@contextlib.contextmanager
+def _naming(segment: int, frame: int) -> Iterator[None]:
+    """Say in an error which segment and frame it is about."""
+    try:
+        yield
+    except CodecbookError as error:
+        raise type(error)(f"Segment {segment}, frame {frame}: {error}") from error
+
+
+def _placed(lm: nn.Module, device: str, dtype: str | None) -> nn.Module:
+    """Return the model, or a copy of it where it is not in evaluation mode, or its device or type differs."""
+    if dtype is not None and dtype not in _DTYPES:
+        raise UnsupportedInput(f"lm_dtype={dtype!r}; choose one of {', '.join(_DTYPES)}.")
+    wanted = None if dtype is None else _DTYPES[dtype]
+    place = torch.device(device)
+    fits = all(
+        tensor.device == place
+        and (wanted is None or not tensor.is_floating_point() or tensor.dtype == wanted)
+        for tensor in (*lm.parameters(), *lm.buffers())
+    )
+    if fits and not lm.training:
+        return lm
+    try:
+        return copy.deepcopy(lm).to(device=place, dtype=wanted).eval()
+    except TypeError as error:
+        raise UnsupportedInput(
+            f"The language model cannot run as {dtype} on {device} ({error}); keep it on the CPU."
+        ) from error
+
+
+@contextlib.contextmanager
+def _without_mkldnn() -> Iterator[None]:
+    """Turn torch's switch for oneDNN, which is one for the whole process, off and back again."""
+    backend: Any = torch.backends.mkldnn
+    before, backend.enabled = backend.enabled, False
+    try:
+        yield
+    finally:
+        backend.enabled = before

@@ -1,0 +1,316 @@
+"""How ``.ecdc`` cuts a clip into segments, what stands between them, and what of a stream can be checked with that.
+
+All of it follows from a stream's header and what its model's name stands for (`ModelShape`). A header has no checksum
+and may claim anything, and loading the models that it names takes seconds; so what can be refused is refused here.
+"""
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+from codecbook.coding.counts import TOTAL
+from codecbook.coding.ecdc.header import EcdcHeader, read_ecdc_header
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.tokens.bits import packed_bytes
+
+CHUNK = struct.Struct(">II")
+"""What precedes a segment in ``acv`` 4: length and CRC-32 of the payload."""
+SCALE = struct.Struct(">f")
+"""What precedes the codes of a segment of a model that normalises."""
+MINI = "_mini"
+"""How the names of bundled models end."""
+MAX_DURATION_S = 3600.0
+_LEAST_BITS_OF_SILENCE = 0.1  # what a damaged segment must spend on a token for its length to be believed
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What the format must know of an EnCodec, its weights aside."""
+
+    name: str  # as in a stream's header
+    num_codebooks: int  # K at most
+    codebook_size: int  # V
+    sample_rate_hz: int
+    frame_rate_hz: int
+    channels: int
+    normalises: bool  # whether each segment has a scale
+    segment_samples: int | None = None  # in a segment; None where a clip is one
+    stride_samples: int | None = None  # from one segment's start to the next one's
+
+    @property
+    def codec(self) -> str:
+        """Registry name of the codec."""
+        return self.name.removesuffix(MINI)
+
+    @property
+    def weights(self) -> str:
+        """Which weights the name stands for, as `codecbook.codecs.load_codec` takes them."""
+        return "bundled" if self.name.endswith(MINI) else "pretrained"
+
+    @property
+    def scale_bytes(self) -> int:
+        """Bytes of a segment's scale."""
+        return SCALE.size if self.normalises else 0
+
+    def layout(self, num_samples: int) -> "SegmentLayout":
+        """Return how a clip of this many samples per channel is cut."""
+        return SegmentLayout(
+            num_samples=num_samples,
+            length=self.segment_samples or num_samples,
+            stride=self.stride_samples or num_samples,
+            sample_rate_hz=self.sample_rate_hz,
+            frame_rate_hz=self.frame_rate_hz,
+        )
+
+    def raw_bytes(self, num_codebooks: int, num_frames: int) -> int:
+        """Return what a segment takes without a language model, its scale included."""
+        return self.scale_bytes + packed_bytes((self.codebook_size,) * num_codebooks, num_frames)
+
+
+_24KHZ = ModelShape("encodec_24khz", 32, 1024, 24_000, 75, 1, False)
+_48KHZ = ModelShape("encodec_48khz", 16, 1024, 48_000, 150, 2, True, 48_000, 47_520)
+MODEL_SHAPES = {
+    shape.name: shape
+    for shape in (
+        _24KHZ,
+        _48KHZ,
+        replace(_24KHZ, name="encodec_24khz_mini", num_codebooks=16),
+        replace(_48KHZ, name="encodec_48khz_mini", num_codebooks=8),
+    )
+}
+"""The authors' models, and this project's bundled ones."""
+
+
+def shape_named(name: str) -> ModelShape:
+    """Return the shape that a header's model name stands for.
+
+    Raises:
+        UnsupportedInput: A name of another model.
+    """
+    if name not in MODEL_SHAPES:
+        raise UnsupportedInput(
+            f"The stream is of the model {name[:60]!r}; known by name are {', '.join(MODEL_SHAPES)}."
+        )
+    return MODEL_SHAPES[name]
+
+
+def shape_of(network: Any) -> ModelShape:
+    """Return the shape of an ``EncodecModel``."""
+    return ModelShape(
+        name=network.name,
+        num_codebooks=network.quantizer.n_q,
+        codebook_size=network.quantizer.bins,
+        sample_rate_hz=int(network.sample_rate),
+        frame_rate_hz=int(network.frame_rate),
+        channels=network.channels,
+        normalises=bool(network.normalize),
+        segment_samples=network.segment_length,
+        stride_samples=network.segment_stride,
+    )
+
+
+@dataclass(frozen=True)
+class SegmentLayout:
+    """Segments of a clip: each `length` samples, or what is left, and starting `stride` samples after the last.
+
+    Frames are ``ceil(samples * frame_rate / sample_rate)``, in integers. The package computes the same in floats
+    (``samples / sample_rate * frame_rate``), which rounds up to a frame too many for some lengths: at 24 kHz already
+    for 6720 samples, 22 in place of 21. It writes such streams and cannot read them; here they are read.
+    """
+
+    num_samples: int  # of the clip, per channel
+    length: int  # samples
+    stride: int  # samples
+    sample_rate_hz: int  # Hz
+    frame_rate_hz: int  # Hz
+
+    @property
+    def count(self) -> int:
+        """Number of segments."""
+        return -(-self.num_samples // self.stride)
+
+    def samples(self, segment: int) -> int:
+        """Return the samples of a segment."""
+        return min(self.num_samples - segment * self.stride, self.length)
+
+    def frames(self, segment: int) -> int:
+        """Return the frames of a segment."""
+        return -(-self.samples(segment) * self.frame_rate_hz // self.sample_rate_hz)
+
+    @property
+    def num_whole(self) -> int:
+        """How many segments, all at the beginning, have `length` samples."""
+        return max(0, (self.num_samples - self.length) // self.stride + 1)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of all segments."""
+        whole = self.num_whole * self.frames(0)
+        return whole + sum(self.frames(segment) for segment in range(self.num_whole, self.count))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The payload of one segment of an ``acv`` 4 stream."""
+
+    start: int  # its first byte
+    end: int  # one past its last byte
+    checksum: int  # CRC-32 of its bytes
+    expected: int  # CRC-32 that the stream says
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether its bytes pass their checksum."""
+        return self.checksum == self.expected
+
+
+def chunks_of(data: bytes, body: int, count: int) -> tuple[Chunk, ...]:
+    """Return the chunks of an ``acv`` 4 stream.
+
+    A chunk whose length is damaged cannot be found again, nor can those after it; so the lengths must lead to the
+    stream's end exactly.
+
+    Raises:
+        CorruptInput: They do not.
+    """
+    chunks = []
+    position = body
+    for index in range(count):
+        start = position + CHUNK.size
+        if start > len(data):
+            raise CorruptInput(
+                f"The stream ends at byte {len(data)}, before chunk {index} of {count}; it is cut off."
+            )
+        length, expected = CHUNK.unpack_from(data, position)
+        position = start + length
+        if position > len(data):
+            raise CorruptInput(
+                f"Chunk {index} of {count} claims {length} bytes, where {len(data) - start} follow; the stream is cut "
+                "off, or a length is damaged."
+            )
+        chunks.append(Chunk(start, position, zlib.crc32(data[start:position]), expected))
+    if position != len(data):
+        raise CorruptInput(
+            f"{len(data) - position} bytes follow the last of {count} chunks; the stream goes on, or a length is "
+            "damaged."
+        )
+    return tuple(chunks)
+
+
+def scale_at(data: bytes, position: int, segment: int) -> float:
+    """Return the scale of a segment.
+
+    Raises:
+        CorruptInput: The stream ends before it, or it is no positive number.
+    """
+    if position + SCALE.size > len(data):
+        raise CorruptInput(f"The stream ends before segment {segment}; it is cut off.")
+    (scale,) = SCALE.unpack_from(data, position)
+    if not (math.isfinite(scale) and scale > 0):
+        raise CorruptInput(
+            f"Segment {segment} has the scale {scale}, which must be above 0; the stream is damaged."
+        )
+    return scale
+
+
+@dataclass(frozen=True, eq=False)
+class EcdcOutline:
+    """A stream whose header, size and checksums have been looked at."""
+
+    data: bytes
+    header: EcdcHeader
+    body: int  # where the first segment begins
+    shape: ModelShape  # of the model that the header names
+    layout: SegmentLayout
+    chunks: tuple[Chunk, ...] = ()  # one for each segment where the stream has checksums (acv 4)
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the audio, in seconds."""
+        return self.header.num_samples / self.shape.sample_rate_hz
+
+
+def outline_ecdc(
+    data: bytes, shape: ModelShape | None = None, max_duration_s: float = MAX_DURATION_S
+) -> EcdcOutline:
+    """Check all of a stream that can be checked without its models.
+
+    Args:
+        data: The whole stream.
+        shape: Of the model; None takes what the header's name stands for.
+        max_duration_s: See `codecbook.coding.ecdc.read_ecdc`.
+
+    Raises:
+        CorruptInput: The stream is cut off, goes on, contradicts itself, or claims more than its bytes can hold.
+        UnsupportedInput: Another format, version, model or number of codebooks; a clip that is too long.
+    """
+    header, body = read_ecdc_header(data)
+    shape = shape_named(header.model_name) if shape is None else shape
+    if header.model_name != shape.name:
+        raise UnsupportedInput(
+            f"The stream is of the model {header.model_name[:60]!r}, received {shape.name!r}; load that model."
+        )
+    if header.num_codebooks > shape.num_codebooks:
+        raise UnsupportedInput(
+            f"The stream has {header.num_codebooks} codebooks, {shape.name} has {shape.num_codebooks}; it is of "
+            "another model, or damaged."
+        )
+    outline = EcdcOutline(data, header, body, shape, shape.layout(header.num_samples))
+    if header.coding == "raw":
+        _check_raw_size(outline)
+        return outline
+    _check_coded_size(outline, max_duration_s)
+    if not header.is_chunked:
+        return outline
+    outline = replace(outline, chunks=chunks_of(data, body, outline.layout.count))
+    for index, chunk in enumerate(outline.chunks):
+        if not chunk.is_intact:
+            check_silence(outline, index, chunk, "checksum")
+    return outline
+
+
+def check_silence(outline: EcdcOutline, index: int, chunk: Chunk, kind: str) -> None:
+    """Raise CorruptInput for a damaged segment that is far too long for its bytes to be filled in."""
+    tokens = outline.header.num_codebooks * outline.layout.frames(index)
+    if 8 * (chunk.end - chunk.start) < tokens * _LEAST_BITS_OF_SILENCE:
+        raise CorruptInput(
+            f"Segment {index} is damaged ({kind}), and its {chunk.end - chunk.start} bytes are too few for the "
+            f"{tokens} tokens that the header claims; the header is damaged too."
+        )
+
+
+def _check_raw_size(outline: EcdcOutline) -> None:
+    layout, shape, K = outline.layout, outline.shape, outline.header.num_codebooks
+    whole = layout.num_whole
+    expected = whole * shape.raw_bytes(K, layout.frames(0))
+    available = len(outline.data) - outline.body
+    if expected <= available:  # else the segments that are left need not be counted, however many there are
+        expected += sum(shape.raw_bytes(K, layout.frames(i)) for i in range(whole, layout.count))
+    if expected != available:
+        raise CorruptInput(
+            f"The header's {layout.num_samples} samples and {K} codebooks take {expected} bytes or more; the stream "
+            f"has {available}: it is cut off, goes on, or its header is damaged."
+        )
+
+
+def _check_coded_size(outline: EcdcOutline, max_duration_s: float) -> None:
+    """Refuse too long a clip, and more tokens than the bytes could hold if each were as likely as the CDF can say."""
+    layout, shape, header = outline.layout, outline.shape, outline.header
+    if outline.duration_s > max_duration_s:
+        raise UnsupportedInput(
+            f"The header claims {outline.duration_s:.0f} s of audio, above max_duration_s={max_duration_s:g}; raise it "
+            "if you trust the stream."
+        )
+    num_bytes = len(outline.data) - outline.body
+    overhead = layout.count * (CHUNK.size * header.is_chunked + shape.scale_bytes)
+    min_range = 2 if header.coding == "upstream" else header.min_range or 1
+    likeliest = 1 - (shape.codebook_size - 2) * min_range / TOTAL
+    least_bits = -math.log2(likeliest) if 0 < likeliest < 1 else 0.0
+    tokens = header.num_codebooks * layout.num_frames
+    if 8 * (num_bytes - overhead) < tokens * least_bits:
+        raise CorruptInput(
+            f"The header claims {tokens} tokens in {layout.count} segment(s), which {num_bytes} bytes cannot hold; the "
+            "stream is cut off, or its header is damaged."
+        )

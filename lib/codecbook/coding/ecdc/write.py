@@ -1,0 +1,231 @@
+"""Write ``.ecdc`` streams; see `codecbook.coding.ecdc`."""
+
+import copy
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from codecbook.audio import Clip
+from codecbook.coding.counts import GRID_DIALECTS, GridDialect
+from codecbook.coding.ecdc.header import EcdcHeader, write_ecdc_header
+from codecbook.coding.ecdc.lm import PackageStepper, encode_steps, placed
+from codecbook.coding.ecdc.models import network_of
+from codecbook.coding.ecdc.segments import CHUNK, MINI, SCALE, ModelShape, shape_named, shape_of
+from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.tokens import Tokens
+from codecbook.tokens.bits import pack_bits
+
+if TYPE_CHECKING:
+    from encodec.model import EncodecModel
+
+
+def write_ecdc(
+    model: Any,
+    wav: Clip | np.ndarray | Tensor,
+    lm: nn.Module | PackageStepper | None = None,
+    acv: int = 0,
+    dialect: str | GridDialect | None = None,
+    *,
+    bandwidth_kbps: float | None = None,
+    **changes: Any,
+) -> bytes:
+    """Encode a clip as an ``.ecdc`` stream.
+
+    Args:
+        model: An ``EncodecModel`` or an adapter of one, on any device.
+        wav: A clip, or float ``[C, S]``, at the model's rate and channels.
+        lm: The language model, for `acv` 1 and 4.
+        acv: 0: raw. 1: upstream's language-model stream. 4: pull request 95's, in chunks with checksums.
+        dialect: For 4, a name in `codecbook.coding.counts.GRID_DIALECTS` or parameters; ``"qstep128"`` by default.
+            For 0, whose four extra header keys to write (None: none, as upstream). Not for 1.
+        bandwidth_kbps: One of the model's; None takes what it is set to.
+        changes: Fields of `GridDialect` that replace the dialect's: ``qstep`` and ``lm_dtype`` (the header stores
+            neither: a reader must be told), ``fp_scale``, ``min_range``, ``tau``. None replaces nothing.
+
+    Raises:
+        UnsupportedInput: Another kind of model, rate, shape or `acv`; parameters that do not belong together or are
+            out of range; or a clip that upstream's coder cannot express.
+        CorruptInput: No samples, or samples that are not finite.
+        MissingWeights: A language model is needed, and none was given.
+    """
+    network = network_of(model)
+    grid, shape = dialect_to_write(acv, dialect, **changes), shape_of(network)
+    stepper = _stepper(lm, acv, grid, shape)
+    samples = _checked_samples(wav, network)
+    frames = _encode(network, samples, bandwidth_kbps)
+    return _written(shape, samples.shape[1], frames, acv, grid, stepper)
+
+
+def write_ecdc_codes(
+    tokens: Tokens,
+    lm: nn.Module | PackageStepper | None = None,
+    acv: int = 0,
+    dialect: str | GridDialect | None = None,
+    **changes: Any,
+) -> bytes:
+    """Write codes that are there already as an ``.ecdc`` stream; see `write_ecdc` for all but the first argument.
+
+    The stream keeps the codes, the length and the segments' scales. Of the weights that made them it tells only
+    whether they are this project's bundled ones.
+
+    Raises:
+        UnsupportedInput: Tokens of another codec than ``encodec_24khz`` and ``encodec_48khz``, without length, or in
+            other segments than the format's; else as `write_ecdc`.
+        MissingWeights: As `write_ecdc`.
+    """
+    shape = shape_of_tokens(tokens)
+    sizes = {(size, rate) for size, rate in zip(tokens.codebook_sizes, tokens.frame_rates_hz, strict=True)}
+    if sizes != {(shape.codebook_size, shape.frame_rate_hz)} or tokens.num_codebooks > shape.num_codebooks:
+        raise UnsupportedInput(
+            f"An .ecdc stream of {shape.name} holds up to {shape.num_codebooks} codebooks of {shape.codebook_size} "
+            f"codes at {shape.frame_rate_hz} Hz; received {tokens.num_codebooks} of (codes, Hz) {sorted(sizes)}."
+        )
+    if not tokens.num_samples:
+        raise UnsupportedInput(
+            "These tokens do not say how long their audio is, and an .ecdc stream must; set num_samples."
+        )
+    grid = dialect_to_write(acv, dialect, **changes)
+    counts = list(tokens.segment_frames) or [len(tokens.codes[0])]
+    if len(tokens.scales) != (len(counts) if shape.normalises else 0):
+        raise UnsupportedInput(
+            f"{len(counts)} segments of {shape.name} have {len(tokens.scales)} scales; the tokens are of another codec."
+        )
+    parts = np.split(np.stack(tokens.codes), np.cumsum(counts)[:-1], axis=1)
+    frames = list(zip(parts, tokens.scales or [None] * len(parts), strict=True))
+    stepper = _stepper(lm, acv, grid, shape)
+    return _written(shape, tokens.num_samples, frames, acv, grid, stepper)
+
+
+def shape_of_tokens(tokens: Tokens) -> ModelShape:
+    """Return the shape of the model that tokens are of: this project's bundled one where their label says so.
+
+    Raises:
+        UnsupportedInput: Tokens of another codec.
+    """
+    mini = f"{tokens.codec}{MINI}"
+    return shape_named(mini if tokens.weights == f"bundled: {mini}" else tokens.codec)
+
+
+def dialect_to_write(acv: int, dialect: str | GridDialect | None, **changes: Any) -> GridDialect | None:
+    """Return the parameters that `write_ecdc` uses, or None where upstream's rules apply.
+
+    Raises:
+        UnsupportedInput: An `acv` that is not written, an unknown name, or parameters for upstream's stream.
+    """
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if acv not in (0, 1, 4):
+        raise UnsupportedInput(f"acv={acv} is not written; choose 0 (raw), 1 (upstream) or 4.")
+    if acv == 1 and (dialect is not None or changes):
+        raise UnsupportedInput(
+            f"Upstream's stream (acv=1) has no dialect or parameters; leave out {dialect or list(changes)}, or choose "
+            "acv=4."
+        )
+    if dialect is None:
+        if acv != 4 and not changes:
+            return None
+        dialect = "qstep128"
+    if isinstance(dialect, str):
+        if dialect not in GRID_DIALECTS:
+            raise UnsupportedInput(
+                f"There is no dialect {dialect!r}; choose one of {', '.join(GRID_DIALECTS)}."
+            )
+        dialect = GRID_DIALECTS[dialect]
+    return replace(dialect, **changes)
+
+
+def _stepper(
+    lm: nn.Module | PackageStepper | None,
+    acv: int,
+    grid: GridDialect | None,
+    shape: ModelShape,
+) -> PackageStepper | None:
+    if acv == 0 and lm is not None:
+        raise UnsupportedInput("acv=0 is raw and uses no language model; leave lm out, or choose acv=1 or 4.")
+    if acv == 0:
+        return None
+    if lm is None:
+        raise MissingWeights(f"acv={acv} codes with a language model; pass lm=, or choose acv=0.")
+    return placed(lm, grid if acv == 4 else None, shape.codebook_size)
+
+
+def _written(
+    shape: ModelShape,
+    num_samples: int,
+    frames: Sequence[tuple[np.ndarray, float | None]],
+    acv: int,
+    grid: GridDialect | None,
+    stepper: PackageStepper | None,
+) -> bytes:
+    """Return the stream of segments, each ``(codes [K, T], scale)``."""
+    layout = shape.layout(num_samples)
+    counts = [codes.shape[1] for codes, _ in frames]
+    expected = [layout.frames(index) for index in range(layout.count)]
+    if counts != expected:
+        raise UnsupportedInput(
+            f"The model makes segments of {counts[:3]} frames, where the format expects {expected[:3]}; its hop length "
+            "does not fit its frame rate."
+        )
+    header = EcdcHeader(
+        shape.name,
+        num_samples,
+        len(frames[0][0]),
+        uses_lm=acv > 0,
+        fp_scale=grid.fp_scale if grid else None,
+        min_range=grid.min_range if grid else None,
+        acv=acv if grid else None,
+        tau=float(grid.tau) if grid else None,
+    )
+    parts = [write_ecdc_header(header)]
+    for index, (codes, scale) in enumerate(frames):
+        if stepper is None:
+            coded = pack_bits(codes.T, (shape.codebook_size,) * len(codes))
+        else:
+            coded = encode_steps(codes, stepper, index)
+        payload = coded if scale is None else SCALE.pack(scale) + coded
+        if header.is_chunked:
+            parts.append(CHUNK.pack(len(payload), zlib.crc32(payload)))
+        parts.append(payload)
+    return b"".join(parts)
+
+
+def _checked_samples(wav: Clip | np.ndarray | Tensor, network: "EncodecModel") -> Tensor:
+    """Return samples ``[C, S]`` as a float32 tensor on the model's device."""
+    if isinstance(wav, Clip):
+        if wav.sample_rate_hz != network.sample_rate:
+            raise UnsupportedInput(
+                f"The clip is at {wav.sample_rate_hz} Hz, {network.name} at {network.sample_rate} Hz; use "
+                "codecbook.audio.convert."
+            )
+        wav = wav.samples
+    samples = torch.as_tensor(wav)
+    if samples.dim() != 2 or samples.shape[0] != network.channels or not samples.is_floating_point():
+        raise UnsupportedInput(
+            f"{network.name} takes float samples [{network.channels}, S]; received {samples.dtype} "
+            f"{list(samples.shape)}."
+        )
+    if samples.shape[1] == 0:
+        raise CorruptInput("The clip holds no samples; leave it out.")
+    if not bool(torch.isfinite(samples).all()):
+        raise CorruptInput("The clip has samples that are not finite; repair or cut the recording.")
+    return samples.float().to(next(network.parameters()).device)
+
+
+@torch.inference_mode()
+def _encode(
+    network: "EncodecModel", samples: Tensor, bandwidth_kbps: float | None
+) -> list[tuple[np.ndarray, float | None]]:
+    """Return codes int64 ``[K, T]`` and the scale of every segment."""
+    from codecbook.codecs.build import set_bandwidth
+
+    if bandwidth_kbps is not None:
+        network = copy.copy(network)  # shares its parameters; the caller's keeps its bandwidth
+        set_bandwidth(network, bandwidth_kbps)
+    return [
+        (codes[0].cpu().numpy(), None if scale is None else float(scale.item()))
+        for codes, scale in network.encode(samples[None])
+    ]

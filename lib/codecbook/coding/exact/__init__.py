@@ -1,0 +1,1 @@
+"""Integer counts and the segments that are coded with them."""

@@ -1,0 +1,87 @@
+"""Streams of this project's own format: tokens to bytes and back, whole or segment by segment.
+
+The format is called CBS, for "codecbook stream"; files end in ``.cbs``. ``docs/stream-format.md`` is its normative
+text. `encode_tokens` and `decode_tokens` do all at once; `StreamWriter` and `StreamReader` work while codes come.
+Audio, codecs and language models by name are the business of `codecbook.coding.api`.
+"""
+
+import io
+
+from codecbook.coding.stream.header import VERSION, StreamHeader
+from codecbook.coding.stream.locate import StreamLike
+from codecbook.coding.stream.reader import Damage, StreamReader, StreamSegment, StreamTokens
+from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S, StreamWriter, new_header
+from codecbook.errors import UnsupportedInput
+from codecbook.lm.exact import ExactLM
+from codecbook.tokens import Tokens
+
+
+def encode_tokens(
+    tokens: Tokens,
+    model: ExactLM | None = None,
+    *,
+    lm_name: str = "",
+    codec_segment_stride: int = 0,
+    segment_s: float = DEFAULT_SEGMENT_S,
+) -> bytes:
+    """Encode tokens of any codec.
+
+    Args:
+        tokens: Codebooks of one rate, or of rates that double from one to the next.
+        model: Exact language model for these codebooks; None codes raw, at fixed width.
+        lm_name: Its name, by which a decoder looks for it.
+        codec_segment_stride: For a codec with segments of its own: samples from one to the next.
+        segment_s: Seconds in a segment of the stream.
+
+    Returns:
+        The stream; the same bytes for the same arguments.
+
+    Raises:
+        UnsupportedInput: Codebooks without common frames, more than 1024 columns or codebooks of a single code, other
+            codebooks than the model's, segments of the codec that are not of one length (shorter last ones excepted),
+            or a length of segments out of range.
+
+    Example:
+        >>> tokens = Tokens(codes=(np.arange(8),), codebook_sizes=(16,), frame_rates_hz=(50.0,))
+        >>> decode_tokens(encode_tokens(tokens)).tokens == tokens
+        True
+    """
+    header = new_header(
+        tokens.format,
+        model,
+        lm_name,
+        segment_s=segment_s,
+        codec_segment_frames=max(tokens.segment_frames, default=0),
+        codec_segment_stride=codec_segment_stride,
+        has_scales=bool(tokens.scales),
+    )
+    file = io.BytesIO()
+    writer = StreamWriter(file, header, model)
+    rows = header.layout.to_rows(tokens)
+    if len(rows) == 0 and tokens.scales:
+        raise UnsupportedInput("Tokens without codes have no gain to keep; leave scales out.")
+    writer.write(rows, tokens.segment_frames, tokens.scales)
+    writer.close(tokens.num_samples)
+    return file.getvalue()
+
+
+def decode_tokens(stream: StreamLike, model: ExactLM | None = None) -> StreamTokens:
+    """Decode all of a stream; see `StreamReader` for parts of it.
+
+    Args:
+        stream: Bytes, a path, or a binary file.
+        model: The exact language model that it was made with, if any.
+
+    Raises:
+        CorruptInput: No stream, no copy of its header, or none of its segments can be read.
+        UnsupportedInput: A later version, or another language model than `model`.
+        MissingWeights: It was made with a language model, and none is given.
+    """
+    with StreamReader(stream, model) as reader:
+        return reader.read()
+
+
+__all__ = [
+    "DEFAULT_SEGMENT_S", "VERSION", "Damage", "StreamHeader", "StreamLike", "StreamReader", "StreamSegment",
+    "StreamTokens", "StreamWriter", "decode_tokens", "encode_tokens", "new_header",
+]  # fmt: skip

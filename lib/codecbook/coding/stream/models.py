@@ -1,0 +1,178 @@
+"""Which codec and which language model a stream is made with, and how a decoder finds the same ones again.
+
+Models are looked for by name and recognised by the SHA-256 of their weights. Only names are taken from a stream, never
+paths: a stream cannot make its reader open a file of its choice.
+"""
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codecbook.codecs import Codec, codec_names, load_codec
+from codecbook.coding.stream.header import StreamHeader
+from codecbook.coding.stream.writer import stream_order
+from codecbook.errors import MissingWeights, UnsupportedInput
+from codecbook.paths import data_dir
+from codecbook.tokens import TokenFormat
+
+if TYPE_CHECKING:
+    from codecbook.lm.exact import ExactLM
+
+_SIMPLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+LMLike = Any
+"""``"default"``, a folder, an ``ExactLM``, a `NamedLM`, or None."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NamedLM:
+    """An exact language model and the name that streams call it by."""
+
+    name: str  # of its folder in data/models, or of any other folder
+    model: "ExactLM"
+
+
+def default_lm(codec: Codec | str) -> NamedLM:
+    """Load the bundled exact language model of a codec: ``data/models/lm_<model>``, or ``exact`` inside it.
+
+    Args:
+        codec: A codec with bundled weights, or the name of their folder (``"encodec_24khz_mini"``).
+
+    Raises:
+        MissingWeights: There is none.
+        CorruptInput: Its files are damaged.
+    """
+    model_name = codec if isinstance(codec, str) else Path(codec.weights.source).name
+    if not isinstance(codec, str) and codec.weights.kind != "bundled":
+        raise MissingWeights(
+            f"{codec.name} ({codec.weights}) has no bundled language model; pass lm= a folder that "
+            "codecbook.lm.exact.save_exact wrote, or lm=None for raw coding."
+        )
+    return _load_named(f"lm_{model_name}")
+
+
+def _load_named(name: str) -> NamedLM:
+    from codecbook.lm.exact import load_exact
+
+    folder = data_dir() / "models" / name
+    inside = folder / "exact"
+    if not _SIMPLE_NAME.fullmatch(name) or not folder.is_dir():
+        raise MissingWeights(
+            f"There is no exact language model {name!r} in {data_dir() / 'models'}; train and export one with 'python "
+            "-m codecbook.lm', pass lm= the folder of one, or encode with lm=None, which codes raw."
+        )
+    return NamedLM(name, load_exact(inside if inside.is_dir() else folder))
+
+
+def choose_lm(lm: LMLike, codec: Codec, known: TokenFormat) -> NamedLM | None:
+    """Load the language model that an encoder asks for; None for raw coding.
+
+    Raw is also what becomes of ``"default"`` (see `default_lm`) where that model was trained for another number of
+    codebooks than `known`, the tokens at the bandwidth that is asked for. A warning then says so.
+
+    Raises:
+        MissingWeights: There is no such model.
+        UnsupportedInput: A model that was named is not one for these codebooks.
+    """
+    if lm is None:
+        return None
+    named = load_lm_like(lm, codec)
+    try:
+        stream_order(known, named.model)
+    except UnsupportedInput as error:
+        if not isinstance(lm, str) or lm != "default":
+            raise
+        _log.warning("%s is not used, and codes are stored raw: %s", named.name, error)
+        return None
+    return named
+
+
+def load_lm_like(lm: LMLike, codec: Codec | None = None) -> NamedLM:
+    """Load a model that is given by name, folder or itself; see `choose_lm`."""
+    from codecbook.lm.exact import load_exact
+
+    if isinstance(lm, NamedLM):
+        return lm
+    if codec is not None and isinstance(lm, str) and lm == "default":
+        return default_lm(codec)
+    if isinstance(lm, str | Path):
+        folder = Path(lm)
+        name = folder.parent.name if folder.name == "exact" else folder.name
+        return NamedLM(name, load_exact(folder / "exact" if (folder / "exact").is_dir() else folder))
+    return NamedLM("", lm)
+
+
+def lm_of(header: StreamHeader, lm: LMLike = "default") -> "ExactLM | None":
+    """Load the language model that a stream was coded with; None for a raw stream.
+
+    Args:
+        header: Of the stream.
+        lm: ``"default"`` looks for the name that the header gives in ``data/models``; else a folder, or a model.
+
+    Raises:
+        MissingWeights: It is not there, or `lm` is None although the stream needs one.
+        UnsupportedInput: It is there with other weights than the stream was coded with.
+    """
+    if header.coder == "raw":
+        return None
+    wanted = f"{header.lm_name!r} (SHA-256 {header.lm_sha256[:12]}...)"
+    if lm is None:
+        raise MissingWeights(f"This stream was coded with the language model {wanted}; pass it as lm=.")
+    named = _load_named(header.lm_name) if isinstance(lm, str) and lm == "default" else load_lm_like(lm)
+    if named.model.sha256 != header.lm_sha256:
+        raise UnsupportedInput(
+            f"This stream was coded with the language model {wanted}, and the one here is of SHA-256 "
+            f"{named.model.sha256[:12]}...; pass the right one as lm=."
+        )
+    return named.model
+
+
+def codec_by_name(name: str, weights: str | Path | None = None) -> Codec:
+    """Load a codec by its registry name, or by the name of its bundled weights (``"encodec_24khz_mini"``).
+
+    Raises:
+        CodecbookError: As `codecbook.codecs.load_codec`.
+    """
+    base = name.removesuffix("_mini")
+    registry_name = base if name not in codec_names() and base in codec_names() else name
+    return load_codec(registry_name, "bundled" if weights is None else weights)
+
+
+def codec_of(header: StreamHeader, codec: Codec | None = None, weights: str | Path | None = None) -> Codec:
+    """Load the codec that a stream's audio was encoded with, or check the one that is loaded already.
+
+    `weights` says where its weights are, if not where the stream's label says.
+
+    Raises:
+        MissingWeights: They are not there.
+        UnsupportedInput: The stream names no codec, or these are other weights than its audio was encoded with.
+    """
+    known = header.format
+    if codec is None:
+        if not known.codec:
+            raise UnsupportedInput(
+                "The stream does not say which codec made it; pass codec=, or read its tokens."
+            )
+        codec = load_codec(known.codec, weights or _weights_of(known))
+    if known.weights_sha256 and codec.weights.sha256 != known.weights_sha256:
+        raise UnsupportedInput(
+            f"The stream was made with the weights {known.weights!r} of {known.codec} (SHA-256 "
+            f"{known.weights_sha256[:12]}...), and those here are {str(codec.weights)!r} "
+            f"({codec.weights.sha256[:12]}...); pass the right ones as weights=."
+        )
+    return codec
+
+
+def _weights_of(known: TokenFormat) -> str:
+    """Turn what `Weights` prints (``"random: seed 3"``) into an argument of `load_codec`; never into a path."""
+    kind, _, source = known.weights.partition(": ")
+    seed = source.removeprefix("seed ")
+    if kind == "random" and seed.isdecimal():
+        return f"random:{seed}"
+    if kind not in ("bundled", "pretrained"):
+        raise UnsupportedInput(
+            f"The stream was made with the weights {known.weights!r}, which are not found by name; pass weights=."
+        )
+    return kind

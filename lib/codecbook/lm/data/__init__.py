@@ -1,0 +1,1 @@
+"""Tokens as language models read them: corpora, shards, windows, batches."""

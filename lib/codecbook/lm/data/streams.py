@@ -1,0 +1,203 @@
+"""`Stream`: one way of writing speech as tokens, whatever it is of: text, or a codec's codes in some order.
+
+    stream = code_stream("snac_24khz", read_tokens("data/tokens/snac_24khz.parquet"), "orpheus")
+    stream.corpus  # rows for a language model
+    stream.levels(rows)  # which codebook each token is of
+
+What differs between streams is what a study of them holds against each other: how many tokens a second, of how many
+kinds, in how many levels. `codecbook.measure.rates.study` trains a model of equal size on each.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from codecbook import audio
+from codecbook.audio import convert
+from codecbook.codecs.base import Codec
+from codecbook.codecs.corpus.index import TokenIndex
+from codecbook.codecs.registry import load_codec
+from codecbook.errors import MissingWeights, UnsupportedInput
+from codecbook.lm.data.corpus import Corpus
+from codecbook.recordings import find_recordings
+from codecbook.tokens import Tokens
+from codecbook.tokens.parquet import iterate_tokens
+from codecbook.tokens.text import TextBpe, text_tokens
+
+TEXT_ORDER = "text"
+# orders that mix levels in one column, and the order that gives each level or place a column of its own
+_BY_COLUMN = {"flat": "parallel", "orpheus": "grouped"}
+CODE_ORDERS = ("parallel", "bytes", *_BY_COLUMN)
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Tokens of many clips as one model reads them.
+
+    `columns` are the same tokens with one column for each level (or place in SNAC's tree), for counting: a code's
+    frequency in its own codebook. They are the corpus itself where it has such columns already.
+    """
+
+    name: str  # registry name of the codec, or of the text's vocabulary
+    order: str  # one of `CODE_ORDERS`, or "text"
+    corpus: Corpus
+    columns: Corpus
+    level_sizes: tuple[
+        int, ...
+    ]  # V of each level: codebooks, coarsest first; bytes of a code; one level of text
+    weights: str  # which weights made the tokens; for text, where the vocabulary is from
+
+    @property
+    def label(self) -> str:
+        """Name and order, for readers."""
+        return self.name.replace("_", ", ") if self.order == TEXT_ORDER else f"{self.name}, {self.order}"
+
+    @property
+    def key(self) -> str:
+        """Name and order, for keys of results."""
+        return self.name if self.order == TEXT_ORDER else f"{self.name}_{self.order}"
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Values that one token can have: for levels in one column, of all levels together."""
+        return self.corpus.codebook_sizes[0]
+
+    @property
+    def architecture(self) -> str:
+        """The model for it: `TinyGPT` for one column, else `RVQTransformer` with a trunk of the same shape."""
+        return "tiny_gpt" if len(self.corpus.codebook_sizes) == 1 else "rvq_transformer"
+
+    @property
+    def nominal_tokens_per_s(self) -> float | None:
+        """Tokens per second by the codec's frame rates; None for text, which has none."""
+        if self.corpus.layout is None:
+            return None
+        return self.corpus.layout.frame_rate_hz * len(self.corpus.codebook_sizes)
+
+    def levels(self, rows: np.ndarray) -> np.ndarray:
+        """Return the level of each token, int64 ``[T, K]``, for rows int64 ``[T, K]`` of `corpus`."""
+        if self.order in _BY_COLUMN:
+            # each level's codes were moved up by the sizes of those before it
+            return np.searchsorted(np.cumsum(self.level_sizes), rows, side="right")
+        return np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
+
+
+def code_stream(
+    name: str, tokens: Mapping[str, Tokens], order: str, num_codebooks: int | None = None
+) -> Stream:
+    """Make a stream of codec tokens.
+
+    Args:
+        name: Registry name of the codec.
+        tokens: By clip name.
+        order: One of `CODE_ORDERS`.
+        num_codebooks: Leading codebooks to keep, where there are more; None keeps all.
+
+    Raises:
+        UnsupportedInput: No tokens, or an order that is unknown or does not fit them.
+    """
+    if order not in CODE_ORDERS:
+        raise UnsupportedInput(f"order={order!r} is unknown here; choose one of {', '.join(CODE_ORDERS)}.")
+    if not tokens:
+        raise UnsupportedInput(f"There are no tokens of {name}; give those of at least one clip.")
+    if num_codebooks is not None:
+        tokens = {clip: each.leading(min(num_codebooks, each.num_codebooks)) for clip, each in tokens.items()}
+    first = next(iter(tokens.values()))
+    corpus = Corpus.from_tokens(tokens, order)
+    columns = Corpus.from_tokens(tokens, _BY_COLUMN[order]) if order in _BY_COLUMN else corpus
+    sizes = corpus.codebook_sizes if order == "bytes" else first.codebook_sizes
+    return Stream(name, order, corpus, columns, sizes, first.weights)
+
+
+def text_stream(
+    name: str, bpe: TextBpe, texts: Mapping[str, str], durations_s: Mapping[str, float]
+) -> Stream:
+    """Make a stream of what is said; no token marks the end of a text, as codec streams have none either.
+
+    Args:
+        name: Of the stream.
+        bpe: The vocabulary, fitted to none of the clips that are held out.
+        texts: What is said, by clip name.
+        durations_s: Duration of each clip.
+
+    Raises:
+        UnsupportedInput: No texts, or a clip without a duration.
+    """
+    missing = sorted(texts.keys() - durations_s.keys())
+    if missing or not texts:
+        raise UnsupportedInput(
+            f"{len(texts)} texts, of which {len(missing)} have no duration {missing[:3]}; give both for each clip."
+        )
+    rows = {clip: text_tokens(bpe, text, durations_s[clip]) for clip, text in texts.items()}
+    corpus = Corpus.from_text(rows)
+    return Stream(name, TEXT_ORDER, corpus, corpus, (bpe.vocabulary_size,), bpe.name)
+
+
+def open_stream(
+    codec: str,
+    order: str,
+    clips: Iterable[str],
+    index: TokenIndex,
+    num_codebooks: int | None = None,
+    recordings_dir: str | Path | None = None,
+) -> Stream:
+    """Make a stream of clips from a folder of token corpora, or from their recordings by pretrained weights.
+
+    Args:
+        codec: Registry name.
+        order: One of `CODE_ORDERS`.
+        clips: Which clips.
+        index: Of the folder, from `codecbook.codecs.corpus.index.read_index`.
+        num_codebooks: As in `code_stream`.
+        recordings_dir: Where the clips' recordings lie, for a codec that the folder holds no tokens of.
+
+    Raises:
+        MissingWeights: There are no tokens of this codec, and no recordings or no pretrained weights to make them.
+        UnsupportedInput: A clip that the tokens lack, or as `code_stream`.
+    """
+    wanted = list(clips)
+    if codec in index.corpora:
+        names = set(wanted)
+        tokens = {name: of_clip for name, of_clip in iterate_tokens(index.path(codec)) if name in names}
+        absent = sorted(names - tokens.keys())
+        if absent:
+            raise UnsupportedInput(
+                f"{len(absent)} of {len(names)} clips, such as {absent[0]}, have no tokens of {codec}; choose clips "
+                "that all codecs have."
+            )
+    elif recordings_dir is None:
+        raise MissingWeights(
+            f"{index.folder.name} holds no tokens of {codec}, and the recordings to make them from are not here; give "
+            "their folder as recordings_dir, or set CODECBOOK_EXTRA."
+        )
+    else:
+        tokens = encode_recordings(load_codec(codec, "pretrained"), wanted, recordings_dir)
+    return code_stream(codec, {name: tokens[name] for name in wanted}, order, num_codebooks)
+
+
+def encode_recordings(codec: Codec, clips: Iterable[str], folder: str | Path) -> dict[str, Tokens]:
+    """Encode the recordings of clips, found by the last part of their names below a folder.
+
+    Returns:
+        Tokens of all codebooks at the codec's lowest bandwidth that has eight of them or all, by clip name.
+
+    Raises:
+        MissingWeights: A recording is not there.
+        CorruptInput: A recording cannot be read.
+    """
+    paths = {PurePosixPath(entry.name).name: entry.path for entry in find_recordings([str(folder)])}
+    clips = list(clips)
+    absent = [clip for clip in clips if PurePosixPath(clip).name not in paths]
+    if absent:
+        raise MissingWeights(
+            f"{len(absent)} of {len(clips)} recordings, such as {absent[0]}, are not below {folder}, so {codec.name} "
+            "cannot encode them; give the folder that the tokens were made from."
+        )
+    kbps = next((b for b in sorted(codec.bandwidths_kbps) if codec.num_codebooks_at(b) >= 8), None)
+    tokens = {}
+    for clip in clips:
+        recording = audio.load(paths[PurePosixPath(clip).name])
+        tokens[clip] = codec.encode(convert(recording, codec.sample_rate_hz, codec.channels), kbps)
+    return tokens

@@ -1,0 +1,109 @@
+"""Windows of equal length over a corpus, and which of them a training step sees."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from codecbook.errors import UnsupportedInput
+from codecbook.lm.data.corpus import Corpus
+
+IGNORE = -1
+"""Fills a window behind its last row; no loss is taken there."""
+
+
+class Windows:
+    """Sliding windows over the clips of a corpus.
+
+    Windows of a clip start every `stride_frames` rows and go on until one reaches its end, so each row is in at
+    least one. A window that ends beyond the clip (its last, or its only one) is filled with `IGNORE`: dropping it
+    would drop whole clips that are shorter than the context, and moving it back would train on rows twice.
+
+    Args:
+        corpus: What is read.
+        context_frames: Rows of a window, ``T``.
+        stride_frames: Rows from one window's start to the next; None is `context_frames`, so that every row is in
+            one window.
+
+    Attributes:
+        context_frames: Rows of a window.
+        starts: int64 ``[N]``, the first row of each window, counted over all clips laid end to end.
+        lengths: int64 ``[N]``, rows before the filling, 1 to ``T``.
+        clip_indices: int64 ``[N]``, the clip of each window.
+
+    Raises:
+        UnsupportedInput: Lengths out of range, or a corpus shorter than the context.
+    """
+
+    def __init__(self, corpus: Corpus, context_frames: int, stride_frames: int | None = None) -> None:
+        stride_frames = context_frames if stride_frames is None else stride_frames
+        if not 1 <= stride_frames <= context_frames:
+            raise UnsupportedInput(
+                f"context_frames={context_frames} with stride_frames={stride_frames}; choose a context of 1 or more "
+                "and a stride from 1 to the context, so that no row is left out."
+            )
+        if corpus.num_rows < context_frames:
+            raise UnsupportedInput(
+                f"The corpus of {len(corpus)} clips has {corpus.num_rows} rows, fewer than context_frames="
+                f"{context_frames}; lower the context, or add clips."
+            )
+        self.context_frames = int(context_frames)
+        self._corpus = corpus
+        clip_rows = corpus.clip_rows
+        beyond_first = np.maximum(clip_rows - context_frames, 0)
+        counts = np.where(clip_rows > 0, 1 + -(-beyond_first // stride_frames), 0)
+        self.clip_indices = np.repeat(np.arange(len(corpus)), counts)
+        ends = np.cumsum(clip_rows)[self.clip_indices]
+        nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        self.starts = ends - clip_rows[self.clip_indices] + nth * stride_frames
+        self.lengths = np.minimum(context_frames, ends - self.starts)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return a window as int64 ``[T, K]``, filled with `IGNORE` behind its last row.
+
+        Raises:
+            IndexError: No such window.
+        """
+        start, length = int(self.starts[index]), int(self.lengths[index])
+        rows = self._corpus.rows(start, start + length)
+        return np.pad(rows, ((0, self.context_frames - length), (0, 0)), constant_values=IGNORE)
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return windows as int64 ``[B, T, K]``; see `__getitem__`."""
+        return np.stack([self[int(index)] for index in indices])
+
+    def shuffled(self, seed: int) -> np.ndarray:
+        """Return all window indices in an order that the seed decides, int64 ``[N]``."""
+        return np.random.default_rng(seed).permutation(len(self))
+
+
+class BatchOrder:
+    """The windows of every step: a function of the seed and the step alone, so that nothing of it needs saving.
+
+    Each epoch visits each window once, in an order of its own.
+
+    Args:
+        windows: What to draw from.
+        batch_size: Windows per step, over all processes.
+        seed: 0 or more.
+    """
+
+    def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
+        self.windows, self.batch_size, self.seed = windows, batch_size, seed
+        self._orders: dict[int, np.ndarray] = {}
+
+    def indices(self, step: int) -> np.ndarray:
+        """Return int64 ``[batch_size]``; a batch may reach into the next epoch."""
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, places = np.divmod(places, len(self.windows))
+        return np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+            # two epochs at most meet in a batch, unless it is larger than the corpus
+            self._orders = {known: order for known, order in self._orders.items() if known == epoch - 1}
+            self._orders[epoch] = self.windows.shuffled(seed)
+        return self._orders[epoch]

@@ -1,0 +1,135 @@
+"""Forward and backward passes of one optimizer step, over micro-batches and processes."""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.lm.data.windows import IGNORE, BatchOrder, Windows
+from codecbook.lm.token_lm import TokenLM
+from codecbook.lm.training.objective import codebook_weights, cross_entropy_nats
+from codecbook.lm.training.options import TrainOptions
+from codecbook.tokens.checks import checked_codes
+from codecbook.training.processes import Processes
+
+
+class Passes:
+    """The gradient of each step of a run.
+
+    Windows, and the dropout of each pass, are drawn from (seed, step, pass), so that a step is the same whenever it
+    is made, and, but for the rounding of sums, whichever process makes its parts.
+
+    Args:
+        model: The model, on its device.
+        windows: Training windows.
+        options: How to train.
+        processes: The processes of the run.
+
+    Raises:
+        UnsupportedInput: A batch that does not divide.
+    """
+
+    def __init__(self, model: TokenLM, windows: Windows, options: TrainOptions, processes: Processes) -> None:
+        unit = (options.micro_batch_size or 1) * processes.count
+        if options.batch_size % unit:
+            raise UnsupportedInput(
+                f"batch_size={options.batch_size} does not divide into micro-batches of "
+                f"{options.micro_batch_size or 1} on {processes.count} process(es); choose a multiple of {unit}."
+            )
+        self.model, self.windows, self.options, self.processes = model, windows, options, processes
+        self.micro_batch_size = options.micro_batch_size or options.batch_size // processes.count
+        self._order = BatchOrder(windows, options.batch_size, options.seed)
+        weights = codebook_weights(options.codebook_weights, model.num_codebooks, options.codebook_alpha)
+        self._weights = weights.to(processes.device)
+        on_cuda = processes.device.type == "cuda"
+        self._bfloat16 = options.precision == "bfloat16" or (options.precision == "auto" and on_cuda)
+        model.gradient_checkpointing = options.gradient_checkpointing
+        self._distributed = DistributedDataParallel(model) if processes.count > 1 else None
+        module: nn.Module = self._distributed or model
+        self._forward = torch.compile(module) if options.compile else module
+
+    def gradients(self, step: int, own_s: float) -> tuple[Tensor, int, float]:
+        """Add up the gradients of a step.
+
+        Args:
+            step: Steps done before.
+            own_s: This process's clock.
+
+        Returns:
+            The mean loss without label smoothing, float64 ``[K]``, nats; the number of frames; and the clock of the
+            first process. All three are equal in all processes, which therefore decide alike.
+
+        Raises:
+            CorruptInput: A code outside its codebook.
+            CodecbookError: Memory ran out.
+        """
+        rank, count = self.processes.rank, self.processes.count
+        mine = self._order.indices(step).reshape(count, -1, self.micro_batch_size)[rank]
+        self.model.train()
+        sums = torch.zeros(self.model.num_codebooks + 2, dtype=torch.float64)
+        with self._explained_out_of_memory():
+            for place, indices in enumerate(mine):
+                torch.manual_seed(_seed(self.options.seed, step, rank * len(mine) + place))
+                if self._distributed is not None:
+                    # gradients are exchanged once per step
+                    self._distributed.require_backward_grad_sync = place == len(mine) - 1
+                nats, num_frames = self._one_pass(indices, len(mine))
+                sums[:-2] += nats
+                sums[-2] += num_frames
+        sums[-1] = own_s if rank == 0 else 0.0
+        sums = self.processes.sum(sums)
+        return sums[:-2] / sums[-2], int(sums[-2]), float(sums[-1])
+
+    def _one_pass(self, indices: np.ndarray, num_passes: int) -> tuple[Tensor, int]:
+        """Go forward and back once; return (sum of the unsmoothed loss, float64 ``[K]``; number of frames)."""
+        frames, is_real = self._batch(indices)
+        with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self._bfloat16):
+            logits = self._forward(frames)
+        smoothed, plain = cross_entropy_nats(logits, frames, self.options.label_smoothing)
+        # divided by all frames, filling included: so every token weighs the same in whatever micro-batch it is
+        mean = (smoothed * is_real).mean(dim=(0, 1))
+        ((mean * self._weights).sum() / num_passes).backward()
+        return (plain * is_real).sum(dim=(0, 1)).cpu().double(), int(is_real.sum())
+
+    def _batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return windows int64 ``[B, T, K]`` and where they are no filling, bool ``[B, T, 1]``."""
+        codes = self.windows.batch(indices)
+        is_real = (codes != IGNORE).any(axis=-1, keepdims=True)
+        # filling stands behind the last frame, where no real frame looks; any code will do
+        codes = checked_codes(np.where(is_real, codes, 0), self.model.codebook_sizes, "A training window")
+        device = self.processes.device
+        return torch.from_numpy(codes).to(device), torch.from_numpy(is_real).to(device)
+
+    def weighted(self, nats: Tensor) -> float:
+        """Return the mean over codebooks, by their weights, of a loss ``[K]``."""
+        return float((nats * self._weights.cpu().double()).sum())
+
+    @contextlib.contextmanager
+    def _explained_out_of_memory(self) -> Iterator[None]:
+        """Turn an out-of-memory error inside the block into one that names the settings to lower."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            # the CPU allocator has no class of its own
+            is_full = isinstance(error, torch.OutOfMemoryError | MemoryError)
+            if not is_full and "can't allocate memory" not in str(error):
+                raise
+            batch, frames = self.micro_batch_size, self.options.context_frames
+            choices = [
+                f"micro_batch_size={batch // 2}" if batch > 1 else "",
+                "" if self.options.gradient_checkpointing else "gradient_checkpointing=True",
+                "" if self._bfloat16 else "precision='bfloat16'",
+                f"context_frames={max(1, frames // 2)} (another result)",
+            ]
+            raise CodecbookError(
+                f"Memory ran out in a pass of {batch} x {frames} frames; take {', '.join(filter(None, choices))}, or a "
+                "smaller model."
+            ) from error
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

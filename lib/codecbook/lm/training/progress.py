@@ -1,0 +1,144 @@
+"""Where a training run stands, apart from its weights: counters, clocks and means."""
+
+import time
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from torch import Tensor
+
+from codecbook.lm.training.options import Evaluation
+
+_MEAN_DECAY = 0.98
+
+
+@dataclass
+class RunState:
+    """Counters of a run; changed as it goes on, stored in every checkpoint."""
+
+    step: int = 0  # optimizer steps done, skipped ones included
+    elapsed_s: float = 0.0  # by the clock of the first process at the last step
+    loss_mean: float | None = None  # running mean of the weighted loss, nats; None before the first step
+    rate_scale: float = 1.0  # factor on the learning rate, halved by every recovery
+    skipped_steps: int = 0  # left out because of a spike
+    skips_in_a_row: int = 0  # those since the last step that was taken
+    recoveries: int = 0  # times that the loss was not finite
+    evaluations: list[Evaluation] = field(default_factory=list)
+    comparable_from: int = 0  # how many evaluations were on other held-out clips than the later ones
+
+    def best(self) -> Evaluation | None:
+        """Return the evaluation with the fewest bits per token on the present held-out clips, None before the first."""
+        comparable = self.evaluations[self.comparable_from :]
+        return min(comparable, key=lambda evaluation: evaluation.bits_per_token, default=None)
+
+    def is_evaluated(self) -> bool:
+        """Say whether the weights have been evaluated as they are."""
+        comparable = self.evaluations[self.comparable_from :]
+        return bool(comparable) and comparable[-1].step == self.step
+
+    def took_step(self, loss_nats: float) -> None:
+        """Note a step that was taken."""
+        mean = loss_nats if self.loss_mean is None else self.loss_mean
+        self.loss_mean = _MEAN_DECAY * mean + (1.0 - _MEAN_DECAY) * loss_nats
+        self.skips_in_a_row = 0
+
+    @classmethod
+    def from_stored(cls, stored: dict[str, Any]) -> "RunState":
+        """Return the state whose `dataclasses.asdict` was stored."""
+        # runs of earlier versions always had the same held-out clips
+        stored = {"comparable_from": 0, **stored}
+        state = cls(**{f.name: stored[f.name] for f in fields(cls)})
+        state.evaluations = [
+            Evaluation(**{**evaluation, "bits_per_codebook": tuple(evaluation["bits_per_codebook"])})
+            for evaluation in stored["evaluations"]
+        ]
+        return state
+
+
+@dataclass
+class _Totals:
+    """What a continuation needs of a `Meter`; `bits` and `steps` are since the last evaluation."""
+
+    training_s: float = 0.0
+    tokens: int = 0
+    bits: float = 0.0
+    steps: int = 0
+
+
+class Meter:
+    """Time and loss of a run; steps are timed, evaluations and checkpoints are not.
+
+    Attributes:
+        totals: Seconds spent in steps, training tokens with repetitions, and the training loss.
+    """
+
+    def __init__(self) -> None:
+        self.totals = _Totals()
+        self.start(0.0)
+
+    def start(self, elapsed_s: float) -> None:
+        """Start the clocks, `elapsed_s` into the run."""
+        self._before_s = elapsed_s
+        self._start = self._step_start = self._last_save = self._last_line = time.perf_counter()
+
+    def elapsed_s(self) -> float:
+        """Return the seconds of the run, resumptions added up."""
+        return self._before_s + time.perf_counter() - self._start
+
+    def add(self, bits: Tensor, num_tokens: int) -> None:
+        """Count a step: its mean loss per codebook, ``[K]`` in bits, and its tokens."""
+        now = time.perf_counter()
+        self.totals.training_s += now - self._step_start
+        self._step_start = now
+        self.totals.tokens += num_tokens
+        if bool(bits.isfinite().all()):
+            self.totals.bits += float(bits.mean())
+            self.totals.steps += 1
+
+    def tokens_per_s(self) -> float:
+        """Return training tokens per second of training so far."""
+        return self.totals.tokens / self.totals.training_s if self.totals.training_s else float("nan")
+
+    def mean_bits(self) -> float:
+        """Return the mean training loss since `reset_mean`, bits per token."""
+        return self.totals.bits / self.totals.steps if self.totals.steps else float("nan")
+
+    def reset_mean(self) -> None:
+        """Start a new mean."""
+        self.totals.bits, self.totals.steps = 0.0, 0
+
+    def is_save_due(self, every_s: float) -> bool:
+        """Say whether the last checkpoint is that long ago."""
+        return time.perf_counter() - self._last_save >= every_s
+
+    def saved(self) -> None:
+        """Note a checkpoint, and leave it and an evaluation before it out of the throughput."""
+        self._last_save = self._step_start = time.perf_counter()
+
+    def is_line_due(self, every_s: float) -> bool:
+        """Say whether the last line is that long ago, and if so, take it as written now."""
+        is_due = time.perf_counter() - self._last_line >= every_s
+        if is_due:
+            self._last_line = time.perf_counter()
+        return is_due
+
+    def state(self) -> dict[str, Any]:
+        """Return what a continuation needs."""
+        return asdict(self.totals)
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.totals = _Totals(**state)
+
+    def line(self, step: int, progress: float) -> str:
+        """Return a line of progress: loss, throughput, and the time that is left at this pace."""
+        left = f", {_duration((1.0 - progress) / progress * self.elapsed_s())} left" if progress > 0 else ""
+        loss = f"{self.mean_bits():.4f} bits/token in training, " if self.totals.steps else ""
+        return f"step {step}, {100 * progress:.0f} %: {loss}{self.tokens_per_s():.0f} tokens/s{left}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

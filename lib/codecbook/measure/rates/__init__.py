@@ -1,0 +1,1 @@
+"""Bits per token and per second, with intervals."""

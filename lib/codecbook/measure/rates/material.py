@@ -1,0 +1,401 @@
+"""What rates are measured on: bundled token corpora, a folder of such, or recordings and token files of one's own.
+
+    clips, _ = load_clips("/recordings")
+    own = encode_own(clips, {"encodec_24khz": load_codec("encodec_24khz")})
+    stream = own.stream("encodec_24khz", "flat", own.parts.all)
+    learn(stream, own.parts, StudyRecipe(), folder)
+
+Sides of one's own follow what a clip holds (`codecbook.recordings`), so that no copy of it is on two of them. Where
+there are too few clips for that, each is cut in time, and its end is measured on: that judges a model on the voice,
+room or piece that it was trained on, which `Material.note` says.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from codecbook.audio import Clip, convert
+from codecbook.codecs.base import Codec
+from codecbook.codecs.corpus.index import INDEX_NAME, ClipRow, TokenIndex, read_index
+from codecbook.codecs.registry import load_codec
+from codecbook.errors import CodecbookError, MissingWeights, UnsupportedInput
+from codecbook.lm.data.corpora import BundledTokens, bundled_tokens
+from codecbook.lm.data.corpus import BARK_FINE, Corpus
+from codecbook.lm.data.sources import clip_names, find_files
+from codecbook.lm.data.streams import TEXT_ORDER, Stream, code_stream, open_stream
+from codecbook.measure.rates.study import ClipParts, split_clips
+from codecbook.models.weights import weight_kinds
+from codecbook.recordings import content_identity, held_out
+from codecbook.tokens import Tokens
+from codecbook.tokens.layout import Layout, natural_order
+from codecbook.tokens.parquet import iterate_tokens
+from codecbook.tokens.token_files import read_token_file
+from codecbook.tokens.transcripts import find_transcripts, read_transcripts
+
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+"""Expected shares of clips that are measured on, and that weights are chosen on."""
+_CUTS = {"beginning": 0.6, "middle": 0.75, "end": 1.0}
+_SOURCE = "own"
+_BY_INDEX, _BY_CONTENT = "held out as the index says", "held out by what a clip holds"
+
+
+def _quiet(_line: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Clips, which of them are for what, and where their tokens come from.
+
+    Attributes:
+        rows: What is known of each clip, by name.
+        parts: Which clips are for what.
+        texts: What is said in each of them; empty where that is not known of all.
+        voices: Further clips, of speakers of whom none is on two sides; None where there are none.
+        index: Of the folder with their tokens; None where `tokens` holds them.
+        tokens: By codec, by clip; every codec has the same clips.
+        skipped: What could not be used, and why.
+        note: How the sides were made, in words.
+    """
+
+    rows: Mapping[str, ClipRow]
+    parts: ClipParts
+    texts: Mapping[str, str] = field(default_factory=dict)
+    voices: ClipParts | None = None
+    index: TokenIndex | None = None
+    tokens: Mapping[str, Mapping[str, Tokens]] = field(default_factory=dict)
+    skipped: tuple[tuple[str, str], ...] = ()
+    note: str = _BY_INDEX
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """Codecs whose tokens are at hand."""
+        return tuple(self.tokens if self.index is None else self.index.corpora)
+
+    def with_texts(self, texts: Mapping[str, str]) -> "Material":
+        """Return the same with what is said, by clip, where that is known of all clips."""
+        known = {clip: texts[clip] for clip in self.parts.all if clip in texts}
+        return replace(self, texts=known if len(known) == len(self.parts.all) else {})
+
+    def sides(self, codec: str) -> tuple[Corpus, Corpus]:
+        """Return what to train on (validation included) and what to measure on, in the codec's natural order."""
+        tokens = self.tokens[codec]
+        whole = Corpus.from_tokens(tokens, natural_order(next(iter(tokens.values()))))
+        return whole.subset(self.parts.train + self.parts.validation), whole.subset(self.parts.test)
+
+    def unnamed(self, specifications: Iterable[str]) -> list[str]:
+        """Return ``codec:order``, in its natural order, of each codec of which `specifications` name no stream."""
+        named = {part.partition(":")[0] for part in specifications}
+        first = {codec: next(iter(clips.values())) for codec, clips in self.tokens.items()}
+        return [f"{codec}:{natural_order(of)}" for codec, of in first.items() if codec not in named]
+
+    def stream(
+        self,
+        codec: str,
+        order: str,
+        clips: Iterable[str],
+        num_codebooks: int | None = None,
+        recordings_dir: str | Path | None = None,
+    ) -> Stream:
+        """Make a stream of clips; arguments and errors as `codecbook.lm.data.streams.open_stream`.
+
+        Raises:
+            MissingWeights: There are no tokens of this codec, and no way to make them.
+        """
+        if self.index is not None:
+            return open_stream(codec, order, clips, self.index, num_codebooks, recordings_dir)
+        if codec not in self.tokens:
+            raise MissingWeights(
+                f"There are no tokens of {codec} here, of {', '.join(self.tokens)} alone; give some, or leave it "
+                "out."
+            )
+        return code_stream(codec, {clip: self.tokens[codec][clip] for clip in clips}, order, num_codebooks)
+
+
+def indexed_material(folder: str | Path | None = None) -> Material:
+    """Take the speech of a folder of corpora: clips with transcripts, and the others apart from them.
+
+    Without speech all clips are taken; without transcripts, all in one part.
+
+    Args:
+        folder: With ``index.json`` and, where texts are known, ``transcripts.json``; None takes ``data/tokens``.
+
+    Raises:
+        CodecbookError: As `codecbook.codecs.corpus.index.read_index` and `codecbook.measure.rates.study.split_clips`.
+    """
+    index = read_index(folder)
+    path = index.folder / "transcripts.json"
+    texts = read_transcripts(path) if path.is_file() else {}
+    rows = [row for row in index.clips.values() if row.domain == "speech"] or list(index.clips.values())
+    spoken, others = ([row for row in rows if (row.clip in texts) is known] for known in (True, False))
+    known = {row.clip: row for row in rows}
+    if not spoken:
+        return Material(known, split_clips(others), index=index)
+    return Material(known, split_clips(spoken), texts, split_clips(others) if others else None, index)
+
+
+def named(tokens_dir: str, clips_dir: str) -> str:
+    """Return what a notebook's parameters name instead of the bundled data, in words; empty where they name nothing.
+
+    Raises:
+        UnsupportedInput: They name both tokens and recordings.
+    """
+    if tokens_dir and clips_dir:
+        raise UnsupportedInput(
+            f"Parameters tokens_dir={tokens_dir!r} and clips_dir={clips_dir!r} name two sources of tokens; leave one "
+            "of them empty."
+        )
+    return f"recordings in {clips_dir}" if clips_dir else f"tokens in {tokens_dir}" if tokens_dir else ""
+
+
+def load_available(names: Iterable[str]) -> tuple[dict[str, Codec], dict[str, str]]:
+    """Load codecs with bundled weights, or else pretrained ones.
+
+    Args:
+        names: Registry names, repetitions allowed; ``"text"``, which is no codec, is passed over.
+
+    Returns:
+        By name, those whose weights are at hand; and of the others, why not.
+
+    Raises:
+        UnsupportedInput: A name that the registry does not know.
+    """
+    codecs: dict[str, Codec] = {}
+    absent: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if name == TEXT_ORDER:
+            continue
+        try:
+            codecs[name] = load_codec(name, "bundled" if "bundled" in weight_kinds(name) else "pretrained")
+        except MissingWeights as error:
+            absent[name] = str(error)
+    return codecs, absent
+
+
+def texts_beside(folder: str | Path, clips: Iterable[str]) -> dict[str, str]:
+    """Return what is said in recordings, by `codecbook.tokens.transcripts.find_transcripts`.
+
+    Texts of a folder that holds other things too are a convenience: where one cannot be read, none are returned.
+    """
+    try:
+        return find_transcripts(folder, clips)
+    except CodecbookError:
+        return {}
+
+
+def encode_clips(
+    clips: Sequence[Clip], codec: Codec, num_codebooks: int | None = None, say: Callable[[str], None] = _quiet
+) -> tuple[dict[str, Tokens], list[tuple[str, str]]]:
+    """Encode clips of any rate and number of channels.
+
+    Args:
+        clips: With names that differ.
+        codec: The codec.
+        num_codebooks: How many leading codebooks; None takes as many as the codec's bundled tokens have, or up to 8.
+        say: Takes a line for each clip.
+
+    Returns:
+        Tokens by clip, and the clips that the codec cannot take, with the reason.
+    """
+    if num_codebooks is None:
+        bundled = read_index().corpora.get(codec.name)
+        num_codebooks = min(8, len(codec.codebook_sizes)) if bundled is None else bundled.num_codebooks
+    tokens: dict[str, Tokens] = {}
+    skipped: list[tuple[str, str]] = []
+    for number, clip in enumerate(clips, 1):
+        say(f"{codec.name}: clip {number}/{len(clips)}")
+        try:
+            tokens[clip.name] = codec.encode(
+                convert(clip, codec.sample_rate_hz, codec.channels), num_codebooks=num_codebooks
+            )
+        except CodecbookError as error:
+            skipped.append((f"{codec.name}: {clip.name}", str(error)))
+    return tokens, skipped
+
+
+def encode_own(
+    clips: Sequence[Clip],
+    codecs: Mapping[str, Codec],
+    num_codebooks: int | None = None,
+    say: Callable[[str], None] = _quiet,
+) -> Material:
+    """Encode clips with several codecs and choose their sides.
+
+    A clip that one of the codecs cannot take is left out of all of them, so that all are measured on the same clips.
+
+    Args:
+        clips: With names that differ.
+        codecs: By the name that their tokens get.
+        num_codebooks: As in `encode_clips`, at most all that a codec has.
+        say: As in `encode_clips`.
+
+    Raises:
+        UnsupportedInput: No clip that every codec takes, or too few frames to cut.
+    """
+    tokens: dict[str, dict[str, Tokens]] = {}
+    skipped: list[tuple[str, str]] = []
+    for name, codec in codecs.items():
+        count = None if num_codebooks is None else min(num_codebooks, len(codec.codebook_sizes))
+        tokens[name], left = encode_clips(clips, codec, count, say)
+        skipped += left
+    identities = {clip.name: content_identity(clip.samples) for clip in clips}
+    return _with_sides(tokens, identities, {clip.name: clip.domain for clip in clips}, skipped)
+
+
+def read_own(folder: str | Path) -> Material:
+    """Read token files of one or several codecs and choose their sides.
+
+    Args:
+        folder: A file, or a folder with all below it: NPQ, with the companion that an export writes beside it, or
+            Parquet. Tokens that do not name their codec are of ``"tokens"``.
+
+    Raises:
+        UnsupportedInput: No such files, clips that no two codecs share, or too few frames to cut.
+        CorruptInput: A damaged file.
+    """
+    files = [file for file in find_files([folder]) if file.suffix != ".npz"]
+    tokens: dict[str, dict[str, Tokens]] = {}
+    for name, path in zip(clip_names(files), files, strict=True) if files else ():
+        clips = iterate_tokens(path) if path.suffix == ".parquet" else [(name, read_token_file(path))]
+        for clip, of_clip in clips:
+            known = tokens.setdefault(of_clip.codec or "tokens", {})
+            if clip in known:
+                raise UnsupportedInput(
+                    f"Two clips of {path.parent} are named {clip!r}; give each a name of its own."
+                )
+            known[clip] = of_clip
+    first = next(iter(tokens.values()), {})
+    identities = {clip: content_identity(of_clip.codes[0]) for clip, of_clip in first.items()}
+    return _with_sides(tokens, identities, dict.fromkeys(first, "unknown"), [])
+
+
+def token_sides(path: str | Path, codec: str, num_codebooks: int | None = None) -> tuple[Corpus, Corpus, str]:
+    """Open token files of one codec as what to train on and what to measure on.
+
+    Args:
+        path: A folder of corpora with its index, of which `codec` is taken and the split kept; else a file or folder of
+            NPQ, Parquet or Bark's NPZ files, of which a tenth of the clips is held out, or a clip's end.
+        codec: Whose tokens, in a folder with an index.
+        num_codebooks: Leading codebooks; None takes all.
+
+    Returns:
+        Both sides, and how they were made, in words.
+
+    Raises:
+        CodecbookError: As `codecbook.lm.data.corpora.bundled_tokens` and `codecbook.lm.data.corpus.Corpus.from_files`.
+    """
+    if (Path(path) / INDEX_NAME).is_file():
+        found = bundled_tokens(codec, num_codebooks=num_codebooks, folder=path)
+        return found.train, found.held_out, _BY_INDEX
+    first = find_files([path])[0]
+    order = "parallel" if first.suffix == ".npz" else natural_order(_any_tokens(first))
+    whole = Corpus.from_files(path, order, num_codebooks, BARK_FINE)
+    if len(set(whole.identities)) > 1:
+        return *whole.split(held_out_every=10), _BY_CONTENT
+    assert whole.layout is not None
+    tokens = {name: whole.layout.to_tokens(whole.clip(i)) for i, name in enumerate(whole.clips)}
+    own = _with_sides({codec: tokens}, dict.fromkeys(tokens, ""), dict.fromkeys(tokens, "unknown"), [])
+    return *own.sides(codec), own.note
+
+
+def measured_on_own(
+    bundled: BundledTokens, clips: Sequence[Clip], codec: Codec, say: Callable[[str], None] = _quiet
+) -> tuple[BundledTokens, list[tuple[str, str]]]:
+    """Return the bundled tokens of a codec with clips of one's own in place of those that are held out.
+
+    Args:
+        bundled: What models were trained on.
+        clips: With names that differ.
+        codec: Of the weights that made the bundled tokens.
+        say: As in `encode_clips`.
+
+    Returns:
+        The tokens, and the clips that the codec cannot take, with the reason.
+
+    Raises:
+        UnsupportedInput: It takes none of them, or has other weights.
+    """
+    if codec.weights.sha256 != bundled.entry.codec_weights_sha256:
+        raise UnsupportedInput(
+            f"{codec.name} has the weights {codec.weights}, but the bundled tokens are of others; load those."
+        )
+    tokens, skipped = encode_clips(clips, codec, bundled.entry.num_codebooks, say)
+    if not tokens:
+        raise UnsupportedInput(
+            f"{codec.name} takes none of {len(clips)} clips; {skipped[0][1] if skipped else ''}"
+        )
+    domains = {clip.name: clip.domain for clip in clips}
+    rows = tuple(
+        ClipRow(name, _SOURCE, domains[name], "", "held_out", of_clip.duration_s)
+        for name, of_clip in tokens.items()
+    )
+    trained_on = tuple(row for row in bundled.clips if row.split == "train")
+    corpus = Corpus.from_tokens(tokens, bundled.layout.order)
+    return replace(bundled, held_out=corpus, clips=trained_on + rows), skipped
+
+
+def cut(tokens: Tokens) -> dict[str, Tokens]:
+    """Cut the tokens of a clip in time into a beginning, a middle and an end, each of a frame or more.
+
+    Raises:
+        UnsupportedInput: Fewer frames than pieces.
+    """
+    layout = Layout(natural_order(tokens), tokens.format)
+    rows = layout.to_rows(tokens)
+    pieces = len(_CUTS)
+    if len(rows) < pieces:
+        raise UnsupportedInput(
+            f"A clip of {len(rows)} frames cannot be cut into {pieces} pieces; give a longer one, or several clips."
+        )
+    # every piece keeps a frame at least
+    stops = [
+        min(max(round(end * len(rows)), i + 1), len(rows) - pieces + i + 1)
+        for i, end in enumerate(_CUTS.values())
+    ]
+    return dict(zip(_CUTS, map(layout.to_tokens, np.split(rows, stops[:-1])), strict=True))
+
+
+def _with_sides(
+    tokens: Mapping[str, Mapping[str, Tokens]],
+    identities: Mapping[str, str],
+    domains: Mapping[str, str],
+    skipped: Iterable[tuple[str, str]],
+) -> Material:
+    """Keep the clips that all codecs have, and choose their sides."""
+    skipped = tuple(skipped)
+    shared = [clip for clip in identities if tokens and all(clip in of_codec for of_codec in tokens.values())]
+    if not shared:
+        reasons = "; ".join(f"{what}: {why}" for what, why in skipped[:3]) or "there are none"
+        raise UnsupportedInput(f"No clip has tokens of {', '.join(tokens) or 'any codec'} ({reasons}).")
+    kept = {name: {clip: of_codec[clip] for clip in shared} for name, of_codec in tokens.items()}
+    if len({identities[clip] for clip in shared}) < len(_CUTS):
+        note = "too few clips to hold some out: each is cut, and its end is measured on"
+        kept = {
+            name: {f"{clip}, {place}": piece for clip, whole in of_codec.items() for place, piece in cut(whole).items()}
+            for name, of_codec in kept.items()
+        }  # fmt: skip
+        parts = ClipParts(*(tuple(f"{clip}, {place}" for clip in shared) for place in _CUTS))
+        domains = {f"{clip}, {place}": domains[clip] for clip in shared for place in _CUTS}
+    else:
+        note = _BY_CONTENT
+        test = held_out({identities[clip] for clip in shared}, TEST_SHARE)
+        # of what the first rule leaves, a place below the sum of both shares
+        others = {identities[clip] for clip in shared} - test
+        validation = held_out(others, TEST_SHARE + VALIDATION_SHARE)
+        side = {
+            clip: 2 if identities[clip] in test else int(identities[clip] in validation) for clip in shared
+        }
+        parts = ClipParts(*(tuple(clip for clip in shared if side[clip] == number) for number in range(3)))
+    first, test_clips = next(iter(kept.values())), set(parts.test)
+    rows = {
+        clip: ClipRow(clip, _SOURCE, domains[clip], "", "held_out" if clip in test_clips else "train",
+                      first[clip].duration_s)
+        for clip in parts.all
+    }  # fmt: skip
+    return Material(rows, parts, tokens=kept, skipped=skipped, note=note)
+
+
+def _any_tokens(path: Path) -> Tokens:
+    return next(iterate_tokens(path))[1] if path.suffix == ".parquet" else read_token_file(path)

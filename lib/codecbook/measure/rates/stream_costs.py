@@ -1,0 +1,233 @@
+"""Sizes of whole streams of held-out clips: what a language model saves, at each bandwidth, and what segments cost."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from codecbook.coding.stream import StreamReader, encode_tokens
+from codecbook.coding.stream.segment import SEGMENT_HEADER_BYTES
+from codecbook.errors import UnsupportedInput
+from codecbook.lm.data.corpora import bundled_tokens
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.exact import ExactLM, export_exact
+from codecbook.lm.training.train import Budget, TrainOptions, train
+from codecbook.measure.coder_speed import torch_threads
+from codecbook.measure.rates.coder_costs import layout_of, leading_codebooks
+from codecbook.measure.statistics import ratio_interval
+from codecbook.tokens.layout import Layout
+
+_WINDOW_FRAMES = 64
+_CALIBRATION_FRAMES = 3000
+_SHAPE = {"dim": 96, "layers": 2, "heads": 4, "hidden": 384, "dropout": 0.0, "head_dim": 64, "head_hidden": 192,
+          "window_frames": _WINDOW_FRAMES}  # fmt: skip
+WHOLE_S = 3600.0
+"""A segment length in which every clip is one segment."""
+
+
+def spread_clips(clips: Corpus, domains: Mapping[str, str], count: int) -> tuple[str, ...]:
+    """Choose clips from the domains in turn, from all over each.
+
+    Args:
+        clips: What to choose from.
+        domains: By clip.
+        count: How many at most; 0 takes all.
+
+    Returns:
+        Names, in the order of the corpus.
+
+    Raises:
+        UnsupportedInput: A negative number.
+    """
+    if count < 0:
+        raise UnsupportedInput(f"count={count}; give how many clips to take, or 0 for all.")
+    if count == 0 or count >= len(clips):
+        return clips.clips
+    groups: dict[str, list[str]] = {}
+    for name in clips.clips:
+        groups.setdefault(domains.get(name, ""), []).append(name)
+    chosen: set[str] = set()
+    # the smallest domain first, so that what it lacks goes to the others
+    for done, names in enumerate(sorted(groups.values(), key=len)):
+        share = min(len(names), -(-(count - len(chosen)) // (len(groups) - done)))
+        chosen |= {names[i] for i in np.linspace(0, len(names) - 1, share).round().astype(int)}
+    return tuple(name for name in clips.clips if name in chosen)
+
+
+def stream_sizes(
+    clips: Corpus,
+    model: ExactLM | None,
+    lm_name: str = "",
+    segment_s: float = WHOLE_S,
+    domains: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Encode each clip into a stream of its own and measure it.
+
+    Args:
+        clips: Tokens of a codec.
+        model: Exact language model; None for raw coding.
+        lm_name: Its name, which the header holds.
+        segment_s: Seconds in a segment.
+        domains: By clip; None calls all the same.
+
+    Returns:
+        One row per clip: ``clip``, ``domain``, ``duration_s``, ``tokens``, ``raw_bits`` (of the codes at
+        ``log2 V`` bits), ``payload_bits`` (of the segments' payloads), ``stream_bits`` (of all), ``segments``.
+
+    Raises:
+        UnsupportedInput: A corpus of text, or of codebooks that the model was not made for.
+    """
+    layout = layout_of(clips)
+    rows = []
+    for i, name in enumerate(clips.clips):
+        codes = clips.clip(i)
+        sizes = _measured(layout, codes, model, lm_name, segment_s)
+        duration_s = len(codes) / layout.frame_rate_hz
+        rows.append(
+            {"clip": name, "domain": (domains or {}).get(name, ""), "duration_s": duration_s, **sizes}
+        )
+    return pd.DataFrame(rows)
+
+
+def gain_table(sizes: pd.DataFrame, by: Sequence[str], seed: int = 0) -> pd.DataFrame:
+    """Sum sizes of clips up by group, with bootstrap intervals over clips.
+
+    Args:
+        sizes: Of `stream_sizes`, with further columns that tell groups apart.
+        by: These columns.
+        seed: Of the resampling.
+
+    Returns:
+        One row per group: its columns, ``clips``, ``raw_kbps``, ``payload_kbps``, ``stream_kbps`` (with all
+        headers), ``gain_percent`` (what payloads are smaller than raw codes), ``gain_low``, ``gain_high``.
+    """
+    rows = []
+    for key, group in sizes.groupby(list(by), sort=False):
+        seconds = group["duration_s"].sum() * 1000
+        saved = ratio_interval(
+            100 * (group["raw_bits"] - group["payload_bits"]).to_numpy(),
+            group["raw_bits"].to_numpy(),
+            seed=seed,
+        )
+        names = key if isinstance(key, tuple) else (key,)
+        rows.append(
+            {**dict(zip(by, names, strict=True)), "clips": len(group),
+             **{f"{part}_kbps": group[f"{part}_bits"].sum() / seconds for part in ("raw", "payload", "stream")},
+             "gain_percent": saved.mean, "gain_low": saved.low, "gain_high": saved.high}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def segment_table(
+    clips: Corpus, model: ExactLM, seconds: Sequence[float], lm_name: str = "", max_rows: int | None = None
+) -> pd.DataFrame:
+    """Measure a recording in segments of several lengths. The recording is all clips, end to end.
+
+    Args:
+        clips: Tokens of a codec.
+        model: Exact language model.
+        seconds: Lengths of segments.
+        lm_name: Its name, which the header holds.
+        max_rows: Rows of the recording at most; None takes all.
+
+    Returns:
+        One row per length: ``segment_s``, ``segments``, ``payload_bits_per_token``, ``stream_bits_per_token``,
+        ``stream_kbps``.
+
+    Raises:
+        UnsupportedInput: As `stream_sizes`, or a length out of range.
+    """
+    layout = layout_of(clips)
+    count = clips.num_rows if max_rows is None else min(max_rows, clips.num_rows)
+    codes = clips.rows(0, count)
+    rows = []
+    for segment_s in seconds:
+        sizes = _measured(layout, codes, model, lm_name, segment_s)
+        rows.append(
+            {"segment_s": segment_s, "segments": sizes["segments"],
+             "payload_bits_per_token": sizes["payload_bits"] / sizes["tokens"],
+             "stream_bits_per_token": sizes["stream_bits"] / sizes["tokens"],
+             "stream_kbps": sizes["stream_bits"] / 1000 / (len(codes) / layout.frame_rate_hz)}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _measured(
+    layout: Layout, codes: np.ndarray, model: ExactLM | None, lm_name: str, segment_s: float
+) -> dict[str, float]:
+    # codecs with segments of their own are measured without them: corpora hold their frames end to end
+    tokens = replace(layout.to_tokens(codes), segment_frames=(), scales=())
+    data = encode_tokens(tokens, model, lm_name=lm_name, segment_s=segment_s)
+    with StreamReader(data, model) as reader:
+        segments = reader.segment_bytes()
+    payload_bytes = sum(end - start - SEGMENT_HEADER_BYTES for start, end, _ in segments)
+    return {
+        "tokens": codes.size,
+        "raw_bits": float(len(codes) * np.log2(layout.codebook_sizes).sum()),
+        "payload_bits": 8.0 * payload_bytes,
+        "stream_bits": 8.0 * len(data),
+        "segments": len(segments),
+    }
+
+
+def train_exact(training: Corpus, watched: Corpus, steps: int, seed: int = 0) -> ExactLM:
+    """Train a small model and convert it to integers, on one torch thread: the same steps give the same model.
+
+    Args:
+        training: What it learns from.
+        watched: Clips that are looked at once, at the end.
+        steps: Optimizer steps, each of 8 windows of 128 frames.
+        seed: Of parameters and order.
+
+    Raises:
+        CodecbookError: As `codecbook.lm.training.train.train`.
+    """
+    options = TrainOptions(
+        budget=Budget(steps=steps), seed=seed, context_frames=2 * _WINDOW_FRAMES, stride_frames=_WINDOW_FRAMES,
+        batch_size=8, learning_rate=3e-3, ema_decay=0.9, evaluations=1, report_every_s=1e9, checkpoint_every_s=1e9,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, torch_threads(1):
+        report = train(
+            training, watched, folder, arguments=_SHAPE, options=options, device="cpu", say=lambda _: None
+        )
+    return export_exact(report.model, [training.rows(0, min(_CALIBRATION_FRAMES, training.num_rows))])
+
+
+def bandwidth_sizes(
+    codec: str,
+    num_codebooks: Sequence[int],
+    steps: int,
+    clips: Corpus,
+    domains: Mapping[str, str],
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Train a model for each number of codebooks on the bundled tokens, and measure streams of held-out clips.
+
+    The bundled model reads all its codebooks, so it cannot code a stream of fewer. These are all of one shape and had
+    as many steps; they compare with one another, not with the bundled model.
+
+    Args:
+        codec: Whose tokens.
+        num_codebooks: How many leading codebooks, each a bandwidth.
+        steps: Optimizer steps of each.
+        clips: Clips to measure, of all codebooks in the order ``"parallel"``: held out, or of one's own.
+        domains: By clip.
+        seed: Of parameters and order.
+
+    Returns:
+        As `stream_sizes`, with the columns ``codebooks`` and ``nominal_kbps``.
+
+    Raises:
+        CodecbookError: As `codecbook.lm.data.corpora.bundled_tokens` and `codecbook.lm.training.train.train`.
+    """
+    parts = []
+    for count in num_codebooks:
+        tokens = bundled_tokens(codec, num_codebooks=count)
+        held_out = leading_codebooks(clips, count)
+        model = train_exact(tokens.train, held_out.subset(held_out.clips[:2]), steps, seed)
+        sizes = stream_sizes(held_out, model, "trained here", domains=domains)
+        raw_kbps = float(np.log2(held_out.codebook_sizes).sum() * held_out.frame_rate_hz / 1000)
+        parts.append(sizes.assign(codebooks=count, nominal_kbps=raw_kbps))
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,1 @@
+"""How any model is stored, named and found."""

@@ -1,0 +1,340 @@
+"""What any model is on disk: a folder with ``model.safetensors`` and ``config.json``, a hash, and where it is from.
+
+``config.json`` (format 1)::
+
+    {"format": 1, "architecture": "...", "arguments": {...}, "sha256": "...", "provenance": {...}}
+
+``sha256`` is over the stored tensors, so that a model is recognised whatever its file is called, and a changed one is
+refused. Importing this and reading a configuration takes numpy alone, as exact models load where there is no torch.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.files import check_folder, read_json, write_file
+from codecbook.paths import data_dir
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+PARAMETERS_NAME = "model.safetensors"
+CONFIG_NAME = "config.json"
+WEIGHT_KINDS = ("bundled", "pretrained", "random")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a model's weights are from; printed in every table and figure that used them.
+
+    Attributes:
+        kind: ``"bundled"`` (trained by this project's own code), ``"pretrained"`` or ``"random"``.
+        source: File, hub repository or seed.
+        sha256: SHA-256 over the parameters, hex; equal weights have equal hashes whatever file they came from.
+    """
+
+    kind: str
+    source: str
+    sha256: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.source}"
+
+
+def arrays_sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return `tensors_sha256` of numpy arrays in any byte order."""
+    parts = {}
+    for name, array in arrays.items():
+        data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        parts[name] = (f"torch.{array.dtype.name}", array.shape, data)
+    return _sha256(parts)
+
+
+def tensors_sha256(tensors: Mapping[str, "Tensor"]) -> str:
+    """Return the SHA-256, hex, over names, types, shapes and little-endian values in the order of names."""
+    import torch
+
+    parts = {}
+    for name, tensor in tensors.items():
+        # by bytes, as numpy lacks some types
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        if sys.byteorder == "big":
+            data = data.reshape(-1, tensor.element_size())[:, ::-1]
+        parts[name] = (str(tensor.dtype), tensor.shape, data.tobytes())
+    return _sha256(parts)
+
+
+def _sha256(parts: Mapping[str, tuple[str, Sequence[int], bytes]]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        dtype, shape, data = parts[name]
+        digest.update(f"{name}:{dtype}:{list(shape)};".encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def refuse_existing(folder: Path, overwrite: bool, architectures: Collection[str]) -> None:
+    """Refuse, before any long work, a folder that holds a model, or a configuration that is not of its kind.
+
+    Args:
+        folder: Where a model shall be saved.
+        overwrite: Whether one of the same kind may be replaced.
+        architectures: What is of the same kind.
+
+    Raises:
+        CodecbookError: One of the files is there, and `overwrite` is False or the configuration of another kind.
+    """
+    existing = [name for name in (PARAMETERS_NAME, CONFIG_NAME) if (folder / name).exists()]
+    if existing and not overwrite:
+        raise CodecbookError(
+            f"{folder} holds {existing[0]} already; pass overwrite=True, or choose another folder."
+        )
+    if CONFIG_NAME in existing:
+        path = folder / CONFIG_NAME
+        found = read_json(path, dict, "remove it, or choose another folder").get("architecture")
+        if found not in architectures:
+            raise UnsupportedInput(
+                f"{path} is of another kind (architecture {found!r}, not {' or '.join(architectures)}) and is not "
+                "replaced; choose another folder."
+            )
+
+
+def check_save(folder: Path, architectures: Collection[str]) -> None:
+    """Refuse, before training, a folder in which the trained model could not be saved, or replace another kind.
+
+    Raises:
+        CodecbookError: As `refuse_existing` with `overwrite`, or something that is no folder is in the way.
+        OSError: It cannot be written to.
+    """
+    check_folder(folder)
+    refuse_existing(folder, True, architectures)
+
+
+def write_model(folder: Path, parameters: bytes, config: dict[str, Any], overwrite: bool = False) -> None:
+    """Write a model's two files.
+
+    Args:
+        folder: Made if it does not exist.
+        parameters: Content of ``model.safetensors``.
+        config: Content of ``config.json`` without its ``"format"``, JSON types.
+        overwrite: Replace a model that is there.
+
+    Raises:
+        CodecbookError: One of the files is there, and `overwrite` is False.
+    """
+    text = json.dumps({"format": FORMAT, **config}, indent=2) + "\n"
+    # the parameters go first: a reader between the two renames sees a hash that differs and is told so
+    write_file(folder / PARAMETERS_NAME, parameters, overwrite)
+    write_file(folder / CONFIG_NAME, text, overwrite)
+
+
+def save_tensors(
+    folder: Path,
+    tensors: Mapping[str, "Tensor"],
+    architecture: str,
+    arguments: dict[str, Any],
+    provenance: dict[str, Any],
+    overwrite: bool = False,
+    with_sha256: bool = False,
+) -> str:
+    """Write a model of torch's tensors.
+
+    Args:
+        folder: Made if it does not exist.
+        tensors: As they shall be stored.
+        architecture: What it is.
+        arguments: What it is built with, JSON types.
+        provenance: Where it is from, JSON types.
+        overwrite: Replace a model that is there.
+        with_sha256: Put the hash into ``model.safetensors`` too.
+
+    Returns:
+        The SHA-256 of the tensors.
+
+    Raises:
+        CodecbookError: One of the files is there, and `overwrite` is False.
+        CorruptInput: A value is infinite or not a number.
+    """
+    import safetensors.torch
+
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CorruptInput(
+                f"Parameter {name} is not finite as float16; the training has diverged, save an earlier state."
+            )
+    sha256 = tensors_sha256(tensors)
+    config = {
+        "architecture": architecture,
+        "arguments": arguments,
+        "sha256": sha256,
+        "provenance": provenance,
+    }
+    metadata = {"sha256": sha256} if with_sha256 else None
+    write_model(folder, safetensors.torch.save(dict(tensors), metadata=metadata), config, overwrite)
+    return sha256
+
+
+def read_config(
+    folder: Path, kind: str, training_command: str, parameters: str = PARAMETERS_NAME
+) -> dict[str, Any]:
+    """Return the content of a model's ``config.json``, with the keys that every model has.
+
+    Args:
+        folder: Holds both files.
+        kind: What the folder should hold, named in errors.
+        training_command: What makes such a model, named in errors.
+        parameters: Where the parameters lie in the folder.
+
+    Raises:
+        MissingWeights: The folder lacks it, or the parameters.
+        CorruptInput: It is no JSON, or lacks a key.
+        UnsupportedInput: Another format.
+    """
+    path = folder / CONFIG_NAME
+    if not path.is_file() or not (folder / parameters).is_file():
+        raise MissingWeights(
+            f"{folder} holds no {kind} ({CONFIG_NAME} and {PARAMETERS_NAME} are needed); check the path, or train one "
+            f"with {training_command}."
+        )
+    config = read_json(path, dict, "fetch the model again")
+    expected = {"format": int, "architecture": str, "arguments": dict, "sha256": str}
+    for key, type_ in expected.items():
+        if not isinstance(config.get(key), type_):
+            raise CorruptInput(f"{path} has no {type_.__name__} {key!r}; fetch the model again.")
+    if not isinstance(config.setdefault("provenance", {}), dict):
+        raise CorruptInput(f"The provenance in {path} is no object; fetch the model again.")
+    if config["format"] != FORMAT:
+        raise UnsupportedInput(
+            f"{path} has format {config['format']}, this version reads {FORMAT}; update codecbook."
+        )
+    return config
+
+
+def load_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, "Tensor"]:
+    """Return a model's stored tensors by name, on the CPU, checked by `check_tensors`.
+
+    Raises:
+        CorruptInput: ``model.safetensors`` is truncated or no such file.
+    """
+    import safetensors.torch
+
+    path = folder / PARAMETERS_NAME
+    try:
+        tensors = safetensors.torch.load(path.read_bytes())
+    except safetensors.SafetensorError as error:
+        raise CorruptInput(f"{path} is truncated or damaged ({error}); fetch the model again.") from error
+    check_tensors(folder, config, tensors, tensors_sha256(tensors))
+    return tensors
+
+
+def check_tensors(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, "Tensor"], sha256: str
+) -> None:
+    """Refuse parameters of another model than the configuration's, before it is built, which might take long.
+
+    Args:
+        folder: Named in errors.
+        config: As `read_config` returns it.
+        tensors: The parameters.
+        sha256: Of what they are stored as.
+
+    Raises:
+        CorruptInput: The configuration states another hash.
+        UnsupportedInput: It claims more layers than there are parameters, or wider ones than the widest.
+    """
+    if sha256 != config["sha256"]:
+        raise CorruptInput(
+            f"The parameters in {folder} have SHA-256 {sha256[:16]}..., {CONFIG_NAME} says "
+            f"{config['sha256'][:16]}...; one of the files was altered or is of another model, fetch both again."
+        )
+    widest, count = (
+        max((size for tensor in tensors.values() for size in tensor.shape), default=0),
+        len(tensors),
+    )
+    limits = {"layers": count, "num_lstm_layers": count, "num_codebooks": count, "hidden_dim": widest}
+    for name, value in config["arguments"].items():
+        found, limit = value, limits.get(name)
+        if isinstance(value, list) and name != "codebook_sizes":
+            found, limit = len(value), count
+        if limit is not None and isinstance(found, int | float) and found > limit:
+            raise UnsupportedInput(
+                f"{folder / CONFIG_NAME} claims {name}={str(value)[:40]}, which the {count} parameters beside it, at "
+                f"most {widest} wide, do not hold; they are of another model, fetch both again."
+            )
+
+
+def check_shapes(shapes: Mapping[str, Sequence[int]], tensors: Mapping[str, "Tensor"], source: Path) -> None:
+    """Refuse tensors that are not those of a model.
+
+    Args:
+        shapes: Of the model's parameters.
+        tensors: That shall be its parameters.
+        source: The folder, named in errors.
+
+    Raises:
+        UnsupportedInput: Other names or shapes.
+    """
+    for name in sorted(shapes.keys() | tensors.keys()):
+        found = list(tensors[name].shape) if name in tensors else "none"
+        expected = list(shapes[name]) if name in shapes else "none"
+        if found != expected:
+            raise UnsupportedInput(
+                f"Parameter {name} in {source} has shape {found}, the configuration makes it {expected}; the "
+                f"parameters are of another model than {CONFIG_NAME} describes."
+            )
+
+
+def check_kinds(arguments: Mapping[str, Any], defaults: Mapping[str, Any], owner: str) -> None:
+    """Refuse arguments of a model that are of another kind than the defaults: text or nothing for a number, say.
+
+    Args:
+        arguments: As a configuration holds them.
+        defaults: A value of the right kind for each name; a tuple stands for integers.
+        owner: Whose arguments they are, named in errors.
+
+    Raises:
+        UnsupportedInput: A value of another kind, or a negative integer; an unknown name.
+    """
+    unknown = sorted(arguments.keys() - defaults.keys())
+    if unknown:
+        raise UnsupportedInput(
+            f"{owner} does not know {', '.join(unknown)}; it takes {', '.join(sorted(defaults))}."
+        )
+    for name, value in arguments.items():
+        default = defaults[name]
+        if isinstance(default, bool):
+            fits, kind = isinstance(value, bool), "true or false"
+        elif isinstance(default, str):
+            fits, kind = isinstance(value, str), "text"
+        elif isinstance(default, tuple):
+            fits, kind = isinstance(value, Sequence) and all(map(_is_count, value)), "a list of integers"
+        elif isinstance(default, int):
+            fits, kind = _is_count(value), "an integer of 0 or more"
+        else:
+            fits, kind = isinstance(value, Real) and not isinstance(value, bool), "a number"
+        if not fits:
+            raise UnsupportedInput(f"{owner} has {name}={value!r}, where it takes {kind}; correct it.")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
+
+
+def is_bundled(folder: Path) -> bool:
+    """Say whether a model is one of this checkout's own, whose configuration need not be tried without memory first.
+
+    For that, torch's meta device imports a compiler: seconds, and more than 100 MB that a decoder would keep.
+    """
+    try:
+        return folder.resolve().is_relative_to(data_dir().resolve())
+    except CodecbookError:  # installed without its data
+        return False

@@ -1,0 +1,231 @@
+"""Where weights come from: names of kinds, the hub, files of tensors, and what to say if none came."""
+
+import contextlib
+import re
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from codecbook import paths
+from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
+
+CONNECT_TIMEOUT_S = 15.0
+_RANDOM = re.compile(r"random(?::([0-9]{1,19}))?")
+# trained by this project alone, so that no authors' weights exist
+_OWN = ("fsq_50hz", "units_25hz")
+# TensorFlow Lite files, which cannot be drawn at random
+_FILES_ALONE = ("lyra_v2",)
+_Model = TypeVar("_Model")
+
+
+@dataclass(frozen=True)
+class WeightsRequest:
+    """What a caller asked for.
+
+    Attributes:
+        kind: ``"bundled"``, ``"pretrained"`` or ``"random"``.
+        seed: Of random weights.
+        path: Folder or file of bundled or pretrained weights; None where they are to be fetched, or drawn.
+    """
+
+    kind: str
+    seed: int = 0
+    path: Path | None = None
+
+
+def parse_weights(name: str, weights: str | Path) -> WeightsRequest:
+    """Understand the `weights` argument of `codecbook.codecs.load_codec`.
+
+    A folder that this project's training wrote counts as bundled wherever it lies, any other path as pretrained.
+
+    Raises:
+        MissingWeights: A path that does not exist, or bundled weights that are not there.
+        UnsupportedInput: An empty string, or a seed that is no number below 2^63.
+    """
+    text = str(weights)
+    if (match := _RANDOM.fullmatch(text)) and int(match[1] or 0) < 1 << 63:
+        return WeightsRequest("random", seed=int(match[1] or 0))
+    if text.startswith("random:") or not text:
+        raise UnsupportedInput(
+            f"weights={text[:80]!r} is not understood; use random:0, or another whole number below 2^63 as seed."
+        )
+    if text == "pretrained":
+        return WeightsRequest("pretrained")
+    if text == "bundled":
+        return WeightsRequest("bundled", path=_bundled_folder(name))
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise MissingWeights(
+            f"There are no weights at {path}; give a file or folder that exists, or one of bundled, pretrained, "
+            "random and random:SEED."
+        )
+    return WeightsRequest("bundled" if is_model_folder(path) else "pretrained", path=path)
+
+
+def weight_kinds(name: str) -> tuple[str, ...]:
+    """Return which values of `weights` a codec takes on this machine, beside a path.
+
+    Pretrained weights are named where they exist at all; whether they can be fetched shows when they are.
+    """
+    try:
+        bundled = ("bundled",) if (paths.data_dir() / "models" / f"{name}_mini").is_dir() else ()
+    except CodecbookError:  # installed without its data; who asks for bundled weights is told
+        bundled = ()
+    pretrained = () if name in _OWN else ("pretrained",)
+    random = () if name in _FILES_ALONE else ("random:SEED",)
+    return bundled + pretrained + random
+
+
+def is_model_folder(path: Path) -> bool:
+    """Say whether this project's own code wrote the folder: its configuration names a format."""
+    config = path / "config.json"
+    return config.is_file() and '"format": 1' in config.read_text(encoding="utf-8", errors="replace")
+
+
+def _bundled_folder(name: str) -> Path:
+    folder = paths.data_dir() / "models" / f"{name}_mini"
+    if not folder.is_dir():
+        others = {"pretrained": "weights='pretrained', ", "random:SEED": "weights='random:0' (for tests), "}
+        known = "".join(others[kind] for kind in weight_kinds(name) if kind in others)
+        raise MissingWeights(
+            f"{name} has no bundled weights ({folder} does not exist); load it with {known}or a path to weights."
+        )
+    return folder
+
+
+def model_source(folder: Path) -> str:
+    """Return how to name a model folder in tables: by name where it is one of `data/models`, else by path."""
+    is_own = folder.resolve().parent == (paths.data_dir() / "models").resolve()
+    return folder.name if is_own else str(folder)
+
+
+def missing(name: str, source: str, error: Exception | str, remedy: str) -> MissingWeights:
+    """Make the error that says what was tried, why it failed and what to do.
+
+    Args:
+        name: Codec.
+        source: Address or hub repository that was tried.
+        error: What went wrong there.
+        remedy: Which local path would do instead, as part of a sentence.
+    """
+    reason = " ".join(str(error).split())
+    reason = reason if len(reason) <= 200 else f"{reason[:200]}..."
+    return MissingWeights(
+        f"The pretrained weights of {name} could not be fetched from {source} ({reason}). Connect to the "
+        f"internet, or pass weights= a local path: {remedy}."
+    )
+
+
+@contextlib.contextmanager
+def connect_timeout(seconds: float = CONNECT_TIMEOUT_S) -> Iterator[None]:
+    """Give up on a silent server: urllib, by which torch.hub downloads, waits for ever by default."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def from_hub(name: str, repository: str, load: Callable[..., _Model], remedy: str) -> tuple[_Model, str]:
+    """Load a model from the Hugging Face hub, or from its cache on this machine.
+
+    The hub's client retries for half a minute where there is no network, so it is asked only after one quick
+    request has been answered; what is cached is used without.
+
+    Args:
+        name: Codec.
+        repository: On the hub.
+        load: Takes the repository and ``local_files_only``.
+        remedy: As in `missing`.
+
+    Returns:
+        The model, and where it is from.
+
+    Raises:
+        MissingWeights: Neither cached nor to be fetched.
+        CodecbookError: As `load` raises it, of weights that are there, but of another model.
+    """
+    import httpx
+    from huggingface_hub import constants
+
+    try:
+        return load(repository, local_files_only=True), f"{repository} (hub cache)"
+    except CodecbookError:
+        raise
+    except (OSError, ValueError) as error:
+        not_cached = error
+    if constants.HF_HUB_OFFLINE:
+        raise missing(
+            name, f"{constants.ENDPOINT}/{repository}", "HF_HUB_OFFLINE is set", remedy
+        ) from not_cached
+    try:
+        httpx.head(constants.ENDPOINT, timeout=CONNECT_TIMEOUT_S)
+        return load(repository, local_files_only=False), f"{repository} (hub)"
+    except CodecbookError:
+        raise
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+        raise missing(name, f"{constants.ENDPOINT}/{repository}", error, remedy) from error
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict (``.th``, ``.pt``, ``.bin``, ``.safetensors``) without running code from it.
+
+    Raises:
+        CorruptInput: The file is damaged, or holds something else.
+    """
+    import safetensors.torch
+
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip, EOF, safetensors: each reader of a damaged file raises its own
+        raise CorruptInput(f"{path} could not be read as weights ({error}); fetch the file again.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CorruptInput(f"{path} holds no state dict of tensors; give the file of weights itself.")
+    return state
+
+
+def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
+    """Copy a state dict into a module.
+
+    Raises:
+        UnsupportedInput: It is of another architecture.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UnsupportedInput(
+            f"The weights in {source} are of another model ({reason}); check the path."
+        ) from error
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's generator as seeded, and leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def checked_device(device: str) -> str:
+    """Return a torch device that is really there.
+
+    Raises:
+        UnsupportedInput: No such device on this machine.
+    """
+    try:
+        torch.zeros(1, device=device).item()  # some take tensors and give no numbers
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise UnsupportedInput(
+            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); choose cpu, or check the "
+            "driver and torch's build."
+        ) from error
+    return device

@@ -1,0 +1,232 @@
+"""Language models of all backends behind one interface: whole segments at once, or code by code."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.lm.exact.files import load_exact
+from codecbook.lm.exact.model import ExactLM
+from codecbook.lm.exact.reference import ReferenceEvaluator
+from codecbook.lm.exact.stepper import ExactStepper, kernel_logits
+from codecbook.probes.determinism.case import RANDOM, Case
+from codecbook.probes.determinism.cells import Cell
+from codecbook.probes.determinism.coders import Coder
+
+_MATMULS = {"numpy": "int64", "numpy-blas": "float32"}
+
+
+class Steps(Protocol):
+    """A language model that reads `B` segments side by side."""
+
+    def start(self, batch: int) -> None:
+        """Forget everything; the next frame is the first of `batch` segments."""
+        ...
+
+    def logits(self, before: np.ndarray) -> np.ndarray:
+        """Return logits ``[B, V]`` of codebook ``k`` for int64 ``[B, k]``, the frame's codes below it."""
+        ...
+
+    def push(self, frame: np.ndarray) -> None:
+        """Fix the codes int64 ``[B, K]`` of the frame."""
+        ...
+
+    def full(self, codes: np.ndarray) -> np.ndarray:
+        """Return the logits ``[B, T, K, V]`` of all frames ``[B, T, K]`` in one pass."""
+        ...
+
+
+class NumbaSteps:
+    """The compiled evaluator.
+
+    Args:
+        model: The model.
+        rows: Frames that a full pass takes at a time; no result depends on it.
+    """
+
+    def __init__(self, model: ExactLM, rows: int = 16) -> None:
+        self._model, self._rows = model, rows
+        self._stepper = ExactStepper(model)
+
+    def start(self, batch: int) -> None:
+        """See `Steps`."""
+        self._stepper = ExactStepper(self._model, batch)
+        self._stepper.begin_frame()
+        self._known = 0
+
+    def logits(self, before: np.ndarray) -> np.ndarray:
+        """See `Steps`."""
+        self._push_up_to(before)
+        return np.atleast_2d(self._stepper.logits(self._known))
+
+    def push(self, frame: np.ndarray) -> None:
+        """See `Steps`."""
+        self._push_up_to(frame)
+        self._stepper.begin_frame()
+        self._known = 0
+
+    def full(self, codes: np.ndarray) -> np.ndarray:
+        """See `Steps`."""
+        return np.stack([kernel_logits(self._model, segment, self._rows) for segment in codes])
+
+    def _push_up_to(self, codes: np.ndarray) -> None:
+        for k in range(self._known, codes.shape[1]):
+            self._stepper.push(k, codes[:, k])
+        self._known = codes.shape[1]
+
+
+class ReferenceSteps:
+    """The specification in numpy.
+
+    Args:
+        model: The model.
+        matmul: As for `ReferenceEvaluator`.
+    """
+
+    def __init__(self, model: ExactLM, matmul: str = "int64") -> None:
+        self._evaluator = ReferenceEvaluator(model, 1, matmul)
+
+    def start(self, batch: int) -> None:
+        """See `Steps`."""
+        self._evaluator.restart(batch)
+
+    def logits(self, before: np.ndarray) -> np.ndarray:
+        """See `Steps`."""
+        return self._evaluator.logits(before)
+
+    def push(self, frame: np.ndarray) -> None:
+        """See `Steps`."""
+        self._evaluator.read(frame)
+
+    def full(self, codes: np.ndarray) -> np.ndarray:
+        """Raise UnsupportedInput: the reference has no such pass."""
+        raise UnsupportedInput(
+            f"The numpy reference reads frame by frame; received a pass over {codes.shape[1]}."
+        )
+
+
+# What is imported within these functions needs libraries that a machine may lack.
+
+
+def load_steps(case: Case, numbers: str, cell: Cell) -> Steps:
+    """Load the model of a case that gives one kind of numbers, in the backend of a cell."""
+    model: Any = load_exact(case.folder / "exact") if numbers == "exact" else None
+    if model is not None and cell.backend in _MATMULS:
+        return ReferenceSteps(model, _MATMULS[cell.backend])
+    if model is not None and cell.backend == "numba":
+        return NumbaSteps(model)
+    from codecbook.lm.exact.torch_model import ExactTorch
+    from codecbook.lm.model_files import load_lm
+    from codecbook.probes.determinism.torch_steps import PackageSteps, TorchSteps
+
+    if model is None:
+        is_random = case.codec == RANDOM
+        model = (
+            random_model(case.codes.shape[2], case.seed) if is_random else load_lm(case.folder / "lm").model
+        )
+        model = (model.double() if numbers == "float64" else model).to(cell.device)
+        if is_random:
+            return PackageSteps(model)
+    if cell.backend == "onnx":
+        from codecbook.probes.determinism.onnx_steps import OnnxSteps
+
+        return OnnxSteps(model, cell.threads, cell.graph_optimisation)
+    model = ExactTorch(model, cell.device) if numbers == "exact" else model
+    return TorchSteps(model, cell.precision == "autocast", cell.compiled)
+
+
+def random_model(num_codebooks: int, seed: int, codebook_size: int = 1024) -> Any:
+    """Return upstream's language model for 75 frames/s with random weights, in evaluation mode."""
+    from codecbook.coding.ecdc.models import upstream_lm
+
+    return upstream_lm(num_codebooks, codebook_size, 75.0, seed)
+
+
+def trace(steps: Steps, codes: np.ndarray, batch: int, mode: str) -> np.ndarray:
+    """Return the logits ``[N, T, K, V]`` of known segments, evaluated as a cell says.
+
+    Args:
+        steps: The model.
+        codes: int64 ``[N, T, K]``.
+        batch: Segments side by side.
+        mode: ``"stepping"`` or ``"full"``.
+
+    Returns:
+        Floats as the model gives them; integers, whose evaluators prove their range, as int32.
+    """
+    traced = None
+    for first in range(0, len(codes), batch):
+        group = slice(first, first + batch)
+        part = steps.full(codes[group]) if mode == "full" else _stepped(steps, codes[group])
+        if traced is None:  # once, as all logits of a case are large
+            traced = np.empty((len(codes), *part.shape[1:]), dtype=_kept_type(part))
+        traced[group] = part
+    assert traced is not None, "a case has segments"
+    return traced
+
+
+def _stepped(steps: Steps, codes: np.ndarray) -> np.ndarray:
+    B, T, K = codes.shape
+    steps.start(B)
+    traced = None
+    for t in range(T):
+        for k in range(K):
+            logits = steps.logits(codes[:, t, :k])
+            if traced is None:
+                traced = np.empty((B, T, K, logits.shape[1]), dtype=_kept_type(logits))
+            traced[:, t, k] = logits
+        if t < T - 1:
+            steps.push(codes[:, t])
+    assert traced is not None, "segments have frames"
+    return traced
+
+
+def _kept_type(logits: np.ndarray) -> np.dtype:
+    return np.dtype(np.int32) if logits.dtype.kind == "i" else logits.dtype
+
+
+@dataclass(frozen=True)
+class DecodedSegment:
+    """What came out of one segment.
+
+    Attributes:
+        codes: int64 ``[T, K]``; zeros from where decoding broke off.
+        error: What the decoder raised; empty if it went through.
+        reencodes: Whether its tokens, encoded with the CDFs that they were decoded with, give the bytes that were read.
+    """
+
+    codes: np.ndarray
+    error: str
+    reencodes: bool
+
+
+def decode_segments(
+    coder: Coder, steps: Steps, streams: list[bytes], num_frames: int, num_codebooks: int
+) -> list[DecodedSegment]:
+    """Decode segments side by side, code by code, as a decoder must.
+
+    A segment that breaks off goes on with code 0 until all are done, so that the others keep their batch.
+    """
+    B = len(streams)
+    decoders, encoders = [coder.decoder(data) for data in streams], [coder.encoder() for _ in streams]
+    errors = [""] * B
+    codes = np.zeros((B, num_frames, num_codebooks), dtype=np.int64)
+    steps.start(B)
+    for t in range(num_frames):
+        for k in range(num_codebooks):
+            rows = coder.cdf(steps.logits(codes[:, t, :k]))
+            for b in range(B):
+                if errors[b]:
+                    continue
+                try:
+                    codes[b, t, k] = decoders[b].pull(rows[b])
+                    encoders[b].push(int(codes[b, t, k]), rows[b])
+                except CodecbookError as error:
+                    errors[b] = f"frame {t}: {error}"
+        if t < num_frames - 1:
+            steps.push(codes[:, t])
+    return [
+        DecodedSegment(codes[b], errors[b], not errors[b] and encoders[b].finish() == streams[b])
+        for b in range(B)
+    ]

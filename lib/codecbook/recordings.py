@@ -1,0 +1,429 @@
+"""Find recordings, for every command and notebook alike, and say which of them are held out.
+
+Of a folder, all files below it are taken that end in one of `AUDIO_SUFFIXES`. Links are followed, and each file and
+folder is taken once, by its own name where it has one there. What is left out is counted by kind, and said in the
+log: hidden files (among them the ``._song.wav`` of macOS), formats that cannot be read, other files, broken links.
+
+Which clips are held out is a rule on each clip's identity alone, so that clips that come or go move no other. The first
+64 bits of the identity's SHA-256, over 2^64, are a clip's place from 0 to 1; below the share it is held out. By sorted
+position, one clip more would move the others, and what had been trained on would count as unseen. An identity is what
+stays when a file is renamed: the codes or samples themselves (`content_identity`), or the speaker.
+"""
+
+import fnmatch
+import hashlib
+import logging
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from codecbook.audio_files import AUDIO_SUFFIXES
+from codecbook.errors import CodecbookError, MissingInput, UnsupportedInput
+from codecbook.paths import path_as_text
+
+# what people keep recordings in, and libsndfile does not read
+_UNREADABLE_SUFFIXES = (
+    ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".ape", ".wv", ".mka", ".webm", ".amr", ".3gp", ".ac3", ".dsf", ".dff",
+    ".tta", ".mpc", ".ra",
+)  # fmt: skip
+# per kind: one, several, and what to do about it
+_KINDS = {
+    "unreadable": (
+        "recording in a format that cannot be read",
+        "recordings in formats that cannot be read",
+        "; convert to wav or flac: ffmpeg -i IN OUT.flac",
+    ),
+    "hidden": ("hidden file or folder", "hidden files or folders", ""),
+    "other": ("other file", "other files", ""),
+    "again": ("link to what is there already", "links to what is there already", ""),
+    "broken": ("link that leads nowhere", "links that lead nowhere", "; mend or remove"),
+    "closed": ("folder that may not be read", "folders that may not be read", "; change permissions"),
+}
+_SHOWN_NAMES = 3
+_MAGIC = "*?["
+
+_log = logging.getLogger(__name__)
+_Leave = Callable[[str, Path], None]
+_Read = TypeVar("_Read")
+_Identity = TypeVar("_Identity", str, bytes)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file to encode.
+
+    Attributes:
+        path: Where it is.
+        name: What to call what is made of it, without suffix, as `path_as_text` writes it; may contain folders.
+    """
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files of one kind that a search met and did not take; printed, one line with their number and names.
+
+    Attributes:
+        kind: ``"unreadable"``, ``"hidden"``, ``"other"``, ``"again"``, ``"broken"`` or ``"closed"``.
+        paths: The files, or links, or folders.
+    """
+
+    kind: str
+    paths: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        one, several, remedy = _KINDS[self.kind]
+        by_suffix = self.kind in ("unreadable", "other")
+        names = [(path.suffix.lower() or path.name) if by_suffix else path.name for path in self.paths]
+        names = list(dict.fromkeys(map(path_as_text, names)))
+        more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+        count = len(self.paths)
+        return f"left out: {count} {one if count == 1 else several} ({', '.join(names[:_SHOWN_NAMES])}{more}){remedy}"
+
+
+def search(folder: str | Path) -> tuple[list[Path], list[LeftOut]]:
+    """Return the recordings below a folder, sorted, and what else lies there, by kind.
+
+    Args:
+        folder: Every path that is returned begins with it.
+
+    Raises:
+        MissingInput: There is no such folder.
+    """
+    if not _is_folder(folder):
+        raise MissingInput(
+            f"There is no folder {path_as_text(folder)}; name the one that holds the recordings."
+        )
+    left = _Left()
+    return _below(Path(folder), left.leave), left.kinds()
+
+
+def log_left_out(left_out: Iterable[LeftOut]) -> None:
+    """Say in the log of ``codecbook.recordings`` what a search left out, one line a kind."""
+    for kind in left_out:
+        _log.warning("%s", kind)
+
+
+def each_usable(
+    paths: Iterable[Path], read: Callable[[Path], _Read], needs_one: bool = True
+) -> Iterator[tuple[Path, _Read]]:
+    """Yield recordings with what `read` makes of them; those that it refuses are said in the log and counted.
+
+    Args:
+        paths: The recordings.
+        read: Raises a `CodecbookError` or an `OSError` for what cannot be used.
+        needs_one: Whether it is an error that all are refused.
+
+    Raises:
+        UnsupportedInput: None of them can be used.
+    """
+    paths = list(paths)
+    count, refused, reason = len(paths), 0, ""
+    for path in paths:
+        try:
+            result = read(path)
+        except CodecbookError as error:
+            reason = str(error)
+        except OSError as error:
+            reason = f"{path_as_text(path)} could not be read ({error.strerror or error})"
+        else:
+            yield path, result
+            continue
+        refused += 1
+        _log.warning("left out: %s", reason)
+    if refused == count > 0 and needs_one:
+        raise UnsupportedInput(f"None of {count} recording(s) can be used; the last: {reason}")
+    if refused:
+        _log.warning("left out: %d of %d recordings that cannot be used", refused, count)
+
+
+def find_recordings(inputs: Sequence[str | Path] | str | Path) -> list[Recording]:
+    """Find recordings by files, folders (see `search`) and patterns such as ``music/**/*.mp3``.
+
+    A pattern means what a shell makes of it: ``**`` stands for folders to any depth, a folder that it matches is
+    searched, and a name that exists is taken as it is, ``Live [2020]`` for one. A file that is named is taken
+    whatever it ends in. What is left out of folders and patterns is said in the log.
+
+    Recordings are named by the path below the folder or the fixed part of the pattern; files named one by one, below
+    the folder that they share; all below the folder that the inputs share, where two would have one name. Where two
+    differ by suffix alone (``a.mp3`` and ``a.wav``), it stays in the name.
+
+    Returns:
+        Sorted by name, each file once.
+
+    Raises:
+        MissingInput: An input that is not there, or a pattern that matches nothing.
+        UnsupportedInput: An input that is empty, no file or folder, or holds nothing that can be read.
+    """
+    texts = [_home_expanded(text) for text in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    left = _Left()
+    roots: dict[Path, Path] = {}  # of each recording: where its name begins
+    singles = [_resolved(text) for text in texts if _is_file(text)]
+    shared = Path(os.path.commonpath([path.parent for path in singles])) if singles else Path()
+    taken: set[str] = set()
+    for text in texts:
+        root, paths = (shared, [_resolved(text)]) if _is_file(text) else _matching(text, left)
+        for path in paths:
+            real = os.path.realpath(path)
+            if real not in taken:
+                taken.add(real)
+                roots[path] = root
+    log_left_out(left.kinds())
+    return _named(roots)
+
+
+class _Left:
+    """What a search leaves out, by kind."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, list[Path]] = {kind: [] for kind in _KINDS}
+
+    def leave(self, kind: str, path: Path) -> None:
+        self._paths[kind].append(path)
+
+    def kinds(self) -> list[LeftOut]:
+        return [LeftOut(kind, tuple(dict.fromkeys(paths))) for kind, paths in self._paths.items() if paths]
+
+
+def _home_expanded(text: str | Path) -> str:
+    """Write ``~`` out, which no shell does in quotes, unless a file has that name."""
+    if os.path.lexists(text) or not os.fspath(text).startswith("~"):
+        return os.fspath(text)
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError:  # of a user that is not known
+        return os.fspath(text)
+
+
+def _is_file(path: str | Path) -> bool:
+    return stat.S_ISREG(_mode(path))
+
+
+def _is_folder(path: str | Path) -> bool:
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: str | Path) -> int:
+    """Return what the system says of a path; 0 where it says nothing, for any reason (`Path.is_file` raises some)."""
+    try:
+        return Path(path).stat().st_mode
+    except OSError:
+        return 0
+
+
+def _resolved(text: str) -> Path:
+    """Return where a file lies, by its own name even where that is a link."""
+    path = Path(text)
+    return Path(os.path.realpath(path.parent)) / path.name
+
+
+def _matching(text: str, left: _Left) -> tuple[Path, list[Path]]:
+    """Return the recordings of a folder or a pattern, and the folder below which they are named."""
+    if not text.strip():
+        raise UnsupportedInput(
+            f"An input is empty ({text!r}); name a file, a folder (. for this one) or a pattern."
+        )
+    path = Path(text)
+    if _is_folder(path):
+        root = Path(os.path.realpath(path))
+        paths = _below(root, left.leave)
+        if not paths:
+            raise UnsupportedInput(
+                f"{path_as_text(path)} holds no recording that can be read{_instead(left)}."
+            )
+        return root, paths
+    if path.exists():
+        raise UnsupportedInput(
+            f"{path_as_text(path)} is a device, a pipe or a socket; write the audio to a file, and name that."
+        )
+    root, pattern = _split_pattern(path)
+    if not pattern:
+        raise MissingInput(
+            f"Nothing matches '{path_as_text(text)}': there is no such file or folder; check the path."
+        )
+    if ".." in pattern:
+        raise UnsupportedInput(
+            f"'{path_as_text(text)}' goes up again after a wildcard; name the folder itself."
+        )
+    found = list(_expanded(root, pattern))
+    paths = []
+    for match in found:
+        paths += _below(match, left.leave) if _is_folder(match) else _usable([match], left.leave)
+    if not found:
+        hint = "" if "**" not in text or "**" in pattern else "; for folders of any depth write **/*, not **"
+        raise MissingInput(
+            f"Nothing matches '{path_as_text(text)}'; check the path, and quote patterns{hint}."
+        )
+    if not paths:
+        raise UnsupportedInput(
+            f"'{path_as_text(text)}' matches no recording that can be read{_instead(left)}."
+        )
+    return root, paths
+
+
+def _instead(left: _Left) -> str:
+    kinds = "; ".join(map(str, left.kinds()))
+    return f" ({kinds})" if kinds else f"; expected names that end in {', '.join(AUDIO_SUFFIXES)}"
+
+
+def _split_pattern(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """Split ``music/**/*.mp3`` into the folder ``music`` and the parts below it, none without wildcards."""
+    parts = path.parts
+    for index, part in enumerate(parts):
+        before = Path(*parts[:index])
+        if any(sign in part for sign in _MAGIC) and not os.path.lexists(before / part):
+            return Path(os.path.realpath(before)), parts[index:]
+    return path, ()
+
+
+def _expanded(folder: Path, pattern: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the files and folders that match the parts of a pattern, in order."""
+    if not pattern:
+        yield folder
+        return
+    part, rest = pattern[0], pattern[1:]
+    if part == "**":
+        for inner, _ in _folders(folder, _ignore):
+            yield from _expanded(inner, rest)
+    elif os.path.lexists(folder / part):
+        yield from _expanded(folder / part, rest)
+    else:
+        for path in _entries(folder, _ignore, hidden=part.startswith(".")):
+            if fnmatch.fnmatchcase(path.name, part) and (not rest or _is_folder(path)):
+                yield from _expanded(path, rest)
+
+
+def _ignore(kind: str, path: Path) -> None:
+    """Leave out what a pattern does not name anyway."""
+
+
+def _below(root: Path, leave: _Leave) -> list[Path]:
+    files = [path for _, entries in _folders(root, leave) for path in entries if not _is_folder(path)]
+    # a link after the file that it leads to, which is to keep its name
+    return sorted(_usable(sorted(files, key=lambda path: (path.is_symlink(), path)), leave))
+
+
+def _usable(files: Iterable[Path], leave: _Leave) -> list[Path]:
+    taken: dict[str, Path] = {}
+    for path in files:
+        suffix = path.suffix.lower()
+        if not _is_file(path):
+            leave("broken" if path.is_symlink() else "other", path)
+        elif suffix not in AUDIO_SUFFIXES:
+            leave("unreadable" if suffix in _UNREADABLE_SUFFIXES else "other", path)
+        elif taken.setdefault(os.path.realpath(path), path) != path:
+            leave("again", path)
+    return list(taken.values())
+
+
+def _folders(root: Path, leave: _Leave) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield a folder and all below it with their entries; each once, and none around the root, whatever links say."""
+    home = Path(os.path.realpath(root))
+    seen: set[Path] = set()
+    waiting, links = [root], list[Path]()  # links come last, so that what they lead to has its own name
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.pop(0)
+        real = Path(os.path.realpath(folder))
+        if real in seen or (folder != root and home.is_relative_to(real)):
+            leave("again", folder)
+            continue
+        seen.add(real)
+        entries = _entries(folder, leave)
+        yield folder, entries
+        for path in entries:
+            if _is_folder(path):
+                (links if path.is_symlink() else waiting).append(path)
+
+
+def _entries(folder: Path, leave: _Leave, hidden: bool = False) -> list[Path]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        leave("closed", folder)
+        return []
+    shown = []
+    for path in paths:
+        if path.name.startswith(".") and not hidden:
+            leave("hidden", path)
+        else:
+            shown.append(path)
+    return shown
+
+
+def _named(roots: dict[Path, Path]) -> list[Recording]:
+    """Name recordings as shortly as they can be told apart."""
+    if not roots:
+        return []
+    below = {path: path.relative_to(root) for path, root in roots.items()}
+    if len(set(below.values())) < len(below):
+        shared = os.path.commonpath(list(roots.values()))
+        below = {path: path.relative_to(shared) for path in roots}
+    names = {path: str(name.with_suffix("")) for path, name in below.items()}
+    while True:
+        counts = Counter(names.values())
+        full = {path: str(name) for path, name in below.items() if counts[names[path]] > 1}
+        # a.wav and a.flac keep their suffix, and then a.wav.ogg does
+        if names == (names := names | full):
+            break
+    recordings = [Recording(path, path_as_text(name)) for path, name in names.items()]
+    return sorted(recordings, key=lambda recording: recording.name)
+
+
+def content_identity(array: np.ndarray) -> str:
+    """Return the SHA-256 of numbers (codes, samples), hex: of type, shape and values, on any byte order."""
+    values = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(f"{values.dtype.str} {values.shape} ".encode())
+    digest.update(values.data.cast("B") if values.size else b"")
+    return digest.hexdigest()
+
+
+def is_held_out(identity: str | bytes, share: float) -> bool:
+    """Say on which side a clip belongs, whatever else there is.
+
+    Args:
+        identity: What tells it from other clips; text counts as UTF-8.
+        share: Expected share of clips that are held out, above 0 and below 1.
+
+    Raises:
+        UnsupportedInput: Another share.
+
+    Example:
+        >>> [is_held_out(name, 0.5) for name in ("anna", "ben", "cleo")]
+        [True, True, False]
+    """
+    _check_share(share)
+    return _place(identity) < share
+
+
+def held_out(identities: Iterable[_Identity], share: float) -> frozenset[_Identity]:
+    """Return those that are held out by `is_held_out`; of two or more at least one, and never all (nor one alone).
+
+    Where the rule leaves a side empty, that side gets the identity whose place is nearest to it. That is the one
+    clip which others can move: it goes back once one arrives that the rule itself puts there. Repetitions count once.
+
+    Raises:
+        UnsupportedInput: A share that is not above 0 and below 1.
+    """
+    _check_share(share)
+    ordered = sorted(set(identities), key=lambda identity: (_place(identity), identity))
+    count = sum(_place(identity) < share for identity in ordered)
+    return frozenset(ordered[: min(max(count, 1), len(ordered) - 1)]) if ordered else frozenset()
+
+
+def _place(identity: str | bytes) -> float:
+    # file names that are no UTF-8 hold surrogates
+    data = identity if isinstance(identity, bytes) else identity.encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big") / 2**64
+
+
+def _check_share(share: float) -> None:
+    if not 0 < share < 1:
+        raise UnsupportedInput(f"share={share} leaves one side empty; choose a number above 0 and below 1.")

@@ -1,0 +1,76 @@
+"""Checkpoints of training: written atomically, read with checks, and those of another run refused."""
+
+import io
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.files import new_file, write_file
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a state; an interruption leaves the previous file intact."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_file(path, buffer.getvalue(), overwrite=True)
+
+
+def keep_checkpoint(path: Path, name: str) -> None:
+    """Keep a checkpoint under another name in its folder, without writing it twice where links allow."""
+    with new_file(path.with_name(name), overwrite=True) as partial:
+        try:
+            os.link(path, partial)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, partial)
+
+
+def read_checkpoint(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Args:
+        path: The file.
+        keys: What it must hold.
+
+    Raises:
+        CorruptInput: The file is truncated or no such checkpoint.
+    """
+    try:
+        # from memory: given a path, torch seeks before the start of some truncated files, which is an OSError
+        state = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes fail wherever torch's parsers stumble over them
+        raise CorruptInput(
+            f"{path} is no complete checkpoint ({type(error).__name__} in reading it); use another one, or delete it "
+            "to start again."
+        ) from error
+    missing = [key for key in keys if not isinstance(state, dict) or key not in state]
+    if missing:
+        raise CorruptInput(
+            f"{path} is no complete checkpoint ({', '.join(missing)} missing); use another one, or delete it to start "
+            "again."
+        )
+    return state
+
+
+def check_settings(saved: Any, wanted: Mapping[str, Any], path: Path) -> None:
+    """Compare the settings of a checkpoint with those of the run that goes on from it.
+
+    Raises:
+        CorruptInput: What is saved are no settings.
+        UnsupportedInput: They differ.
+    """
+    if not isinstance(saved, dict):
+        raise CorruptInput(f"{path} is no complete checkpoint (damaged settings); delete it to start again.")
+    changed = [
+        f"{key}: {saved.get(key)} there, {wanted.get(key)} here"
+        for key in sorted(saved.keys() | wanted.keys())
+        if saved.get(key) != wanted.get(key)
+    ]
+    if changed:
+        raise UnsupportedInput(
+            f"{path} was made with other settings ({'; '.join(changed)}); choose another folder, or these."
+        )

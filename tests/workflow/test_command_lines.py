@@ -1,0 +1,243 @@
+"""Command lines and presets that cannot work: each is refused in one line before anything is written or installed."""
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = {
+    "config/stages.yaml": "01_source: {}\n02_middle: {needs: [01_source]}\n03_last: {}\n",
+    "config/fast.yaml": "{}\n",
+    "config/full.yaml": "{}\n",
+    "profiles/default/config.yaml": "cores: 2\n",
+    "profiles/slurm/config.yaml": "executor: slurm\n",
+    "profiles/moon/config.yaml": "executor: moon\n",
+    "own/full.yaml": "{}\n",
+    "own/sample.yaml": "{}\n",
+    "own/.yaml.yaml": "{}\n",
+    "own/{stage}.yaml": "{}\n",
+    "own/notes.txt": "{}\n",
+    "own/recordings/a.wav": "RIFF",
+    "taken/mine.yaml": "{}\n",
+    "reports/mine/.preset": "{root}/taken/mine.yaml",
+}
+PARAMETERS = """\
+steps: int = 600  # optimizer steps
+learning_rate: float = 0.006  # peak
+clips_dir: str = ""  # folder with recordings
+weights: str = "bundled"  # kind, or a path
+codec: str = "encodec"  # whose tokens
+"""
+CHECKS = 'validate(globals(), bounds={"steps": (10, None)}, choices={"codec": ("encodec", "snac")})'
+
+
+@dataclass(frozen=True)
+class Workbook:
+    """The files that command lines are held against, and the function that reads them."""
+
+    root: Path
+    main: Callable[[list[str]], int]
+
+    def files(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in self.root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbook:
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("{root}", str(tmp_path)))
+    (tmp_path / "notebooks").mkdir()
+    for stage in ("01_source", "02_middle", "03_last"):
+        write_notebook(tmp_path / "notebooks" / f"{stage}.ipynb")
+    run = load_run(monkeypatch)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path / "own")
+    monkeypatch.delenv("CODECBOOK_EXTRA", raising=False)
+    return Workbook(tmp_path, run.main)
+
+
+def load_run(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "workflow")
+    spec = importlib.util.spec_from_file_location("workflow_run", ROOT / "workflow" / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    run = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "rfc3987_syntax", None)  # as it does itself, but for this test alone
+    spec.loader.exec_module(run)
+    return run
+
+
+def write_notebook(path: Path) -> None:
+    cells = [
+        {"cell_type": "code", "source": PARAMETERS, "metadata": {"tags": ["parameters"]}},
+        {"cell_type": "code", "source": CHECKS, "metadata": {}},
+    ]
+    path.write_text(json.dumps({"cells": cells}))
+
+
+def refused(workbook: Workbook, arguments: list[str], capsys: pytest.CaptureFixture) -> str:
+    """Return the one line that a command line is refused with; nothing else has happened."""
+    before = workbook.files()
+    with pytest.raises(SystemExit) as stop:
+        workbook.main(arguments)
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("run_all.sh: ")
+    assert said.err.endswith("\n")
+    assert said.err.count("\n") == 1
+    assert workbook.files() == before
+    return said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--perset", "fast"], "unrecognized arguments: --perset; did you mean --preset? See ./run_all.sh --help."),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate. See ./run_all.sh --help."),
+        (["--job=3"], "unrecognized arguments: --job=3; did you mean --jobs?"),
+        (["-n"], "unrecognized arguments: -n"),
+        (["--preset"], "argument --preset: expected one argument."),
+        (["--fresh=yes"], "argument --fresh: ignored explicit argument 'yes'"),
+        (["--jobs", "none"], "argument --jobs: 'none' is no whole number from 1 to 1000."),
+        (["--jobs", "0"], "'0' is no whole number"),
+        (["--jobs", "-2"], "argument --jobs: "),
+        (["--jobs", "2.5"], "'2.5' is no whole number"),
+        (["--jobs", "9" * 5000], "is no whole number from 1 to 1000"),
+        (["--executor", "slrum"], "no profiles/slrum/config.yaml; did you mean slurm? Known: default, moon, slurm."),
+        (["--executor", "moon"], "moon needs the package snakemake-executor-plugin-moon, which is not installed"),
+        (["02_midle"], "'02_midle' is neither a command nor a stage; did you mean 02_middle? Stages: 01_source"),
+        (["02"], "'02' is neither a command nor a stage; did you mean 02_middle?"),
+        (["notebooks/03_last.ipynb"], "did you mean 03_last?"),
+        (["tset"], "'tset' is neither a command nor a stage; did you mean test?"),
+        (["zzz"], "'zzz' is neither a command nor a stage. Stages: 01_source, 02_middle, 03_last."),
+        ([""], "'' is neither a command nor a stage. Stages:"),
+        (["01_source", "test"], "test is a command and stands first: ./run_all.sh test."),
+        (["--preset", "fsat"], "'fsat' is neither a preset (fast, full) nor the path of a YAML file; did you mean"),
+        (["--preset", ""], "'' is neither a preset (fast, full)"),
+        (["--preset", "a\0b.yaml"], "is neither a preset"),
+        (["--preset", "~nobody_of_this_name/x.yaml"], "is neither a preset"),
+        (["--preset", "."], "'.' is neither a preset"),
+        (["--preset", "notes.txt"], "'notes.txt' is neither a preset"),
+        (["--preset", "none.yaml"], "'none.yaml' is neither a preset"),
+        (["--preset", "../config/stages.yaml"], "is the list of stages, no preset"),
+        (["--preset", "full.yaml"], "would write into reports/full, the folder of the project's own; rename the file"),
+        (["--preset", "sample.yaml"], "would write into reports/sample"),
+        (["--preset", ".yaml.yaml"], "names no folder for its report; rename the file"),
+        (["--preset", "{stage}.yaml"], "names no folder for its report; rename the file"),
+    ],
+)  # fmt: skip
+def test_a_mistyped_command_line(
+    workbook: Workbook, capsys: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
+    assert message in refused(workbook, arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("01_sauce: {steps: 30}", "names the stage '01_sauce'; did you mean 01_source? Known: 01_source"),
+        ("01_source: {stpes: 30}", "01_source has no parameter 'stpes'; did you mean 'steps'? Known names: steps"),
+        ("01_source: {steps: many}", "steps: Input should be a valid integer; received 'many' (str). Write a whole"),
+        ("01_source: {steps: true}", "steps: Input should be a valid integer; received True (bool)"),
+        ("01_source: {steps: 3}", "steps must be at least 10; received 3. Choose such a value. [steps: optim"),
+        ("01_source: {learning_rate: 3e-3}", "received '3e-3' (str)"),
+        ("01_source: {learning_rate: 3e-3}", "a point before it and a sign: 3.0e-3."),
+        ("01_source: {learning_rate: .inf}", "learning_rate: Input should be a finite number; received inf"),
+        ("01_source: {codec: dac}", "codec must be one of 'encodec', 'snac'; received 'dac'"),
+        ("01_source: {codec: off}", "Write text; in YAML, in quotes."),
+        ("01_source: {clips_dir: recordigns}", "clips_dir is 'recordigns', which does not exist; give a folder"),
+        ("01_source: {clips_dir: recordings/a.wav}", "clips_dir is 'recordings/a.wav', a file; give a folder"),
+        ("01_source: {weights: bundeld}", "weights is 'bundeld', which does not exist; give a file or folder"),
+        ("01_source: {steps: 30}\n01_source: {steps: 40}", "has '01_source' twice, in lines 1 and 2"),
+        ("01_source: {steps: 30, steps: 40}", "has 'steps' twice, in lines 1 and 1"),
+        ("01_source: [steps]", "01_source in {preset} is no mapping of names to values: ['steps']"),
+        ("- 01_source", "{preset} is no mapping of names to values"),
+        ("1: {steps: 30}", "is no mapping of names to values"),
+        ("{", "{preset} cannot be read as YAML"),
+        ("01_source: {steps: 2020-13-45}", "cannot be read as YAML: month must be in 1..12"),
+        ("[" * 50_000, "cannot be read as YAML"),
+        ("01_source: {steps: %s}" % ("9" * 5000), "cannot be read as YAML"),
+        ("01_source: {steps: !!python/name:os.abort }", "cannot be read as YAML"),
+    ],
+)  # fmt: skip
+def test_a_wrong_preset(workbook: Workbook, capsys: pytest.CaptureFixture, text: str, message: str) -> None:
+    own = workbook.root / "own" / "new.yaml"
+    own.write_text(text)
+    said = refused(workbook, ["--preset", "new.yaml"], capsys)
+    assert str(own) in said
+    assert message.replace("{preset}", str(own)) in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("01_source: {needs: [02_middle]}\n02_middle: {}\n", "does not stand above it"),
+        ("01_source: {need: []}\n", "has a key 'need'; did you mean needs?"),
+        ("01_source: {threads: 0}\n", "give a int of at least 1"),
+        ("05_absent: {}\n", "notebooks/05_absent.ipynb does not exist"),
+        ("01_source: {parameters: {step: 30}}\n", "config/stages.yaml: 01_source has no parameter 'step'"),
+    ],
+)
+def test_a_wrong_plan(workbook: Workbook, capsys: pytest.CaptureFixture, text: str, message: str) -> None:
+    (workbook.root / "config" / "stages.yaml").write_text(text)
+    assert message in refused(workbook, [], capsys)
+
+
+def test_a_report_belongs_to_one_preset(workbook: Workbook, capsys: pytest.CaptureFixture) -> None:
+    (workbook.root / "own" / "mine.yaml").write_text("{}\n")
+    said = refused(workbook, ["--preset", "mine.yaml"], capsys)
+    other, own = (workbook.root / folder / "mine.yaml" for folder in ("taken", "own"))
+    assert f"reports/mine holds the report of {other}; rename {own}, or delete that folder." in said
+
+
+@pytest.mark.parametrize("folder", ["", "reports"])
+def test_a_checkout_that_cannot_be_written(
+    workbook: Workbook, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    closed = workbook.root / folder
+    may = os.access  # root may write whatever the permissions say
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not (mode & os.W_OK and path == closed) and may(path, mode)
+    )
+    said = refused(workbook, [], capsys)
+    assert f"{closed} is no folder that you can write to; use a checkout of your own." in said
+
+
+def test_a_folder_of_reports_that_cannot_be_made(workbook: Workbook, capsys: pytest.CaptureFixture) -> None:
+    (workbook.root / "reports" / "fast").symlink_to("nowhere/at/all")
+    said = refused(workbook, [], capsys)
+    assert f"{workbook.root}/reports/fast cannot be written (File exists); make room there" in said
+
+
+def test_what_a_stage_of_the_workbook_takes_from_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "workflow")
+    read_plan = importlib.import_module("stages").read_plan
+    monkeypatch.setenv("CODECBOOK_EXTRA", str(tmp_path))
+    (tmp_path / "own.yaml").write_text("01_tokenize: {clips_dir: .}\n04_bitstream: {seed: 1}\n")
+    stages = read_plan(tmp_path / "own.yaml").stages
+    assert stages["01_tokenize"].parameters == {"clips_dir": str(tmp_path)}
+    assert {"00_index", "01_tokenize", "03_bits_per_second"} <= {s.name for s in stages.values() if s.inputs}
+    assert stages["04_bitstream"].inputs == ()
+
+
+def test_data_from_elsewhere_that_is_not_there(
+    workbook: Workbook, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CODECBOOK_DATA", "CODECBOOK_EXTRA"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "nowhere")
+            said = refused(workbook, [], capsys)
+            assert f"{workbook.root}/own/nowhere" in said
+            assert name in said
