@@ -31,9 +31,7 @@ def test_a_clip_knows_its_size_and_peak():
     assert (clip.num_channels, clip.num_samples, clip.duration_s, clip.peak) == (1, 4, 0.5, 0.5)
 
 
-@pytest.mark.parametrize(
-    "samples", [np.zeros(4, np.float32), np.zeros((1, 4)), np.zeros((1, 1, 4), np.float32)]
-)
+@pytest.mark.parametrize("samples", [np.zeros(4, np.float32), np.zeros((1, 4)), np.zeros((1, 1, 4), np.float32)])
 def test_a_clip_is_float32_with_two_axes(samples):
     with pytest.raises(UnsupportedInput, match=r"received float(32|64) \[.*clip_from_array"):
         Clip(samples, 16000)
@@ -68,9 +66,7 @@ def test_pcm_is_scaled_to_full_scale_one(samples, expected):
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.complex64, bool, object])
 def test_other_types_are_refused(dtype):
-    with pytest.raises(
-        UnsupportedInput, match=r"received (uint16|complex64|bool|object)\. Convert it to float32"
-    ):
+    with pytest.raises(UnsupportedInput, match=r"received (uint16|complex64|bool|object)\. Convert it to float32"):
         audio.clip_from_array(np.ones(4, dtype), 16000)
 
 
@@ -89,9 +85,7 @@ def test_samples_first_is_recognised():
 def test_samples_that_are_not_finite_are_located(bad, shown):
     samples = np.zeros((2, 9))
     samples[1, 3:5] = bad
-    with pytest.raises(
-        CorruptInput, match=rf"'x' has 2 sample\(s\) .*is {shown} at index 3 of channel 1.*repair"
-    ):
+    with pytest.raises(CorruptInput, match=rf"'x' has 2 sample\(s\) .*is {shown} at index 3 of channel 1.*repair"):
         audio.clip_from_array(samples, 16000, "x")
 
 
@@ -122,9 +116,7 @@ def test_resampling_is_deterministic():
     assert first == second
 
 
-@pytest.mark.parametrize(
-    ("from_hz", "to_hz"), [(48000, 16000), (16000, 48000), (44100, 24000), (22050, 24000)]
-)
+@pytest.mark.parametrize(("from_hz", "to_hz"), [(48000, 16000), (16000, 48000), (44100, 24000), (22050, 24000)])
 def test_resampling_keeps_a_tone_in_place(from_hz, to_hz):
     result = audio.convert(tone(1.0, from_hz, frequency_hz=1000.0), to_hz)
     inner = slice(to_hz // 10, -to_hz // 10)  # the filter rings at the clip's ends
@@ -160,9 +152,7 @@ def test_channels_are_averaged_or_duplicated():
 
 @pytest.mark.parametrize(("have", "want"), [(5, 2), (2, 3), (1, 3), (2, 0), (1, -1)])
 def test_other_changes_of_channels_are_refused(have, want):
-    with pytest.raises(
-        UnsupportedInput, match=rf"has {have} channels and {want} are asked for; choose or mix"
-    ):
+    with pytest.raises(UnsupportedInput, match=rf"has {have} channels and {want} are asked for; choose or mix"):
         audio.convert(tone(0.01, channels=have), channels=want)
 
 
@@ -205,9 +195,7 @@ def test_lossless_formats_round_to_16_bits(tmp_path, suffix):
     np.testing.assert_allclose(again.samples, clip.samples, rtol=0, atol=PCM16_STEP)
 
 
-@pytest.mark.parametrize(
-    ("suffix", "rate_hz"), [(".ogg", 24000), (".ogg", 48000), (".mp3", 24000), (".mp3", 44100)]
-)
+@pytest.mark.parametrize(("suffix", "rate_hz"), [(".ogg", 24000), (".ogg", 48000), (".mp3", 24000), (".mp3", 44100)])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_lossy_formats_keep_length_and_sound(tmp_path, suffix, rate_hz, channels):
     clip = tone(1.0, rate_hz, channels)
@@ -238,9 +226,7 @@ def test_every_sample_format_of_wav_is_read_at_full_scale_one(tmp_path, subtype,
     np.testing.assert_allclose(audio.load(tmp_path / "a.wav").samples, clip.samples, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("a.wav", ("WAV", "PCM_16")), ("b.c.MP3", ("MP3", "MPEG_LAYER_III"))]
-)
+@pytest.mark.parametrize(("name", "expected"), [("a.wav", ("WAV", "PCM_16")), ("b.c.MP3", ("MP3", "MPEG_LAYER_III"))])
 def test_the_suffix_names_the_format(name, expected):
     assert audio.write_format(name) == expected
 
@@ -249,9 +235,7 @@ def test_the_suffix_names_the_format(name, expected):
 def test_aiff_is_read(tmp_path, suffix):
     clip = tone()
     soundfile.write(tmp_path / f"a{suffix}", clip.samples.T, 24000, format="AIFF", subtype="PCM_16")
-    np.testing.assert_allclose(
-        audio.load(tmp_path / f"a{suffix}").samples, clip.samples, rtol=0, atol=PCM16_STEP
-    )
+    np.testing.assert_allclose(audio.load(tmp_path / f"a{suffix}").samples, clip.samples, rtol=0, atol=PCM16_STEP)
 
 
 def test_opus_is_read(tmp_path):
@@ -259,9 +243,7 @@ def test_opus_is_read(tmp_path):
     soundfile.write(tmp_path / "a.opus", clip.samples.T, 48000, format="OGG", subtype="OPUS")
     again = audio.load(tmp_path / "a.opus")
     assert (again.sample_rate_hz, again.num_samples) == (48000, 48000)
-    assert audio.rms(again) == pytest.approx(
-        audio.rms(clip), rel=0.05
-    )  # a lossy coder at its default bitrate
+    assert audio.rms(again) == pytest.approx(audio.rms(clip), rel=0.05)  # a lossy coder at its default bitrate
 
 
 def test_load_resamples_and_mixes(tmp_path):
@@ -339,9 +321,7 @@ def test_a_long_ogg_does_not_overflow_the_encoders_stack(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"not audio at all, but text\n" * 40])
 def test_other_bytes_are_no_audio(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(
-        CorruptInput, match=rf"{name} (could not be read as audio|holds no samples).*(export|record)"
-    ):
+    with pytest.raises(CorruptInput, match=rf"{name} (could not be read as audio|holds no samples).*(export|record)"):
         audio.load(tmp_path / name)
 
 
@@ -356,9 +336,7 @@ def test_nan_in_a_float_wav_is_located(tmp_path):
     samples = np.zeros(2000, np.float32)
     samples[1234] = np.nan
     soundfile.write(tmp_path / "bad.wav", samples, 16000, subtype="FLOAT")
-    with pytest.raises(
-        CorruptInput, match=r"'bad' has 1 sample\(s\) that are not finite .*index 1234 of channel 0"
-    ):
+    with pytest.raises(CorruptInput, match=r"'bad' has 1 sample\(s\) that are not finite .*index 1234 of channel 0"):
         audio.load(tmp_path / "bad.wav")
 
 
@@ -372,9 +350,7 @@ def test_a_truncated_flac_is_refused(tmp_path):
 def test_a_truncated_mp3_is_refused(tmp_path):
     path = audio.save(tone(4.0, 44100), tmp_path / "a.mp3")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(
-        CorruptInput, match=r"a\.mp3 is truncated: 17\d{4} samples are promised, \d+ can be read; copy"
-    ):
+    with pytest.raises(CorruptInput, match=r"a\.mp3 is truncated: 17\d{4} samples are promised, \d+ can be read; copy"):
         audio.load(path)
 
 

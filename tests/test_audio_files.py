@@ -63,16 +63,13 @@ def test_a_file_that_is_not_joined_is_one_part_and_blocks_are_the_whole(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("second", "rate_hz", "found"),
-    [(noise(8000), 8000, "1 at 8000 Hz"), (noise(8000, 2), RATE_HZ, "2 at 16000 Hz")],
+    ("second", "rate_hz", "found"), [(noise(8000), 8000, "1 at 8000 Hz"), (noise(8000, 2), RATE_HZ, "2 at 16000 Hz")]
 )
 def test_joined_files_that_do_not_fit_are_refused(tmp_path, second, rate_hz, found):
     first = write(tmp_path / "a.flac", noise(8000)).read_bytes()
     path = write(tmp_path / "b.flac", second, rate_hz)
     path.write_bytes(first + path.read_bytes())
-    with pytest.raises(
-        CorruptInput, match=rf"do not fit: 1 channel\(s\) at 16000 Hz, and part 2 has {found}; split"
-    ):
+    with pytest.raises(CorruptInput, match=rf"do not fit: 1 channel\(s\) at 16000 Hz, and part 2 has {found}; split"):
         audio.load(path)
 
 
@@ -110,9 +107,7 @@ def test_a_flac_from_a_pipe_is_read_to_its_end(tmp_path):
         assert file.promised_samples is None
 
 
-@pytest.mark.parametrize(
-    "after", [b"", b"LIST\x04\x00\x00\x00INFO", b"LIST\x04\x00\x00\x00INFOid3 \x02\x00\x00\x00xx"]
-)
+@pytest.mark.parametrize("after", [b"", b"LIST\x04\x00\x00\x00INFO", b"LIST\x04\x00\x00\x00INFOid3 \x02\x00\x00\x00xx"])
 def test_a_wav_without_samples_stays_one(tmp_path, monkeypatch, after):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros((0, 1)), RATE_HZ, subtype="PCM_16")

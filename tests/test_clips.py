@@ -192,11 +192,7 @@ def test_sub_folders_say_the_domain(tmp_path):
 def test_a_catalogue_says_the_domain_and_what_should_be_there(tmp_path):
     write(tmp_path / "speech" / "a.wav")
     write(tmp_path / "b.wav")
-    listed = [
-        {"file": "speech/a.wav", "domain": "music"},
-        {"file": "gone.wav", "domain": "speech"},
-        {"file": "b.wav"},
-    ]
+    listed = [{"file": "speech/a.wav", "domain": "music"}, {"file": "gone.wav", "domain": "speech"}, {"file": "b.wav"}]
     (tmp_path / "catalogue.json").write_text(json.dumps({"clips": listed}))
     loaded, skipped = clips.load_folder(tmp_path)
     assert {clip.name: clip.domain for clip in loaded} == {"a": "music", "b": "unknown"}
@@ -218,9 +214,7 @@ def test_a_catalogue_says_the_domain_and_what_should_be_there(tmp_path):
 def test_a_damaged_catalogue_is_refused(tmp_path, content, shown):
     write(tmp_path / "a.wav")
     (tmp_path / "catalogue.json").write_text(content)
-    with pytest.raises(
-        CorruptInput, match=rf"catalogue\.json is no catalogue of clips \(.*{shown}.*Correct it"
-    ):
+    with pytest.raises(CorruptInput, match=rf"catalogue\.json is no catalogue of clips \(.*{shown}.*Correct it"):
         clips.load_folder(tmp_path)
 
 
@@ -354,9 +348,7 @@ def test_domains_select_and_unknown_files_always_pass(tmp_path):
     assert [clip.name for clip in loaded] == ["c", "b"]
     with pytest.raises(UnsupportedInput, match=r"Unknown domain 'noise'; choose from music, speech, unknown"):
         clips.load_folder(tmp_path, domains=["noise"])
-    with pytest.raises(
-        UnsupportedInput, match=r"no clip of domain music \(it has 1 speech\); ask for another"
-    ):
+    with pytest.raises(UnsupportedInput, match=r"no clip of domain music \(it has 1 speech\); ask for another"):
         clips.load_folder(tmp_path / "speech", domains=["music"])
 
 

@@ -191,9 +191,7 @@ def test_one_command_leads_to_all_others(tmp_path: Path, capsys) -> None:
     with pytest.raises(SystemExit, match="0"):
         console.main(["--version"])
     assert capsys.readouterr().out == f"codecbook {codecbook.__version__}\n"
-    script = tomllib.loads((repository_dir() / "pyproject.toml").read_text())["project"]["scripts"][
-        "codecbook"
-    ]
+    script = tomllib.loads((repository_dir() / "pyproject.toml").read_text())["project"]["scripts"]["codecbook"]
     assert script == "codecbook.__main__:main"
     for words, message in (
         (["codings"], "'codings' is none of "),

@@ -71,9 +71,7 @@ def test_a_change_in_another_file_is_compiled_anew(tmp_path: Path) -> None:
     def run() -> str:
         environ = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
         command = [sys.executable, "outer.py"]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
-        ).stdout
+        return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True).stdout
 
     (tmp_path / "outer.py").write_text(OUTER)
     (tmp_path / "inner.py").write_text(INNER.format(extra=0))
@@ -87,9 +85,7 @@ def test_a_change_in_another_file_is_compiled_anew(tmp_path: Path) -> None:
     assert run() == "24 0\n"
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(codecbook.compiled.numba.config, "CACHE_DIR", str(tmp_path / "file"))
 

@@ -56,9 +56,7 @@ def test_every_declared_package_is_locked_at_an_allowed_version(declared: str) -
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
-@pytest.mark.parametrize(
-    ("platform", "machine"), [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64")]
-)
+@pytest.mark.parametrize(("platform", "machine"), [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64")])
 def test_what_locked_packages_need_is_locked(platform: str, machine: str, python: str) -> None:
     """The lock is installed without dependencies, so it has to be complete on every machine."""
     target = {
@@ -77,9 +75,7 @@ def test_what_locked_packages_need_is_locked(platform: str, machine: str, python
         try:
             needs = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
-            assert lock[name].marker is not None, (
-                f"{name} is locked for every machine, but not installed here"
-            )
+            assert lock[name].marker is not None, f"{name} is locked for every machine, but not installed here"
             continue
         for need in map(Requirement, needs):
             wanted = need.marker is None or need.marker.evaluate(target)

@@ -16,9 +16,7 @@ ROOMS = (
     "codecs", "lm", "coding", "measure", "probes", "book",
 )  # fmt: skip
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
-MODULES = {
-    ".".join(("codecbook", *file.with_suffix("").parts)).removesuffix(".__init__"): file for file in FILES
-}
+MODULES = {".".join(("codecbook", *file.with_suffix("").parts)).removesuffix(".__init__"): file for file in FILES}
 FOLDERS = sorted({file.parent for file in FILES} - {Path()})
 
 
@@ -81,9 +79,10 @@ def test_each_room_says_in_30_lines_what_lives_there(room: Path) -> None:
     assert len(text.splitlines()) <= 30
     for name in re.findall(r"`([\w/]+(?:\.py|/))`", text):
         assert (PACKAGE / room / name).exists(), f"{name}, which the README of {room} names, is not there"
-    missing = {
-        path.name for path in (PACKAGE / room).iterdir() if path.suffix == ".py" and path.name not in text
-    } - {"__init__.py", "__main__.py"}
+    missing = {path.name for path in (PACKAGE / room).iterdir() if path.suffix == ".py" and path.name not in text} - {
+        "__init__.py",
+        "__main__.py",
+    }
     assert not missing, f"the README of {room} says nothing of these"
 
 

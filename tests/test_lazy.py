@@ -44,9 +44,7 @@ def test_a_module_is_imported_at_the_first_use_of_its_name(monkeypatch: pytest.M
     assert module.rgb_to_hsv is get("rgb_to_hsv")
 
 
-def test_a_library_that_is_not_installed_is_told_from_a_broken_one(
-    tmp_path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_that_is_not_installed_is_told_from_a_broken_one(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lazy.optional_module("no_such_library_anywhere") is None
     assert lazy.optional_module("json") is importlib.import_module("json")
     (tmp_path / "broken_library.py").write_text("import a_part_that_is_missing\n")

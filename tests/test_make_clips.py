@@ -38,15 +38,7 @@ def midi(script):
 @pytest.mark.parametrize(
     ("value", "expected"),
     # the examples of the Standard MIDI Files specification
-    [
-        (0, "00"),
-        (0x40, "40"),
-        (0x7F, "7f"),
-        (0x80, "8100"),
-        (0x2000, "c000"),
-        (0x3FFF, "ff7f"),
-        (0x4000, "818000"),
-    ],
+    [(0, "00"), (0x40, "40"), (0x7F, "7f"), (0x80, "8100"), (0x2000, "c000"), (0x3FFF, "ff7f"), (0x4000, "818000")],
 )
 def test_variable_length_quantities(midi, value, expected):
     assert midi.variable_length(value).hex() == expected
@@ -92,8 +84,7 @@ def test_parts_of_a_score_end_within_its_duration_or_soon_after(script):
     for score in script.SCORES:
         beats = score.duration_s * score.tempo_bpm / 60
         ends = [
-            max(tick for tick, _, _ in sys.modules["midi_writer"].part_events(part, 0)) / 480
-            for part in score.parts
+            max(tick for tick, _, _ in sys.modules["midi_writer"].part_events(part, 0)) / 480 for part in score.parts
         ]
         # no part falls silent long before the others, and little of a score is cut off
         assert min(ends) > 0.75 * beats, score.name

@@ -66,18 +66,7 @@ def test_a_folder_gives_its_recordings_in_order(folder):
 
 
 def test_what_is_left_out_is_counted_by_kind(folder, caplog):
-    put(
-        folder,
-        "a.wav",
-        "._a.wav",
-        ".cache/x.wav",
-        "b.m4a",
-        "deep/c.M4A",
-        "d.wma",
-        "notes.txt",
-        "cover.jpg",
-        "README",
-    )
+    put(folder, "a.wav", "._a.wav", ".cache/x.wav", "b.m4a", "deep/c.M4A", "d.wma", "notes.txt", "cover.jpg", "README")
     os.mkfifo(folder / "pipe.wav")
     (folder / "link.wav").symlink_to("gone.wav")
     lines = [
@@ -148,34 +137,14 @@ def test_home_is_written_out(folder, monkeypatch):
     [
         ("", UnsupportedInput, r"An input is empty \(''\); name a file"),
         (" ", UnsupportedInput, r"An input is empty"),
-        (
-            "{}/gone.wav",
-            MissingInput,
-            r"Nothing matches '.*gone\.wav': there is no such file or folder; check",
-        ),
-        (
-            "{}/**.mp3",
-            MissingInput,
-            r"Nothing matches .*quote patterns; for folders of any depth write \*\*/\*",
-        ),
+        ("{}/gone.wav", MissingInput, r"Nothing matches '.*gone\.wav': there is no such file or folder; check"),
+        ("{}/**.mp3", MissingInput, r"Nothing matches .*quote patterns; for folders of any depth write \*\*/\*"),
         ("{}/gone/*.wav", MissingInput, r"Nothing matches"),
         ("{}/*/../*.wav", UnsupportedInput, r"goes up again after a wildcard; name the folder"),
-        (
-            "{}/*.txt",
-            UnsupportedInput,
-            r"matches no recording that can be read \(left out: 1 other file \(\.txt\)\)",
-        ),
-        (
-            "{}/sub",
-            UnsupportedInput,
-            r"sub holds no recording .*\(left out: 1 recording in a format .*\(\.m4a\); conv",
-        ),
+        ("{}/*.txt", UnsupportedInput, r"matches no recording that can be read \(left out: 1 other file \(\.txt\)\)"),
+        ("{}/sub", UnsupportedInput, r"sub holds no recording .*\(left out: 1 recording in a format .*\(\.m4a\); conv"),
         ("{}/empty", UnsupportedInput, r"empty holds no recording .*; expected names that end in \.wav, "),
-        (
-            "/dev/null",
-            UnsupportedInput,
-            r"/dev/null is a device, a pipe or a socket; write the audio to a file",
-        ),
+        ("/dev/null", UnsupportedInput, r"/dev/null is a device, a pipe or a socket; write the audio to a file"),
         ("~nobody-of-that-name/a.wav", MissingInput, r"Nothing matches"),
     ],
 )

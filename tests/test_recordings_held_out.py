@@ -48,14 +48,7 @@ def test_content_is_known_by_type_shape_and_values() -> None:
     codes = np.arange(6)
     assert content_identity(codes) == content_identity(codes.astype(codes.dtype.newbyteorder()))
     assert content_identity(codes[::2]) == content_identity(codes[::2].copy())
-    others = [
-        codes[:5],
-        codes.reshape(2, 3),
-        codes.reshape(3, 2),
-        codes.astype(np.int32),
-        codes + 1,
-        codes[:0],
-    ]
+    others = [codes[:5], codes.reshape(2, 3), codes.reshape(3, 2), codes.astype(np.int32), codes + 1, codes[:0]]
     assert len({content_identity(other) for other in [codes, *others]}) == 7
 
 

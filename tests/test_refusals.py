@@ -239,9 +239,7 @@ ROWS: list[Row] = [
 ]
 
 # what only a program can do, or what only a programmer wants to read
-FOREIGN_WORDS = re.compile(
-    r"\w=(True|False|None)|npz=|Traceback|object at 0x|<class|overwrite=|num_codebooks|_kbps"
-)
+FOREIGN_WORDS = re.compile(r"\w=(True|False|None)|npz=|Traceback|object at 0x|<class|overwrite=|num_codebooks|_kbps")
 
 
 @pytest.fixture(scope="module")
@@ -279,10 +277,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 @pytest.fixture

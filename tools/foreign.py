@@ -92,13 +92,9 @@ print(json.dumps([sys.byteorder, 8 * struct.calcsize("P"), float(product.sum())]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make roots that are not there yet, and return the exit status."""
-    parser = ArgumentParser(
-        prog="python tools/foreign.py", description="Pythons of other processors, emulated."
-    )
+    parser = ArgumentParser(prog="python tools/foreign.py", description="Pythons of other processors, emulated.")
     parser.add_argument("arch", nargs="+", choices=list(ARCHITECTURES))
-    parser.add_argument(
-        "--torch", action="store_true", help="with PyTorch, where the processor has it (arm64)"
-    )
+    parser.add_argument("--torch", action="store_true", help="with PyTorch, where the processor has it (arm64)")
     options = parser.parse_args(arguments)
     return exit_status(lambda: make_roots(options.arch, options.torch), options=options)
 
@@ -115,9 +111,7 @@ def make_roots(names: Sequence[str], with_torch: bool) -> int:
         with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=root.parent) as temporary:
             if not (root / "python").is_file():
                 if root.exists():
-                    raise UnsupportedInput(
-                        f"{root} exists, but is no root; remove it, or set CODECBOOK_ROOTS."
-                    )
+                    raise UnsupportedInput(f"{root} exists, but is no root; remove it, or set CODECBOOK_ROOTS.")
                 add_debian(name, Path(temporary)).rename(root)
             if with_torch and name == "arm64" and not (root / "sp").exists():
                 add_wheels(root, Path(temporary)).rename(root / "sp")
@@ -131,9 +125,7 @@ def add_debian(name: str, temporary: Path) -> Path:
     emulators = (f"qemu-{architecture.emulator}-static", f"qemu-{architecture.emulator}")
     emulator = next(filter(shutil.which, emulators), None)
     if emulator is None:
-        raise UnsupportedInput(
-            f"There is no program {emulators[0]}; install the Debian package qemu-user-static."
-        )
+        raise UnsupportedInput(f"There is no program {emulators[0]}; install the Debian package qemu-user-static.")
     for folder in (root, apt / "state/lists/partial", apt / "cache/archives/partial"):
         folder.mkdir(parents=True)
     (apt / "status").touch()
@@ -159,9 +151,7 @@ def add_debian(name: str, temporary: Path) -> Path:
                                cpu=architecture.cpu)  # fmt: skip
     (root / "python").write_text(launcher)
     (root / "python").chmod(0o755)
-    found = json.loads(
-        run([str(root / "python"), "-c", TRIAL], f"The first run of Python for {name}", temporary)
-    )
+    found = json.loads(run([str(root / "python"), "-c", TRIAL], f"The first run of Python for {name}", temporary))
     expected = [architecture.byte_order, architecture.word_bits, 360.0]
     if found != expected:
         raise CodecbookError(
@@ -174,9 +164,7 @@ def add_debian(name: str, temporary: Path) -> Path:
 def add_wheels(root: Path, temporary: Path) -> Path:
     """Fetch and try PyTorch and what goes with it; return the folder."""
     site = temporary / "sp"
-    version = run(
-        [str(root / "python"), "-c", "import sys; print(*sys.version_info[:2], sep='.')"], "Python"
-    ).strip()
+    version = run([str(root / "python"), "-c", "import sys; print(*sys.version_info[:2], sep='.')"], "Python").strip()
     tags = [word for platform in PLATFORMS for word in ("--platform", platform)]
     run(
         [sys.executable, "-m", "pip", "install", "--no-deps", "--no-compile", "--only-binary=:all:", "--target",
@@ -184,9 +172,7 @@ def add_wheels(root: Path, temporary: Path) -> Path:
         f"Fetching PyTorch for Python {version}",
     )  # fmt: skip
     run(
-        ["env", f"PYTHONPATH={site}", str(root / "python"), "-c", TRIAL, "torch"],
-        "The first run of PyTorch",
-        temporary,
+        ["env", f"PYTHONPATH={site}", str(root / "python"), "-c", TRIAL, "torch"], "The first run of PyTorch", temporary
     )
     return site
 
@@ -210,9 +196,7 @@ def run(command: Sequence[str], what: str, folder: Path | None = None) -> str:
         raise CodecbookError(f"{what} failed: {error}; install the program, on Debian.") from error
     if done.returncode:
         last = " | ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
-        raise CodecbookError(
-            f"{what} failed with status {done.returncode}: {last or 'it printed nothing'}; mend that."
-        )
+        raise CodecbookError(f"{what} failed with status {done.returncode}: {last or 'it printed nothing'}; mend that.")
     return done.stdout
 
 

@@ -87,9 +87,7 @@ class Size:
     window_frames: int = 256
 
 
-def bench(
-    part: str, rounds: int, size: Size = Size(), clock: Callable[[], float] = time.perf_counter
-) -> Iterator[Bar]:
+def bench(part: str, rounds: int, size: Size = Size(), clock: Callable[[], float] = time.perf_counter) -> Iterator[Bar]:
     """Measure a part, and yield each comparison as it is done.
 
     Args:
@@ -112,9 +110,7 @@ def _coders(rounds: int, size: Size, clock: Callable[[], float]) -> Iterator[Bar
     times = time_coders(codes, upstream, exact, rounds, threads, clock)
     for way in DIRECTIONS:
         ratio, low, high = speedup(times, _UPSTREAM, _EXACT, way)
-        yield Bar(
-            "coders", f"{way} in integers, against upstream's model stepping", 15.0, ratio, low, high, rounds
-        )
+        yield Bar("coders", f"{way} in integers, against upstream's model stepping", 15.0, ratio, low, high, rounds)
 
 
 def _counts(rounds: int, size: Size, clock: Callable[[], float]) -> Iterator[Bar]:
@@ -125,10 +121,7 @@ def _counts(rounds: int, size: Size, clock: Callable[[], float]) -> Iterator[Bar
     pdf = torch.softmax(torch.from_numpy(logits), dim=1)
     ways: dict[str, tuple[float, Callable[[], bytes]]] = {
         "upstream's format": (3.0, lambda: arithmetic.encode_upstream(symbols, counts.cdf_upstream(logits))),
-        "exact counts and range coder": (
-            6.0,
-            lambda: range_coder.encode_range(symbols, counts.cdf_exact(units)),
-        ),
+        "exact counts and range coder": (6.0, lambda: range_coder.encode_range(symbols, counts.cdf_exact(units))),
     }
     with torch_threads(1):
         for name, (least, way) in ways.items():
@@ -150,16 +143,11 @@ def _package_encode(symbols: np.ndarray, pdf: torch.Tensor) -> bytes:
 
 
 def _training(rounds: int, size: Size, clock: Callable[[], float]) -> Iterator[Bar]:
-    bars = {
-        "none": ("independent heads", 0.95),
-        "in_frame": ("heads conditioned on their frame, which do more", 0.75),
-    }
+    bars = {"none": ("independent heads", 0.95), "in_frame": ("heads conditioned on their frame, which do more", 0.75)}
     with training_steps(tuple(bars), K, V, size.batch, size.window_frames) as steps:
         for conditioning, (name, least) in bars.items():
             ratios = compare_speed(steps["plain"], steps[conditioning], rounds, clock)
-            yield Bar(
-                "training", f"a step with {name}, against nn.TransformerEncoder", least, *ratios, rounds
-            )
+            yield Bar("training", f"a step with {name}, against nn.TransformerEncoder", least, *ratios, rounds)
 
 
 def compare_speed(
@@ -195,9 +183,7 @@ class PlainModel(nn.Module):
         layer = nn.TransformerEncoderLayer(
             DIM, HEADS, HIDDEN, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
         )
-        self.encoder = nn.TransformerEncoder(
-            layer, LAYERS, norm=nn.LayerNorm(DIM), enable_nested_tensor=False
-        )
+        self.encoder = nn.TransformerEncoder(layer, LAYERS, norm=nn.LayerNorm(DIM), enable_nested_tensor=False)
         self.heads = nn.ModuleList(nn.Linear(DIM, codebook_size) for _ in range(num_codebooks))
         self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(num_frames))
 
@@ -212,12 +198,7 @@ class PlainModel(nn.Module):
 
 @contextlib.contextmanager
 def training_steps(
-    conditionings: Sequence[str],
-    num_codebooks: int,
-    codebook_size: int,
-    batch: int,
-    num_frames: int,
-    seed: int = 0,
+    conditionings: Sequence[str], num_codebooks: int, codebook_size: int, batch: int, num_frames: int, seed: int = 0
 ) -> Iterator[dict[str, Callable[[], None]]]:
     """Make optimizer steps to be called again and again, of a plain PyTorch loop and of models of this package.
 

@@ -68,12 +68,7 @@ class Interrupts:
 
 
 def run_engine(
-    command: Sequence[str],
-    interrupts: Interrupts,
-    *,
-    cwd: Path,
-    env: Mapping[str, str],
-    lock: TextIO | None = None,
+    command: Sequence[str], interrupts: Interrupts, *, cwd: Path, env: Mapping[str, str], lock: TextIO | None = None
 ) -> int:
     """Run the engine and return 0, 1 where it failed, or 130 where a signal ended it, all of its jobs included.
 
@@ -139,9 +134,7 @@ def _is_alive(process: subprocess.Popen) -> bool:
 
 def _signal_group(process: subprocess.Popen, number: int) -> bool:
     """Send a signal to what is left of a process group; say whether anything was."""
-    with contextlib.suppress(
-        ProcessLookupError, PermissionError
-    ):  # macOS: no permission where all are zombies
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: no permission where all are zombies
         os.killpg(process.pid, number)
         return True
     return False

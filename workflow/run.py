@@ -100,11 +100,7 @@ def _preset(value: str) -> Path:
     try:
         path = Path(value).expanduser().resolve()
         is_file = path.is_file()
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-    ):  # a null character, a user who does not exist, a loop of links
+    except (OSError, ValueError, RuntimeError):  # a null character, a user who does not exist, a loop of links
         path, is_file = Path(value), False
     if path.suffix not in (".yaml", ".yml") or not is_file:
         raise argparse.ArgumentTypeError(
@@ -112,9 +108,7 @@ def _preset(value: str) -> Path:
         )
     if path.parent == ROOT / "config":
         if path.stem not in own:
-            raise argparse.ArgumentTypeError(
-                f"{value!r} is the list of stages, no preset; give a file of your own."
-            )
+            raise argparse.ArgumentTypeError(f"{value!r} is the list of stages, no preset; give a file of your own.")
     elif path.stem in (*own, *OTHER_RUNS):
         raise argparse.ArgumentTypeError(
             f"{value!r} would write into reports/{path.stem}, the folder of the project's own; rename the file."
@@ -186,9 +180,7 @@ def _refuse_place(plan: "Plan") -> None:
     if owner.is_file() and not _is_own(plan):
         other = Path(owner.read_text(encoding="utf-8", errors="surrogateescape"))
         if other != plan.preset and other.is_file():
-            _refuse(
-                f"{plan.run_dir} holds the report of {other}; rename {plan.preset}, or delete that folder."
-            )
+            _refuse(f"{plan.run_dir} holds the report of {other}; rename {plan.preset}, or delete that folder.")
 
 
 def _is_own(plan: "Plan") -> bool:
@@ -207,14 +199,10 @@ def _only_run(plan: "Plan") -> Iterator[TextIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_own(plan):
-            (path.parent / PRESET_NOTE).write_text(
-                str(plan.preset), encoding="utf-8", errors="surrogateescape"
-            )
+            (path.parent / PRESET_NOTE).write_text(str(plan.preset), encoding="utf-8", errors="surrogateescape")
         lock_file = path.open("a+")
     except OSError as error:  # a full disk, a link to nothing
-        _refuse(
-            f"{path.parent} cannot be written ({error.strerror}); make room there, or use another checkout."
-        )
+        _refuse(f"{path.parent} cannot be written ({error.strerror}); make room there, or use another checkout.")
     with lock_file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -225,9 +213,7 @@ def _only_run(plan: "Plan") -> Iterator[TextIO]:
         yield lock
 
 
-def _run(
-    plan: "Plan", wanted: list[str], arguments: argparse.Namespace, interrupts: Interrupts, lock: TextIO
-) -> int:
+def _run(plan: "Plan", wanted: list[str], arguments: argparse.Namespace, interrupts: Interrupts, lock: TextIO) -> int:
     """Run what is out of date, render the index, and report."""
     from codecbook.book.pages.index_page import render_index
     from codecbook.errors import CodecbookError
@@ -235,9 +221,7 @@ def _run(
     _restore_reports(plan, wanted)
     for stage in wanted:
         if not plan.stages[stage].inventory.complete:
-            print(
-                f"      {stage} takes so many files that only changes among the first are noticed; see --fresh"
-            )
+            print(f"      {stage} takes so many files that only changes among the first are noticed; see --fresh")
     started_s = time.time()
     returncode = _snakemake(plan, wanted, arguments, interrupts, lock)
     if returncode == 0 and not any(_started_since(plan, stage, started_s) for stage in wanted):
@@ -295,11 +279,7 @@ def _restore_reports(plan: "Plan", wanted: list[str]) -> None:
 
 
 def _snakemake(
-    plan: "Plan",
-    wanted: list[str],
-    arguments: argparse.Namespace,
-    interrupts: Interrupts,
-    lock: TextIO | None,
+    plan: "Plan", wanted: list[str], arguments: argparse.Namespace, interrupts: Interrupts, lock: TextIO | None
 ) -> int:
     """Let Snakemake bring the wanted stages up to date."""
     command = _command(plan, wanted, arguments)

@@ -187,9 +187,7 @@ def _mapping(path: Path, part: Any, name: str = "") -> Mapping[str, Any]:
     part = {} if part is None else part
     if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
         where = f"{name} in {path}" if name else f"{path}"
-        raise UnsupportedInput(
-            f"{where} is no mapping of names to values: {part!r}. Write 'name: value' lines."
-        )
+        raise UnsupportedInput(f"{where} is no mapping of names to values: {part!r}. Write 'name: value' lines.")
     return part
 
 

@@ -157,9 +157,7 @@ def music_entry(score: Score) -> dict:
 
 def write_clip(clip: audio.Clip, loudness_lufs: float, own_fields: dict, out: Path) -> dict:
     """Write a clip as FLAC at its loudness, and return its entry of the catalogue."""
-    path = audio.save(
-        audio.normalise_loudness(clip, loudness_lufs, max_peak=0.95), out / f"{clip.name}.flac", True
-    )
+    path = audio.save(audio.normalise_loudness(clip, loudness_lufs, max_peak=0.95), out / f"{clip.name}.flac", True)
     return {
         "file": path.name,
         "domain": clip.domain,
@@ -183,9 +181,7 @@ def make_clips(out: Path) -> None:
             clip = render(score, Path(scratch))
             entries.append(write_clip(clip, score.loudness_lufs, music_entry(score), out))
     catalogue = {"made_with": tool_versions(), "clips": entries}
-    (out / "catalogue.json").write_text(
-        json.dumps(catalogue, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    (out / "catalogue.json").write_text(json.dumps(catalogue, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -83,9 +83,7 @@ Limits: small, and trained for minutes on the tokens of a small codec; for exper
 SHA-256 of the stored tensors: `{sha256}`
 """
 KEPT_FLOATS = "`model.safetensors` holds the floats that the integers were made from."
-MADE_FLOATS = (
-    "The floats that the integers were made from are not kept: on loading, others are made from the integers."
-)
+MADE_FLOATS = "The floats that the integers were made from are not kept: on loading, others are made from the integers."
 TWINS = """Code length of the held-out clips against the trained floats: {coded:+.4f} % coded with `{exact}/`,
 {made:+.4f} % under floats made from it."""
 
@@ -162,8 +160,7 @@ def twins_line(model: TokenLM, exact: ExactLM, held_out: Corpus) -> str:
     coded, made = exact_coder_cost(exact, held_out).intervals, lm_cost(MODEL_NAME, twin, held_out)
     percents = {"coded": coded, "made": made}
     return TWINS.format(
-        exact=EXACT_NAME,
-        **{name: 100 * (cost.bits_per_token / trained - 1) for name, cost in percents.items()},
+        exact=EXACT_NAME, **{name: 100 * (cost.bits_per_token / trained - 1) for name, cost in percents.items()}
     )
 
 
@@ -242,9 +239,7 @@ def _card(
 def _credits(tokens: BundledTokens, folder: Path) -> str:
     sources = read_sources(folder / SOURCES_NAME)
     used = dict.fromkeys(row.source for row in tokens.clips)
-    return "\n".join(
-        f"- {sources[name].title}; {sources[name].licence}; {sources[name].credit}" for name in used
-    )
+    return "\n".join(f"- {sources[name].title}; {sources[name].licence}; {sources[name].credit}" for name in used)
 
 
 def _interval(row: dict[Any, Any]) -> str:

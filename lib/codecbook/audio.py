@@ -297,11 +297,7 @@ def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
 
 
 def save_pieces(
-    pieces: Iterable[np.ndarray],
-    sample_rate_hz: int,
-    channels: int,
-    path: str | Path,
-    overwrite: bool = False,
+    pieces: Iterable[np.ndarray], sample_rate_hz: int, channels: int, path: str | Path, overwrite: bool = False
 ) -> int:
     """Write audio that comes in pieces ``[C, S]`` as `save` writes a clip; return how many samples there were.
 
@@ -314,9 +310,7 @@ def save_pieces(
     count = beyond = 0
     with new_file(path, overwrite) as partial:
         try:
-            with soundfile.SoundFile(
-                partial, "w", sample_rate_hz, channels, subtype, format=file_format
-            ) as file:
+            with soundfile.SoundFile(partial, "w", sample_rate_hz, channels, subtype, format=file_format) as file:
                 for piece in pieces:
                     beyond += int(np.count_nonzero(np.abs(piece) > 1.0))
                     samples = np.clip(piece.T, -1.0, 1.0)
@@ -327,10 +321,7 @@ def save_pieces(
             raise write_failure(error, partial, path, sample_rate_hz, channels) from error
     if beyond:
         _log.warning(
-            "%d of %d samples were beyond full scale and clipped in %s",
-            beyond,
-            count * channels,
-            path_as_text(path),
+            "%d of %d samples were beyond full scale and clipped in %s", beyond, count * channels, path_as_text(path)
         )
     return count
 

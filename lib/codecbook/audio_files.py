@@ -37,9 +37,7 @@ _LEAST_PCM16_PEAK = 256.0  # whole numbers up to here are some -42 dB of 16 bit:
 _LOUDEST_PEAK = 8.0  # 18 dB above full scale: no mix is
 # where a file of each kind begins anew: an mp3 at its frame with the number of frames (behind 9 to 32 bytes of side
 # information), flac at its magic and first block, Ogg at pages that begin a stream
-_MP3_START = re.compile(
-    rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xeb].(?:.{9}|.{17}|.{32})(?:Xing|Info)", re.DOTALL
-)
+_MP3_START = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xeb].(?:.{9}|.{17}|.{32})(?:Xing|Info)", re.DOTALL)
 _FLAC_START = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22", re.DOTALL)
 _OGG_START = re.compile(rb"OggS\x00\x02", re.DOTALL)
 
@@ -83,9 +81,7 @@ class AudioFile:
         if self.path.is_dir():
             raise UnsupportedInput(f"{name} is a folder; pass one file, or use codecbook.clips.load_folder.")
         if self.path.exists() and not self.path.is_file():
-            raise UnsupportedInput(
-                f"{name} is a device, a pipe or a socket; write the audio to a file first."
-            )
+            raise UnsupportedInput(f"{name} is a device, a pipe or a socket; write the audio to a file first.")
         if not self.path.exists():
             raise MissingInput(f"There is no audio file at {name}; check the path.")
         self._starts = _part_starts(self.path)
@@ -148,15 +144,10 @@ class AudioFile:
         try:
             # bytes: names need not be UTF-8
             file = _Sequential(os.fsencode(self.path))  # pyright: ignore[reportArgumentType]
-        except (
-            RuntimeError,
-            TypeError,
-        ) as error:  # libsndfile's errors are RuntimeErrors; ".raw" is a TypeError
+        except (RuntimeError, TypeError) as error:  # libsndfile's errors are RuntimeErrors; ".raw" is a TypeError
             raise self._unreadable(error) from error
         with file:
-            length_at = (
-                _missing_length(self.path) if file.frames == 0 and file.format.startswith("WAV") else None
-            )
+            length_at = _missing_length(self.path) if file.frames == 0 and file.format.startswith("WAV") else None
             if length_at is None:
                 yield file
                 return
@@ -179,9 +170,7 @@ class AudioFile:
             try:
                 file = _Sequential(copy.fileno(), closefd=False)
             except RuntimeError as error:
-                raise self._unreadable(
-                    error, f", from byte {start} on, where another file was joined"
-                ) from error
+                raise self._unreadable(error, f", from byte {start} on, where another file was joined") from error
             with file:
                 yield file
 

@@ -99,9 +99,7 @@ def catalogue() -> tuple[ClipEntry, ...]:
         )
     known = {field.name for field in dataclasses.fields(ClipEntry)}
     try:
-        return tuple(
-            ClipEntry(**{**entry, "instruments": tuple(entry.get("instruments", ()))}) for entry in entries
-        )
+        return tuple(ClipEntry(**{**entry, "instruments": tuple(entry.get("instruments", ()))}) for entry in entries)
     except TypeError as error:
         raise CorruptInput(
             f"{data_dir() / 'clips' / CATALOGUE_NAME} has an entry with other fields than {sorted(known)} ({error}); "
@@ -109,9 +107,7 @@ def catalogue() -> tuple[ClipEntry, ...]:
         ) from error
 
 
-def load_bundled(
-    domain: str | None = None, names: Sequence[str] | None = None, limit: int | None = None
-) -> list[Clip]:
+def load_bundled(domain: str | None = None, names: Sequence[str] | None = None, limit: int | None = None) -> list[Clip]:
     """Load bundled clips at their own rates and channels, in the order of the catalogue.
 
     Args:
@@ -132,11 +128,7 @@ def load_bundled(
             f"There are no bundled clips named {', '.join(unknown)}; choose from "
             f"{', '.join(entry.name for entry in entries)}."
         )
-    chosen = [
-        entry
-        for entry in entries
-        if domain in (None, entry.domain) and (names is None or entry.name in names)
-    ]
+    chosen = [entry for entry in entries if domain in (None, entry.domain) and (names is None or entry.name in names)]
     taken = set(islice(_in_turn(chosen), limit))
     return [_load_entry(entry) for entry in chosen if entry in taken]
 
@@ -334,9 +326,7 @@ def _load_usable(file: _File, min_duration_s: float) -> Clip:
     return clip
 
 
-def _nothing_usable(
-    folder: Path, found: list[_File], domains: tuple[str, ...], skipped: list[Skipped]
-) -> str:
+def _nothing_usable(folder: Path, found: list[_File], domains: tuple[str, ...], skipped: list[Skipped]) -> str:
     """Explain why a folder gave no clip."""
     if not found:
         return (
@@ -345,9 +335,7 @@ def _nothing_usable(
         )
     if not skipped:
         counts = ", ".join(f"{n} {domain}" for domain, n in Counter(f.domain for f in found).items())
-        return (
-            f"{folder} has no clip of domain {', '.join(domains)} (it has {counts}); ask for another domain."
-        )
+        return f"{folder} has no clip of domain {', '.join(domains)} (it has {counts}); ask for another domain."
     reasons = [f"- {skip.reason}" for skip in skipped[:_SHOWN_REASONS]]
     if len(skipped) > _SHOWN_REASONS:
         reasons.append(f"- and {len(skipped) - _SHOWN_REASONS} more")

@@ -129,9 +129,7 @@ def in_option_words(text: str, options: argparse.Namespace) -> str:
 
 
 def exit_status(
-    run: Callable[[], int],
-    when_interrupted: str | None = None,
-    options: argparse.Namespace | None = None,
+    run: Callable[[], int], when_interrupted: str | None = None, options: argparse.Namespace | None = None
 ) -> int:
     """Run a command and return its exit status; turn errors of the input and of files into one line on stderr.
 
@@ -177,9 +175,7 @@ def call_as(program: str) -> None:
 def num_threads(text: str) -> int:
     """Read the value of ``--threads``, for argparse: how many, or 0 to leave what the library chooses."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of threads; give 1 or more, or 0 for the default"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads; give 1 or more, or 0 for the default")
     return int(text)
 
 
@@ -213,10 +209,7 @@ def _warnings_in_a_line() -> Iterator[None]:
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
     """Let SIGTERM raise `SystemExit` meanwhile, where it would end the process at once."""
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
-    ):
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
     process = os.getpid()

@@ -152,9 +152,7 @@ def refuse_same_file(source: str | Path, target: str | Path) -> None:
     """
     with contextlib.suppress(OSError):  # one of them is not there
         if Path(source).samefile(target):
-            raise CodecbookError(
-                f"{target} is the file that is read, {source}; choose another name to write to."
-            )
+            raise CodecbookError(f"{target} is the file that is read, {source}; choose another name to write to.")
 
 
 def _folder_above(folder: Path) -> Path:
@@ -186,10 +184,7 @@ def _digest(text: str) -> str:
 def _remove_stale(folder: Path) -> None:
     """Remove half-written files of processes that are no more."""
     name = re.compile(rf"\.codecbook-{_machine()}-(\d{{1,9}})-[0-9a-f]{{8}}\.part")
-    with (
-        contextlib.suppress(OSError),
-        os.scandir(folder) as entries,
-    ):  # a folder may be written and not be listed
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:  # a folder may be written and not be listed
         for entry in entries:
             if (match := name.fullmatch(entry.name)) and _is_gone(int(match[1])):
                 Path(entry.path).unlink(missing_ok=True)
@@ -219,9 +214,7 @@ def _target(path: Path, overwrite: bool) -> Path:
         raise _exists(path)
     target = Path(os.path.realpath(path))
     if target.is_symlink():
-        raise CodecbookError(
-            f"{path} is a link that leads back to itself; remove it, or choose another name."
-        )
+        raise CodecbookError(f"{path} is a link that leads back to itself; remove it, or choose another name.")
     return target
 
 
@@ -257,11 +250,7 @@ def _exists(path: Path) -> CodecbookError:
 
 
 def read_json(
-    path: str | os.PathLike[str],
-    kind: type[Kind],
-    remedy: str,
-    max_bytes: int = MAX_JSON_BYTES,
-    finite: bool = True,
+    path: str | os.PathLike[str], kind: type[Kind], remedy: str, max_bytes: int = MAX_JSON_BYTES, finite: bool = True
 ) -> Kind:
     """Return the content of a JSON file.
 
@@ -282,12 +271,7 @@ def read_json(
 
 
 def parse_json(
-    data: bytes | str,
-    kind: type[Kind],
-    source: str,
-    remedy: str,
-    max_bytes: int = MAX_JSON_BYTES,
-    finite: bool = True,
+    data: bytes | str, kind: type[Kind], source: str, remedy: str, max_bytes: int = MAX_JSON_BYTES, finite: bool = True
 ) -> Kind:
     """Return the content of a JSON text.
 
@@ -304,9 +288,7 @@ def parse_json(
             number that is not finite, or half of a surrogate pair.
     """
     if len(data) > max_bytes:
-        raise CorruptInput(
-            f"{source} is longer than {max_bytes} bytes, which is too long for what it is; {remedy}."
-        )
+        raise CorruptInput(f"{source} is longer than {max_bytes} bytes, which is too long for what it is; {remedy}.")
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
         value = json.loads(text, parse_constant=_refuse_constant if finite else None)

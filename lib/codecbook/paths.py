@@ -59,9 +59,7 @@ def path_as_text(path: str | Path) -> str:
         >>> path_as_text("caf\udce9.wav")  # Python's way to hold the byte E9
         'caf\\xe9.wav'
     """
-    return re.sub(
-        r"[\x00-\x1f\x7f\\\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", os.fspath(path)
-    )
+    return re.sub(r"[\x00-\x1f\x7f\\\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", os.fspath(path))
 
 
 def path_from_text(text: str) -> Path:

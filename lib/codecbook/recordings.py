@@ -99,9 +99,7 @@ def search(folder: str | Path) -> tuple[list[Path], list[LeftOut]]:
         MissingInput: There is no such folder.
     """
     if not _is_folder(folder):
-        raise MissingInput(
-            f"There is no folder {path_as_text(folder)}; name the one that holds the recordings."
-        )
+        raise MissingInput(f"There is no folder {path_as_text(folder)}; name the one that holds the recordings.")
     left = _Left()
     return _below(Path(folder), left.leave), left.kinds()
 
@@ -228,17 +226,13 @@ def _resolved(text: str) -> Path:
 def _matching(text: str, left: _Left) -> tuple[Path, list[Path]]:
     """Return the recordings of a folder or a pattern, and the folder below which they are named."""
     if not text.strip():
-        raise UnsupportedInput(
-            f"An input is empty ({text!r}); name a file, a folder (. for this one) or a pattern."
-        )
+        raise UnsupportedInput(f"An input is empty ({text!r}); name a file, a folder (. for this one) or a pattern.")
     path = Path(text)
     if _is_folder(path):
         root = Path(os.path.realpath(path))
         paths = _below(root, left.leave)
         if not paths:
-            raise UnsupportedInput(
-                f"{path_as_text(path)} holds no recording that can be read{_instead(left)}."
-            )
+            raise UnsupportedInput(f"{path_as_text(path)} holds no recording that can be read{_instead(left)}.")
         return root, paths
     if path.exists():
         raise UnsupportedInput(
@@ -246,26 +240,18 @@ def _matching(text: str, left: _Left) -> tuple[Path, list[Path]]:
         )
     root, pattern = _split_pattern(path)
     if not pattern:
-        raise MissingInput(
-            f"Nothing matches '{path_as_text(text)}': there is no such file or folder; check the path."
-        )
+        raise MissingInput(f"Nothing matches '{path_as_text(text)}': there is no such file or folder; check the path.")
     if ".." in pattern:
-        raise UnsupportedInput(
-            f"'{path_as_text(text)}' goes up again after a wildcard; name the folder itself."
-        )
+        raise UnsupportedInput(f"'{path_as_text(text)}' goes up again after a wildcard; name the folder itself.")
     found = list(_expanded(root, pattern))
     paths = []
     for match in found:
         paths += _below(match, left.leave) if _is_folder(match) else _usable([match], left.leave)
     if not found:
         hint = "" if "**" not in text or "**" in pattern else "; for folders of any depth write **/*, not **"
-        raise MissingInput(
-            f"Nothing matches '{path_as_text(text)}'; check the path, and quote patterns{hint}."
-        )
+        raise MissingInput(f"Nothing matches '{path_as_text(text)}'; check the path, and quote patterns{hint}.")
     if not paths:
-        raise UnsupportedInput(
-            f"'{path_as_text(text)}' matches no recording that can be read{_instead(left)}."
-        )
+        raise UnsupportedInput(f"'{path_as_text(text)}' matches no recording that can be read{_instead(left)}.")
     return root, paths
 
 

@@ -55,9 +55,7 @@ def test_claims_are_kept_in_order_with_what_decided(begin, tmp_path, capsys):
         ({}, "recordings of CODECBOOK_EXTRA", "construction", True),
     ],
 )
-def test_what_a_claim_rests_on_decides_whether_it_fails_the_run(
-    begin, tmp_path, changed, own_data, basis, fails
-):
+def test_what_a_claim_rests_on_decides_whether_it_fails_the_run(begin, tmp_path, changed, own_data, basis, fails):
     run = begin(**changed)
     if own_data:
         run.uses(own_data)

@@ -107,12 +107,7 @@ def test_the_law_is_drawn_beside_what_was_measured() -> None:
 
 def test_the_timeline_has_a_panel_per_coder() -> None:
     rows = pd.DataFrame(
-        {
-            "cell": ["x", "x", "y"],
-            "coder": ["a", "b", "a"],
-            "row_frame": [3, -1, 5],
-            "token_frame": [4, -1, -1],
-        }
+        {"cell": ["x", "x", "y"], "coder": ["a", "b", "a"], "row_frame": [3, -1, 5], "token_frame": [4, -1, -1]}
     )
     figure = divergence_timeline(rows, 10, ["a", "b"])
     assert [axes.get_title("left") for axes in figure.axes] == ["a", "b"]

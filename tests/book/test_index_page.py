@@ -21,10 +21,7 @@ CLAIMS = [
 
 
 def notebook(title: str, *outputs):
-    cells = [
-        nbf.new_markdown_cell(f"# {title}\n\nQuestion of {title}?"),
-        nbf.new_code_cell("x", outputs=list(outputs)),
-    ]
+    cells = [nbf.new_markdown_cell(f"# {title}\n\nQuestion of {title}?"), nbf.new_code_cell("x", outputs=list(outputs))]
     return nbf.new_notebook(cells=cells, metadata={"papermill": {"duration": 33.0}})
 
 

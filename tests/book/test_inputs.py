@@ -42,12 +42,7 @@ def test_paths_become_absolute_and_all_else_stays(folder, monkeypatch, name, val
 @pytest.mark.parametrize(
     ("name", "value", "help_text", "message"),
     [
-        (
-            "clips_dir",
-            "none",
-            None,
-            "clips_dir is 'none', which does not exist; give a file or folder that exists",
-        ),
+        ("clips_dir", "none", None, "clips_dir is 'none', which does not exist; give a file or folder that exists"),
         ("clips_dir", "mine/a.wav", "folder of yours", "'mine/a.wav', a file; give a folder that exists"),
         ("gpt2_file", "mine", "", "'mine', a folder; give a file that exists"),
         ("weights", "bundeld", "", "exists, or bundled, pretrained or random; relative paths start in"),
@@ -111,11 +106,7 @@ def test_an_inventory_of_very_many_files_is_bounded(folder):
 
 def test_what_a_stage_takes_from_elsewhere(folder, monkeypatch):
     monkeypatch.setenv("CODECBOOK_EXTRA", str(folder))
-    values = [
-        ("clips_dir", str(folder / "mine")),
-        ("codecs", ["snac", f"dac={folder}/mine/a.wav"]),
-        ("seed", 3),
-    ]
+    values = [("clips_dir", str(folder / "mine")), ("codecs", ["snac", f"dac={folder}/mine/a.wav"]), ("seed", 3)]
     named = [folder / "mine", folder / "mine/a.wav"]
     assert inputs.stage_inputs("print(1)", values) == named
     assert inputs.stage_inputs("extra = extra_dir()", values) == [*named, folder]

@@ -41,9 +41,7 @@ def test_grid_turns_all_clips_down_by_one_factor(clip):
 
 
 def test_grid_as_a_table(clip):
-    soup = BeautifulSoup(
-        listen.grid_html({"speech": {"original": clip, "6 kbps": clip}}, "Listen"), "html.parser"
-    )
+    soup = BeautifulSoup(listen.grid_html({"speech": {"original": clip, "6 kbps": clip}}, "Listen"), "html.parser")
     assert [th.get_text() for th in soup.select('th[scope="col"]')] == ["original", "6 kbps"]
     assert [a["aria-label"] for a in soup.select("audio")] == ["speech, original", "speech, 6 kbps"]
     with pytest.raises(UnsupportedInput, match="every row the same"):
@@ -78,9 +76,7 @@ def test_abx_votes_and_p_value(clip, monkeypatch):
     monkeypatch.setattr(listen, "display", lambda widget: None)
     test = listen.abx(clip, clip, clip, trials=10)
     assert [entry["label"] for entry in test.widget.clips] == ["reference", "A", "B"]
-    test.widget.votes = [{"x": "A", "vote": "A", "correct": True}] * 9 + [
-        {"x": "A", "vote": "B", "correct": False}
-    ]
+    test.widget.votes = [{"x": "A", "vote": "A", "correct": True}] * 9 + [{"x": "A", "vote": "B", "correct": False}]
     assert len(test.votes) == 10
     assert test.p_value == pytest.approx(11 / 1024, rel=1e-12)
 

@@ -40,16 +40,12 @@ def test_carriage_returns_overwrite_as_on_a_terminal():
 
 def test_widgets_and_markers_go():
     notebook = with_outputs(
-        nbf.new_output(
-            "display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "  0%|  | 0/2"}
-        ),
+        nbf.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "  0%|  | 0/2"}),
         nbf.new_output("display_data", {"text/plain": "  0%|          | 0/20"}),
         nbf.new_output("display_data", {"text/plain": "42"}),
     )
     notebook.metadata["widgets"] = {"state": "large"}
-    notebook.cells.insert(
-        0, nbf.new_markdown_cell("An Exception", metadata={"tags": ["papermill-error-cell-tag"]})
-    )
+    notebook.cells.insert(0, nbf.new_markdown_cell("An Exception", metadata={"tags": ["papermill-error-cell-tag"]}))
     notebooks.clean(notebook)
     assert "widgets" not in notebook.metadata
     assert [output.data["text/plain"] for output in notebook.cells[0].outputs] == ["42"]
@@ -60,10 +56,7 @@ def test_failing_cell_is_the_first_unintended_error():
     meant = nbf.new_code_cell("1/0", outputs=[error], metadata={"tags": ["raises-exception"]})
     failing = nbf.new_code_cell("assert 0", outputs=[error])
     assert notebooks.failing_cell(nbf.new_notebook(cells=[meant])) is None
-    assert (
-        notebooks.failing_cell(nbf.new_notebook(cells=[nbf.new_markdown_cell("x"), meant, failing]))
-        is failing
-    )
+    assert notebooks.failing_cell(nbf.new_notebook(cells=[nbf.new_markdown_cell("x"), meant, failing])) is failing
     killed = nbf.new_code_cell("loop()", metadata={"papermill": {"exception": True}})
     assert notebooks.failing_cell(nbf.new_notebook(cells=[killed])) is killed
 

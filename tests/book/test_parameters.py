@@ -23,10 +23,7 @@ def notebook_with(tmp_path, source: str, then: str = ""):
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     path = tmp_path / "05_demo.ipynb"
     nbformat.write(
-        nbformat.v4.new_notebook(
-            cells=[code, nbformat.v4.new_code_cell(then)], metadata={"kernelspec": kernel}
-        ),
-        path,
+        nbformat.v4.new_notebook(cells=[code, nbformat.v4.new_code_cell(then)], metadata={"kernelspec": kernel}), path
     )
     return path
 
@@ -75,10 +72,7 @@ def test_validate_reads_the_lazy_annotations_of_newer_pythons():
 @pytest.mark.parametrize(
     ("checks", "message"),
     [
-        (
-            {"choices": {"codec": ["encodec", "dac"]}},
-            "codec must be one of 'encodec', 'dac'; received 'snac'",
-        ),
+        ({"choices": {"codec": ["encodec", "dac"]}}, "codec must be one of 'encodec', 'dac'; received 'snac'"),
         ({"bounds": {"clips": (5, None)}}, "clips must be at least 5; received 4"),
         ({"bounds": {"clips": (None, 3)}}, "clips must be at most 3; received 4"),
         ({"bounds": {"rates": (2, 3)}}, "rates must be from 2 to 3; received 1.0"),
@@ -117,17 +111,11 @@ def test_checked_returns_the_values_in_their_types(tmp_path):
     ("values", "message"),
     [
         ({"sed": 3}, r"05_demo has no parameter 'sed'; did you mean 'seed'\? Known names: codec, seed"),
-        (
-            {"seed": "many"},
-            r"05_demo: Parameter seed: .*integer; received 'many'.*number: 3. \[seed: of the noise\]",
-        ),
+        ({"seed": "many"}, r"05_demo: Parameter seed: .*integer; received 'many'.*number: 3. \[seed: of the noise\]"),
         ({"scale": 3}, "no parameter 'scale'"),
         ({"rates": [None]}, r"rates\[0\]: .* number; received None .*\[rates: in kbps\]"),
         ({"seed": "3e+2"}, "received '3e\\+2'"),
-        (
-            {"rates": ["3e-3"]},
-            r"rates\[0\]: .*in YAML, an exponent takes a point before it and a sign: 3.0e-3\.",
-        ),
+        ({"rates": ["3e-3"]}, r"rates\[0\]: .*in YAML, an exponent takes a point before it and a sign: 3.0e-3\."),
         ({"rates": [10**400]}, "rates.0.: "),
         ({"rates": "1, 2"}, r"Write a list: \[a, b\]"),
         ({"codec": 24}, "received 24 .*Write text; in YAML, in quotes"),
@@ -165,9 +153,7 @@ def test_checked_makes_paths_absolute_from_the_place_of_the_preset(tmp_path):
     (tmp_path / "mine").mkdir()
     source = 'clips_dir: str = ""  # folder with recordings'
     assert check(tmp_path, {"clips_dir": "mine"}, source) == {"clips_dir": str(tmp_path / "mine")}
-    with pytest.raises(
-        MissingInput, match=r"05_demo: clips_dir is 'yours', which does not exist; give a folder"
-    ):
+    with pytest.raises(MissingInput, match=r"05_demo: clips_dir is 'yours', which does not exist; give a folder"):
         check(tmp_path, {"clips_dir": "yours"}, source)
 
 
@@ -194,24 +180,20 @@ def write(path: Path, *sources: str) -> Path:
         {"cell_type": "code", "source": source, "metadata": {"tags": ["parameters"]} if number == 0 else {}}
         for number, source in enumerate(sources)
     ]
-    path.write_text(
-        json.dumps({"cells": [{"cell_type": "markdown", "source": "# 1", "metadata": {}}, *cells]})
-    )
+    path.write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "# 1", "metadata": {}}, *cells]}))
     return path
 
 
 def test_help_is_found_on_every_line_of_a_value(tmp_path):
     source = 'a: str = (\n    "x,"  # what to\n    "y"\n)  # compare\nb = 3  # c\nif a:\n    d: int = 1\n'
     assert read_declarations(write(tmp_path / "n.ipynb", source)).parameters == {
-        "a": Parameter("str", "'x,y'", "what to compare"),
+        "a": Parameter("str", "'x,y'", "what to compare")
     }
 
 
 def test_bounds_are_read_from_the_call_and_from_the_cell_that_makes_it(tmp_path):
     call = "import x\nbounds = {'a': (0, 10**6), 'b': (-1.5, None)}\nvalidate(globals(), bounds=bounds)"
-    declared = read_declarations(
-        write(tmp_path / "n.ipynb", "a: int = 1", "%time 1", call, "validate({}, {})")
-    )
+    declared = read_declarations(write(tmp_path / "n.ipynb", "a: int = 1", "%time 1", call, "validate({}, {})"))
     assert declared.bounds == {"a": (0, 1_000_000), "b": (-1.5, None)}
     assert declared.choices == {}
 
@@ -226,9 +208,7 @@ def test_every_bound_of_the_workbook_is_known_before_a_run(notebook):
     assert set(declared.bounds) <= set(declared.parameters)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", '{"cells": 3}', '{"cells": [{"cell_type": "code"}]}', "[" * 100_000]
-)
+@pytest.mark.parametrize("text", ["", "[]", '{"cells": 3}', '{"cells": [{"cell_type": "code"}]}', "[" * 100_000])
 def test_what_is_no_notebook_is_refused(tmp_path, text):
     (tmp_path / "n.ipynb").write_text(text)
     with pytest.raises(CorruptInput, match="cannot be read as a notebook"):

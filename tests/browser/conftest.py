@@ -43,9 +43,7 @@ def visit(browser: Browser):
     contexts = []
 
     def make(width: int = 1280, color_scheme: str = "light") -> Visit:
-        context = browser.new_context(
-            offline=True, viewport={"width": width, "height": 844}, color_scheme=color_scheme
-        )
+        context = browser.new_context(offline=True, viewport={"width": width, "height": 844}, color_scheme=color_scheme)
         contexts.append(context)
         made = Visit(context.new_page())
 
@@ -59,9 +57,7 @@ def visit(browser: Browser):
         context.route("**/*", refuse_remote)
         made.page.on(
             "console",
-            lambda message: (
-                made.complaints.append(message.text) if message.type in ("error", "warning") else None
-            ),
+            lambda message: made.complaints.append(message.text) if message.type in ("error", "warning") else None,
         )
         made.page.on("pageerror", lambda error: made.complaints.append(str(error)))
         return made

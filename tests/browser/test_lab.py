@@ -51,9 +51,7 @@ def lab(tmp_path, monkeypatch):
         f"--LabApp.workspaces_dir={tmp_path / '.workspaces'}",
     ]  # fmt: skip
     # neither the user's settings nor their extensions have a say
-    own_folders = {
-        f"JUPYTER_{kind}_DIR": str(tmp_path / f".{kind}") for kind in ("CONFIG", "DATA", "RUNTIME")
-    }
+    own_folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / f".{kind}") for kind in ("CONFIG", "DATA", "RUNTIME")}
     with (tmp_path / "lab.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *options],
@@ -89,9 +87,7 @@ def test_a_vote_reaches_python(lab, browser, tmp_path):
     page.goto(lab)
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     # to run before the session has its kernel opens a dialog that asks for one
-    page.wait_for_function(
-        "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-    )
+    page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     test = page.locator("section.abx")
     test.wait_for()

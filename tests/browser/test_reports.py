@@ -101,9 +101,7 @@ def test_images_are_described_and_drawn(report, visit):
 
 def test_headings_are_in_order(report, visit):
     page = visit().open(report)
-    levels = page.locator("h1, h2, h3, h4, h5, h6").evaluate_all(
-        "(all) => all.map((h) => Number(h.tagName[1]))"
-    )
+    levels = page.locator("h1, h2, h3, h4, h5, h6").evaluate_all("(all) => all.map((h) => Number(h.tagName[1]))")
     assert levels.count(1) == 1
     assert levels[0] == 1
     assert all(after <= before + 1 for before, after in pairwise(levels)), levels
@@ -153,8 +151,7 @@ def test_abx_counts_votes_and_ends_with_a_p_value(small_report, visit):
     for vote in ("X is A", "X is B", "X is A"):
         test.get_by_role("button", name=vote).click()
     outcome = re.fullmatch(
-        r"Done: (\d) of 3 correct, p = ([\d.]+) \(binomial, one-sided\)\..*",
-        test.get_by_role("status").inner_text(),
+        r"Done: (\d) of 3 correct, p = ([\d.]+) \(binomial, one-sided\)\..*", test.get_by_role("status").inner_text()
     )
     assert outcome, test.get_by_role("status").inner_text()
     assert float(outcome[2]) == pytest.approx(0.5**3 * [8, 7, 4, 1][int(outcome[1])], abs=5e-4)

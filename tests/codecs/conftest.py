@@ -7,15 +7,7 @@ import numpy as np
 import pytest
 import snac
 import torch
-from transformers import (
-    DacConfig,
-    DacModel,
-    MimiConfig,
-    MimiModel,
-    NeuCodecConfig,
-    NeuCodecModel,
-    Wav2Vec2BertConfig,
-)
+from transformers import DacConfig, DacModel, MimiConfig, MimiModel, NeuCodecConfig, NeuCodecModel, Wav2Vec2BertConfig
 
 from codecbook import paths
 from codecbook.audio import Clip, clip_from_array
@@ -33,19 +25,10 @@ from codecbook.models.weights import seeded
 
 SMALL_SEANET = {"num_filters": 4, "hidden_dim": 16, "num_lstm_layers": 1}
 ARCHITECTURES = {
-    "encodec_24khz": (
-        "encodec",
-        {"num_codebooks": 4, "codebook_size": 64, "bandwidth_kbps": 0.9, **SMALL_SEANET},
-    ),
+    "encodec_24khz": ("encodec", {"num_codebooks": 4, "codebook_size": 64, "bandwidth_kbps": 0.9, **SMALL_SEANET}),
     "encodec_48khz": (
         "encodec_stereo",
-        {
-            "num_codebooks": 4,
-            "codebook_size": 64,
-            "bandwidth_kbps": 1.8,
-            "norm": "time_group_norm",
-            **SMALL_SEANET,
-        },
+        {"num_codebooks": 4, "codebook_size": 64, "bandwidth_kbps": 1.8, "norm": "time_group_norm", **SMALL_SEANET},
     ),
     "snac_24khz": ("snac", {"codebook_size": 64, "codebook_dim": 4, "encoder_dim": 4, "decoder_dim": 32}),
     "fsq_50hz": ("fsq", {"levels": [4, 4, 4], **SMALL_SEANET}),
@@ -69,9 +52,7 @@ def own_model(folder: Path, name: str) -> str:
             keep_signal_alive(module, module, torch.randn(1, 1, 4 * 2048) * 0.1)
         else:
             # codewords of the size that latents have
-            keep_signal_alive(
-                module, lambda x: module.decoder(module.encoder(x)), torch.randn(1, channels, 9600) * 0.1
-            )
+            keep_signal_alive(module, lambda x: module.decoder(module.encoder(x)), torch.randn(1, channels, 9600) * 0.1)
     save_model(folder, module, architecture, arguments, {"what": "random, for tests"})
     return str(folder)
 
@@ -250,11 +231,7 @@ def tiny_recipe(architecture: str = "encodec", **changes: object) -> Recipe:
         "batch_size": 4,
         "warmup_steps": 2,
         "main_codebooks": 2,
-        "phases": (
-            Phase("autoencoder", 0.4, 1.0, 0.5),
-            Phase("joint", 0.7, 0.6, 0.1),
-            Phase("decoder", 1.0, 0.4, 0.1),
-        ),
+        "phases": (Phase("autoencoder", 0.4, 1.0, 0.5), Phase("joint", 0.7, 0.6, 0.1), Phase("decoder", 1.0, 0.4, 0.1)),
         "loss": LossWeights(0.0, 0.0, 1.0, 1.0, 0.25, windows=(64, 256)),
         "fit_seconds": 1.0,
     }

@@ -63,10 +63,7 @@ def test_parquet_keeps_several_rates(recording, tmp_path, small_folder, capsys):
     assert "11.7188/23.4375/46.875 frames/s x 3, 12/24/48 frames" in capsys.readouterr().out
     assert main(["inspect", str(tmp_path / "song.parquet")]) == 0
     assert "codebook 1: 24 codes" in capsys.readouterr().out
-    assert (
-        main(["to-wav", str(tmp_path / "song.parquet"), "--codebooks", "2", "--out", str(tmp_path / "a.wav")])
-        == 0
-    )
+    assert main(["to-wav", str(tmp_path / "song.parquet"), "--codebooks", "2", "--out", str(tmp_path / "a.wav")]) == 0
     assert audio.load(tmp_path / "a.wav").num_samples == 24_000
 
 
@@ -79,9 +76,7 @@ def test_a_recording_that_fails_sets_the_exit_status(recording, tmp_path, small_
     assert "1 exported, 0 skipped, 1 failed" in shown
 
 
-def test_a_folder_that_takes_nothing_is_said_once_before_the_weights_are_loaded(
-    recording, tmp_path, capsys, room
-):
+def test_a_folder_that_takes_nothing_is_said_once_before_the_weights_are_loaded(recording, tmp_path, capsys, room):
     out = tmp_path / "out"
     command = ["export", str(recording), "--codec", "fsq_50hz", "--weights", "gone", "--outdir", str(out)]
     with room(0):
@@ -126,9 +121,7 @@ def test_what_people_name_is_exported(inputs, names, shelf, tmp_path, small_fold
     assert made == set(names)
 
 
-@pytest.mark.parametrize(
-    "inputs", [[""], [" "], ["shelf/**.wav"], ["shelf/cover.jpg/*"], ["/dev/null"], ["gone"]]
-)
+@pytest.mark.parametrize("inputs", [[""], [" "], ["shelf/**.wav"], ["shelf/cover.jpg/*"], ["/dev/null"], ["gone"]])
 def test_what_names_no_recording_is_one_line(inputs, shelf, capsys, monkeypatch):
     monkeypatch.chdir(shelf.parent)
     assert main(["export", *inputs, "--codec", "fsq_50hz", "--weights", "gone", "--outdir", "out"]) == 2
@@ -138,19 +131,11 @@ def test_what_names_no_recording_is_one_line(inputs, shelf, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "options",
-    [["--codebooks", "0"], ["--bandwidth", "7"], ["--chunk-seconds", "nan"], ["--format", "zip"], []],
+    "options", [["--codebooks", "0"], ["--bandwidth", "7"], ["--chunk-seconds", "nan"], ["--format", "zip"], []]
 )
 def test_bad_usage_is_told_from_recordings_that_fail(options, recording, tmp_path, small_folder, capsys):
     recording.write_bytes(b"no audio")
-    weights = [
-        "--codec",
-        "fsq_50hz",
-        "--weights",
-        small_folder("fsq_50hz"),
-        "--outdir",
-        str(tmp_path / "out"),
-    ]
+    weights = ["--codec", "fsq_50hz", "--weights", small_folder("fsq_50hz"), "--outdir", str(tmp_path / "out")]
     try:
         status = main(["export", str(recording), *weights, *options])
     except SystemExit as error:  # of argparse
@@ -209,10 +194,7 @@ def test_errors_are_one_line_and_no_traceback(recording, arguments, capsys, monk
 
 def test_the_module_runs_as_a_command():
     result = subprocess.run(
-        [sys.executable, "-m", "codecbook.codecs", "inspect", "gone.npq"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "codecbook.codecs", "inspect", "gone.npq"], capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
     assert result.stderr == "codecbook: There is no NPQ file at gone.npq; check the path.\n"

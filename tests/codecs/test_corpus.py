@@ -86,9 +86,7 @@ def test_a_clip_and_a_speaker_stay_on_the_side_that_the_index_says(recordings, s
     command = _command(recordings, small_folder("snac_24khz"))
     assert corpus.main(command) == 0
     path = recordings / "out" / CLIPS_NAME
-    turned = (
-        path.read_text().replace("train", "TRAIN").replace("held_out", "train").replace("TRAIN", "held_out")
-    )
+    turned = path.read_text().replace("train", "TRAIN").replace("held_out", "train").replace("TRAIN", "held_out")
     path.write_text(turned.replace("tunes/deep/b,tunes,music,,train", "tunes/deep/b,tunes,music,,held_out"))
     before = {row.clip: row.split for row in read_index(recordings / "out").clips.values()}
     samples = np.random.default_rng(1).standard_normal((1, 6000)).astype(np.float32) * 0.1
@@ -158,10 +156,7 @@ def test_errors_are_one_line(recordings, small_folder, capsys):
     for folders, message in (
         (["talk"], "NAME=FOLDER"),
         ([f"other={recordings / 'in' / 'talk'}"], "does not describe 'other'"),
-        (
-            [f"tunes={recordings / 'in' / 'talk'}", "--codec", "units_25hz"],
-            "name the folder of another source",
-        ),
+        ([f"tunes={recordings / 'in' / 'talk'}", "--codec", "units_25hz"], "name the folder of another source"),
     ):
         assert corpus.main([*folders, *out]) == 2
         error = capsys.readouterr().err
@@ -195,8 +190,7 @@ def test_a_damaged_index_and_an_altered_file_are_noticed(recordings, small_folde
 
 BUNDLED = data_dir() / "tokens"
 needs_tokens = pytest.mark.skipif(
-    not (BUNDLED / "index.json").is_file(),
-    reason="data/tokens is not there: python -m codecbook.codecs.corpus",
+    not (BUNDLED / "index.json").is_file(), reason="data/tokens is not there: python -m codecbook.codecs.corpus"
 )
 
 
@@ -218,11 +212,7 @@ def test_bundled_tokens_are_small_and_their_speakers_apart():
     sources = read_sources(BUNDLED / SOURCES_NAME)
     for source in sources.values():
         sides = {
-            split: {
-                row.speaker
-                for row in index.clips.values()
-                if row.source == source.name and row.split == split
-            }
+            split: {row.speaker for row in index.clips.values() if row.source == source.name and row.split == split}
             for split in ("train", "held_out")
         }
         assert all(sides.values()), source.name

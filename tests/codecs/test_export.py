@@ -19,12 +19,7 @@ from codecbook.paths import path_from_text
 from codecbook.recordings import Recording, find_recordings
 from codecbook.tokens.npq import read_npq
 from codecbook.tokens.parquet import read_tokens, write_tokens
-from codecbook.tokens.token_files import (
-    companion_path,
-    read_companion,
-    read_token_file,
-    write_with_companion,
-)
+from codecbook.tokens.token_files import companion_path, read_companion, read_token_file, write_with_companion
 
 ENCODE = "codecbook.codecs.base.Codec.encode_blocks"
 
@@ -46,9 +41,7 @@ def music(tmp_path):
 @pytest.mark.parametrize("file_format", ["npq", "parquet"])
 def test_files_become_the_tokens_that_the_codec_gives(music, tmp_path, small_codec, file_format):
     codec = small_codec("encodec_24khz")
-    reports = export(
-        find_recordings([str(music)]), codec, tmp_path / "out", file_format=file_format, num_codebooks=3
-    )
+    reports = export(find_recordings([str(music)]), codec, tmp_path / "out", file_format=file_format, num_codebooks=3)
     assert [report.status for report in reports] == ["exported"] * 3
     for report, path in zip(reports, ("a/one.wav", "a/two.flac", "b/one.wav"), strict=True):
         source = music / path
@@ -124,17 +117,13 @@ def test_what_is_not_complete_or_made_otherwise_is_exported_again(music, tmp_pat
 def test_recordings_that_fail_are_reported_and_the_others_go_on(music, tmp_path, small_codec):
     (music / "a/bad.wav").write_bytes(b"RIFF, but no more")
     reports = export(
-        [*find_recordings([str(music)]), Recording(music / "gone.wav", "gone")],
-        small_codec("fsq_50hz"),
-        tmp_path,
+        [*find_recordings([str(music)]), Recording(music / "gone.wav", "gone")], small_codec("fsq_50hz"), tmp_path
     )
     assert [report.status for report in reports] == ["failed", "exported", "exported", "exported", "failed"]
     assert "could not be read as audio" in reports[0].error
     assert "gone.wav" in reports[-1].error
     assert not (tmp_path / "a/bad.npq").exists()
-    assert [row["status"] for row in json.loads((tmp_path / "export.json").read_text())] == [
-        r.status for r in reports
-    ]
+    assert [row["status"] for row in json.loads((tmp_path / "export.json").read_text())] == [r.status for r in reports]
 
 
 def test_an_interrupted_export_keeps_what_is_done(music, tmp_path, small_codec, monkeypatch):
@@ -153,11 +142,7 @@ def test_an_interrupted_export_keeps_what_is_done(music, tmp_path, small_codec, 
         export(recordings, codec, tmp_path)
     assert len(json.loads((tmp_path / "export.json").read_text())) == 1
     assert not list(tmp_path.rglob("*.part"))
-    assert [report.status for report in export(recordings, codec, tmp_path)] == [
-        "skipped",
-        "exported",
-        "exported",
-    ]
+    assert [report.status for report in export(recordings, codec, tmp_path)] == ["skipped", "exported", "exported"]
 
 
 def test_settings_that_hold_for_no_recording_are_refused_before_any_is_read(tmp_path, small_codec):
@@ -386,18 +371,13 @@ def test_a_full_disk_ends_the_export_at_the_first_file(music, tmp_path, small_co
 
 
 @pytest.mark.parametrize("kind", ["full", "file"])
-def test_a_folder_that_takes_nothing_is_found_before_encoding(
-    kind, music, small_codec, tmp_path, room, monkeypatch
-):
+def test_a_folder_that_takes_nothing_is_found_before_encoding(kind, music, small_codec, tmp_path, room, monkeypatch):
     monkeypatch.setattr(ENCODE, lambda *args, **settings: pytest.fail("encoded"))
     out = tmp_path / "out" / "deep"
     if kind == "file":
         out.parent.write_bytes(b"a file")
     recordings = find_recordings([str(music)])
-    with (
-        room(0),
-        pytest.raises(OSError if kind == "full" else CodecbookError, match=r"too large|is no folder"),
-    ):
+    with room(0), pytest.raises(OSError if kind == "full" else CodecbookError, match=r"too large|is no folder"):
         export(recordings, small_codec("fsq_50hz"), out)
     assert not out.exists()
 
@@ -409,18 +389,14 @@ def test_names_that_are_no_text_are_exported_and_told_apart(file_format, music, 
         folder.mkdir(exist_ok=True)
         (folder / os.fsdecode(name)).write_bytes((music / f"{'ab'[number % 2]}/one.wav").read_bytes())
     (folder / os.fsdecode(b"bad\xff.wav")).write_bytes(b"no audio")
-    reports = export(
-        find_recordings([str(folder)]), small_codec("fsq_50hz"), tmp_path / "out", file_format=file_format
-    )
+    reports = export(find_recordings([str(folder)]), small_codec("fsq_50hz"), tmp_path / "out", file_format=file_format)
     assert [report.status for report in reports] == ["failed", *["exported"] * 4]
     assert {path_from_text(report.source) for report in reports} == set(folder.iterdir())
     with (tmp_path / "out/export.csv").open(newline="", encoding="utf-8") as file:
         assert [row["source"] for row in csv.DictReader(file)] == [report.source for report in reports]
     for report in reports[1:]:
         assert read_token_file(tmp_path / "out" / report.name).num_tokens == report.frames[0]
-    again = export(
-        find_recordings([str(folder)]), small_codec("fsq_50hz"), tmp_path / "out", file_format=file_format
-    )
+    again = export(find_recordings([str(folder)]), small_codec("fsq_50hz"), tmp_path / "out", file_format=file_format)
     assert [report.status for report in again] == ["failed", *["skipped"] * 4]
 
 
@@ -429,9 +405,7 @@ def test_memory_does_not_grow_with_a_recording(tmp_path, small_codec, noise_clip
     second = noise_clip(codec, 1.0).samples
     peaks, shortest = [], 1 + (1 << 20) // codec.sample_rate_hz  # seconds that are read by blocks
     for seconds in (3, shortest, 2 * shortest):  # the first one fills caches
-        path = audio.save(
-            Clip(np.tile(second, seconds), codec.sample_rate_hz), tmp_path / "a.wav", overwrite=True
-        )
+        path = audio.save(Clip(np.tile(second, seconds), codec.sample_rate_hz), tmp_path / "a.wav", overwrite=True)
         tracemalloc.start()
         (report,) = export(
             [Recording(path, "a")], codec, tmp_path / f"{len(peaks)}", file_format="parquet", chunk_s=1.0

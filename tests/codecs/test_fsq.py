@@ -75,9 +75,7 @@ def test_codes_decode_to_what_the_quantiser_let_through(module, audio):
     latents = module.encoder(audio)
     quantized = module.quantizer(latents.transpose(1, 2))[0].transpose(1, 2)
     # the same rounded values, by way of indices: float32 rounding alone
-    torch.testing.assert_close(
-        module.decode(module.encode(audio)), module.decoder(quantized), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(module.decode(module.encode(audio)), module.decoder(quantized), rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()

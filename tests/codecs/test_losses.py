@@ -27,9 +27,7 @@ def test_relative_error_by_hand():
     target = torch.tensor([[[1.0, -1.0, 1.0, -1.0]], [[2.0, 2.0, 2.0, 2.0]]])
     estimate = torch.tensor([[[1.0, -1.0, 0.0, 0.0]], [[2.0, 2.0, 2.0, 0.0]]])
     # items: 2 / 4 and 4 / 16
-    torch.testing.assert_close(
-        relative_squared_error(estimate, target), torch.tensor(0.375), rtol=1e-5, atol=0
-    )
+    torch.testing.assert_close(relative_squared_error(estimate, target), torch.tensor(0.375), rtol=1e-5, atol=0)
 
 
 def test_relative_error_of_silence_is_one_whatever_the_level():
@@ -54,9 +52,7 @@ def test_every_mel_band_hears_something(window):
 def test_noise_of_unit_deviation_has_magnitudes_near_one_at_every_window():
     waveform = noise(1, 1, 24_000)
     for window in (64, 256, 1024):
-        bins = torch.stft(
-            waveform[0], window, window // 4, window=torch.hann_window(window), return_complex=True
-        ).abs()
+        bins = torch.stft(waveform[0], window, window // 4, window=torch.hann_window(window), return_complex=True).abs()
         expected = float((bins / torch.hann_window(window).square().sum().sqrt()).square().mean())
         assert expected == pytest.approx(1.0, rel=0.1)
         mels = mel_spectrogram(waveform, window, window // 4, RATE_HZ)
@@ -67,10 +63,7 @@ def test_noise_of_unit_deviation_has_magnitudes_near_one_at_every_window():
 
 def test_equal_waveforms_have_no_spectral_distance():
     waveform = noise(2, 1, 4096)
-    assert [float(distance) for distance in spectral_distances(waveform, waveform.clone(), RATE_HZ)] == [
-        0.0,
-        0.0,
-    ]
+    assert [float(distance) for distance in spectral_distances(waveform, waveform.clone(), RATE_HZ)] == [0.0, 0.0]
 
 
 def test_halving_the_amplitude_costs_the_logarithm_of_two():

@@ -53,9 +53,7 @@ def test_a_device_that_is_not_there_is_refused():
 def test_rescaled_convolutions_put_out_unit_deviation(normalise):
     layers = [torch.nn.Conv1d(1, 8, 3), torch.nn.ELU(), torch.nn.ConvTranspose1d(8, 4, 4, 2)]
     with seeded(0):
-        network = torch.nn.Sequential(
-            *(normalise(x) if normalise and hasattr(x, "weight") else x for x in layers)
-        )
+        network = torch.nn.Sequential(*(normalise(x) if normalise and hasattr(x, "weight") else x for x in layers))
         probe = torch.randn(1, 1, 500)
         keep_signal_alive(network, network, probe)
     assert float(network(probe).detach().std()) == pytest.approx(1.0, abs=1e-3)

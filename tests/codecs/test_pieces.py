@@ -49,9 +49,7 @@ def test_a_clip_may_end_just_where_a_piece_does(name, offset, small_codec, noise
         assert codec.encode_blocks(_blocks(clip), chunk_s=1.0) == codec.encode(clip, chunk_s=1.0)
 
 
-@pytest.mark.parametrize(
-    "name", ["encodec_24khz", "encodec_48khz", "fsq_50hz", "snac_24khz", "dac_44khz", "mimi"]
-)
+@pytest.mark.parametrize("name", ["encodec_24khz", "encodec_48khz", "fsq_50hz", "snac_24khz", "dac_44khz", "mimi"])
 def test_no_more_audio_is_held_than_a_piece_needs(name, small_codec, noise_clip):
     codec = small_codec(name)
     block = noise_clip(codec, 0.25).samples

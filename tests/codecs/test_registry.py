@@ -7,13 +7,7 @@ import torch
 from codecbook.codecs import codec_names, load_codec
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.models import weights as weights_module
-from codecbook.models.weights import (
-    connect_timeout,
-    from_hub,
-    parse_weights,
-    read_state,
-    seeded,
-)
+from codecbook.models.weights import connect_timeout, from_hub, parse_weights, read_state, seeded
 
 FROM_THE_HUB = ("snac_24khz", "dac_44khz", "mimi", "neucodec")
 
@@ -95,9 +89,7 @@ def test_a_model_of_another_architecture_is_refused(small_folder):
         load_codec("mimi", weights=small_folder("fsq_50hz"))
 
 
-@pytest.mark.parametrize(
-    "text", ["random:x", "random:", "random:-1", f"random:{1 << 63}", "random:" + "9" * 5000, ""]
-)
+@pytest.mark.parametrize("text", ["random:x", "random:", "random:-1", f"random:{1 << 63}", "random:" + "9" * 5000, ""])
 def test_a_seed_that_is_no_number_is_refused(text):
     with pytest.raises(UnsupportedInput, match="random:0"):
         parse_weights("mimi", text)
@@ -123,9 +115,7 @@ def test_drawing_weights_leaves_torchs_generator_alone():
 
 
 def test_a_cached_model_needs_no_network(offline):
-    model, source = from_hub(
-        "mimi", "kyutai/mimi", lambda place, local_files_only: (place, local_files_only), "x"
-    )
+    model, source = from_hub("mimi", "kyutai/mimi", lambda place, local_files_only: (place, local_files_only), "x")
     assert model == ("kyutai/mimi", True)
     assert source == "kyutai/mimi (hub cache)"
 

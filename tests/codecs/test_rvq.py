@@ -79,9 +79,7 @@ def test_shapes_that_do_not_fit_are_refused(call):
 
 
 def test_codebooks_are_fitted_reproducibly_and_each_reduces_the_residual():
-    vectors = torch.randn(3000, 4, generator=torch.Generator().manual_seed(1)) * torch.tensor(
-        [3.0, 2.0, 1.0, 0.5]
-    )
+    vectors = torch.randn(3000, 4, generator=torch.Generator().manual_seed(1)) * torch.tensor([3.0, 2.0, 1.0, 0.5])
     codebooks = init_codebooks(vectors, num_codebooks=3, codebook_size=16, seed=5)
     assert codebooks.shape == (3, 16, 4)
     assert torch.equal(codebooks, init_codebooks(vectors, 3, 16, seed=5))

@@ -125,9 +125,7 @@ def test_training_goes_on_with_a_finished_model(command, tmp_path):
     more = load_model(tmp_path / "more" / "model")
     assert more.config["provenance"]["started_from"] == first.sha256
     assert more.sha256 != first.sha256
-    phases = {
-        json.loads(line)["phase"] for line in (tmp_path / "more" / "log.jsonl").read_text().splitlines()
-    }
+    phases = {json.loads(line)["phase"] for line in (tmp_path / "more" / "log.jsonl").read_text().splitlines()}
     assert "autoencoder" not in phases
 
 

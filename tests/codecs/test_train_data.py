@@ -34,9 +34,7 @@ def test_a_folder_may_name_its_share(text, path, share):
     assert (str(folder.path), folder.share) == (path, share)
 
 
-@pytest.mark.parametrize(
-    "text", ["speech=", "speech=half", "speech=0", "speech=-1", "speech=nan", "speech=inf"]
-)
+@pytest.mark.parametrize("text", ["speech=", "speech=half", "speech=0", "speech=-1", "speech=nan", "speech=inf"])
 def test_a_share_that_is_no_positive_number_is_refused(text):
     with pytest.raises(UnsupportedInput, match=r"must be a positive number, e\.g\. speech=0\.7"):
         parse_folder(text)
@@ -176,9 +174,7 @@ def test_a_recording_that_cannot_be_read_is_left_out_with_its_reason(tmp_path, t
         f"left out: There is no audio file at {gone}; check the path.",
         "left out: 2 of 3 recordings that cannot be used",
     ]
-    with pytest.raises(
-        UnsupportedInput, match=r"None of 2 recording\(s\) can be used; the last: There is no"
-    ):
+    with pytest.raises(UnsupportedInput, match=r"None of 2 recording\(s\) can be used; the last: There is no"):
         list(load_recordings([bad, gone], 16_000, 1))
     assert not list(load_recordings([bad], 16_000, 1, needs_one=False))
 

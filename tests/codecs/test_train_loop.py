@@ -165,9 +165,7 @@ def test_phases_train_what_they_should(trainer):
             averages = {key: value.clone() for key, value in run.average.items()}
 
     def changed(before, after):
-        return {
-            ".".join(key.split(".")[:1]) for key in before if not torch.equal(parts[after][key], before[key])
-        }
+        return {".".join(key.split(".")[:1]) for key in before if not torch.equal(parts[after][key], before[key])}
 
     assert changed(parts["start"], "autoencoder") == {"encoder", "decoder"}
     assert changed(parts["autoencoder"], "joint") == {"encoder", "quantizer", "decoder"}
@@ -181,8 +179,7 @@ def test_phases_train_what_they_should(trainer):
 def test_every_fiftieth_step_is_said(trainer, tiny_recipe, capsys):
     trainer(recipe=tiny_recipe(phases=(Phase("autoencoder", 1.0, 1.0, 0.5),)), steps=50).run()
     assert re.fullmatch(
-        r"autoencoder step 50  100.0 %  loss \d.*  gradient_norm \d.*  about 0 min left\n",
-        capsys.readouterr().out,
+        r"autoencoder step 50  100.0 %  loss \d.*  gradient_norm \d.*  about 0 min left\n", capsys.readouterr().out
     )
 
 

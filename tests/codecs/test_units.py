@@ -78,9 +78,7 @@ def test_units_are_saved_and_loaded_as_a_codec(tmp_path, fitted):
     codec = load_codec("units_25hz", weights=tmp_path)
     assert codec.weights.sha256 == loaded_sha256 == sha256
     assert codec.weights.kind == "bundled"
-    np.testing.assert_array_equal(
-        codec.encode(tones()).codes[0], fitted.assign(unit_features(tones().samples[0]))
-    )
+    np.testing.assert_array_equal(codec.encode(tones()).codes[0], fitted.assign(unit_features(tones().samples[0])))
 
 
 def test_damaged_or_altered_units_are_refused(tmp_path, fitted):

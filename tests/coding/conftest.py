@@ -22,12 +22,7 @@ def assert_roundtrip() -> Callable[..., bytes]:
     """Return a check that a coder gives symbols back: at once, frame by frame and symbol by symbol, to the byte."""
 
     def check(
-        encode: Callable,
-        decode: Callable,
-        encoder: Any,
-        decoder: Callable,
-        symbols: np.ndarray,
-        cdf: np.ndarray,
+        encode: Callable, decode: Callable, encoder: Any, decoder: Callable, symbols: np.ndarray, cdf: np.ndarray
     ) -> bytes:
         K, T = symbols.shape
         data = encode(symbols, cdf)

@@ -62,9 +62,7 @@ def decode(data, model=None):
     check(copy == header, "second copy of the header")
     index = data[index_at:-28]
     check(struct.unpack_from("<4sI", index) == (b"\xc5IDX", header["num_segments"]), "index")
-    check(
-        zlib.crc32(header["stream_id"] + index[:-4]) == struct.unpack("<I", index[-4:])[0], "index checksum"
-    )
+    check(zlib.crc32(header["stream_id"] + index[:-4]) == struct.unpack("<I", index[-4:])[0], "index checksum")
     entries = list(struct.iter_unpack("<QI", index[8:-4]))
     rows, frames, scales = [], [], []
     for number in range(header["num_segments"]):
@@ -311,9 +309,7 @@ class PlainLM:
         shift = self.a["logits.shift"][0]
         return [
             requantise(dot(weights, y), multiplier, shift)
-            for weights, multiplier in zip(
-                self.a["logits.weight"][k], self.a["logits.multiplier"][k], strict=True
-            )
+            for weights, multiplier in zip(self.a["logits.weight"][k], self.a["logits.multiplier"][k], strict=True)
         ]
 
     def attention(self, layer, x):
@@ -321,8 +317,7 @@ class PlainLM:
         qkv = self.linear("layers.query_key_value", y, layer)
         d = self.D // self.H
         query, key, value = (
-            [qkv[part * self.D + h * d : part * self.D + (h + 1) * d] for h in range(self.H)]
-            for part in range(3)
+            [qkv[part * self.D + h * d : part * self.D + (h + 1) * d] for h in range(self.H)] for part in range(3)
         )
         value = [[clamp(v, 127) for v in head] for head in value]
         turn = self.rotate if self.rotary else lambda head: [clamp(v, 127) for v in head]

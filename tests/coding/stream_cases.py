@@ -18,12 +18,7 @@ from codecbook.tokens import Tokens
 def parallel(num_rows=200, sizes=(16, 16, 16), seed=0, **metadata):
     rng = np.random.default_rng(seed)
     known = {"codec": "toy", "weights": "random: seed 0", "weights_sha256": "ab" * 32, "channels": 1}
-    known |= {
-        "sample_rate_hz": 1000,
-        "num_samples": max(0, 20 * num_rows - 7),
-        "bandwidth_kbps": 0.6,
-        **metadata,
-    }
+    known |= {"sample_rate_hz": 1000, "num_samples": max(0, 20 * num_rows - 7), "bandwidth_kbps": 0.6, **metadata}
     codes = tuple(rng.integers(0, size, num_rows) for size in sizes)
     return Tokens(codes=codes, codebook_sizes=sizes, frame_rates_hz=(50.0,) * len(sizes), **known)
 

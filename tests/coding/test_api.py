@@ -15,16 +15,7 @@ from codecbook.audio import Clip
 from codecbook.clips import load_bundled
 from codecbook.codecs import load_codec
 from codecbook.codecs.base import Weights
-from codecbook.coding import (
-    api,
-    compress,
-    compress_file,
-    decompress,
-    decompress_file,
-    default_lm,
-    inspect,
-    verify,
-)
+from codecbook.coding import api, compress, compress_file, decompress, decompress_file, default_lm, inspect, verify
 from codecbook.coding.stream import models as stream_models
 from codecbook.coding.stream.models import NamedLM
 from codecbook.coding.stream.reader import StreamReader
@@ -234,14 +225,10 @@ def test_the_bundled_model_is_the_default(codec_of):
     assert header.lm_sha256 == default_lm(codec).model.sha256
     decoded = decompress(data, codec=codec)
     assert decoded.tokens == codec.encode(audio.convert(clip, 24_000, 1), 6.0)
-    assert inspect(compress(clip, codec, 3.0)).header.coder == "raw", (
-        "half its codebooks are not its language"
-    )
+    assert inspect(compress(clip, codec, 3.0)).header.coder == "raw", "half its codebooks are not its language"
 
 
-def test_a_default_model_of_other_codebooks_is_left_out_with_a_warning(
-    codec_of, tmp_path, monkeypatch, caplog
-):
+def test_a_default_model_of_other_codebooks_is_left_out_with_a_warning(codec_of, tmp_path, monkeypatch, caplog):
     torch.manual_seed(0)
     shape = TinyGPTConfig(codebook_sizes=(16,), dim=16, layers=1, heads=2, hidden=32, context=8)
     model = export_exact(TinyGPT(shape).eval(), [np.random.default_rng(3).integers(0, 16, (8, 1))])
@@ -276,16 +263,10 @@ def test_weights_that_are_not_there_or_not_the_ones(codec_of, tmp_path, monkeypa
 
 def test_labels_of_weights_never_become_paths():
     template = inspect(compress(noise(1.0), "fsq_50hz", None, lm=None)).header
-    for label, wanted in (
-        ("random: seed 3", "random:3"),
-        ("pretrained: x/y", "pretrained"),
-        ("bundled: a", "bundled"),
-    ):
+    for label, wanted in (("random: seed 3", "random:3"), ("pretrained: x/y", "pretrained"), ("bundled: a", "bundled")):
         assert stream_models._weights_of(replace(template.format, weights=label)) == wanted
     with pytest.raises(UnsupportedInput, match=r"below 2\^63"):
-        stream_models.codec_of(
-            replace(template, format=replace(template.format, weights=f"random: seed {10**26}"))
-        )
+        stream_models.codec_of(replace(template, format=replace(template.format, weights=f"random: seed {10**26}")))
     for label in ("", "/etc/passwd", "random: /etc", "random: seed -1"):
         with pytest.raises(UnsupportedInput, match="pass weights="):
             stream_models._weights_of(replace(template.format, weights=label))
@@ -338,9 +319,7 @@ def test_arrays_tensors_and_paths_are_sound_too(codec_of, tmp_path):
         lambda sound: compress(sound, codec, sample_rate_hz=8000),
         lambda sound: codec.encode(sound, sample_rate_hz=8000),
     ):
-        with pytest.raises(
-            UnsupportedInput, match="sample_rate_hz=8000 was given for a recording at 24000 Hz"
-        ):
+        with pytest.raises(UnsupportedInput, match="sample_rate_hz=8000 was given for a recording at 24000 Hz"):
             call(clip)
         with pytest.raises(UnsupportedInput, match="received dict"):
             call({})

@@ -89,9 +89,7 @@ def random_case(V: int, T: int, K: int, scale: float, seed: int) -> tuple[np.nda
     return np.where(rng.random((K, T)) < 0.8, likely, rng.integers(0, V, size=(K, T))), logits
 
 
-@pytest.mark.parametrize(
-    ("name", "coder"), [("upstream", UPSTREAM), ("pr95_qstep128", GRID), ("pr95_qstep64", GRID)]
-)
+@pytest.mark.parametrize(("name", "coder"), [("upstream", UPSTREAM), ("pr95_qstep128", GRID), ("pr95_qstep64", GRID)])
 def test_given_golden(name: str, coder, assert_roundtrip: Callable) -> None:
     extra = extra_dir()
     if extra is None:
@@ -208,9 +206,7 @@ def test_upstream_fails_at_the_symbol_where_the_package_fails() -> None:
     order = symbols.T.ravel().tolist()
     package = ArithmeticCoder(io.BytesIO())
     ours = pushes_until(UnsupportedInput, ac.UpstreamEncoder().push, order, rows)
-    theirs = pushes_until(
-        AssertionError, lambda symbol, row: package.push(symbol, torch.from_numpy(row)), order, rows
-    )
+    theirs = pushes_until(AssertionError, lambda symbol, row: package.push(symbol, torch.from_numpy(row)), order, rows)
     assert ours == theirs
     assert 0 < ours < len(order)
 

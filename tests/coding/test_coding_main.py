@@ -29,17 +29,7 @@ def recording(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stream(recording, tmp_path_factory):
     path = tmp_path_factory.mktemp("stream") / "noise.cbs"
-    command = [
-        "compress",
-        str(recording),
-        str(path),
-        "--codec",
-        "fsq_50hz",
-        "--lm",
-        "none",
-        "--segment-seconds",
-        "1",
-    ]
+    command = ["compress", str(recording), str(path), "--codec", "fsq_50hz", "--lm", "none", "--segment-seconds", "1"]
     assert main(command) == 0
     return path
 
@@ -63,14 +53,7 @@ def test_a_stretch(stream, tmp_path):
 def test_inspect_names_codec_coder_and_length(stream, capsys):
     assert main(["inspect", str(stream)]) == 0
     out = capsys.readouterr().out
-    for words in (
-        "codec fsq_50hz",
-        "bundled: fsq_50hz_mini",
-        "24000 Hz",
-        "50000 samples",
-        "at 50 Hz",
-        "coder raw",
-    ):
+    for words in ("codec fsq_50hz", "bundled: fsq_50hz_mini", "24000 Hz", "50000 samples", "at 50 Hz", "coder raw"):
         assert words in out
 
 
@@ -122,19 +105,13 @@ def test_compress_refuses_to_overwrite(recording, stream, capsys):
         (["inspect", "nothing.cbs"], "no stream at"),
         (["compress", "nothing.wav", "x.cbs", "--codec", "fsq_50hz", "--lm", "none"], "no audio file"),
         (["compress", "{wav}", "x.cbs", "--codec", "opus"], "no codec"),
-        (
-            ["compress", "{wav}", "x.cbs", "--codec", "fsq_50hz", "--lm", "none", "--bandwidth", "6"],
-            "no bandwidth",
-        ),
+        (["compress", "{wav}", "x.cbs", "--codec", "fsq_50hz", "--lm", "none", "--bandwidth", "6"], "no bandwidth"),
         (["compress", "{wav}", "x.cbs", "--codec", "fsq_50hz", "--lm", "missing"], "no language model"),
         (["decompress", "{cbs}", "x.txt"], "Cannot write x.txt"),
         (["decompress", "{wav}", "x.wav"], "no stream of codecbook"),
         (["decompress", "{cbs}", "x.wav", "--start", "inf"], "give seconds from 0 on"),
         (["decompress", "{cbs}", "x.wav", "--start", "nan"], "give seconds from 0 on"),
-        (
-            ["decompress", "{cbs}", "x.wav", "--start", "-4"],
-            "stretch from -4.0 s on is none; give seconds from 0 on",
-        ),
+        (["decompress", "{cbs}", "x.wav", "--start", "-4"], "stretch from -4.0 s on is none; give seconds from 0 on"),
         (["decompress", "{cbs}", "x.wav", "--start", "5"], "which is 2.083 s long"),
         (["decompress", "{cbs}", "x.wav", "--weights", f"random:{10**26}"], "below 2^63"),
         (["decompress", "{cbs}", "x.wav", "--weights", "random:1"], "the right ones as --weights"),
@@ -228,11 +205,7 @@ def test_named_pipes_are_read_and_written_once(recording, stream, piped, tmp_pat
     [
         (["decompress", "-", "-"], b"", "0 bytes"),
         (["inspect", "-"], b"no stream", "no stream of codecbook"),
-        (
-            ["compress", "-", "-", "--codec", "fsq_50hz", "--lm", "none"],
-            b"no audio",
-            "standard input could not be",
-        ),
+        (["compress", "-", "-", "--codec", "fsq_50hz", "--lm", "none"], b"no audio", "standard input could not be"),
         (["compress", "-", "-", "--codec", "fsq_50hz", "--lm", "none"], b"", "standard input"),
     ],
 )

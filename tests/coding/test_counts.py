@@ -41,9 +41,7 @@ def package_cdf(pdf: torch.Tensor) -> np.ndarray:
     return build_stable_quantized_cdf(pdf, 24, check=False).numpy()
 
 
-def grid_row_in_plain_python(
-    logits: np.ndarray, place: range, dialect: str, with_clamp: bool = True
-) -> list[int]:
+def grid_row_in_plain_python(logits: np.ndarray, place: range, dialect: str, with_clamp: bool = True) -> list[int]:
     """Return one CDF row by the rule's text, number by number, the nudge included."""
     d = GRID_DIALECTS[dialect]
     as_dtype = np.dtype(d.lm_dtype).type

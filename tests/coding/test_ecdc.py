@@ -66,9 +66,7 @@ def test_own_golden(name: str) -> None:
     lm = None if acv == 0 else make.TableLogitsLm() if acv == 4 else make.TableLm()
     decoded = read_ecdc(data, model, lm, environ={})
     segments = make.golden_segments(shape)
-    np.testing.assert_array_equal(
-        stack(decoded.tokens.codes), np.concatenate([c for c, _ in segments], axis=1)
-    )
+    np.testing.assert_array_equal(stack(decoded.tokens.codes), np.concatenate([c for c, _ in segments], axis=1))
     assert list(decoded.tokens.scales) == [scale for _, scale in segments if scale is not None]
     assert decoded.clip.num_samples == decoded.header.num_samples == make.NUM_SAMPLES[shape]
     assert decoded.damage == ()
@@ -197,9 +195,7 @@ def test_grid_roundtrip(models: tuple, kind: str) -> None:
     assert decoded.dialect == GRID_DIALECTS[kind]
     raw = read_ecdc(write_ecdc(model, clip), model)
     assert raw.tokens == decoded.tokens
-    np.testing.assert_allclose(
-        raw.clip.samples, decoded.clip.samples, rtol=0, atol=1e-6
-    )  # one cuts segments first
+    np.testing.assert_allclose(raw.clip.samples, decoded.clip.samples, rtol=0, atol=1e-6)  # one cuts segments first
     assert all(torch.equal(before[name], value) for name, value in lm.state_dict().items())
 
 
@@ -208,13 +204,7 @@ def test_every_tunable_reaches_the_stream() -> None:
     lm = make.small_lm(model)
     clip = noise(model, 6000)
     usual = write_ecdc(model, clip, lm, 4)
-    for name, value in [
-        ("qstep", 0.5),
-        ("fp_scale", 300),
-        ("min_range", 9),
-        ("tau", 0.7),
-        ("lm_dtype", "float64"),
-    ]:
+    for name, value in [("qstep", 0.5), ("fp_scale", 300), ("min_range", 9), ("tau", 0.7), ("lm_dtype", "float64")]:
         data = write_ecdc(model, clip, lm, 4, **{name: value})
         told = {
             "qstep": 0.5 if name == "qstep" else 1 / 128,

@@ -72,10 +72,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        (
-            "raw",
-            "0.160 s|24000 Hz, 1 channel(s), 3833 samples|2 codebook(s): 1024 at 75 Hz|coder raw|12 frames in 1 ",
-        ),
+        ("raw", "0.160 s|24000 Hz, 1 channel(s), 3833 samples|2 codebook(s): 1024 at 75 Hz|coder raw|12 frames in 1 "),
         ("upstream", "coder of package encodec (acv 1)|without checksums"),
         ("qstep128", "acv 4; fp 65536, mr 1, tau 1.0|each with a checksum"),
         ("qstep64", "acv 4; fp 8192, mr 2, tau 1.0"),
@@ -143,11 +140,7 @@ def test_codes_go_to_cbs_and_back(name: str, streams: dict, tmp_path: Path, caps
     assert "kept: all" in capsys.readouterr().out
     read = stream.decode_tokens(there).tokens
     assert read.same_codes(tokens)
-    assert (read.num_samples, read.scales, read.weights) == (
-        tokens.num_samples,
-        tokens.scales,
-        tokens.weights,
-    )
+    assert (read.num_samples, read.scales, read.weights) == (tokens.num_samples, tokens.scales, tokens.weights)
     assert inspect(there).duration_s == pytest.approx(tokens.duration_s)
     acv, dialect = VERSIONS.get(name, (0, None))
     options = ["--acv", str(acv), "--to-lm", "random:0", *(["--dialect", dialect] if dialect else [])]
@@ -215,9 +208,7 @@ def test_lies_are_refused_before_models_are_loaded(
     text = json.dumps(header.metadata() | changes).encode()
     bad = tmp_path / "bad.ecdc"
     bad.write_bytes(struct.pack(">4sBI", b"ECDC", 0, len(text)) + text + data[body:])
-    target = (
-        [] if command == "verify" else [str(tmp_path / ("x.wav" if command == "decompress" else "x.cbs"))]
-    )
+    target = [] if command == "verify" else [str(tmp_path / ("x.wav" if command == "decompress" else "x.cbs"))]
     assert main([command, str(bad), *target]) == 2
     out, error = capsys.readouterr()
     assert (out, error.count("\n")) == ("", 1)

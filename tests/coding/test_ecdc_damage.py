@@ -41,9 +41,7 @@ def test_precision_eval_of_chunks(case: tuple) -> None:
     assert found["bps"] == pytest.approx(8 * len(data) * 48_000 / 50_000)
     assert found["header_metadata"]["acv"] == 4
     assert found["mse"] is not None
-    assert found["snr_db"] == pytest.approx(
-        10 * math.log10(np.mean(clip.samples.astype(float) ** 2) / found["mse"])
-    )
+    assert found["snr_db"] == pytest.approx(10 * math.log10(np.mean(clip.samples.astype(float) ** 2) / found["mse"]))
     assert found["corrupt_chunk_index"] == 0
     assert found["corrupt_chunk_byte"] is not None
     assert found["corrupt_absolute_byte"] == body + 8 + found["corrupt_chunk_byte"]
@@ -97,12 +95,7 @@ def test_compare_decodes() -> None:
     bad = samples.copy()
     bad[1, 20], bad[0, 59], bad[0, 70] = 0.5, -0.25, 0.0005
     found = compare_decodes(Clip(samples, 10), Clip(bad, 10))
-    assert (found.first_bad_sample, found.last_bad_sample, found.bad_duration_s, found.max_abs) == (
-        20,
-        59,
-        4.0,
-        0.5,
-    )
+    assert (found.first_bad_sample, found.last_bad_sample, found.bad_duration_s, found.max_abs) == (20, 59, 4.0, 0.5)
     assert found.mae == pytest.approx((0.5 + 0.25 + 0.0005) / 200)
     same = compare_decodes(Clip(samples, 10), Clip(samples[:, :50], 10))
     assert (same.first_bad_sample, same.bad_duration_s, same.max_abs) == (None, None, 0.0)

@@ -95,13 +95,7 @@ def test_fp_tells_the_dialect() -> None:
     with pytest.raises(UnsupportedInput, match="fp = 4096 is of no known dialect"):
         dialect_of(strange, environ={})
     told = dialect_of(strange, qstep=0.25, lm_dtype="float64", environ={})
-    assert (told.qstep, told.fp_scale, told.min_range, told.lm_dtype, told.tau) == (
-        0.25,
-        4096,
-        3,
-        "float64",
-        0.5,
-    )
+    assert (told.qstep, told.fp_scale, told.min_range, told.lm_dtype, told.tau) == (0.25, 4096, 3, "float64", 0.5)
 
 
 def test_environment_fills_in_what_the_header_lacks() -> None:
@@ -114,13 +108,7 @@ def test_environment_fills_in_what_the_header_lacks() -> None:
         "ENCODEC_USE_NEAR_UNIFORM": "0",
     }
     full = dialect_of(EcdcHeader("m", 1, 1, True, 65536, 1, 4, 1.0), environ=environ)
-    assert (full.qstep, full.lm_dtype, full.fp_scale, full.min_range, full.tau) == (
-        1 / 32,
-        "float64",
-        65536,
-        1,
-        1.0,
-    )
+    assert (full.qstep, full.lm_dtype, full.fp_scale, full.min_range, full.tau) == (1 / 32, "float64", 65536, 1, 1.0)
     early = dialect_of(EcdcHeader("m", 1, 1, True, acv=4), environ=environ, qstep=0.125)
     assert (early.qstep, early.fp_scale, early.min_range, early.tau) == (0.125, 1024, 7, 0.5)
 

@@ -27,10 +27,7 @@ def test_frames_are_counted_in_integers() -> None:
 
 def test_chunks() -> None:
     data = b"head" + b"\0\0\0\2\0\0\0\7ab" + b"\0\0\0\0\0\0\0\1"
-    assert [(chunk.start, chunk.end, chunk.expected) for chunk in chunks_of(data, 4, 2)] == [
-        (12, 14, 7),
-        (22, 22, 1),
-    ]
+    assert [(chunk.start, chunk.end, chunk.expected) for chunk in chunks_of(data, 4, 2)] == [(12, 14, 7), (22, 22, 1)]
     with pytest.raises(CorruptInput, match="before chunk 2 of 3"):
         chunks_of(data, 4, 3)
     with pytest.raises(CorruptInput, match="8 bytes follow the last of 1 chunks"):
@@ -39,9 +36,7 @@ def test_chunks() -> None:
         chunks_of(data[:13], 4, 2)
 
 
-@pytest.mark.parametrize(
-    "data", [b"\x7f\xc0\0\0", b"\x7f\x80\0\0", b"\xbf\x80\0\0", b"\0\0\0\0", b"\x3f\x80\0"]
-)
+@pytest.mark.parametrize("data", [b"\x7f\xc0\0\0", b"\x7f\x80\0\0", b"\xbf\x80\0\0", b"\0\0\0\0", b"\x3f\x80\0"])
 def test_bad_scales(data: bytes) -> None:
     with pytest.raises(CorruptInput, match=r"[sS]egment 3"):
         scale_at(data, 0, 3)

@@ -49,9 +49,7 @@ def test_table_never_changes() -> None:
 @pytest.mark.parametrize("total_bits", [20, 24])
 def test_own_golden(total_bits: int) -> None:
     with np.load(GOLDEN) as golden:
-        np.testing.assert_array_equal(
-            cdf_exact(golden["units"], total_bits), golden[f"exact{total_bits}_cdf"]
-        )
+        np.testing.assert_array_equal(cdf_exact(golden["units"], total_bits), golden[f"exact{total_bits}_cdf"])
 
 
 def test_literal_rows() -> None:
@@ -121,9 +119,7 @@ def test_refused_input(values, total_bits, message) -> None:
         cdf_exact(values, total_bits)
 
 
-@pytest.mark.parametrize(
-    ("rows", "V", "spread"), [(1, 1, 5), (700, 3, 9000), (300, 1024, 3000), (3, 5000, 2**31)]
-)
+@pytest.mark.parametrize(("rows", "V", "spread"), [(1, 1, 5), (700, 3, 9000), (300, 1024, 3000), (3, 5000, 2**31)])
 @pytest.mark.parametrize("total_bits", [20, 24])
 def test_whole_arrays_equal_the_kernel(rows: int, V: int, spread: int, total_bits: int) -> None:
     # what runs where there is no compiler

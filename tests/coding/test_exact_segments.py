@@ -26,14 +26,10 @@ def models() -> dict[str, ExactLM]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             if kind == "rotary":
-                model: TokenLM = TinyGPT(
-                    TinyGPTConfig((11,), dim=32, layers=2, heads=4, hidden=64, context=16)
-                )
+                model: TokenLM = TinyGPT(TinyGPTConfig((11,), dim=32, layers=2, heads=4, hidden=64, context=16))
             else:
                 shape = {"dim": 32, "layers": 2, "heads": 4, "hidden": 48, "head_dim": 16, "head_hidden": 24}
-                model = RVQTransformer(
-                    RVQTransformerConfig((11,) * 3, window_frames=8, conditioning=kind, **shape)
-                )
+                model = RVQTransformer(RVQTransformerConfig((11,) * 3, window_frames=8, conditioning=kind, **shape))
         for parameter in model.parameters():  # larger, so that logits are far from even
             parameter.data.mul_(5.0 if parameter.ndim > 1 else 1.0)
         made[kind] = export_exact(model.eval(), [draw(model, 40)])
@@ -59,9 +55,7 @@ def test_segments_follow_the_text(kind: str, num_frames: int, models) -> None:
     model = models[kind]
     frames = draw(model, num_frames, seed=num_frames)
     stretch = 16 if kind == "rotary" else max(1, num_frames)  # from BOS again after 16 tokens
-    parts = [
-        reference_logits(model, frames[start : start + stretch]) for start in range(0, num_frames, stretch)
-    ]
+    parts = [reference_logits(model, frames[start : start + stretch]) for start in range(0, num_frames, stretch)]
     logits = np.concatenate(parts) if parts else np.zeros((0, frames.shape[1], 11), dtype=np.int64)
     cdf = cdf_exact(logits.transpose(0, 2, 1))
     low, high = coded_intervals(frames.T, cdf)

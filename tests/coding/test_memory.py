@@ -82,8 +82,6 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
         stream = tmp_path / f"{minutes}.cbs"
         stream.write_bytes(encode_tokens(tokens, named.model, lm_name=named.name))
         command = [sys.executable, "-c", DECODE, str(stream), str(tmp_path / f"{minutes}.wav")]
-        peaks.append(
-            int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
-        )
+        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]))
     kept_samples = 15 * 60 * 24_000 * 4  # 86 MB: what a decoder that kept the whole clip would take on top
     assert peaks[1] - peaks[0] < kept_samples / 2, peaks

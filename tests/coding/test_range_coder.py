@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 
 from codecbook.coding.cdf import coded_intervals, ideal_bits
 from codecbook.coding.counts import cdf_exact
-from codecbook.coding.range_coder import (
-    RangeDecoder,
-    RangeEncoder,
-    decode_range,
-    encode_intervals,
-    encode_range,
-)
+from codecbook.coding.range_coder import RangeDecoder, RangeEncoder, decode_range, encode_intervals, encode_range
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "coding" / "coding.npz"
@@ -81,9 +75,7 @@ def test_literal_bytes() -> None:
     assert encode_intervals(np.array([2**19]), np.array([2**20])) == b"\x80"
     assert encode_intervals(np.array([1]), np.array([2**20])) == b"\x01"
     assert encode_intervals(np.array([699050] * 8), np.array([2**20] * 8)) == b"\xff\xf7"
-    assert encode_intervals(np.array([1, 0, 5]), np.array([2, 1, 6]), 24) == bytes(
-        [0, 0, 1, 0, 0, 0, 0, 0, 5]
-    )
+    assert encode_intervals(np.array([1, 0, 5]), np.array([2, 1, 6]), 24) == bytes([0, 0, 1, 0, 0, 0, 0, 0, 5])
 
 
 @settings(max_examples=50, deadline=None)
@@ -123,10 +115,7 @@ def test_every_message_of_a_tiny_alphabet_has_its_own_bytes(row: list[int]) -> N
 
 def test_bytes_are_refused_unless_an_encoder_writes_them() -> None:
     cdf = np.broadcast_to(np.array([5, 10, 16]), (4, 1, 3))
-    valid = {
-        encode_range(np.array([message]), cdf, total_bits=4)
-        for message in itertools.product(range(3), repeat=4)
-    }
+    valid = {encode_range(np.array([message]), cdf, total_bits=4) for message in itertools.product(range(3), repeat=4)}
     candidates = [
         b"",
         b"\0\0\0",

@@ -102,13 +102,7 @@ def test_segments_are_read_one_at_a_time():
 
 @pytest.mark.parametrize(
     ("start_s", "end_s", "first", "end"),
-    [
-        (0.0, None, 0, 200),
-        (1.0, 2.0, 50, 150),
-        (1.0, 1.99, 50, 100),
-        (0.99, 1.01, 0, 100),
-        (3.5, 99.0, 150, 200),
-    ],
+    [(0.0, None, 0, 200), (1.0, 2.0, 50, 150), (1.0, 1.99, 50, 100), (0.99, 1.01, 0, 100), (3.5, 99.0, 150, 200)],
 )
 def test_a_stretch_of_time_reads_the_segments_that_cover_it(start_s, end_s, first, end):
     tokens = cases.parallel(200)
@@ -146,10 +140,7 @@ def test_sources_may_be_bytes_paths_and_files(tmp_path):
         (Tokens((np.zeros(2, int), np.zeros(6, int)), (4, 4), (10.0, 30.0)), "no common frames"),
         (cases.parallel(segment_frames=(100, 50, 50)), None),
         (cases.parallel(30, scales=(1.0, 2.0, 3.0), segment_frames=(20, 5, 5)), None),
-        (
-            cases.parallel(30, scales=(1.0, 2.0, 3.0), segment_frames=(5, 20, 5)),
-            "20 frames comes where 1 to 5 fit",
-        ),
+        (cases.parallel(30, scales=(1.0, 2.0, 3.0), segment_frames=(5, 20, 5)), "20 frames comes where 1 to 5 fit"),
         (cases.parallel(12, segment_frames=(2, 4, 2, 4)), "4 frames comes where 1 to 2 fit"),
         (cases.parallel(10, segment_frames=(4, 2, 4)), "4 frames comes where 1 to 2 fit"),
         (cases.parallel(sizes=(4, 1)), "2 to 2\\^31 codes"),
@@ -221,8 +212,5 @@ def test_other_things_are_no_stream(tmp_path):
         StreamReader(tmp_path / "nothing.cbs")
     with pytest.raises(UnsupportedInput, match="received int"):
         StreamReader(5)  # type: ignore[arg-type]
-    with (
-        pytest.raises(UnsupportedInput, match="A stretch"),
-        StreamReader(cases.encoded(cases.parallel())) as reader,
-    ):
+    with pytest.raises(UnsupportedInput, match="A stretch"), StreamReader(cases.encoded(cases.parallel())) as reader:
         reader.read(2.0, 1.0)

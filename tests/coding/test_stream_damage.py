@@ -95,9 +95,7 @@ def test_bytes_lost_or_added_within_a_segment_cost_that_segment_alone():
             result = cases.outcome(changed, tokens)
             assert result is not None
             # a byte in front of a segment's mark is not a part of it
-            assert [part.segment for part in result[0]] == (
-                [] if at == start and len(changed) > len(data) else [1]
-            )
+            assert [part.segment for part in result[0]] == ([] if at == start and len(changed) > len(data) else [1])
 
 
 def test_random_damage():
@@ -158,9 +156,7 @@ def test_damage_says_where_and_why():
     assert (damage.kind, damage.segment, damage.num_segments) == ("payload", 2, 1)
     assert (damage.first_row, damage.num_rows, damage.first_byte, damage.end_byte) == (100, 50, start, end)
     assert (damage.start_s, damage.end_s) == (2.0, 2.993)
-    assert str(damage).startswith(
-        f"Segment 2 (2.000 to 2.993 s, bytes {start} to {end}): its payload's checksum"
-    )
+    assert str(damage).startswith(f"Segment 2 (2.000 to 2.993 s, bytes {start} to {end}): its payload's checksum")
     assert not read.tokens.to_frames()[100:].any()
 
 
@@ -184,17 +180,13 @@ def test_a_model_that_computes_otherwise_is_found_out(monkeypatch):
 
     real = exact_segments.decode_frames
     other = cases.exact_model(1)
-    monkeypatch.setattr(
-        exact_segments, "decode_frames", lambda _, payload, count: real(other, payload, count)
-    )
+    monkeypatch.setattr(exact_segments, "decode_frames", lambda _, payload, count: real(other, payload, count))
     with StreamReader(data, Impostor()) as reader:
         kinds = [part.damage.kind for part in reader.segments() if part.damage]
     assert set(kinds) <= {"coder", "intervals"}
     assert len(kinds) == 3
 
-    monkeypatch.setattr(
-        exact_segments, "decode_frames", lambda _, p, n: (real(cases.exact_model(), p, n)[0], 12345)
-    )
+    monkeypatch.setattr(exact_segments, "decode_frames", lambda _, p, n: (real(cases.exact_model(), p, n)[0], 12345))
     with StreamReader(data, Impostor()) as reader:
         assert {part.damage.kind for part in reader.segments() if part.damage} == {"intervals"}
 
@@ -208,9 +200,7 @@ def test_codes_that_pass_all_but_their_own_checksum():
     # another payload with checksums of its own, but the digest of the right codes
     data[start + 44] ^= 1
     data[start + 20 : start + 24] = zlib.crc32(data[start + 44 : end]).to_bytes(4, "little")
-    data[start + 40 : start + 44] = zlib.crc32(header.stream_id + data[start : start + 40]).to_bytes(
-        4, "little"
-    )
+    data[start + 40 : start + 44] = zlib.crc32(header.stream_id + data[start : start + 40]).to_bytes(4, "little")
     segment = stream_segment.unpack_segment_header(bytes(data[start : start + 44]), header)
     with pytest.raises(stream_segment.SegmentError, match="do not pass their checksum"):
         stream_segment.decode_segment(header, None, segment, bytes(data[start + 44 : end]))
@@ -252,9 +242,7 @@ def test_a_payload_that_claims_gigabytes():
     header = cases.header_of(bytes(data))
     start = len(headers.pack_header(header))
     data[start + 16 : start + 20] = (4_000_000_000).to_bytes(4, "little")
-    data[start + 40 : start + 44] = zlib.crc32(header.stream_id + data[start : start + 40]).to_bytes(
-        4, "little"
-    )
+    data[start + 40 : start + 44] = zlib.crc32(header.stream_id + data[start : start + 40]).to_bytes(4, "little")
     with pytest.raises(stream_segment.SegmentError, match="cannot hold"):
         stream_segment.unpack_segment_header(bytes(data[start : start + 44]), header)
     with pytest.raises(CorruptInput, match="None of the stream's segments"):
@@ -291,9 +279,7 @@ def test_segments_that_contradict_each_other():
     with StreamReader(bytes(data)) as reader:
         start, _, _ = reader.segment_bytes()[1]
     data[start + 8 : start + 12] = (60).to_bytes(4, "little")  # begins ten rows late
-    data[start + 40 : start + 44] = zlib.crc32(header.stream_id + data[start : start + 40]).to_bytes(
-        4, "little"
-    )
+    data[start + 40 : start + 44] = zlib.crc32(header.stream_id + data[start : start + 40]).to_bytes(4, "little")
     with StreamReader(bytes(data[:-1])) as reader:
         kinds = [(part.index, part.damage.kind) for part in reader.segments() if part.damage]
     assert kinds == [(1, "position")]

@@ -23,24 +23,7 @@ import stream_cases as cases
 def block_of(runs, order=0):
     """Pack a header of any codebooks: (how many, size, rate) each."""
     fixed = struct.pack(
-        "<BBHIHIIIQddHII8s32s32s",
-        0,
-        order,
-        0,
-        0,
-        0,
-        1,
-        0,
-        0,
-        0,
-        0.0,
-        0.0,
-        0,
-        0,
-        0,
-        bytes(8),
-        bytes(32),
-        bytes(32),
+        "<BBHIHIIIQddHII8s32s32s", 0, order, 0, 0, 0, 1, 0, 0, 0, 0.0, 0.0, 0, 0, 0, bytes(8), bytes(32), bytes(32)
     )
     books = struct.pack("<H", len(runs)) + b"".join(struct.pack("<HId", *run) for run in runs)
     body = fixed + books + b"\0\0" * 3
@@ -60,9 +43,7 @@ def test_levels_that_would_fill_the_memory_with_columns_cost_nothing(levels, ord
 
 
 def test_ten_levels_and_1024_codebooks_are_the_most():
-    assert (
-        len(headers.unpack_header(block_of([(1, 16, 2.0**level) for level in range(10)], 1)).columns) == 1023
-    )
+    assert len(headers.unpack_header(block_of([(1, 16, 2.0**level) for level in range(10)], 1)).columns) == 1023
     assert len(headers.unpack_header(block_of([(1024, 16, 50.0)])).columns) == 1024
     with pytest.raises(CorruptInput, match="1025 codebooks are claimed"):
         headers.unpack_header(block_of([(1025, 16, 50.0)], 1))

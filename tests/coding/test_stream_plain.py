@@ -79,9 +79,7 @@ def test_codes_have_one_payload_for_both_decoders(tmp_path, monkeypatch):
     assert "computes otherwise here, or this coder did not write them" in str(damage)
     # nothing else is wrong with it
     check = plain_decoder.check
-    monkeypatch.setattr(
-        plain_decoder, "check", lambda good, what: what == "end of the payload" or check(good, what)
-    )
+    monkeypatch.setattr(plain_decoder, "check", lambda good, what: what == "end of the payload" or check(good, what))
     assert plain_decoder.decode(altered, plain_lm)[1] == [level.tolist() for level in tokens.codes]
 
 

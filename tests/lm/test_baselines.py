@@ -15,9 +15,7 @@ from codecbook.tokens import bits, tokens_from_frames
 
 
 def _corpus(frames: list[np.ndarray], size: int = 64) -> Corpus:
-    return Corpus.from_tokens(
-        {f"c{i:03}": tokens_from_frames(rows, size, 75.0) for i, rows in enumerate(frames)}
-    )
+    return Corpus.from_tokens({f"c{i:03}": tokens_from_frames(rows, size, 75.0) for i, rows in enumerate(frames)})
 
 
 def _walk(length: int, seed: int, size: int = 64) -> np.ndarray:
@@ -33,10 +31,7 @@ def walks() -> tuple[Corpus, Corpus]:
 
 
 def _all_sequences(size: int, rows: int, columns: int) -> list[np.ndarray]:
-    return [
-        np.array(codes).reshape(rows, columns)
-        for codes in itertools.product(range(size), repeat=rows * columns)
-    ]
+    return [np.array(codes).reshape(rows, columns) for codes in itertools.product(range(size), repeat=rows * columns)]
 
 
 @pytest.mark.parametrize("kind", CONTEXTS)
@@ -77,8 +72,7 @@ def test_contexts_spread_over_slots():
 
 def test_mixing_probabilities_sum_to_one():
     total = sum(
-        np.exp2(-mixing.mixing_model(_corpus([rows], size=2)).clip_bits.sum())
-        for rows in _all_sequences(2, 3, 2)
+        np.exp2(-mixing.mixing_model(_corpus([rows], size=2)).clip_bits.sum()) for rows in _all_sequences(2, 3, 2)
     )
     assert total == pytest.approx(1, rel=1e-9)
 
@@ -128,11 +122,7 @@ def test_costs_are_kept_by_clip(walks):
 
 def test_a_clip_without_tokens_costs_nothing():
     held_out = _corpus([np.zeros((0, 1), dtype=int), np.array([[1], [2]])], size=4)
-    for cost in (
-        uniform(held_out),
-        count_model(None, held_out, adaptive=True),
-        mixing.mixing_model(held_out),
-    ):
+    for cost in (uniform(held_out), count_model(None, held_out, adaptive=True), mixing.mixing_model(held_out)):
         assert cost.clip_bits[0, 0] == 0
         assert np.isnan(cost.bits_per_token_of_clips[0])
         assert np.isfinite(cost.bits_per_token)
@@ -156,8 +146,7 @@ def test_the_first_adaptive_token_is_a_guess():
 def test_a_lag_finds_the_same_codebook_in_a_flat_stream(walks):
     train, held_out = (
         Corpus.from_tokens(
-            {name: tokens_from_frames(part.clip(i), 64, 75.0) for i, name in enumerate(part.clips)},
-            order="flat",
+            {name: tokens_from_frames(part.clip(i), 64, 75.0) for i, name in enumerate(part.clips)}, order="flat"
         )
         for part in walks
     )
@@ -182,9 +171,7 @@ def test_serialisations_keep_every_code(serialisation):
             cells = np.split(bits[: sum(lengths)].reshape(100, sum(widths)), np.cumsum(widths)[:-1], axis=1)
         else:
             starts = np.cumsum([0, *(-(-length // 8) * 8 for length in lengths[:-1])])
-            cells = [
-                bits[start : start + n].reshape(100, -1) for start, n in zip(starts, lengths, strict=True)
-            ]
+            cells = [bits[start : start + n].reshape(100, -1) for start, n in zip(starts, lengths, strict=True)]
         back = np.stack([cell @ (1 << np.arange(cell.shape[1])) for cell in cells], axis=1)
     np.testing.assert_array_equal(back, rows)
 

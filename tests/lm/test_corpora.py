@@ -39,9 +39,7 @@ def test_sides_are_those_of_the_index(tmp_path):
     assert [row.clip for row in tokens.clips] == [*tokens.train.clips, *tokens.held_out.clips]
     np.testing.assert_array_equal(tokens.held_out.clip(1), clips["speech/3"].to_frames())
     assert tokens.layout.order == "parallel"
-    some = bundled_tokens(
-        "encodec_24khz", num_codebooks=2, folder=tmp_path, keep=lambda row: row.domain == "music"
-    )
+    some = bundled_tokens("encodec_24khz", num_codebooks=2, folder=tmp_path, keep=lambda row: row.domain == "music")
     assert some.train.clips == ("music/5", "music/7")
     assert some.train.codebook_sizes == (1024, 1024)
     with pytest.raises(UnsupportedInput, match="'train'"):

@@ -262,10 +262,7 @@ def test_rows_out_of_range_are_refused(clips):
 
 
 def test_text_as_rows():
-    texts = {
-        "a": TextTokens(np.array([1, 2, 3]), 50, 1.0, 9),
-        "b": TextTokens(np.array([4, 5]), 50, 0.25, 5),
-    }
+    texts = {"a": TextTokens(np.array([1, 2, 3]), 50, 1.0, 9), "b": TextTokens(np.array([4, 5]), 50, 0.25, 5)}
     corpus = Corpus.from_text(texts)
     assert (corpus.codebook_sizes, corpus.layout, corpus.frame_rate_hz) == ((50,), None, 4.0)
     assert corpus.frame_rate_hz == corpus.tokens_per_s

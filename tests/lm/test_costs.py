@@ -17,15 +17,7 @@ from codecbook.tokens import tokens_from_frames
 def model() -> TokenLM:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        shape = {
-            "dim": 16,
-            "layers": 1,
-            "heads": 2,
-            "hidden": 16,
-            "window_frames": 4,
-            "head_dim": 8,
-            "head_hidden": 8,
-        }
+        shape = {"dim": 16, "layers": 1, "heads": 2, "hidden": 16, "window_frames": 4, "head_dim": 8, "head_hidden": 8}
         model = build_lm("rvq_transformer", {"codebook_sizes": (16, 16), **shape})
     with torch.no_grad():
         for parameter in model.parameters():

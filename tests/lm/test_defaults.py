@@ -11,15 +11,7 @@ from codecbook.codecs.corpus.index import ClipRow, CorpusEntry, write_index
 from codecbook.errors import MissingWeights, UnsupportedInput
 from codecbook.files import sha256_of
 from codecbook.lm.data.corpora import bundled_tokens
-from codecbook.lm.defaults import (
-    EXACT_NAME,
-    RECIPES,
-    LMRecipe,
-    default_folder,
-    load_default,
-    recipe_of,
-    train_options,
-)
+from codecbook.lm.defaults import EXACT_NAME, RECIPES, LMRecipe, default_folder, load_default, recipe_of, train_options
 from codecbook.lm.exact import load_exact
 from codecbook.lm.model_files import load_lm
 from codecbook.lm.models import build_lm
@@ -79,10 +71,7 @@ def tokens_dir(tmp_path):
     write_index(
         folder,
         {"encodec_24khz": entry},
-        [
-            ClipRow(name, "talk", "speech", "", "held_out" if i < 2 else "train", 0.8)
-            for i, name in enumerate(clips)
-        ],
+        [ClipRow(name, "talk", "speech", "", "held_out" if i < 2 else "train", 0.8) for i, name in enumerate(clips)],
     )
     source = {"title": "Talk", "licence": "CC0", "credit": "us", "domain": "speech"}
     (folder / "sources.json").write_text(json.dumps({"talk": source}))
@@ -90,15 +79,7 @@ def tokens_dir(tmp_path):
 
 
 def test_the_script_writes_model_integers_and_card(script, tokens_dir, tmp_path, monkeypatch):
-    shape = {
-        "dim": 16,
-        "layers": 1,
-        "heads": 2,
-        "hidden": 16,
-        "window_frames": 8,
-        "head_dim": 8,
-        "head_hidden": 8,
-    }
+    shape = {"dim": 16, "layers": 1, "heads": 2, "hidden": 16, "window_frames": 8, "head_dim": 8, "head_hidden": 8}
     options = {"context_frames": 16, "stride_frames": 8, "batch_size": 4, "evaluations": 2}
     recipe = LMRecipe("encodec_24khz", {**shape, "dropout": 0.0}, options)
     out = tmp_path / "lm"

@@ -31,11 +31,7 @@ def _tree(num_frames: int, sizes: tuple[int, ...], seed: int = 0) -> Tokens:
 
 
 def test_grouped_rows_by_hand():
-    levels = (
-        np.array([1, 2]),
-        np.array([10, 11, 20, 21]),
-        np.array([100, 101, 102, 103, 200, 201, 202, 203]),
-    )
+    levels = (np.array([1, 2]), np.array([10, 11, 20, 21]), np.array([100, 101, 102, 103, 200, 201, 202, 203]))
     tokens = Tokens(levels, (4, 32, 256), (10.0, 20.0, 40.0))
     layout = Layout("grouped", tokens.format)
     assert levels_of_columns(3) == (0, 1, 2, 2, 1, 2, 2)

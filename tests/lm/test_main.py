@@ -28,22 +28,9 @@ def tokens(tmp_path: Path) -> Path:
     return folder
 
 
-def test_train_continues_saves_and_is_inspected(
-    tokens: Path, tmp_path: Path, capfd: pytest.CaptureFixture
-) -> None:
+def test_train_continues_saves_and_is_inspected(tokens: Path, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     run, model = tmp_path / "run", tmp_path / "model"
-    command = [
-        "train",
-        str(tokens),
-        "--out",
-        str(run),
-        "--device",
-        "cpu",
-        "--held-out-every",
-        "4",
-        *MODEL,
-        *TRAINING,
-    ]
+    command = ["train", str(tokens), "--out", str(run), "--device", "cpu", "--held-out-every", "4", *MODEL, *TRAINING]
     command += ["--window-frames", "8", "--head-dim", "8", "--head-hidden", "8", "--codebook-weights", "auto"]
     assert main([*command, "--steps", "2"]) == 0
     assert "2 steps" in capfd.readouterr().out
@@ -71,17 +58,7 @@ def test_train_continues_saves_and_is_inspected(
 def test_tensorboard_gets_events_or_its_absence_is_said(
     tokens: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    command = [
-        "train",
-        str(tokens),
-        "--out",
-        str(tmp_path / "run"),
-        "--steps",
-        "1",
-        "--device",
-        "cpu",
-        "--tensorboard",
-    ]
+    command = ["train", str(tokens), "--out", str(tmp_path / "run"), "--steps", "1", "--device", "cpu", "--tensorboard"]
     command += [*MODEL, *TRAINING, "--window-frames", "8", "--head-dim", "8", "--head-hidden", "8"]
     status = main(command)
     if importlib.util.find_spec("tensorboard") is None:
@@ -93,22 +70,8 @@ def test_tensorboard_gets_events_or_its_absence_is_said(
 
 
 def test_a_flat_model_reads_a_flat_stream(tokens: Path, tmp_path: Path) -> None:
-    command = [
-        "train",
-        str(tokens),
-        "--out",
-        str(tmp_path / "run"),
-        "--save",
-        str(tmp_path / "model"),
-        "--steps",
-        "1",
-    ]
-    assert (
-        main(
-            [*command, "--architecture", "tiny_gpt", "--context", "16", "--device", "cpu", *MODEL, *TRAINING]
-        )
-        == 0
-    )
+    command = ["train", str(tokens), "--out", str(tmp_path / "run"), "--save", str(tmp_path / "model"), "--steps", "1"]
+    assert main([*command, "--architecture", "tiny_gpt", "--context", "16", "--device", "cpu", *MODEL, *TRAINING]) == 0
     assert load_lm(tmp_path / "model").model.codebook_sizes == (32,)
 
 
@@ -151,19 +114,14 @@ def test_errors_are_one_line(
     write_model(foreign / "codec", safetensors.torch.save({"a": torch.zeros(1)}), codec)
     # whether it is installed here or not
     monkeypatch.setattr("codecbook.training.log.importlib.util.find_spec", lambda name: None)
-    assert (
-        main([word.replace("TOKENS", str(tokens)).replace("FOREIGN", str(foreign)) for word in arguments])
-        == 2
-    )
+    assert main([word.replace("TOKENS", str(tokens)).replace("FOREIGN", str(foreign)) for word in arguments]) == 2
     error = capfd.readouterr().err
     assert error.startswith("codecbook: ")
     assert error.count("\n") == 1
     assert message in error
 
 
-@pytest.mark.parametrize(
-    "content", ['{"format": 1, "architecture": "exact"}', '{"model_type": "gpt2"}', "null"]
-)
+@pytest.mark.parametrize("content", ['{"format": 1, "architecture": "exact"}', '{"model_type": "gpt2"}', "null"])
 def test_a_folder_of_another_kind_is_refused_before_training(
     content: str, tokens: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:

@@ -30,9 +30,7 @@ def test_a_model_comes_back_as_it_was_stored(folder: Path, tmp_path: Path) -> No
     assert not loaded.model.training
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
     # float16 in the file, float32 in use: saving what was loaded changes nothing
-    assert (
-        save_lm(tmp_path / "again", loaded.model, {}) == loaded.sha256 == load_lm(tmp_path / "again").sha256
-    )
+    assert save_lm(tmp_path / "again", loaded.model, {}) == loaded.sha256 == load_lm(tmp_path / "again").sha256
     codes = np.zeros((4, loaded.model.num_codebooks), dtype=np.int64)
     bits = token_bits(loaded.model, codes)
     assert np.array_equal(bits, token_bits(load_lm(tmp_path / "again").model, codes))
@@ -47,9 +45,7 @@ def test_tables_of_positions_are_stored_as_they_are(tmp_path: Path) -> None:
     assert torch.equal(model.rotation.get_buffer("sine"), loaded.rotation.get_buffer("sine"))
 
 
-def test_a_model_in_the_projects_data_is_bundled(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_in_the_projects_data_is_bundled(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert folder.is_dir()
     monkeypatch.setenv("CODECBOOK_DATA", str(tmp_path))
     assert load_lm(folder).weights.kind == "bundled"

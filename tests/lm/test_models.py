@@ -14,9 +14,7 @@ TOLERANCE = 1e-12
 def small(kind: str, dropout: float = 0.0) -> TokenLM:
     torch.manual_seed(1)
     if kind == "gpt":
-        model = TinyGPT(
-            TinyGPTConfig((11,), dim=32, layers=2, heads=4, hidden=64, context=40, dropout=dropout)
-        )
+        model = TinyGPT(TinyGPTConfig((11,), dim=32, layers=2, heads=4, hidden=64, context=40, dropout=dropout))
     else:
         model = RVQTransformer(
             RVQTransformerConfig(
@@ -32,9 +30,7 @@ def small(kind: str, dropout: float = 0.0) -> TokenLM:
 
 def codes_for(model: TokenLM, num_frames: int = 24, batch_size: int = 2, seed: int = 0) -> torch.Tensor:
     rng = np.random.default_rng(seed)
-    return torch.from_numpy(
-        rng.integers(0, model.codebook_sizes[0], (batch_size, num_frames, model.num_codebooks))
-    )
+    return torch.from_numpy(rng.integers(0, model.codebook_sizes[0], (batch_size, num_frames, model.num_codebooks)))
 
 
 KINDS = ("gpt", "none", "in_frame")
@@ -183,9 +179,7 @@ def test_what_code_dropout_keeps_is_scaled_up() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_gets_a_gradient(kind: str) -> None:
     model = small(kind).train()
-    torch.nn.functional.cross_entropy(
-        model(codes_for(model)).flatten(0, 2), codes_for(model).flatten()
-    ).backward()
+    torch.nn.functional.cross_entropy(model(codes_for(model)).flatten(0, 2), codes_for(model).flatten()).backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
 
 

@@ -18,9 +18,7 @@ from codecbook.lm.exact import ExactLM, export_exact, reference_logits
 from codecbook.lm.onnx import Graph, OnnxLM, _Integers, export_onnx
 from codecbook.lm.token_lm import TokenLM
 
-_spec = importlib.util.spec_from_file_location(
-    "exact_models", Path(__file__).parent / "exact" / "conftest.py"
-)
+_spec = importlib.util.spec_from_file_location("exact_models", Path(__file__).parent / "exact" / "conftest.py")
 assert _spec is not None
 assert _spec.loader is not None
 _models = importlib.util.module_from_spec(_spec)
@@ -110,9 +108,7 @@ def test_a_window_may_hold_no_past(window_frames: int, make_integer_model: Calla
     model = ExactLM(replace(source.config, window_frames=window_frames), arrays)
     codes = np.random.default_rng(0).integers(0, 11, (1, 5, 3))
     for chunks in ((5,), (1,) * 5):
-        np.testing.assert_array_equal(
-            whole(export_onnx(model), codes, chunks)[0], reference_logits(model, codes[0])
-        )
+        np.testing.assert_array_equal(whole(export_onnx(model), codes, chunks)[0], reference_logits(model, codes[0]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -151,11 +147,7 @@ def test_no_operator_of_an_exact_graph_may_approximate(
     """Only these: indexing and shapes, float32 products, elementwise arithmetic, and the root that is corrected."""
     source = make_float_model("in_frame")
     graphs = export_onnx(export_exact(source, [draw_codes(source, 40)]))
-    found = {
-        node.op_type
-        for file in (graphs.read, graphs.heads)
-        for node in onnx.load_from_string(file).graph.node
-    }
+    found = {node.op_type for file in (graphs.read, graphs.heads) for node in onnx.load_from_string(file).graph.node}
     shapes = {
         "Concat", "Gather", "Identity", "Pad", "Range", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose",
         "Unsqueeze",

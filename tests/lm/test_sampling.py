@@ -15,9 +15,7 @@ def small(kind: str = "in_frame") -> TokenLM:
     shape = {"dim": 16, "layers": 1, "heads": 2, "hidden": 16}
     if kind == "gpt":
         return build_lm("tiny_gpt", {**shape, "codebook_sizes": [6], "context": 12})
-    return build_lm(
-        "rvq_transformer", {**shape, "codebook_sizes": [6] * 3, "window_frames": 4, "conditioning": kind}
-    )
+    return build_lm("rvq_transformer", {**shape, "codebook_sizes": [6] * 3, "window_frames": 4, "conditioning": kind})
 
 
 @pytest.mark.parametrize("kind", ["gpt", "none", "in_frame"])
@@ -58,9 +56,7 @@ def test_draws_follow_the_model() -> None:
     # four standard deviations of a share of 150 draws are at most 0.163
     np.testing.assert_allclose(shares, probabilities, rtol=0, atol=0.163)
     cold = sample(model, 30, temperature=0.2, seed=1)
-    assert (
-        token_bits(model, cold).mean() < token_bits(model, sample(model, 30, temperature=3.0, seed=1)).mean()
-    )
+    assert token_bits(model, cold).mean() < token_bits(model, sample(model, 30, temperature=3.0, seed=1)).mean()
 
 
 LOGITS = torch.log(torch.tensor([[0.1, 0.5, 0.15, 0.25]], dtype=torch.float64))

@@ -25,18 +25,14 @@ def transformer() -> TokenLM:
 def full_pass_bits(model: TokenLM, codes: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         logits = model.eval()(torch.from_numpy(codes)[None])[0]
-    return -logits.log_softmax(-1).gather(-1, torch.from_numpy(codes)[..., None])[..., 0].numpy() / math.log(
-        2
-    )
+    return -logits.log_softmax(-1).gather(-1, torch.from_numpy(codes)[..., None])[..., 0].numpy() / math.log(2)
 
 
 @pytest.mark.parametrize("chunk_frames", [1, 2, 7, 30, 31, 100])
 def test_chunks_cost_what_a_full_pass_costs(chunk_frames: int) -> None:
     model, codes = transformer(), np.random.default_rng(0).integers(0, 9, (31, 2))
     # float64; chunks add in another order
-    np.testing.assert_allclose(
-        token_bits(model, codes, chunk_frames), full_pass_bits(model, codes), rtol=0, atol=1e-12
-    )
+    np.testing.assert_allclose(token_bits(model, codes, chunk_frames), full_pass_bits(model, codes), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("num_tokens", [1, 9, 10, 11, 25])

@@ -30,15 +30,7 @@ from codecbook.lm.training.train import Budget, Evaluation, TrainOptions, TrainR
 from codecbook.tokens import tokens_from_frames
 from codecbook.training.processes import alone
 
-SHAPE = {
-    "dim": 16,
-    "layers": 1,
-    "heads": 2,
-    "hidden": 16,
-    "window_frames": 8,
-    "head_dim": 8,
-    "head_hidden": 8,
-}
+SHAPE = {"dim": 16, "layers": 1, "heads": 2, "hidden": 16, "window_frames": 8, "head_dim": 8, "head_hidden": 8}
 OPTIONS = TrainOptions(
     budget=Budget(steps=12), context_frames=16, stride_frames=8, batch_size=4, learning_rate=1e-2, evaluations=3,
     seed=3,
@@ -120,8 +112,7 @@ def assert_same_state(first: Path, second: Path) -> None:
         for name, tensor in moments.items():
             assert torch.equal(tensor, b["optimizer"]["state"][index][name]), (index, name)
     without_time = [
-        [{k: v for k, v in e.items() if k != "elapsed_s"} for e in state["run"]["evaluations"]]
-        for state in (a, b)
+        [{k: v for k, v in e.items() if k != "elapsed_s"} for e in state["run"]["evaluations"]] for state in (a, b)
     ]
     assert without_time[0] == without_time[1]
 
@@ -277,9 +268,7 @@ def test_a_loss_that_is_not_finite_brings_the_best_weights_back(
     assert read_checkpoint(tmp_path)["run"]["rate_scale"] == 0.5
 
 
-def test_a_run_that_stays_not_finite_ends_with_advice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_stays_not_finite_ends_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, at_step=None, factor=float("nan"))
     with pytest.raises(CodecbookError, match=r"lower learning_rate than 0\.01"):
         trained(tmp_path)
@@ -300,9 +289,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, at_step: int | None, factor: float) -
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        RuntimeError(
-            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
-        ),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
         MemoryError(),
     ],
 )
@@ -436,13 +423,7 @@ def test_inspection_tells_of_losses_drift_and_ill_tensors(tmp_path: Path) -> Non
 
 
 def with_corpus(folder: Path, clips: Corpus, held_out: Corpus, **more: object) -> TrainReport:
-    settings = {
-        "arguments": dict(SHAPE),
-        "options": OPTIONS,
-        "device": "cpu",
-        "say": lambda line: None,
-        **more,
-    }
+    settings = {"arguments": dict(SHAPE), "options": OPTIONS, "device": "cpu", "say": lambda line: None, **more}
     return train(clips, held_out, folder, **settings)  # type: ignore[arg-type]
 
 
@@ -504,9 +485,7 @@ def test_evaluations_on_other_clips_do_not_count_as_best(tmp_path: Path) -> None
     assert shrunk.steps == report.steps
     assert shrunk.evaluations[:-1] == report.evaluations
     assert shrunk.best == shrunk.evaluations[-1]
-    assert shrunk.best.bits_per_token == pytest.approx(
-        lm_cost("model", shrunk.model, few).bits_per_token, abs=1e-12
-    )
+    assert shrunk.best.bits_per_token == pytest.approx(lm_cost("model", shrunk.model, few).bits_per_token, abs=1e-12)
     inspected = inspect_checkpoint(tmp_path).run.best()
     assert inspected is not None
     assert inspected.bits_per_token == shrunk.best.bits_per_token

@@ -40,8 +40,6 @@ def test_the_coder_narrows_its_interval(small_exact: ExactLM, small_clips: Corpu
 
 
 @pytest.mark.parametrize(("frame", "codebook"), [(40, 0), (-1, 0), (0, 3)])
-def test_a_symbol_that_is_not_there(
-    small_exact: ExactLM, small_clips: Corpus, frame: int, codebook: int
-) -> None:
+def test_a_symbol_that_is_not_there(small_exact: ExactLM, small_clips: Corpus, frame: int, codebook: int) -> None:
     with pytest.raises(UnsupportedInput, match="choose one of them"):
         trace_symbol(small_exact, small_clips.clip(0), frame, codebook)

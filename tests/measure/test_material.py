@@ -128,9 +128,7 @@ def test_own_clips_take_the_place_of_those_held_out() -> None:
     with pytest.raises(UnsupportedInput, match="are of others"):
         measured_on_own(bundled, [clip("mine")], codec)
     codec.weights = Weights("random", "none", bundled.entry.codec_weights_sha256)
-    found, skipped = measured_on_own(
-        bundled, [clip("mine", domain="music"), clip("silent", value=0.0)], codec
-    )
+    found, skipped = measured_on_own(bundled, [clip("mine", domain="music"), clip("silent", value=0.0)], codec)
     assert found.train is bundled.train
     assert found.held_out.clips == ("mine",)
     assert [(row.clip, row.domain) for row in found.clips if row.split == "held_out"] == [("mine", "music")]

@@ -30,9 +30,7 @@ def test_up_to_one_frame_is_cut_from_the_end(extra):
 
 
 def test_a_larger_difference_states_lengths_and_rate():
-    with pytest.raises(
-        UnsupportedInput, match=r"16000 samples and the estimate 16321.*16000 Hz.*320 samples"
-    ):
+    with pytest.raises(UnsupportedInput, match=r"16000 samples and the estimate 16321.*16000 Hz.*320 samples"):
         check_pair(noise(0), noise(0, RATE_HZ + 321), frame_samples=320)
 
 

@@ -14,9 +14,7 @@ from codecbook.measure.spectral import channel_log_mel_distance_db
 RATE_HZ = 16000
 CORE = tuple(name for name in MEASURES if name != "pesq_wideband")
 
-needs_pesq = pytest.mark.skipif(
-    not quality.pesq_available(), reason="the optional package pesq is not installed"
-)
+needs_pesq = pytest.mark.skipif(not quality.pesq_available(), reason="the optional package pesq is not installed")
 
 
 @pytest.fixture(autouse=True)
@@ -94,9 +92,7 @@ def test_identity_is_perfect():
 @pytest.mark.parametrize("name", CORE)
 def test_more_noise_is_worse(name):
     x = speechlike(3)
-    values = [
-        getattr(quality, name)(clip(x), clip(noisy(x, level))) for level in (0.003, 0.01, 0.03, 0.1, 0.3)
-    ]
+    values = [getattr(quality, name)(clip(x), clip(noisy(x, level))) for level in (0.003, 0.01, 0.03, 0.1, 0.3)]
     rising = name.endswith(("distance", "distance_db"))
     assert (np.diff(values) > 0).all() if rising else (np.diff(values) < 0).all(), values
 

@@ -4,12 +4,7 @@ import torch
 
 from codecbook.audio import Clip, convert
 from codecbook.errors import UnsupportedInput
-from codecbook.measure.spectral import (
-    MEL_WINDOWS_S,
-    _mel_filters,
-    channel_log_mel_distance_db,
-    channel_stft_distance,
-)
+from codecbook.measure.spectral import MEL_WINDOWS_S, _mel_filters, channel_log_mel_distance_db, channel_stft_distance
 
 RATES_HZ = (8000, 16000, 22050, 24000, 44100, 48000)
 

@@ -32,9 +32,7 @@ def test_sizes_are_those_of_the_streams(small_exact: ExactLM, small_clips: Corpu
     assert small_clips.layout is not None
     for i, row in enumerate(sizes.to_dict("records")):
         codes = small_clips.clip(i)
-        stream = encode_tokens(
-            small_clips.layout.to_tokens(codes), small_exact, lm_name="name", segment_s=3600.0
-        )
+        stream = encode_tokens(small_clips.layout.to_tokens(codes), small_exact, lm_name="name", segment_s=3600.0)
         assert row["payload_bits"] == 8 * len(encode_frames(small_exact, codes).payload)
         assert row["stream_bits"] == 8 * len(stream)
         assert (row["tokens"], row["raw_bits"], row["segments"]) == (codes.size, codes.size * 6.0, 1)
@@ -95,9 +93,7 @@ def test_text_makes_no_stream(small_exact: ExactLM) -> None:
 def test_a_regular_source_is_learned_in_moments() -> None:
     frames = np.arange(400) % 8
     tokens = {
-        f"clip {n}": Tokens(
-            codes=(frames, (frames + n) % 8), codebook_sizes=(8, 8), frame_rates_hz=(50.0,) * 2
-        )
+        f"clip {n}": Tokens(codes=(frames, (frames + n) % 8), codebook_sizes=(8, 8), frame_rates_hz=(50.0,) * 2)
         for n in range(4)
     }
     corpus = Corpus.from_tokens(tokens)

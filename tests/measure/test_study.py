@@ -54,9 +54,7 @@ def test_one_voice_is_split_by_clip() -> None:
 
 def test_many_voices_are_split_by_speaker() -> None:
     rows = [
-        row(f"{s:02d}-{i}", f"s{s:02d}", "held_out" if s % 5 == 0 else "train")
-        for s in range(15)
-        for i in range(2)
+        row(f"{s:02d}-{i}", f"s{s:02d}", "held_out" if s % 5 == 0 else "train") for s in range(15) for i in range(2)
     ]
     parts = split_clips(rows, validation_every=4)
     sides = [{clip.split("-")[0] for clip in side} for side in (parts.train, parts.validation, parts.test)]
@@ -78,13 +76,7 @@ def test_empty_sides_are_refused(splits: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("lengths", "longest", "expected"),
-    [
-        ([10] * 5, 512, 10),
-        ([10] * 5, 4, 4),
-        ([4, 5, 6, 10], 512, 6),
-        ([1000], 256, 256),
-        ([1] * 9 + [100], 512, 4),
-    ],
+    [([10] * 5, 512, 10), ([10] * 5, 4, 4), ([4, 5, 6, 10], 512, 6), ([1000], 256, 256), ([1] * 9 + [100], 512, 4)],
 )
 def test_context_is_as_long_as_filling_allows(lengths: list[int], longest: int, expected: int) -> None:
     clip_rows = np.array(lengths)
@@ -96,10 +88,7 @@ def test_context_is_as_long_as_filling_allows(lengths: list[int], longest: int, 
 def test_budget_is_the_same_number_of_tokens_unless_passes_are_fewer() -> None:
     corpus = counting().corpus  # 24 clips of 40 tokens
     recipe = StudyRecipe(train_tokens=9600, max_passes=100, tokens_per_step=80)
-    assert batches(corpus, 40, recipe) == (
-        1,
-        240,
-    )  # a twentieth of a pass is 48 tokens, nearest to one window
+    assert batches(corpus, 40, recipe) == (1, 240)  # a twentieth of a pass is 48 tokens, nearest to one window
     assert batches(corpus, 8, recipe) == (6, 200)
     assert batches(corpus, 8, StudyRecipe(train_tokens=9600, max_passes=2, tokens_per_step=16)) == (2, 120)
 
@@ -158,10 +147,7 @@ def test_trunks_of_both_architectures_are_equal() -> None:
         stream = code_stream("c", tokens, order)
         model = build_lm(
             stream.architecture,
-            {
-                **StudyRecipe().arguments(stream.architecture, 16),
-                "codebook_sizes": stream.corpus.codebook_sizes,
-            },
+            {**StudyRecipe().arguments(stream.architecture, 16), "codebook_sizes": stream.corpus.codebook_sizes},
         )
         sizes.add(sum(p.numel() for p in model.blocks.parameters()) + model.norm.weight.numel())
     assert sizes == {2 * 12 * 128**2 + 5 * 128}

@@ -69,12 +69,7 @@ def test_a_clip_that_the_codec_cannot_take_is_skipped_with_its_reason():
     found = survey.survey_codec(Rounder(), [empty, CLIPS[0]], measures=("si_sdr_db",), progress=said.append)
     assert set(found.table["clip"]) == {"a"}
     assert [(name, "no samples" in reason) for name, reason in found.skipped] == [("empty", True)]
-    assert said == [
-        "rounder: 1/2 empty",
-        "rounder: 2/2 a",
-        "rounder: 2/2 a, 64 kbps",
-        "rounder: 2/2 a, 128 kbps",
-    ]
+    assert said == ["rounder: 1/2 empty", "rounder: 2/2 a", "rounder: 2/2 a, 64 kbps", "rounder: 2/2 a, 128 kbps"]
 
 
 def test_a_clip_that_cannot_be_measured_is_skipped_as_a_whole():
@@ -93,9 +88,7 @@ def test_channels_that_cancel_each_other_out_are_said_and_not_coded():
     against = Clip(np.concatenate([samples, -samples + np.float32(2**-15)]), 16_000, "antiphase", "speech")
     found = survey.survey_codec(Rounder(), [against, CLIPS[0]], measures=("si_sdr_db",))
     assert set(found.tokens) == {"a"}
-    assert [(name, "2 channel(s) cancel" in reason) for name, reason in found.skipped] == [
-        ("antiphase", True)
-    ]
+    assert [(name, "2 channel(s) cancel" in reason) for name, reason in found.skipped] == [("antiphase", True)]
     usable, skipped = survey.convert_all([against, CLIPS[2]], 16_000, 1)
     assert [(clip.name, clip.sample_rate_hz) for clip in usable] == [("ccc", 16_000)]
     assert skipped == found.skipped

@@ -85,15 +85,10 @@ def test_half_a_model_is_not_overwritten_unasked_either(name: str, folder: Path)
         ("{", "no JSON text"),
     ],
 )
-def test_a_configuration_of_another_kind_is_never_replaced(
-    content: str | None, message: str, folder: Path
-) -> None:
+def test_a_configuration_of_another_kind_is_never_replaced(content: str | None, message: str, folder: Path) -> None:
     if content is not None:
         (folder / "config.json").write_text(content)
-    for refuse in (
-        lambda kinds: refuse_existing(folder, True, kinds),
-        lambda kinds: check_save(folder, kinds),
-    ):
+    for refuse in (lambda kinds: refuse_existing(folder, True, kinds), lambda kinds: check_save(folder, kinds)):
         with pytest.raises(CodecbookError, match=re.escape(message)):
             refuse(["units", "exact"])
 
@@ -139,12 +134,8 @@ def test_parameters_of_another_hash(folder: Path) -> None:
         load_tensors(folder, CONFIG)
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"layers": 2}, {"hidden_dim": 4}, {"levels": [4, 4]}, {"num_codebooks": 1e300}]
-)
-def test_a_configuration_of_a_larger_model_is_refused_before_it_is_built(
-    tmp_path: Path, arguments: dict
-) -> None:
+@pytest.mark.parametrize("arguments", [{"layers": 2}, {"hidden_dim": 4}, {"levels": [4, 4]}, {"num_codebooks": 1e300}])
+def test_a_configuration_of_a_larger_model_is_refused_before_it_is_built(tmp_path: Path, arguments: dict) -> None:
     save_tensors(tmp_path, TENSORS, "none", arguments, {})
     with pytest.raises(UnsupportedInput, match=f"claims {next(iter(arguments))}="):
         load_tensors(tmp_path, {**CONFIG, "arguments": arguments})
@@ -170,9 +161,7 @@ def test_what_float16_cannot_hold(value: float, tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
-def test_a_configuration_is_read_where_there_is_no_torch(
-    folder: Path, numpy_alone: Callable[..., str]
-) -> None:
+def test_a_configuration_is_read_where_there_is_no_torch(folder: Path, numpy_alone: Callable[..., str]) -> None:
     code = """
 from pathlib import Path
 

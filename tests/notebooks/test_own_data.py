@@ -100,12 +100,7 @@ STUDY = {"streams": ["text:trained", "units_25hz:parallel", "encodec_24khz:flat"
 CODE = {"codecs": ["units_25hz", "encodec_24khz"], "bandwidth_codebooks": [2], "bandwidth_steps": 1,
         "identity_tokens": 200, "identity_frames": 4, "speed_frames": 10, "speed_repeats": 1}  # fmt: skip
 FORMATS = {"coder_clips": 2, "coder_frames": 10, "eval_clip_s": 0.2}
-CELLS = {
-    "segments": 2,
-    "float_segments": 1,
-    "frames": 8,
-    "recordings": 1,
-}
+CELLS = {"segments": 2, "float_segments": 1, "frames": 8, "recordings": 1}
 FOLLOWED_BY = {"05_determinism": ("05b_consequences", {"random_segments": 0, "heard_segments": 2})}
 TRAIN = {"steps": 20, "num_codebooks": 2, "num_filters": 2, "hidden_dim": 8}
 
@@ -149,9 +144,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(
-    ("stage", "kind", "parameters"), CASES, ids=[f"{stage}-{kind}" for stage, kind, _ in CASES]
-)
+@pytest.mark.parametrize(("stage", "kind", "parameters"), CASES, ids=[f"{stage}-{kind}" for stage, kind, _ in CASES])
 def test_a_run_on_own_recordings(stage, kind, parameters, tmp_path, monkeypatch):
     folder = tmp_path / "own recordings #1"
     folder.mkdir()
@@ -172,9 +165,7 @@ def check_results(results: Mapping[str, Any], folder: Path) -> None:
     assert not [claim for claim in results["claims"] if claim["hard"] and claim["holds"] is False]
 
 
-@pytest.mark.parametrize(
-    ("stage", "parameters"), [("02_entropy_model", PREDICT), ("03_bits_per_second", STUDY)]
-)
+@pytest.mark.parametrize(("stage", "parameters"), [("02_entropy_model", PREDICT), ("03_bits_per_second", STUDY)])
 @pytest.mark.parametrize("count", [1, 5])
 def test_a_run_on_exported_tokens(stage, parameters, count, tmp_path, monkeypatch):
     random = np.random.default_rng(0)

@@ -53,9 +53,7 @@ BAD = {
 
 @st.composite
 def framed(draw) -> Tokens:
-    sizes = tuple(
-        draw(st.lists(st.sampled_from([1, 2, 256, 257, 1024, 65536, 2**31]), min_size=1, max_size=5))
-    )
+    sizes = tuple(draw(st.lists(st.sampled_from([1, 2, 256, 257, 1024, 65536, 2**31]), min_size=1, max_size=5)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     num_frames = draw(st.integers(0, 20))
     mid = draw(st.none() | st.integers(1, len(sizes)))
@@ -160,10 +158,7 @@ def test_roundtrip(tmp_path_factory, tokens):
 
 
 @PROPERTY
-@given(
-    st.sampled_from([b"", b"NPQ1", b"NPQ2", b"NPQ1\x01\x00", b"NPQ1\x01\x00\x02\x00"]),
-    st.binary(max_size=300),
-)
+@given(st.sampled_from([b"", b"NPQ1", b"NPQ2", b"NPQ1\x01\x00", b"NPQ1\x01\x00\x02\x00"]), st.binary(max_size=300))
 def test_random_bytes_give_an_error_or_valid_tokens(tmp_path_factory, start, rest):
     path = tmp_path_factory.getbasetemp() / "random.npq"
     path.write_bytes(start + rest)
@@ -207,10 +202,7 @@ def test_frames_outside_the_file_are_refused(start, stop):
 
 
 def test_windows_need_a_length():
-    with (
-        open_npq(GOLDEN / "v1_u16.npq") as reader,
-        pytest.raises(UnsupportedInput, match="window of 0 frames"),
-    ):
+    with open_npq(GOLDEN / "v1_u16.npq") as reader, pytest.raises(UnsupportedInput, match="window of 0 frames"):
         next(reader.windows(0))
 
 
@@ -276,9 +268,7 @@ def _extra_files(pattern: str) -> list[Path]:
     return sorted((folder / "golden" / "npq").glob(pattern)) if folder else []
 
 
-@pytest.mark.skipif(
-    not _extra_files("*.tokens.npy"), reason="CODECBOOK_EXTRA names no folder with golden/npq"
-)
+@pytest.mark.skipif(not _extra_files("*.tokens.npy"), reason="CODECBOOK_EXTRA names no folder with golden/npq")
 def test_further_golden_files(tmp_path):
     for codes_path in _extra_files("*.tokens.npy"):
         path = codes_path.with_name(codes_path.name.replace(".tokens.npy", ".npq"))

@@ -35,9 +35,7 @@ def tree(draw) -> Tokens:
 @given(framed())
 def test_rvq_flat_roundtrip(tokens):
     flat = orders.rvq_flatten(tokens)
-    assert flat.size == 0 or 0 <= flat.min() <= flat.max() < orders.flat_vocabulary_size(
-        tokens.codebook_sizes
-    )
+    assert flat.size == 0 or 0 <= flat.min() <= flat.max() < orders.flat_vocabulary_size(tokens.codebook_sizes)
     assert orders.rvq_unflatten(flat, tokens.codebook_sizes, tokens.frame_rates_hz[0], codec="c") == tokens
 
 
@@ -47,9 +45,7 @@ def test_orpheus_roundtrip(tokens, per_position):
     flat = orders.orpheus_flatten(tokens, per_position)
     size = orders.orpheus_vocabulary_size(tokens.codebook_sizes, per_position)
     assert flat.size == 0 or 0 <= flat.min() <= flat.max() < size
-    back = orders.orpheus_unflatten(
-        flat, tokens.codebook_sizes, tokens.frame_rates_hz[0], per_position, codec="c"
-    )
+    back = orders.orpheus_unflatten(flat, tokens.codebook_sizes, tokens.frame_rates_hz[0], per_position, codec="c")
     assert back == tokens
 
 
@@ -61,9 +57,7 @@ def test_rvq_flat_by_hand():
 def test_orpheus_by_hand():
     """Two coarsest frames, codes chosen to tell level and index: 100 level + index."""
     codes = tuple(100 * level + np.arange(2 << level) for level in range(3))
-    tokens = Tokens(
-        codes, orders.SNAC_CODEBOOK_SIZES, tuple(orders.SNAC_FRAME_RATE_HZ * 2**n for n in range(3))
-    )
+    tokens = Tokens(codes, orders.SNAC_CODEBOOK_SIZES, tuple(orders.SNAC_FRAME_RATE_HZ * 2**n for n in range(3)))
     one, two = 4096, 8192
     expected = [0, one + 100, two + 200, two + 201, one + 101, two + 202, two + 203]
     expected += [1, one + 102, two + 204, two + 205, one + 103, two + 206, two + 207]
@@ -96,9 +90,7 @@ def test_an_incomplete_frame_is_refused():
 
 @pytest.mark.parametrize("wrong", [7, 16, -1])
 def test_a_token_of_another_codebook_is_named(wrong):
-    with pytest.raises(
-        CorruptInput, match=rf"token {wrong} at index 3 \(row 1, column 1\) must lie in 8\.\.15"
-    ):
+    with pytest.raises(CorruptInput, match=rf"token {wrong} at index 3 \(row 1, column 1\) must lie in 8\.\.15"):
         orders.rvq_unflatten(np.array([1, 9, 2, wrong, 99, 99]), (8, 8), 50.0)
 
 

@@ -46,17 +46,13 @@ def any_tokens(draw) -> Tokens:
 def _corpus(count: int = 3) -> dict[str, Tokens]:
     rng = np.random.default_rng(0)
     return {
-        f"clip{i}": tokens_from_frames(
-            rng.integers(0, 1024, (10 + i, 2)), 1024, 75.0, codec="c", num_samples=i
-        )
+        f"clip{i}": tokens_from_frames(rng.integers(0, 1024, (10 + i, 2)), 1024, 75.0, codec="c", num_samples=i)
         for i in range(count)
     }
 
 
 @PROPERTY
-@given(
-    st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), any_tokens(), max_size=3)
-)
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), any_tokens(), max_size=3))
 def test_nothing_is_lost(tmp_path_factory, corpus):
     path = tmp_path_factory.getbasetemp() / "roundtrip.parquet"
     write_tokens(path, corpus, overwrite=True)
@@ -123,12 +119,8 @@ def _rewrite(path, table: pa.Table, **metadata: str) -> None:
 
 def test_files_of_version_1_know_no_hash_of_weights(monkeypatch, tmp_path):
     clips = {name: replace(tokens, weights="bundled: x") for name, tokens in _corpus().items()}
-    monkeypatch.setattr(
-        parquet, "_SCHEMA", parquet._SCHEMAS[b"1"].with_metadata({parquet._VERSION_KEY: b"1"})
-    )
-    monkeypatch.setattr(
-        parquet, "_CLIP_FIELDS", tuple(f for f in parquet._CLIP_FIELDS if f.name != "weights_sha256")
-    )
+    monkeypatch.setattr(parquet, "_SCHEMA", parquet._SCHEMAS[b"1"].with_metadata({parquet._VERSION_KEY: b"1"}))
+    monkeypatch.setattr(parquet, "_CLIP_FIELDS", tuple(f for f in parquet._CLIP_FIELDS if f.name != "weights_sha256"))
     path = write_tokens(tmp_path / "old.parquet", clips)
     monkeypatch.undo()
     assert "weights_sha256" not in pq.read_table(path).column_names
@@ -175,9 +167,7 @@ def _set(table: pa.Table, column: str, row: int, value) -> pa.Table:
     values = table.column(column).to_pylist()
     values[row] = value
     index = table.schema.get_field_index(column)
-    return table.set_column(
-        index, table.schema.field(column), pa.array(values, table.schema.field(column).type)
-    )
+    return table.set_column(index, table.schema.field(column), pa.array(values, table.schema.field(column).type))
 
 
 @pytest.mark.parametrize(

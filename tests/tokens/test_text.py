@@ -8,13 +8,7 @@ from hypothesis import strategies as st
 
 from codecbook import paths
 from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
-from codecbook.tokens.text import (
-    TextTokens,
-    load_gpt2_bpe,
-    read_bpe,
-    text_tokens,
-    train_bpe,
-)
+from codecbook.tokens.text import TextTokens, load_gpt2_bpe, read_bpe, text_tokens, train_bpe
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=60)
 TRANSCRIPTS = ["the cat sat on the mat", "the dog sat on the log", "a cat and a dog sat there"] * 3

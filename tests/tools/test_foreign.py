@@ -87,15 +87,11 @@ def test_a_root_is_put_together_once_and_runs(roots: Path, tmp_path: Path, capsy
     assert all("APT::Architecture=s390x" in call for call in calls)
     assert [path.name for path in roots.iterdir()] == ["s390x"]
     root = roots / "s390x"
-    assert sorted(path.name for path in root.iterdir()) == ["etc", "python", "usr"], (
-        "an empty home hides the machine's"
-    )
+    assert sorted(path.name for path in root.iterdir()) == ["etc", "python", "usr"], "an empty home hides the machine's"
     assert str((root / "usr/bin/python3").readlink()) == "python3.11"
 
     cell = Cell("big", backend="numpy", processor="s390x", processor_model="z900")
-    done = subprocess.run(
-        [root / "python", "a.py", "c d"], capture_output=True, text=True, env=cell.environment()
-    )
+    done = subprocess.run([root / "python", "a.py", "c d"], capture_output=True, text=True, env=cell.environment())
     words = done.stdout.splitlines()
     assert done.returncode == 5, "the emulated program's status"
     assert words[:4] == ["-cpu", "z900", "-L", str(root)]
@@ -106,9 +102,7 @@ def test_a_root_is_put_together_once_and_runs(roots: Path, tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize("found", ['["little", 64, 360.0]', '["big", 32, 360.0]', '["big", 64, 359.0]'])
-def test_a_python_that_is_not_what_it_should_be_is_not_kept(
-    roots: Path, monkeypatch, capsys, found: str
-) -> None:
+def test_a_python_that_is_not_what_it_should_be_is_not_kept(roots: Path, monkeypatch, capsys, found: str) -> None:
     monkeypatch.setenv("FOUND", found)
     assert foreign.main(["s390x"]) == 2
     assert f"{json.loads(found)}, not ['big', 64, 360.0]" in capsys.readouterr().err
@@ -133,9 +127,7 @@ def test_what_cannot_be_made_is_refused_in_one_line(arguments: list[str], said: 
     assert said in error
 
 
-def test_failures_leave_nothing_behind_and_what_is_no_root_is_not_touched(
-    roots: Path, tmp_path: Path, capsys
-) -> None:
+def test_failures_leave_nothing_behind_and_what_is_no_root_is_not_touched(roots: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "bin" / "dpkg-deb").write_text("#!/bin/sh\necho the archive is damaged\nexit 2\n")
     assert foreign.main(["s390x"]) == 2
     assert "failed with status 2: the archive is damaged; mend that." in capsys.readouterr().err

@@ -64,9 +64,7 @@ def test_an_object_of_another_kind_is_refused(path, content):
 
 def test_other_settings_are_refused_and_the_difference_named(path):
     check_settings({"rate": 0.5}, {"rate": 0.5}, path)
-    with pytest.raises(
-        UnsupportedInput, match=r"\(dim: 8 there, None here; rate: 0.5 there, 1.0 here\); choose"
-    ):
+    with pytest.raises(UnsupportedInput, match=r"\(dim: 8 there, None here; rate: 0.5 there, 1.0 here\); choose"):
         check_settings({"rate": 0.5, "dim": 8}, {"rate": 1.0}, path)
     with pytest.raises(CorruptInput, match="damaged settings"):
         check_settings(7, {}, path)

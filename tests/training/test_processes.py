@@ -59,18 +59,11 @@ def test_two_processes_have_the_gradient_of_the_joined_batch(tmp_path):
     # the last layer is left out of the loss, and has no gradient
     layers = nn.Linear(3, 2), nn.Linear(2, 1), nn.Linear(1, 1)
     vectors = torch.randn(8, 3, generator=generator)
-    torch.save(
-        {"layers": [layer.state_dict() for layer in layers], "vectors": vectors}, tmp_path / "batch.pt"
-    )
+    torch.save({"layers": [layer.state_dict() for layer in layers], "vectors": vectors}, tmp_path / "batch.pt")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    address = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-    }
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", CHILD, str(tmp_path / "batch.pt"), str(tmp_path)]
     children = [subprocess.Popen(command, env={**os.environ, **address, "RANK": str(r)}) for r in range(2)]
     try:

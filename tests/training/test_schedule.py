@@ -45,8 +45,7 @@ def test_budgets_that_never_end_are_refused(arguments: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [{"kind": "linear"}, {"peak": 0.0}, {"peak": math.nan}, {"warmup": 0.7, "decay": 0.7}, {"final": 2.0}],
+    "arguments", [{"kind": "linear"}, {"peak": 0.0}, {"peak": math.nan}, {"warmup": 0.7, "decay": 0.7}, {"final": 2.0}]
 )
 def test_impossible_schedules_are_refused(arguments: dict) -> None:
     with pytest.raises(UnsupportedInput):

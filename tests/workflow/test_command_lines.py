@@ -206,9 +206,7 @@ def test_a_checkout_that_cannot_be_written(
 ) -> None:
     closed = workbook.root / folder
     may = os.access  # root may write whatever the permissions say
-    monkeypatch.setattr(
-        os, "access", lambda path, mode: not (mode & os.W_OK and path == closed) and may(path, mode)
-    )
+    monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK and path == closed) and may(path, mode))
     said = refused(workbook, [], capsys)
     assert f"{closed} is no folder that you can write to; use a checkout of your own." in said
 
@@ -219,9 +217,7 @@ def test_a_folder_of_reports_that_cannot_be_made(workbook: Workbook, capsys: pyt
     assert f"{workbook.root}/reports/fast cannot be written (File exists); make room there" in said
 
 
-def test_what_a_stage_of_the_workbook_takes_from_elsewhere(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_a_stage_of_the_workbook_takes_from_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(ROOT / "workflow")
     read_plan = importlib.import_module("stages").read_plan
     monkeypatch.setenv("CODECBOOK_EXTRA", str(tmp_path))

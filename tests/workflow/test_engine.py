@@ -79,9 +79,7 @@ def members(group: int) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_at_any_line_up_to_the_wait_ends_the_run(
-    engine: ModuleType, tmp_path: Path, number: int
-) -> None:
+def test_a_signal_at_any_line_up_to_the_wait_ends_the_run(engine: ModuleType, tmp_path: Path, number: int) -> None:
     code, _, seen = run(engine, ["true"], tmp_path)
     assert code == 0
     lines = 1 + next(place for place, line in enumerate(seen) if "for line in process.stderr" in line)

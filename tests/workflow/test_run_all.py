@@ -70,12 +70,7 @@ class Project:
     def run(self, *arguments: str, returncode: int = 0) -> str:
         """Call run_all.sh from elsewhere and return what it printed."""
         done = subprocess.run(
-            self.command(*arguments),
-            cwd="/",
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=600,
+            self.command(*arguments), cwd="/", env=self.environment(), capture_output=True, text=True, timeout=600
         )
         assert done.returncode == returncode, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -84,11 +79,7 @@ class Project:
     def running(self) -> Iterator[subprocess.Popen]:
         """Start run_all.sh and wait until its first notebook is at work; a test that fails leaves nothing running."""
         run = subprocess.Popen(
-            self.command(),
-            cwd="/",
-            env=self.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            self.command(), cwd="/", env=self.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             wait_for((self.run_dir / "00_alone.started").exists, "the notebook to start")
@@ -244,11 +235,7 @@ def test_a_failing_notebook_is_kept_and_the_next_call_resumes(finished: Project)
 
 @pytest.mark.slow
 def test_a_claim_that_does_not_hold_is_a_finding_unless_it_must(project: Project) -> None:
-    for arguments in (
-        ["init"],
-        ["add", "."],
-        ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-m", "a"],
-    ):
+    for arguments in (["init"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-m", "a"]):
         subprocess.run(["git", "-C", str(project.root), *arguments], check=True, capture_output=True)
     git = ["git", "-C", str(project.root), "rev-parse", "HEAD"]
     commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
@@ -257,10 +244,7 @@ def test_a_claim_that_does_not_hold_is_a_finding_unless_it_must(project: Project
     said = project.run("00_alone")
     assert "finding  00_alone: two is less than one: does not hold here (2 and 1)" in said
     said = project.run("01_source", returncode=1)
-    assert (
-        "ClaimsFailed: 1 of 1 claims that must hold in this run do not: two is less than one (2 and 1)"
-        in said
-    )
+    assert "ClaimsFailed: 1 of 1 claims that must hold in this run do not: two is less than one (2 and 1)" in said
     assert "failed   01_source: look at reports/fast/01_source.html" in said
     assert {stage: result["figure"] for stage, result in project.results().items()} == {"00_alone": 3}
     failed = json.loads((project.run_dir / "results" / "failed" / "01_source.json").read_text())
@@ -298,9 +282,7 @@ def test_a_long_cell_gives_signs_of_life(project: Project) -> None:
     heartbeat.write_text(text.replace("HEARTBEAT_S = 30.0", "HEARTBEAT_S = 1.0"))
     project.write_preset("00_alone: {sleep_s: 6.0}\n")
     said = project.run("00_alone")
-    assert re.search(
-        r"      00_alone: cell [123] of 3, \d+ s; log: reports/fast/logs/00_alone.log\n", said
-    ), said
+    assert re.search(r"      00_alone: cell [123] of 3, \d+ s; log: reports/fast/logs/00_alone.log\n", said), said
 
 
 @pytest.mark.slow

@@ -147,9 +147,7 @@ def test_the_checkout_of_somebody_else_is_refused(checkout: Checkout, tmp_path: 
     checkout.tools.chmod(0o777)  # where the stand-in notes its calls
     checkout.root.chmod(0o555)
     somebody = 65534 if os.geteuid() == 0 else None  # root may write anywhere
-    parents = [
-        path for path in checkout.root.parents if path.stat().st_uid == os.geteuid() and path != Path("/")
-    ]
+    parents = [path for path in checkout.root.parents if path.stat().st_uid == os.geteuid() and path != Path("/")]
     modes = [path.stat().st_mode for path in parents]
     try:
         for path, mode in zip(parents, modes, strict=True):

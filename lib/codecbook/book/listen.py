@@ -197,8 +197,7 @@ def abx(
 def static_html(clips: Sequence[Clip], labels: Sequence[str], gain: float, trials: int, title: str) -> str:
     """Return plain players, which a script on the page turns into the test; without scripts they stay."""
     players = "".join(
-        f"<p>{html.escape(label)}<br>{_audio(clip, label, gain)}</p>"
-        for label, clip in zip(labels, clips, strict=True)
+        f"<p>{html.escape(label)}<br>{_audio(clip, label, gain)}</p>" for label, clip in zip(labels, clips, strict=True)
     )
     script = "\n".join((ASSETS / name).read_text() for name in ("abx.js", "abx_static.js"))
     return (

@@ -15,9 +15,7 @@ _PROGRESS = re.compile(r"\d+%\|.*|^\s*\d+(it|batch|clip)\w* \[.*", re.MULTILINE)
 def clean(notebook: NotebookNode) -> None:
     """Remove, in place, what is noise in a report: progress bars, widget state, papermill's own markers."""
     notebook.metadata.pop("widgets", None)
-    notebook.cells = [
-        cell for cell in notebook.cells if _PAPERMILL_MARKER not in cell.metadata.get("tags", [])
-    ]
+    notebook.cells = [cell for cell in notebook.cells if _PAPERMILL_MARKER not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in _joined(cell.outputs) if _is_worth_showing(output)]

@@ -79,16 +79,12 @@ def read_declarations(notebook: Path) -> Declarations:
     try:
         parameters = _parameters(tagged[0]) if tagged else {}
     except (SyntaxError, tokenize.TokenError) as error:
-        raise UnsupportedInput(
-            f"The parameters cell of {notebook} is no Python ({error}); correct it."
-        ) from error
+        raise UnsupportedInput(f"The parameters cell of {notebook} is no Python ({error}); correct it.") from error
     checks = next((_checks(cell) for cell in code if "validate(" in cell), {})
     return Declarations(notebook, parameters, **checks, code="\n".join(code))
 
 
-def validate(
-    namespace: dict[str, Any], choices: Choices | None = None, bounds: Bounds | None = None
-) -> dict[str, Any]:
+def validate(namespace: dict[str, Any], choices: Choices | None = None, bounds: Bounds | None = None) -> dict[str, Any]:
     """Check the annotated names of a notebook and return them as its parameters.
 
     Called in the cell after the parameters cell, with ``globals()``. A value that papermill injected is held against
@@ -209,16 +205,10 @@ def _checked(name: str, value: Any, kind: Any, choices: Choices, bounds: Bounds)
             expected = "one of " + ", ".join(map(repr, choices[name]))
         elif (low is not None and item < low) or (high is not None and item > high):
             expected = (
-                f"at most {high}"
-                if low is None
-                else f"at least {low}"
-                if high is None
-                else f"from {low} to {high}"
+                f"at most {high}" if low is None else f"at least {low}" if high is None else f"from {low} to {high}"
             )
         if expected:
-            raise UnsupportedInput(
-                f"Parameter {name} must be {expected}; received {item!r}. Choose such a value."
-            )
+            raise UnsupportedInput(f"Parameter {name} must be {expected}; received {item!r}. Choose such a value.")
     return value
 
 

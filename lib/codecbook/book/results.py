@@ -119,9 +119,7 @@ class Run:
         """
         self.own_data = own_data
 
-    def claim(
-        self, text: str, holds: bool | np.bool_ | None, figure: Any = "", basis: Basis = "data"
-    ) -> None:
+    def claim(self, text: str, holds: bool | np.bool_ | None, figure: Any = "", basis: Basis = "data") -> None:
         """Judge a claim, show it with a tick or a cross, and keep it for the results.
 
         Nothing is raised here: the notebook goes on, and `finish` fails the run after everything was written if a
@@ -163,9 +161,7 @@ class Run:
         Raises:
             ClaimsFailed: A claim that must hold does not; the file is written all the same.
         """
-        self.provenance = provenance.collect(
-            self.parameters, self.parameters.get("seed"), self.started, self.code
-        )
+        self.provenance = provenance.collect(self.parameters, self.parameters.get("seed"), self.started, self.code)
         if self.own_data:
             self.provenance["own_data"] = self.own_data
         claims = [claim.as_dict() for claim in self.claims]
@@ -213,9 +209,7 @@ def read(stage: str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise CorruptInput(
-            f"{path} is not JSON ({error}); delete it and run ./run_all.sh {stage}."
-        ) from error
+        raise CorruptInput(f"{path} is not JSON ({error}); delete it and run ./run_all.sh {stage}.") from error
 
 
 def artifact(stage: str, name: str) -> Path:
@@ -250,9 +244,7 @@ def _reports_dir() -> Path:
 
 def _check_stage(stage: str) -> None:
     if not _STAGE.fullmatch(stage):
-        raise UnsupportedInput(
-            f"{stage!r} is no name of a stage; use the notebook's stem, such as '05_determinism'."
-        )
+        raise UnsupportedInput(f"{stage!r} is no name of a stage; use the notebook's stem, such as '05_determinism'.")
 
 
 def _scalar(key: str, value: Any) -> Figure:
@@ -265,9 +257,7 @@ def _scalar(key: str, value: Any) -> Figure:
         return int(value)
     if isinstance(value, numbers.Real):
         if not math.isfinite(value):
-            raise CorruptInput(
-                f"Result {key} is {value}; leave it out and say why: run.skip({key!r}, reason=...)."
-            )
+            raise CorruptInput(f"Result {key} is {value}; leave it out and say why: run.skip({key!r}, reason=...).")
         return float(value)
     raise UnsupportedInput(
         f"Result {key} must be a number, str or bool; received {type(value).__name__}. Record one figure per key, "

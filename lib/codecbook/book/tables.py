@@ -75,9 +75,7 @@ def to_html(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format]
         raise UnsupportedInput("A table needs at least one column and a caption; received none.")
     unknown = [name for name in formats if name not in table.columns]
     if unknown:
-        raise UnsupportedInput(
-            f"Formats name {unknown}, but the columns are {list(table.columns)}; correct the names."
-        )
+        raise UnsupportedInput(f"Formats name {unknown}, but the columns are {list(table.columns)}; correct the names.")
     columns = [_column(table.iloc[:, j].tolist(), formats.get(name)) for j, name in enumerate(table.columns)]
     head = "".join(
         f'<th scope="col"{_alignment(is_number)}>{html.escape(axis_label(str(name)))}</th>'

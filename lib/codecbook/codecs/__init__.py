@@ -13,8 +13,5 @@ __all__ = ["Codec", "Weights", "codec_names", "load_codec"]
 # these need torch; what identifies a model by its arrays does not
 __getattr__, __dir__ = lazy_names(
     __name__,
-    {
-        "codecbook.codecs.base": ("Codec", "Weights"),
-        "codecbook.codecs.registry": ("codec_names", "load_codec"),
-    },
+    {"codecbook.codecs.base": ("Codec", "Weights"), "codecbook.codecs.registry": ("codec_names", "load_codec")},
 )

@@ -118,9 +118,7 @@ def _line(report: FileReport) -> str:
     frames, rates = sorted(set(report.frames)), sorted(set(report.frame_rates_hz))
     seams = ""
     if report.seam_tokens_checked:
-        seams = (
-            f", {report.seam_tokens_differing} of {report.seam_tokens_checked} tokens differ from one pass"
-        )
+        seams = f", {report.seam_tokens_differing} of {report.seam_tokens_checked} tokens differ from one pass"
     return (
         f"{report.status:9} {report.output}: {report.codec} ({report.weights}), {report.sample_rate_hz} Hz, "
         f"{'/'.join(f'{rate:g}' for rate in rates)} frames/s x {len(report.frames)}, "
@@ -160,9 +158,7 @@ def _inspect(options: argparse.Namespace) -> int:
     print(f"{file}: {file.stat().st_size} bytes, {header_bytes(file)} of them header, {len(clips)} clip(s)")
     for name, tokens in clips.items():
         kbps = tokens.bits / tokens.duration_s / 1000
-        print(
-            f"{name or file.stem}: {tokens.codec or 'codec unknown'}, {tokens.weights or 'weights unknown'}"
-        )
+        print(f"{name or file.stem}: {tokens.codec or 'codec unknown'}, {tokens.weights or 'weights unknown'}")
         print(f"  {tokens.duration_s:.3f} s, {tokens.num_tokens} tokens, {kbps:.3f} kbps raw")
         for k, codes in enumerate(tokens.codes):
             print(f"  codebook {k}: {_usage(codes, tokens.codebook_sizes[k], tokens.frame_rates_hz[k])}")

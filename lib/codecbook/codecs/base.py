@@ -103,9 +103,7 @@ class Codec(ABC):
         if bandwidth_kbps is None:
             return len(self.codebook_sizes)
         if not isinstance(bandwidth_kbps, Real) or isinstance(bandwidth_kbps, bool):
-            raise UnsupportedInput(
-                f"bandwidth_kbps={bandwidth_kbps!r} is no number; give one, or None for all."
-            )
+            raise UnsupportedInput(f"bandwidth_kbps={bandwidth_kbps!r} is no number; give one, or None for all.")
         nearest = min(self.bandwidths_kbps, key=lambda offered: abs(offered - bandwidth_kbps))
         if not abs(nearest - bandwidth_kbps) <= _BANDWIDTH_TOLERANCE * nearest:
             raise UnsupportedInput(
@@ -262,9 +260,7 @@ class Codec(ABC):
                 "leave it out, and cut long recordings."
             )
         if not (math.isfinite(chunk_s) and chunk_s >= _MIN_CHUNK_S):
-            raise UnsupportedInput(
-                f"chunk_s={chunk_s} is no length of a chunk; give {_MIN_CHUNK_S:g} s or more."
-            )
+            raise UnsupportedInput(f"chunk_s={chunk_s} is no length of a chunk; give {_MIN_CHUNK_S:g} s or more.")
         return count, chunk_s
 
     def _check_clip(self, clip: Clip) -> None:
@@ -291,9 +287,7 @@ class Codec(ABC):
         """
         count, own, are_same = tokens.num_codebooks, str(self.weights), same_weights(tokens, self.weights)
         if tokens.codec and tokens.codec != self.name:
-            raise UnsupportedInput(
-                f"These tokens are of {tokens.codec}, not of {self.name}; load that codec."
-            )
+            raise UnsupportedInput(f"These tokens are of {tokens.codec}, not of {self.name}; load that codec.")
         if are_same is False:
             raise UnsupportedInput(
                 f"These tokens were made with the weights {tokens.weights!r}{_short(tokens.weights_sha256)}, and this "

@@ -142,9 +142,7 @@ class BlockQueue:
             self.drop(chunk)
         yield self.rest()
 
-    def pieces_in_context(
-        self, chunk: int, align: int, context: int
-    ) -> Iterator[tuple[np.ndarray, int, int]]:
+    def pieces_in_context(self, chunk: int, align: int, context: int) -> Iterator[tuple[np.ndarray, int, int]]:
         """Take pieces with what is around them, for a network that looks ahead.
 
         Outputs near a cut depend on zeros that the network pads with; so `context` on either side, the receptive field

@@ -31,9 +31,7 @@ class CausalStream:
         self._layers = list(layers)
         self._states: dict[nn.Module, Any] = {}
         for part in (part for layer in self._layers for part in layer.modules()):
-            if hasattr(part, "causal") and not (
-                part.causal and getattr(part, "trim_right_ratio", 1.0) == 1.0
-            ):
+            if hasattr(part, "causal") and not (part.causal and getattr(part, "trim_right_ratio", 1.0) == 1.0):
                 raise UnsupportedInput(
                     f"{type(part).__name__} looks ahead, so its state cannot be carried over; encode segments instead."
                 )

@@ -24,13 +24,7 @@ from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.files import check_folder, refuse_existing_file, refuse_same_file
 from codecbook.paths import path_as_text, path_from_text
 from codecbook.recordings import Recording
-from codecbook.tokens.token_files import (
-    FORMATS,
-    companion_path,
-    is_complete,
-    read_companion,
-    write_with_companion,
-)
+from codecbook.tokens.token_files import FORMATS, companion_path, is_complete, read_companion, write_with_companion
 from codecbook.tokens.tokens import Tokens
 
 # of a file that needs two chunks or more, the first two are run in one pass, and what lies half a chunk from the
@@ -80,9 +74,7 @@ def export(
         raise UnsupportedInput(f"file_format={file_format!r}; choose one of {', '.join(FORMATS)}.")
     count, _ = codec.checked_settings(bandwidth_kbps, num_codebooks, chunk_s)
     if file_format == "npq" and len(set(codec.frame_rates_hz[:count])) > 1:
-        raise UnsupportedInput(
-            f"NPQ holds codebooks of one rate, and {codec.name} has several; choose parquet."
-        )
+        raise UnsupportedInput(f"NPQ holds codebooks of one rate, and {codec.name} has several; choose parquet.")
     settings = {
         "codec": codec.name,
         "weights": str(codec.weights),
@@ -130,12 +122,7 @@ def _export_or_fail(
         if companion := is_complete(output, settings):
             return report_of({**companion.report, **where}, "skipped")
         tokens, report = _encoded(recording.path, codec, settings, on_progress)
-    except (
-        CodecbookError,
-        OSError,
-        MemoryError,
-        RuntimeError,
-    ) as error:  # torch without memory: RuntimeError
+    except (CodecbookError, OSError, MemoryError, RuntimeError) as error:  # torch without memory: RuntimeError
         return _failed(source, name, error)
     try:
         write_with_companion(output, tokens, settings, {**dataclasses.asdict(report), **where})
@@ -238,9 +225,7 @@ def _head_samples(codec: Codec, chunk_s: float | None) -> int:
     return round(_CHECK_CHUNKS * chunk_s * codec.sample_rate_hz)
 
 
-def check_seams(
-    codec: Codec, head: Sequence[np.ndarray], tokens: Tokens, chunk_s: float | None
-) -> tuple[int, int]:
+def check_seams(codec: Codec, head: Sequence[np.ndarray], tokens: Tokens, chunk_s: float | None) -> tuple[int, int]:
     """Compare the tokens around a clip's first seam with those of one pass.
 
     Args:

@@ -80,9 +80,7 @@ def report_of(values: dict[str, Any], status: str) -> FileReport:
     try:
         report = FileReport(**{**values, "status": status})
     except TypeError as error:
-        raise CorruptInput(
-            f"The report in a companion file is damaged ({error}); remove the file."
-        ) from error
+        raise CorruptInput(f"The report in a companion file is damaged ({error}); remove the file.") from error
     return dataclasses.replace(
         report,
         frame_rates_hz=tuple(report.frame_rates_hz),

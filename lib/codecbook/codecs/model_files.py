@@ -14,14 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from codecbook.codecs.build import ARCHITECTURES, architecture_shapes, build_architecture
-from codecbook.models.store import (
-    check_shapes,
-    is_bundled,
-    load_tensors,
-    read_config,
-    refuse_existing,
-    save_tensors,
-)
+from codecbook.models.store import check_shapes, is_bundled, load_tensors, read_config, refuse_existing, save_tensors
 
 _TRAINING_ONLY = (".embed_avg", ".cluster_size")
 
@@ -44,12 +37,7 @@ class LoadedModel:
 
 
 def save_model(
-    folder: str | Path,
-    module: nn.Module,
-    architecture: str,
-    arguments: dict,
-    provenance: dict,
-    overwrite: bool = False,
+    folder: str | Path, module: nn.Module, architecture: str, arguments: dict, provenance: dict, overwrite: bool = False
 ) -> str:
     """Write a model's parameters and configuration.
 

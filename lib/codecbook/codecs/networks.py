@@ -168,9 +168,7 @@ def load_transformers(
 def _complete(model_class: Any, place: str, local_files_only: bool) -> Any:
     """Load a model and make sure that no parameter was left at random, which transformers merely logs."""
     with _quiet():
-        model, info = model_class.from_pretrained(
-            place, local_files_only=local_files_only, output_loading_info=True
-        )
+        model, info = model_class.from_pretrained(place, local_files_only=local_files_only, output_loading_info=True)
     left_random = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if left_random:
         raise UnsupportedInput(

@@ -106,9 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_ecdc(verifying)
     verifying.set_defaults(command=_verify)
 
-    converting = commands.add_parser(
-        "convert", help="put the codes of a stream into another format or version"
-    )
+    converting = commands.add_parser("convert", help="put the codes of a stream into another format or version")
     converting.add_argument("source", type=Path, help="a stream, .cbs or .ecdc")
     converting.add_argument("target", type=Path, help="ends with .cbs or .ecdc; as a pipe, it is .cbs")
     converting.add_argument(
@@ -172,11 +170,7 @@ def _decompress(options: argparse.Namespace) -> int:
         return _decompress_ecdc(options)
     if options.start != 0 or options.end is not None:
         decoded = api.decompress(
-            options.source,
-            weights=options.weights,
-            lm=_lm(options),
-            start_s=options.start,
-            end_s=options.end,
+            options.source, weights=options.weights, lm=_lm(options), start_s=options.start, end_s=options.end
         )
         audio.save(decoded.clip, options.target, options.overwrite)
         print(f"{options.label}: {decoded.clip.duration_s:.3f} s")
@@ -215,14 +209,10 @@ def _inspect(options: argparse.Namespace) -> int:
     report = api.inspect(options.source)
     header, known = report.header, report.header.format
     print(f"{options.label}: {_summary(report)}")
-    print(
-        f"  codec {known.codec or 'unknown'}, {known.weights or 'weights unknown'}, {known.weights_sha256[:16]}"
-    )
+    print(f"  codec {known.codec or 'unknown'}, {known.weights or 'weights unknown'}, {known.weights_sha256[:16]}")
     print(f"  {known.sample_rate_hz} Hz, {known.channels} channel(s), {header.num_samples} samples")
     books = sorted(set(zip(known.codebook_sizes, known.frame_rates_hz, strict=True)))
-    print(
-        f"  {known.num_codebooks} codebook(s): {', '.join(f'{size} at {rate:g} Hz' for size, rate in books)}"
-    )
+    print(f"  {known.num_codebooks} codebook(s): {', '.join(f'{size} at {rate:g} Hz' for size, rate in books)}")
     lm = f", {header.lm_name or 'unnamed'} ({header.lm_sha256[:16]})" if header.lm_sha256 else ""
     print(f"  coder {header.coder}{lm}, order {header.order}")
     print(
@@ -308,9 +298,7 @@ def _ecdc(options: argparse.Namespace) -> tuple[EcdcOutline, Any]:
     if not outline.header.uses_lm:
         return outline, None
     if options.lm == "none":
-        raise UnsupportedInput(
-            "The stream is coded with a language model, and lm=None was given; leave it out."
-        )
+        raise UnsupportedInput("The stream is coded with a language model, and lm=None was given; leave it out.")
     return outline, lm_like(options.lm, outline.shape)
 
 

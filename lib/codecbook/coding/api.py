@@ -82,9 +82,7 @@ def compress(
     if sound.num_samples == 0:
         raise CorruptInput(f"Clip {sound.name!r} holds no samples; leave it out.")
     sound = audio.convert(
-        audio.clip_from_array(sound.samples, sound.sample_rate_hz, sound.name),
-        model.sample_rate_hz,
-        model.channels,
+        audio.clip_from_array(sound.samples, sound.sample_rate_hz, sound.name), model.sample_rate_hz, model.channels
     )
     file = io.BytesIO()
     _encode(file, model, [sound.samples], bandwidth_kbps, lm, segment_s)
@@ -302,9 +300,7 @@ def _sound(codec: Codec, header: StreamHeader, read: StreamTokens) -> Iterator[n
     for part in read.damage:
         end_row = part.first_row + part.num_rows
         # to the end of the audio, whose last samples may be a little after the last row's
-        ranges.append(
-            (sample_at(part.first_row), 1 << 62 if end_row >= header.num_rows else sample_at(end_row))
-        )
+        ranges.append((sample_at(part.first_row), 1 << 62 if end_row >= header.num_rows else sample_at(end_row)))
     place = round(read.start_s * codec.sample_rate_hz)
     for piece in codec.decode_pieces(read.tokens):
         end = place + piece.shape[1]

@@ -42,9 +42,7 @@ def as_columns(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, ...
         UnsupportedInput: Other axes, or no codes; the message calls the array `name`.
     """
     if array.ndim not in (1, 3) or array.shape[array.ndim // 2] == 0:
-        raise UnsupportedInput(
-            f"{name} need the axes [T, V, K] or [V], V >= 1; received shape {list(array.shape)}."
-        )
+        raise UnsupportedInput(f"{name} need the axes [T, V, K] or [V], V >= 1; received shape {list(array.shape)}.")
     if array.ndim == 1:
         return array[None, :, None], array.shape
     T, V, K = array.shape
@@ -64,9 +62,7 @@ def as_cdf(cdf: Any, min_width: int, last_range: tuple[int, int]) -> np.ndarray:
     """
     array = as_array(cdf)
     if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[2] == 0:
-        raise UnsupportedInput(
-            f"A CDF must be integers [T, K, V], V >= 1; received {array.dtype} {list(array.shape)}."
-        )
+        raise UnsupportedInput(f"A CDF must be integers [T, K, V], V >= 1; received {array.dtype} {list(array.shape)}.")
     array = array.astype(np.int64, copy=False)
     if min_width > 0:
         row = int(_first_bad_row(array, min_width, *last_range))

@@ -71,9 +71,7 @@ def convert(
     if to not in FORMATS:
         raise UnsupportedInput(f"There is no format {to!r}; choose one of {', '.join(FORMATS)}.")
     if to == "cbs" and (acv or dialect):
-        raise UnsupportedInput(
-            f"acv={acv} and dialect={dialect!r} are of an .ecdc stream; leave them out for a .cbs."
-        )
+        raise UnsupportedInput(f"acv={acv} and dialect={dialect!r} are of an .ecdc stream; leave them out for a .cbs.")
     is_ecdc = data[: len(MAGIC)] == MAGIC
     if is_ecdc:
         tokens, load_codec = _from_ecdc(data, lm, weights, qstep, lm_dtype, max_duration_s)

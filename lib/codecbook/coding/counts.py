@@ -94,9 +94,7 @@ def cdf_upstream(logits: Any) -> np.ndarray:
         return _by_frames(lambda part, start: _upstream_cdf_on(device, part, start, from_logits=True), logits)
 
     def softmax(columns: np.ndarray) -> np.ndarray:
-        return np.concatenate(
-            [torch.softmax(frame[None], dim=1).numpy() for frame in torch.from_numpy(columns)]
-        )
+        return np.concatenate([torch.softmax(frame[None], dim=1).numpy() for frame in torch.from_numpy(columns)])
 
     return _by_frames(lambda part, start: _upstream_cdf(softmax(part), start), logits)
 
@@ -240,9 +238,7 @@ def _grid(logits: Any, dialect: GridDialect, nudge: bool) -> np.ndarray:
     def cdf(columns: np.ndarray, _: int) -> np.ndarray:
         V = columns.shape[1]
         if not 1 <= min_range <= TOTAL // V:
-            raise UnsupportedInput(
-                f"min_range={min_range} with {V} codes does not fit 2^24; use 1..{TOTAL // V}."
-            )
+            raise UnsupportedInput(f"min_range={min_range} with {V} codes does not fit 2^24; use 1..{TOTAL // V}.")
         pdf = _grid_pdf(columns.astype(lm_dtype), dialect.qstep, dialect.tau)
         counts = _grid_counts(pdf, fp_scale, nudge)
         return _grid_cdf(counts.transpose(0, 2, 1), min_range)

@@ -56,9 +56,7 @@ def writable(target: Path, suffix: str) -> Iterator[Path]:
         return
     output = sys.stdout
     if is_output and output.isatty():
-        raise UnsupportedInput(
-            "Standard output is a terminal, which shows no bytes; lead it into a file or a pipe."
-        )
+        raise UnsupportedInput("Standard output is a terminal, which shows no bytes; lead it into a file or a pipe.")
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / f"output{suffix}"
         with contextlib.redirect_stdout(sys.stderr) if is_output else contextlib.nullcontext():

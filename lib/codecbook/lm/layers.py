@@ -117,9 +117,7 @@ class Attention(nn.Module):
             float ``[B, T, D]``, and the keys and values of past and present.
         """
         B, T, dim = x.shape
-        query, key, value = (
-            self.query_key_value(x).view(B, T, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        )
+        query, key, value = self.query_key_value(x).view(B, T, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         (rotation,) = self._rotation
         if rotation is not None:
             query, key = rotation(query, position), rotation(key, position)

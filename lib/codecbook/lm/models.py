@@ -134,9 +134,7 @@ class RVQTransformerConfig(LMConfig):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UnsupportedInput(f"{name}={getattr(self, name)}; give a share from 0 to below 1.")
         if self.conditioning not in CONDITIONINGS:
-            raise UnsupportedInput(
-                f"conditioning={self.conditioning!r}; choose one of {', '.join(CONDITIONINGS)}."
-            )
+            raise UnsupportedInput(f"conditioning={self.conditioning!r}; choose one of {', '.join(CONDITIONINGS)}.")
 
 
 class RVQTransformer(TokenLM):
@@ -190,9 +188,7 @@ class RVQTransformer(TokenLM):
         x = hidden.reshape(B * T, 1, -1).expand(-1, K, -1)
         if self.conditioned:
             x = self.project(hidden).view(B * T, K, -1)
-            known = self.frame_embedding(
-                codes.reshape(B * T, K)[:, :-1] + self.get_buffer("_frame_first_rows")
-            )
+            known = self.frame_embedding(codes.reshape(B * T, K)[:, :-1] + self.get_buffer("_frame_first_rows"))
             kept = self._kept(known.shape[:2], known)
             if kept is not None:
                 known = known * kept.unsqueeze(-1)
@@ -268,7 +264,5 @@ def build_lm(architecture: str, arguments: dict[str, Any]) -> TokenLM:
     defaults = {f.name: () if f.default is dataclasses.MISSING else f.default for f in fields}
     check_kinds(arguments, defaults, architecture)
     if "codebook_sizes" not in arguments:
-        raise UnsupportedInput(
-            f"{architecture} needs codebook_sizes; it takes {', '.join(sorted(defaults))}."
-        )
+        raise UnsupportedInput(f"{architecture} needs codebook_sizes; it takes {', '.join(sorted(defaults))}.")
     return model_type(config_type(**arguments))

@@ -125,16 +125,12 @@ class Graph:
         ]  # fmt: skip
         graph = helper.make_graph(self._nodes, "lm", ports[0], ports[1], list(self._constants.values()))
         opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(
-            graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="codecbook"
-        )
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="codecbook")
         return model.SerializeToString(deterministic=True)
 
     def _constant(self, array: np.ndarray) -> str:
         name = f"constant_{len(self._constants)}"
-        self._constants[name] = numpy_helper.from_array(
-            np.ascontiguousarray(array).reshape(array.shape), name
-        )
+        self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         return name
 
 
@@ -297,12 +293,7 @@ class _Integers:
         return array if layer is None else array[layer]
 
     def _scaled(
-        self,
-        x: str,
-        name: str,
-        layer: int | None = None,
-        factor: str = "multiplier",
-        shape: tuple[int, ...] = (-1,),
+        self, x: str, name: str, layer: int | None = None, factor: str = "multiplier", shape: tuple[int, ...] = (-1,)
     ) -> str:
         """Requantise; ``multiplier / 2^shift`` as float64 is exact."""
         multiplier = self._array(f"{name}.{factor}", layer).astype(np.float64).reshape(shape)
@@ -359,9 +350,7 @@ def _read_graph(n: _Floats | _Integers) -> bytes:
     for layer in range(c.layers):
         parts = n.linear("layers.query_key_value", n.norm("layers.attention_norm", x, layer), layer)
         parts = op("Reshape", n.factors(parts), np.array([0, 0, 3, c.heads, c.dim // c.heads]))
-        query, key, value = g.ops(
-            "Split", 3, op("Transpose", parts, perm=[2, 0, 3, 1, 4]), axis=0, num_outputs=3
-        )
+        query, key, value = g.ops("Split", 3, op("Transpose", parts, perm=[2, 0, 3, 1, 4]), axis=0, num_outputs=3)
         key, value = (
             op("Concat", old, new, axis=3)
             for old, new in zip(past[2 * layer : 2 * layer + 2], (key, value), strict=True)

@@ -110,9 +110,7 @@ def _check_settings(num_frames: int, temperature: float, top_k: int | None, top_
     if num_frames < 1:
         raise UnsupportedInput(f"num_frames={num_frames}; draw 1 frame or more.")
     if not 0.0 <= temperature < float("inf"):
-        raise UnsupportedInput(
-            f"temperature={temperature}; give 0 (most probable code) or a positive number."
-        )
+        raise UnsupportedInput(f"temperature={temperature}; give 0 (most probable code) or a positive number.")
     if top_k is not None and top_k < 1:
         raise UnsupportedInput(f"top_k={top_k}; give 1 or more, or None to allow all codes.")
     if top_p is not None and not 0.0 < top_p <= 1.0:

@@ -106,7 +106,5 @@ def score_from(total_bits: np.ndarray, num_frames: int) -> Score:
     """Return the score that sums of bits per codebook, ``[K]``, over a number of frames come to."""
     per_codebook = total_bits / num_frames
     return Score(
-        float(per_codebook.mean()),
-        tuple(float(bits) for bits in per_codebook),
-        num_frames * len(per_codebook),
+        float(per_codebook.mean()), tuple(float(bits) for bits in per_codebook), num_frames * len(per_codebook)
     )

@@ -78,8 +78,7 @@ class TokenLM(nn.Module, ABC):
         self.gradient_checkpointing = False
         self.rotation = rotation
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, config.hidden, config.dropout, rotation)
-            for _ in range(config.layers)
+            Block(config.dim, config.heads, config.hidden, config.dropout, rotation) for _ in range(config.layers)
         )
         self.norm = nn.RMSNorm(config.dim, eps=NORM_EPSILON)
         self.dropout = nn.Dropout(config.dropout)

@@ -18,9 +18,7 @@ _MAX_LAG_S = 0.25
 _USUAL_RATES_HZ = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
-def check_pair(
-    reference: Clip, estimate: Clip, frame_samples: int = FRAME_SAMPLES
-) -> tuple[np.ndarray, np.ndarray]:
+def check_pair(reference: Clip, estimate: Clip, frame_samples: int = FRAME_SAMPLES) -> tuple[np.ndarray, np.ndarray]:
     """Check that two clips may be compared, and cut them to their common length.
 
     A decoder works in whole frames and may return up to one more, or one less, than went in; the end of the
@@ -64,10 +62,7 @@ def check_pair(
             + _guess_why_lengths_differ(reference, estimate)
         )
     length = min(reference.num_samples, estimate.num_samples)
-    return (
-        reference.samples[:, :length].astype(np.float64),
-        estimate.samples[:, :length].astype(np.float64),
-    )
+    return (reference.samples[:, :length].astype(np.float64), estimate.samples[:, :length].astype(np.float64))
 
 
 def misalignment_note(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> tuple[int, str]:

@@ -137,8 +137,7 @@ def pesq_wideband(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: i
     if sample_rate_hz < _PESQ_RATE_HZ:
         return f"{sample_rate_hz} Hz is below the {_PESQ_RATE_HZ} Hz of the wideband mode"
     wanted, received = (
-        convert(clip_from_array(signal, sample_rate_hz), _PESQ_RATE_HZ).samples[0]
-        for signal in (reference, estimate)
+        convert(clip_from_array(signal, sample_rate_hz), _PESQ_RATE_HZ).samples[0] for signal in (reference, estimate)
     )
     try:
         return float(pesq(_PESQ_RATE_HZ, wanted, received, "wb"))
@@ -180,10 +179,7 @@ class Quality:
 
 
 def evaluate(
-    reference: Clip,
-    estimate: Clip,
-    measures: Iterable[str] | None = None,
-    frame_samples: int = FRAME_SAMPLES,
+    reference: Clip, estimate: Clip, measures: Iterable[str] | None = None, frame_samples: int = FRAME_SAMPLES
 ) -> Quality:
     """Measure a decoded clip against its original.
 
@@ -206,17 +202,13 @@ def evaluate(
     measures = list(measures)
     _check_measures(measures)
     if reference.num_samples != estimate.num_samples:
-        notes.append(
-            f"estimate has {estimate.num_samples - reference.num_samples:+d} samples; compared without"
-        )
+        notes.append(f"estimate has {estimate.num_samples - reference.num_samples:+d} samples; compared without")
     lag, delay = misalignment_note(wanted, received, reference.sample_rate_hz)
     if delay:
         notes.append(delay)
     values = {}
     for name in measures:
-        values[name], reasons = _mean_over_channels(
-            _CHANNEL[name], wanted, received, reference.sample_rate_hz
-        )
+        values[name], reasons = _mean_over_channels(_CHANNEL[name], wanted, received, reference.sample_rate_hz)
         notes.extend(f"{name}: {reason}" for reason in reasons)
     compared_s = wanted.shape[1] / reference.sample_rate_hz
     return Quality(reference.name, reference.domain, compared_s, lag, notes=tuple(notes), **values)

@@ -88,8 +88,7 @@ def channel_stft_distance(reference: np.ndarray, estimate: np.ndarray) -> float:
         estimate: float64 ``[S]``.
     """
     batches = [
-        torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32))[None, None]
-        for signal in (estimate, reference)
+        torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32))[None, None] for signal in (estimate, reference)
     ]
     with torch.inference_mode():
         return float(_stft_loss()(*batches))

@@ -61,10 +61,7 @@ class Interval:
 
 
 def bootstrap_interval(
-    values: Sequence[float] | np.ndarray,
-    level: float = 0.95,
-    resamples: int = 4999,
-    seed: int = 0,
+    values: Sequence[float] | np.ndarray, level: float = 0.95, resamples: int = 4999, seed: int = 0
 ) -> Interval:
     """Return the mean of per-clip values with its bootstrap confidence interval.
 
@@ -137,11 +134,7 @@ def paired_difference(
 
 
 def ratio_interval(
-    numerators: np.ndarray,
-    denominators: np.ndarray,
-    level: float = 0.95,
-    resamples: int = 4999,
-    seed: int = 0,
+    numerators: np.ndarray, denominators: np.ndarray, level: float = 0.95, resamples: int = 4999, seed: int = 0
 ) -> Interval:
     """Return a ratio of sums over clips with its bootstrap interval.
 
@@ -160,30 +153,20 @@ def ratio_interval(
         UnsupportedInput: Other shapes, numbers that are not finite, nothing to divide by, or a level out of range.
     """
     top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
-    if (
-        top.ndim != 1
-        or top.shape != bottom.shape
-        or not (np.isfinite(top).all() and np.isfinite(bottom).all())
-    ):
+    if top.ndim != 1 or top.shape != bottom.shape or not (np.isfinite(top).all() and np.isfinite(bottom).all()):
         raise UnsupportedInput(
             f"A ratio takes two finite arrays [clips]; received {list(top.shape)} and {list(bottom.shape)}. Give one "
             "number of each per clip."
         )
     if bottom.min(initial=0.0) < 0 or bottom.sum() <= 0:
-        raise UnsupportedInput(
-            "The denominators of a ratio must be 0 or more, and not all 0; leave such clips out."
-        )
+        raise UnsupportedInput("The denominators of a ratio must be 0 or more, and not all 0; leave such clips out.")
     if not (0.0 < level < 1.0 and resamples >= 1):
-        raise UnsupportedInput(
-            f"level={level}, resamples={resamples}; give a level between 0 and 1, and 1 or more."
-        )
+        raise UnsupportedInput(f"level={level}, resamples={resamples}; give a level between 0 and 1, and 1 or more.")
     ratio = float(top.sum() / bottom.sum())
     if len(top) < 2:
         return Interval(ratio, float("nan"), float("nan"), level, len(top))
     # how often each clip is drawn is all that a sum depends on
-    counts = np.random.default_rng(seed).multinomial(
-        len(top), np.full(len(top), 1 / len(top)), size=resamples
-    )
+    counts = np.random.default_rng(seed).multinomial(len(top), np.full(len(top), 1 / len(top)), size=resamples)
     sums = counts @ bottom
     ratios = (counts @ top)[sums > 0] / sums[sums > 0]
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
@@ -210,9 +193,7 @@ def share_interval(failures: int, trials: int, level: float = 0.95) -> Interval:
     if failures in (0, trials):
         bound = (1 - level) ** (1 / trials)
         return (
-            Interval(0.0, 0.0, 1 - bound, level, trials)
-            if failures == 0
-            else Interval(1.0, bound, 1.0, level, trials)
+            Interval(0.0, 0.0, 1 - bound, level, trials) if failures == 0 else Interval(1.0, bound, 1.0, level, trials)
         )
     low, high = scipy.stats.binomtest(failures, trials).proportion_ci(level, "exact")
     return Interval(failures / trials, float(low), float(high), level, trials)
@@ -268,9 +249,7 @@ def _decimals(width: float) -> int:
 def _as_values(values: Sequence[float] | np.ndarray) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)  # None, a measure that was not asked for, becomes NaN
     if array.ndim != 1:
-        raise UnsupportedInput(
-            f"Values must have one axis, one per clip; received shape {list(array.shape)}."
-        )
+        raise UnsupportedInput(f"Values must have one axis, one per clip; received shape {list(array.shape)}.")
     if np.isinf(array).any():
         raise UnsupportedInput(
             f"{int(np.isinf(array).sum())} of {len(array)} values are infinite (a perfect copy has an infinite "

@@ -93,9 +93,7 @@ def converted(original: Clip, sample_rate_hz: int, channels: int) -> Clip:
     return reference
 
 
-def convert_all(
-    clips: Sequence[Clip], sample_rate_hz: int, channels: int
-) -> tuple[list[Clip], list[tuple[str, str]]]:
+def convert_all(clips: Sequence[Clip], sample_rate_hz: int, channels: int) -> tuple[list[Clip], list[tuple[str, str]]]:
     """Return the clips at a codec's rate and channels, and ``(clip name, reason)`` of those that cannot be so."""
     usable, skipped = [], []
     for clip in clips:
@@ -211,11 +209,7 @@ def quality_by_codebooks(
 def _decode_and_measure(codec: Codec, tokens: Tokens, reference: Clip, measures: Sequence[str]) -> dict:
     """Return the columns that a row owes to decoding; missing ones for a tokenizer that cannot decode."""
     if not codec.decodes:
-        return {
-            **dict.fromkeys(measures, np.nan),
-            "notes": "a tokenizer without a decoder",
-            "decode_rtf": np.nan,
-        }
+        return {**dict.fromkeys(measures, np.nan), "notes": "a tokenizer without a decoder", "decode_rtf": np.nan}
     start = perf_counter()
     estimate = codec.decode(tokens)
     decode_rtf = (perf_counter() - start) / reference.duration_s

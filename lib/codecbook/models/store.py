@@ -95,9 +95,7 @@ def refuse_existing(folder: Path, overwrite: bool, architectures: Collection[str
     """
     existing = [name for name in (PARAMETERS_NAME, CONFIG_NAME) if (folder / name).exists()]
     if existing and not overwrite:
-        raise CodecbookError(
-            f"{folder} holds {existing[0]} already; pass overwrite=True, or choose another folder."
-        )
+        raise CodecbookError(f"{folder} holds {existing[0]} already; pass overwrite=True, or choose another folder.")
     if CONFIG_NAME in existing:
         path = folder / CONFIG_NAME
         found = read_json(path, dict, "remove it, or choose another folder").get("architecture")
@@ -172,20 +170,13 @@ def save_tensors(
                 f"Parameter {name} is not finite as float16; the training has diverged, save an earlier state."
             )
     sha256 = tensors_sha256(tensors)
-    config = {
-        "architecture": architecture,
-        "arguments": arguments,
-        "sha256": sha256,
-        "provenance": provenance,
-    }
+    config = {"architecture": architecture, "arguments": arguments, "sha256": sha256, "provenance": provenance}
     metadata = {"sha256": sha256} if with_sha256 else None
     write_model(folder, safetensors.torch.save(dict(tensors), metadata=metadata), config, overwrite)
     return sha256
 
 
-def read_config(
-    folder: Path, kind: str, training_command: str, parameters: str = PARAMETERS_NAME
-) -> dict[str, Any]:
+def read_config(folder: Path, kind: str, training_command: str, parameters: str = PARAMETERS_NAME) -> dict[str, Any]:
     """Return the content of a model's ``config.json``, with the keys that every model has.
 
     Args:
@@ -213,9 +204,7 @@ def read_config(
     if not isinstance(config.setdefault("provenance", {}), dict):
         raise CorruptInput(f"The provenance in {path} is no object; fetch the model again.")
     if config["format"] != FORMAT:
-        raise UnsupportedInput(
-            f"{path} has format {config['format']}, this version reads {FORMAT}; update codecbook."
-        )
+        raise UnsupportedInput(f"{path} has format {config['format']}, this version reads {FORMAT}; update codecbook.")
     return config
 
 
@@ -236,9 +225,7 @@ def load_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, "Tensor"]
     return tensors
 
 
-def check_tensors(
-    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, "Tensor"], sha256: str
-) -> None:
+def check_tensors(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, "Tensor"], sha256: str) -> None:
     """Refuse parameters of another model than the configuration's, before it is built, which might take long.
 
     Args:
@@ -256,10 +243,7 @@ def check_tensors(
             f"The parameters in {folder} have SHA-256 {sha256[:16]}..., {CONFIG_NAME} says "
             f"{config['sha256'][:16]}...; one of the files was altered or is of another model, fetch both again."
         )
-    widest, count = (
-        max((size for tensor in tensors.values() for size in tensor.shape), default=0),
-        len(tensors),
-    )
+    widest, count = (max((size for tensor in tensors.values() for size in tensor.shape), default=0), len(tensors))
     limits = {"layers": count, "num_lstm_layers": count, "num_codebooks": count, "hidden_dim": widest}
     for name, value in config["arguments"].items():
         found, limit = value, limits.get(name)
@@ -306,9 +290,7 @@ def check_kinds(arguments: Mapping[str, Any], defaults: Mapping[str, Any], owner
     """
     unknown = sorted(arguments.keys() - defaults.keys())
     if unknown:
-        raise UnsupportedInput(
-            f"{owner} does not know {', '.join(unknown)}; it takes {', '.join(sorted(defaults))}."
-        )
+        raise UnsupportedInput(f"{owner} does not know {', '.join(unknown)}; it takes {', '.join(sorted(defaults))}.")
     for name, value in arguments.items():
         default = defaults[name]
         if isinstance(default, bool):

@@ -161,9 +161,7 @@ def from_hub(name: str, repository: str, load: Callable[..., _Model], remedy: st
     except (OSError, ValueError) as error:
         not_cached = error
     if constants.HF_HUB_OFFLINE:
-        raise missing(
-            name, f"{constants.ENDPOINT}/{repository}", "HF_HUB_OFFLINE is set", remedy
-        ) from not_cached
+        raise missing(name, f"{constants.ENDPOINT}/{repository}", "HF_HUB_OFFLINE is set", remedy) from not_cached
     try:
         httpx.head(constants.ENDPOINT, timeout=CONNECT_TIMEOUT_S)
         return load(repository, local_files_only=False), f"{repository} (hub)"
@@ -202,9 +200,7 @@ def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> Non
         module.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise UnsupportedInput(
-            f"The weights in {source} are of another model ({reason}); check the path."
-        ) from error
+        raise UnsupportedInput(f"The weights in {source} are of another model ({reason}); check the path.") from error
 
 
 @contextlib.contextmanager

@@ -51,9 +51,7 @@ def unpack_bits(data: bytes, codebook_sizes: tuple[int, ...], num_rows: int) -> 
     rows = np.zeros((num_rows, len(codebook_sizes)), dtype=np.int64)
     for start in range(0, num_rows, block):
         part = rows[start : start + block]
-        bits = np.unpackbits(
-            packed[start * len(columns) // 8 :], count=len(part) * len(columns), bitorder="little"
-        )
+        bits = np.unpackbits(packed[start * len(columns) // 8 :], count=len(part) * len(columns), bitorder="little")
         values = bits.reshape(len(part), -1).astype(np.int64) << places
         part[:] = np.add.reduceat(values, starts, axis=1)
     beyond = np.argwhere(rows >= np.asarray(codebook_sizes))

@@ -184,9 +184,7 @@ class Layout:
             digits = _checked_columns(array, self.codebook_sizes)
             counts = [_digits(size) for size in known.codebook_sizes]
             parts = np.split(digits, np.cumsum(counts)[:-1], axis=1)
-            codes = [
-                part @ _BYTE ** np.arange(count)[::-1] for part, count in zip(parts, counts, strict=True)
-            ]
+            codes = [part @ _BYTE ** np.arange(count)[::-1] for part, count in zip(parts, counts, strict=True)]
             tokens = tokens_from_frames(np.stack(codes, axis=1), known.codebook_sizes, rate_hz)
         else:
             tokens = orpheus_unflatten(array[:, 0], known.codebook_sizes, rate_hz, self._per_position)
@@ -233,9 +231,7 @@ def rvq_flatten(tokens: Tokens) -> np.ndarray:
     return (tokens.to_frames() + _offsets(tokens.codebook_sizes)).reshape(-1)
 
 
-def rvq_unflatten(
-    flat: np.ndarray, codebook_sizes: Sequence[int], frame_rate_hz: float, **metadata
-) -> Tokens:
+def rvq_unflatten(flat: np.ndarray, codebook_sizes: Sequence[int], frame_rate_hz: float, **metadata) -> Tokens:
     """Undo `rvq_flatten`.
 
     Args:
@@ -320,9 +316,7 @@ def orpheus_unflatten(
     return Tokens(codes=tuple(codes), codebook_sizes=sizes, frame_rates_hz=rates, **metadata)
 
 
-def orpheus_vocabulary_size(
-    codebook_sizes: Sequence[int] = SNAC_CODEBOOK_SIZES, per_position: bool = False
-) -> int:
+def orpheus_vocabulary_size(codebook_sizes: Sequence[int] = SNAC_CODEBOOK_SIZES, per_position: bool = False) -> int:
     """Return how many values `orpheus_flatten` can give: 3 x 4096, or 7 x 4096 with offsets per position."""
     if not per_position:
         return flat_vocabulary_size(codebook_sizes)
@@ -392,7 +386,5 @@ def _check_ranges(array: np.ndarray, lowest: np.ndarray, highest: np.ndarray, wh
 def _integers(values: np.ndarray, what: str, ndim: int) -> np.ndarray:
     array = np.asarray(values)
     if array.ndim != ndim or not np.issubdtype(array.dtype, np.integer):
-        raise UnsupportedInput(
-            f"{what} must be integers with {ndim} axes; received {array.dtype} {list(array.shape)}."
-        )
+        raise UnsupportedInput(f"{what} must be integers with {ndim} axes; received {array.dtype} {list(array.shape)}.")
     return array

@@ -68,8 +68,7 @@ class NpqReader:
         stop = self.header.num_frames if stop is None else stop
         if not 0 <= start <= stop <= self.header.num_frames:
             raise UnsupportedInput(
-                f"{self.path}: frames {start} to {stop} were asked for; choose within 0 to "
-                f"{self.header.num_frames}."
+                f"{self.path}: frames {start} to {stop} were asked for; choose within 0 to {self.header.num_frames}."
             )
         count = self.header.num_codebooks
         dtype = self.header.dtype
@@ -165,12 +164,7 @@ def read_npq(path: str | Path) -> Tokens:
 
 
 def write_npq(
-    path: str | Path,
-    tokens: Tokens,
-    *,
-    layout: str | None = None,
-    storage: str | None = None,
-    overwrite: bool = False,
+    path: str | Path, tokens: Tokens, *, layout: str | None = None, storage: str | None = None, overwrite: bool = False
 ) -> Path:
     """Write tokens as NPQ, complete or not at all.
 

@@ -79,12 +79,7 @@ class NpqHeader:
     @property
     def header_bytes(self) -> int:
         """Size of the header, where the payload begins."""
-        fixed = {
-            "v1": _V1.size + 1,
-            "legacy_a": _LEGACY_A.size,
-            "legacy_b": _LEGACY_B.size + 4,
-            "npq2": _NPQ2.size + 1,
-        }
+        fixed = {"v1": _V1.size + 1, "legacy_a": _LEGACY_A.size, "legacy_b": _LEGACY_B.size + 4, "npq2": _NPQ2.size + 1}
         return fixed[self.layout] + 4 * self.num_codebooks
 
     @property
@@ -115,9 +110,7 @@ def parse_header(head: bytes, file_bytes: int) -> NpqHeader:
     if magic == _MAGIC_NPQ2:
         return _checked(_parse_npq2(head), file_bytes)
     if magic != _MAGIC_V1:
-        raise UnsupportedInput(
-            f"field magic is {magic!r}; give an NPQ file, which starts with b'NPQ1' or b'NPQ2'."
-        )
+        raise UnsupportedInput(f"field magic is {magic!r}; give an NPQ file, which starts with b'NPQ1' or b'NPQ2'.")
     reasons = {}
     for layout, parse in (("v1", _parse_v1), ("legacy_a", _parse_legacy_a), ("legacy_b", _parse_legacy_b)):
         try:
@@ -197,9 +190,7 @@ def _parse_npq2(head: bytes) -> NpqHeader:
         )
     sizes = _vocabularies(head, _NPQ2.size, mid + side, "<u4")
     storage = _storage(head, _NPQ2.size + 4 * len(sizes))
-    return NpqHeader(
-        "npq2", sizes, rate, num_frames, storage, _known(bitrate), mode + 1, mid if mode == 1 else None
-    )
+    return NpqHeader("npq2", sizes, rate, num_frames, storage, _known(bitrate), mode + 1, mid if mode == 1 else None)
 
 
 def _fixed_fields(layout: struct.Struct, head: bytes) -> tuple:
@@ -274,9 +265,7 @@ def _implausible_field(header: NpqHeader) -> str | None:
     return None
 
 
-def _most_likely(
-    head: bytes, reasons: dict[str, CorruptInput | UnsupportedInput]
-) -> CorruptInput | UnsupportedInput:
+def _most_likely(head: bytes, reasons: dict[str, CorruptInput | UnsupportedInput]) -> CorruptInput | UnsupportedInput:
     """Choose which layout's complaint to report about an ``NPQ1`` file that is of none.
 
     The four bytes after the magic are version and K, or a legacy K: a legacy K that is plausible has no upper
@@ -288,7 +277,5 @@ def _most_likely(
         return reasons["v1"]
     about_legacy = f"as legacy A: {reasons['legacy_a']} As legacy B: {reasons['legacy_b']}"
     if version in (0, 1):
-        return CorruptInput(
-            f"no layout fits. As v1: {reasons['v1']} {about_legacy[0].upper()}{about_legacy[1:]}"
-        )
+        return CorruptInput(f"no layout fits. As v1: {reasons['v1']} {about_legacy[0].upper()}{about_legacy[1:]}")
     return CorruptInput(f"no layout fits: {about_legacy}")

@@ -169,9 +169,7 @@ def read_row_group(path: str | Path, index: int) -> dict[str, Tokens]:
     """
     with _open_checked(path) as file:
         if not 0 <= index < file.num_row_groups:
-            raise UnsupportedInput(
-                f"row group {index} was asked for; there are {file.num_row_groups}, counted from 0."
-            )
+            raise UnsupportedInput(f"row group {index} was asked for; there are {file.num_row_groups}, counted from 0.")
         return _clips_of(list(_rows_of_group(file, index)))
 
 
@@ -297,9 +295,7 @@ def _tokens_of(name: str, rows: list[dict]) -> Tokens:
     """Put the rows of a clip together, which must be complete and in agreement about the clip."""
     codebooks = [row["codebook"] for row in rows]
     if codebooks != list(range(len(rows))):
-        raise CorruptInput(
-            f"clip {name!r} has codebooks {codebooks}, not 0 to K - 1 in order; rows are missing."
-        )
+        raise CorruptInput(f"clip {name!r} has codebooks {codebooks}, not 0 to K - 1 in order; rows are missing.")
     of_clip = {field.name: rows[0][field.name] for field in _CLIP_FIELDS if field.name in rows[0]}
     for row in rows[1:]:
         for key, value in of_clip.items():

@@ -47,9 +47,7 @@ class TextTokens:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.duration_s) and self.duration_s > 0):
-            raise UnsupportedInput(
-                f"duration_s={self.duration_s}; give the length of the speech in seconds, above 0."
-            )
+            raise UnsupportedInput(f"duration_s={self.duration_s}; give the length of the speech in seconds, above 0.")
         object.__setattr__(self, "ids", _checked_ids(self.ids, self.vocabulary_size))
 
     @property

@@ -51,9 +51,7 @@ def companion_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def write_with_companion(
-    path: Path, tokens: Tokens, settings: dict[str, Any], report: dict[str, Any]
-) -> None:
+def write_with_companion(path: Path, tokens: Tokens, settings: dict[str, Any], report: dict[str, Any]) -> None:
     """Write tokens as NPQ or Parquet by the path's suffix, then the companion; both complete or not at all.
 
     Raises:
@@ -69,16 +67,11 @@ def write_with_companion(
         companion = Companion(
             settings=settings,
             tokens={name: getattr(tokens, name) for name in _TOKEN_FIELDS},
-            report={
-                **report,
-                "file_bytes": partial.stat().st_size,
-                "header_bytes": header_bytes(partial, path.suffix),
-            },
+            report={**report, "file_bytes": partial.stat().st_size, "header_bytes": header_bytes(partial, path.suffix)},
             output_sha256=sha256_of(partial),
         )
         beside.write_text(
-            json.dumps({"codecbook_companion": _SCHEMA, **asdict(companion)}, indent=2) + "\n",
-            encoding="utf-8",
+            json.dumps({"codecbook_companion": _SCHEMA, **asdict(companion)}, indent=2) + "\n", encoding="utf-8"
         )
 
 
@@ -104,9 +97,7 @@ def read_companion(path: Path) -> Companion | None:
         if set(companion.tokens) != set(_TOKEN_FIELDS):
             raise KeyError("tokens")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptInput(
-            f"{file} is damaged ({error!r}); remove it, or export the recording again."
-        ) from error
+        raise CorruptInput(f"{file} is damaged ({error!r}); remove it, or export the recording again.") from error
     return companion
 
 
@@ -141,24 +132,18 @@ def read_token_file(path: str | Path, clip: str | None = None) -> Tokens:
     if path.suffix == ".parquet":
         return _one_clip(path, read_tokens(path), clip)
     if clip is not None:
-        raise UnsupportedInput(
-            f"clip={clip!r} chooses from a Parquet file, and {path.name} is one clip; leave it out."
-        )
+        raise UnsupportedInput(f"clip={clip!r} chooses from a Parquet file, and {path.name} is one clip; leave it out.")
     tokens = read_npq(path)
     companion = read_companion(path)
     if companion is None:
         return tokens
     if sha256_of(path) != companion.output_sha256:
-        raise CorruptInput(
-            f"{path} was altered since {companion_path(path).name} was written; export it again."
-        )
+        raise CorruptInput(f"{path} was altered since {companion_path(path).name} was written; export it again.")
     try:
         fields = {name: _unlisted(value) for name, value in companion.tokens.items()}
         return replace(tokens, **fields, weights_sha256=companion.weights_sha256)
     except (CodecbookError, TypeError) as error:
-        raise CorruptInput(
-            f"{companion_path(path)} does not fit its file ({error}); export it again."
-        ) from error
+        raise CorruptInput(f"{companion_path(path)} does not fit its file ({error}); export it again.") from error
 
 
 def _unlisted(value: Any) -> Any:

@@ -45,9 +45,7 @@ class TokenFormat:
         for name in ("bandwidth_kbps", "source_bitrate_kbps"):
             value = getattr(self, name)
             if value is not None and not (isfinite(value) and value > 0):
-                raise UnsupportedInput(
-                    f"{name} is {value}; give kbit/s above 0, or None where it is unknown."
-                )
+                raise UnsupportedInput(f"{name} is {value}; give kbit/s above 0, or None where it is unknown.")
         if self.mid_codebooks is None:
             return
         if self.channels != 2 or not 1 <= self.mid_codebooks <= self.num_codebooks:
@@ -131,9 +129,7 @@ class Tokens:
             ),
         )
         if (self.num_samples or 0) < 0:
-            raise UnsupportedInput(
-                f"num_samples={self.num_samples} must not be negative; leave out what is unknown."
-            )
+            raise UnsupportedInput(f"num_samples={self.num_samples} must not be negative; leave out what is unknown.")
         self._check_segments()
 
     @property
@@ -158,9 +154,7 @@ class Tokens:
                 f"{len(self.scales)} scales for {max(1, len(self.segment_frames))} segments; give one per segment."
             )
         if not all(isfinite(scale) for scale in self.scales):
-            raise CorruptInput(
-                f"Scales {self.scales} are not all finite float32 numbers; encode the clip again."
-            )
+            raise CorruptInput(f"Scales {self.scales} are not all finite float32 numbers; encode the clip again.")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tokens):
@@ -190,10 +184,7 @@ class Tokens:
     def bits(self) -> float:
         """Size of the raw codes in bits: the sum of ``T_k log2 V_k``."""
         return float(
-            sum(
-                len(codes) * np.log2(size)
-                for codes, size in zip(self.codes, self.codebook_sizes, strict=True)
-            )
+            sum(len(codes) * np.log2(size) for codes, size in zip(self.codes, self.codebook_sizes, strict=True))
         )
 
     def to_frames(self) -> np.ndarray:
@@ -276,9 +267,7 @@ def tokens_from_frames(
     if array.ndim != 2:
         raise UnsupportedInput(f"Frames must have the axes [T, K]; received shape {list(array.shape)}.")
     count = array.shape[1]
-    sizes = (
-        (codebook_sizes,) * count if isinstance(codebook_sizes, int | np.integer) else tuple(codebook_sizes)
-    )
+    sizes = (codebook_sizes,) * count if isinstance(codebook_sizes, int | np.integer) else tuple(codebook_sizes)
     return Tokens(
         codes=tuple(array[:, k] for k in range(count)),
         codebook_sizes=sizes,

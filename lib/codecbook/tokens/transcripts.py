@@ -137,13 +137,10 @@ def _read(path: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of this module's docstring and return its exit status."""
     parser = ArgumentParser(
-        prog="python -m codecbook.tokens.transcripts",
-        description="Gather the transcripts of a token file's clips.",
+        prog="python -m codecbook.tokens.transcripts", description="Gather the transcripts of a token file's clips."
     )
     parser.add_argument("folder", type=Path, help="where the recordings and their texts lie")
-    parser.add_argument(
-        "--tokens", type=Path, required=True, help="Parquet file of tokens that names the clips"
-    )
+    parser.add_argument("--tokens", type=Path, required=True, help="Parquet file of tokens that names the clips")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     parser.add_argument("--source", required=True, help="where the texts are from")
     parser.add_argument("--licence", required=True, help="of the texts")

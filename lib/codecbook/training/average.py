@@ -7,9 +7,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def move_average(
-    averages: Iterable[Tensor], parameters: Iterable[Tensor], steps: int, ema_decay: float
-) -> None:
+def move_average(averages: Iterable[Tensor], parameters: Iterable[Tensor], steps: int, ema_decay: float) -> None:
     """Take parameters into their averages, in place.
 
     Args:

@@ -66,9 +66,7 @@ def continued(stored: Any, present: Record | None, changed_corpus: bool, source:
         "removed": here - now.keys(),
         "moved to training": {i for i in here & now.keys() if TRAIN in now[i] - was[i]},
     }
-    changes = "; ".join(
-        f"{kind}: {_listed(names[i] for i in found)}" for kind, found in differences.items() if found
-    )
+    changes = "; ".join(f"{kind}: {_listed(names[i] for i in found)}" for kind, found in differences.items() if found)
     if changes and not changed_corpus:
         raise UnsupportedInput(
             f"{source} was trained on another corpus ({changes}); take the same clips and the same split, choose "
@@ -95,9 +93,7 @@ def _checked(stored: Any, source: Path) -> Record | None:
     try:
         return [(str(name), str(identity), sides[sides.index(side)]) for name, identity, side in stored]
     except (TypeError, ValueError) as error:
-        raise CorruptInput(
-            f"{source} holds a damaged record of its corpus; use another checkpoint."
-        ) from error
+        raise CorruptInput(f"{source} holds a damaged record of its corpus; use another checkpoint.") from error
 
 
 def _sides(record: Sequence[tuple[str, str, str]]) -> dict[str, set[str]]:

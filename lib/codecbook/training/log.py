@@ -22,10 +22,7 @@ class RunLog:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        is_first: bool,
-        say: Callable[[str], None] = lambda line: print(line, flush=True),
+        self, folder: Path, is_first: bool, say: Callable[[str], None] = lambda line: print(line, flush=True)
     ) -> None:
         self.path = folder / LOG_NAME
         self._is_first, self._say = is_first, say
@@ -105,6 +102,4 @@ def wandb_tracker(project: str, folder: str | Path) -> Tracker:
 
 def _require(package: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise UnsupportedInput(
-            f"{package} is not installed; install it with 'pip install {package}', or go without."
-        )
+        raise UnsupportedInput(f"{package} is not installed; install it with 'pip install {package}', or go without.")

@@ -70,16 +70,9 @@ def _shift_for(base: str, config: ExactConfig) -> int:
     """Return the shift that brings multipliers near 2^18.5 to about the target; only its rough size matters."""
     if base.endswith("norm"):
         return 26
-    inputs = {
-        "layers.outer": config.hidden,
-        "head_outer": config.head_hidden,
-        "layers.mix": 0,
-        "embedding": 0,
-    }
+    inputs = {"layers.outer": config.hidden, "head_outer": config.head_hidden, "layers.mix": 0, "embedding": 0}
     width = inputs.get(base, config.dim)
-    typical = {"layers.mix": 60 << 16, "embedding": 73, "frame_embedding": 73}.get(
-        base, 73 * 50 * max(1, width // 5)
-    )
+    typical = {"layers.mix": 60 << 16, "embedding": 73, "frame_embedding": 73}.get(base, 73 * 50 * max(1, width // 5))
     finer = 4 if config.rotary and base == "layers.query_key_value" else 0
     return (
         min(44, max(1, 18 + (typical // _TARGETS[base]).bit_length() - finer))
@@ -103,9 +96,7 @@ def make_float_model() -> Callable[..., TokenLM]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             if kind == "rotary":
-                model: TokenLM = TinyGPT(
-                    TinyGPTConfig((11,), dim=32, layers=2, heads=4, hidden=64, context=40)
-                )
+                model: TokenLM = TinyGPT(TinyGPTConfig((11,), dim=32, layers=2, heads=4, hidden=64, context=40))
             else:
                 sizes = (11,) if kind == "single" else (11,) * 3
                 config = RVQTransformerConfig(

@@ -34,9 +34,7 @@ def test_integer_square_root(value: int) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.integers(-(1 << 24) + 1, (1 << 24) - 1), st.integers(-(1 << 20) + 1, (1 << 20) - 1), st.integers(1, 44)
-)
+@given(st.integers(-(1 << 24) + 1, (1 << 24) - 1), st.integers(-(1 << 20) + 1, (1 << 20) - 1), st.integers(1, 44))
 def test_requantisation_rounds_halves_up(value: int, multiplier: int, shift: int) -> None:
     result = arithmetic.requantise(np.array([value]), np.array([multiplier]), shift)
     assert result.tolist() == [(2 * value * multiplier + 2**shift) // 2 ** (shift + 1)]

@@ -26,9 +26,7 @@ def test_measure_sees_what_a_norm_puts_out(kind: str, make_float_model, draw_cod
     clips = [draw_codes(model, 20, seed=s) for s in range(2)]
     channels = measure(model, clips)
     seen: list[torch.Tensor] = []
-    handle = model.norm.register_forward_hook(
-        lambda module, inputs, output: seen.append(output.reshape(-1, 32))
-    )
+    handle = model.norm.register_forward_hook(lambda module, inputs, output: seen.append(output.reshape(-1, 32)))
     with torch.inference_mode():
         for clip in clips:
             model(torch.from_numpy(clip)[None])

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact import (
-    ExactConfig,
-    ExactLM,
-    arithmetic,
-    certificate,
-    certificate_lines,
-    reference_logits,
-)
+from codecbook.lm.exact import ExactConfig, ExactLM, arithmetic, certificate, certificate_lines, reference_logits
 from codecbook.lm.exact.model import array_specs
 
 
@@ -20,12 +13,7 @@ def test_integer_models_are_certified(kind: str, make_integer_model) -> None:
     bounds = certificate(make_integer_model(kind))
     assert all(bound.greatest < bound.limit for bound in bounds)
     names = " ".join(bound.name for bound in bounds)
-    for step in (
-        "logits: sum of products",
-        "attention: weighted values",
-        "norm: sum of squares",
-        "embedding: sum",
-    ):
+    for step in ("logits: sum of products", "attention: weighted values", "norm: sum of squares", "embedding: sum"):
         assert step in names
     assert ("rotation" in names) == (kind == "rotary")
     assert len(certificate_lines(bounds)) == len(bounds)

@@ -24,22 +24,10 @@ def tokens(tmp_path: Path) -> Path:
 
 
 def test_export_writes_a_certified_model(
-    tokens: Path,
-    tmp_path: Path,
-    make_float_model,
-    capsys: pytest.CaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    tokens: Path, tmp_path: Path, make_float_model, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha256 = save_lm(tmp_path / "float", make_float_model("in_frame"), {"order": "parallel", "seed": 3})
-    command = [
-        "export",
-        str(tmp_path / "float"),
-        str(tokens),
-        "--out",
-        str(tmp_path / "exact"),
-        "--frames",
-        "40",
-    ]
+    command = ["export", str(tmp_path / "float"), str(tokens), "--out", str(tmp_path / "exact"), "--frames", "40"]
     assert main(command) == 0
     exact = load_exact(tmp_path / "exact")
     output = capsys.readouterr().out
@@ -64,15 +52,7 @@ def test_export_refuses_tokens_of_another_vocabulary(
     tokens: Path, tmp_path: Path, make_float_model, capsys: pytest.CaptureFixture
 ) -> None:
     save_lm(tmp_path / "float", make_float_model("none"), {})
-    command = [
-        "export",
-        str(tmp_path / "float"),
-        str(tokens),
-        "--out",
-        str(tmp_path / "exact"),
-        "--order",
-        "flat",
-    ]
+    command = ["export", str(tmp_path / "float"), str(tokens), "--out", str(tmp_path / "exact"), "--order", "flat"]
     assert main(command) == 2
     assert "the model was made for 3 x 11 codes" in capsys.readouterr().err
     assert not (tmp_path / "exact").exists()

@@ -66,9 +66,7 @@ def _edit(folder: Path, **changes: object) -> None:
         ({"architecture": "tiny_gpt"}, UnsupportedInput, "float model"),
     ],
 )
-def test_an_altered_configuration(
-    changes: dict, error: type, message: str, tmp_path: Path, make_integer_model
-) -> None:
+def test_an_altered_configuration(changes: dict, error: type, message: str, tmp_path: Path, make_integer_model) -> None:
     save_exact(tmp_path, make_integer_model("in_frame"))
     _edit(tmp_path, **changes)
     with pytest.raises(error, match=message):

@@ -36,9 +36,7 @@ def test_identity_changes_with_the_configuration() -> None:
 
 def test_equal_models_have_equal_identities(make_integer_model) -> None:
     model = make_integer_model("in_frame")
-    again = ExactLM(
-        model.config, {name: np.asfortranarray(model.arrays[name]) for name in reversed(model.arrays)}
-    )
+    again = ExactLM(model.config, {name: np.asfortranarray(model.arrays[name]) for name in reversed(model.arrays)})
     assert again.sha256 == model.sha256
     assert all(array.flags.c_contiguous and not array.flags.writeable for array in again.arrays.values())
     assert again.codebook_sizes == (11, 11, 11)

@@ -115,9 +115,7 @@ def test_arrays_of_another_byte_order_give_the_same(make_integer_model, draw_cod
     other = ExactLM(model.config, swapped)
     assert other.sha256 == model.sha256
     codes = draw_codes(model, 6)
-    np.testing.assert_array_equal(
-        reference_logits(other, codes.astype(">i8")), reference_logits(model, codes)
-    )
+    np.testing.assert_array_equal(reference_logits(other, codes.astype(">i8")), reference_logits(model, codes))
 
 
 def test_what_cannot_be_read_side_by_side_is_refused(make_integer_model) -> None:

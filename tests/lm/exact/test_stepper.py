@@ -65,9 +65,7 @@ def test_threads_change_nothing(make_integer_model, draw_codes) -> None:
     clips = [draw_codes(model, 40, seed=s) for s in range(8)]
     alone = [kernel_logits(model, clip) for clip in clips]
     with ThreadPoolExecutor(2) as pool:
-        for found, expected in zip(
-            pool.map(lambda clip: kernel_logits(model, clip), clips), alone, strict=True
-        ):
+        for found, expected in zip(pool.map(lambda clip: kernel_logits(model, clip), clips), alone, strict=True):
             np.testing.assert_array_equal(found, expected)
 
 

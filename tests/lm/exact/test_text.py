@@ -34,9 +34,7 @@ class FromTheText:
         return self.arrays[name] if layer is None else self.arrays[f"layers.{name}"][layer]
 
     def shift(self, name: str, layer: int | None) -> int:
-        return (
-            self.arrays[f"{name}.shift"][0] if layer is None else self.arrays[f"layers.{name}.shift"][layer]
-        )
+        return self.arrays[f"{name}.shift"][0] if layer is None else self.arrays[f"layers.{name}.shift"][layer]
 
     def linear(self, name: str, q: list[int], layer: int | None = None) -> list[int]:
         rows, multipliers = self.get(f"{name}.weight", layer), self.get(f"{name}.multiplier", layer)
@@ -51,10 +49,7 @@ class FromTheText:
         reciprocal = 2**40 // math.isqrt(self.arrays[epsilon][0] + sum(a * a for a in x))
         units = [(a * reciprocal + 2**19) >> 20 for a in x]
         s = self.shift(name, layer)
-        return [
-            clip(requantise(u, g, s), 127)
-            for u, g in zip(units, self.get(f"{name}.gain", layer), strict=True)
-        ]
+        return [clip(requantise(u, g, s), 127) for u, g in zip(units, self.get(f"{name}.gain", layer), strict=True)]
 
     @staticmethod
     def gelu(values: list[int], table: list[int]) -> list[int]:
@@ -83,15 +78,11 @@ class FromTheText:
         scores = []
         for t, (key, _) in enumerate(self.past[layer]):
             score = requantise(sum(query[i] * key[i] for i in places), m, s)
-            scores.append(
-                score if self.c.rotary else score + self.arrays["layers.position_bias"][layer][h][t]
-            )
+            scores.append(score if self.c.rotary else score + self.arrays["layers.position_bias"][layer][h][t])
         powers = [exp_entry(min(max(scores) - z, 4095)) for z in scores]
         reciprocal = 2**40 // sum(powers)
         weights = [(e * reciprocal + 2**23) >> 24 for e in powers]
-        sums = [
-            sum(w * value[i] for w, (_, value) in zip(weights, self.past[layer], strict=True)) for i in places
-        ]
+        sums = [sum(w * value[i] for w, (_, value) in zip(weights, self.past[layer], strict=True)) for i in places]
         mix, s = self.arrays["layers.mix.multiplier"][layer], self.shift("mix", layer)
         return [clip(requantise(a, mix[i], s), 127) for a, i in zip(sums, places, strict=True)]
 

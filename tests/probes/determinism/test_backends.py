@@ -28,9 +28,7 @@ def test_floats_agree_but_for_rounding(case: Case, numbers: str) -> None:
     steps = load_steps(case, numbers, Cell("torch"))
     stepped = trace(steps, case.codes, 1, "stepping")
     assert stepped.dtype == numbers
-    np.testing.assert_allclose(
-        trace(steps, case.codes, 3, "full"), stepped, atol=1e-5
-    )  # float32 sums of 24 terms
+    np.testing.assert_allclose(trace(steps, case.codes, 3, "full"), stepped, atol=1e-5)  # float32 sums of 24 terms
 
 
 def test_upstreams_model_steps_as_it_reads_at_once() -> None:
@@ -38,9 +36,7 @@ def test_upstreams_model_steps_as_it_reads_at_once() -> None:
     steps = PackageSteps(random_model(3, seed=1, codebook_size=16))
     stepped = trace(steps, codes, 2, "stepping")
     assert stepped.shape == (2, 5, 3, 16)
-    np.testing.assert_allclose(
-        trace(steps, codes, 1, "full"), stepped, atol=1e-4
-    )  # float32, 5 post-norm layers
+    np.testing.assert_allclose(trace(steps, codes, 1, "full"), stepped, atol=1e-4)  # float32, 5 post-norm layers
 
 
 def test_the_reference_has_no_full_pass(case: Case) -> None:

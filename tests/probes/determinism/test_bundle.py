@@ -93,10 +93,7 @@ def test_altered_bundles_are_refused(bundle: Path, tmp_path: Path) -> None:
         (lambda c: change_manifest(c, format="something"), UnsupportedInput),
         (lambda c: change_manifest(c, files=[]), CorruptInput),
         (lambda c: change_manifest(c, files=5), CorruptInput),
-        (
-            lambda c: change_manifest(c, files=dict.fromkeys(json.loads(c["bundle.json"])["files"], 5)),
-            CorruptInput,
-        ),
+        (lambda c: change_manifest(c, files=dict.fromkeys(json.loads(c["bundle.json"])["files"], 5)), CorruptInput),
         (lambda c: change_manifest(c, case=5), CorruptInput),
         (lambda c: add(c, "baseline/cdf_exact.npy/more", b""), CorruptInput),
         (lambda c: add(c, "baseline/", b""), CorruptInput),
@@ -248,9 +245,7 @@ def test_a_target_is_replaced_where_that_is_asked_for(
     assert read_result(result, case)[1] == found
 
 
-def test_the_command_imports(
-    bundle: Path, result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_imports(bundle: Path, result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["import", str(result), "--bundle", str(bundle)]) == 0
     assert "exact" in capsys.readouterr().out
     result.write_text("{}")

@@ -7,14 +7,7 @@ import pytest
 from codecbook.audio import Clip
 from codecbook.codecs import load_codec
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
-from codecbook.probes.determinism.case import (
-    AUDIO_NAME,
-    DESCRIPTION_NAME,
-    FORMAT,
-    RANDOM,
-    Case,
-    open_case,
-)
+from codecbook.probes.determinism.case import AUDIO_NAME, DESCRIPTION_NAME, FORMAT, RANDOM, Case, open_case
 from codecbook.probes.determinism.case_maker import audio_batch, make_case, segments_of
 
 
@@ -26,9 +19,7 @@ def test_a_case_opens_as_it_was_made(fresh: Case, codes: np.ndarray) -> None:
     np.testing.assert_array_equal(opened.codes, codes)
 
 
-def test_other_tokens_are_another_case(
-    fresh: Case, tmp_path: Path, codes: np.ndarray, model_folder: Path
-) -> None:
+def test_other_tokens_are_another_case(fresh: Case, tmp_path: Path, codes: np.ndarray, model_folder: Path) -> None:
     other = make_case(tmp_path / "other", codes=codes[::-1], model_folder=model_folder)
     assert other.identity != fresh.identity
     assert other.identities == fresh.identities
@@ -72,9 +63,7 @@ def test_other_formats_and_no_cases_are_refused(fresh: Case, tmp_path: Path) -> 
         open_case(fresh.folder)
 
 
-def test_what_cannot_be_made_is_refused(
-    fresh: Case, tmp_path: Path, codes: np.ndarray, model_folder: Path
-) -> None:
+def test_what_cannot_be_made_is_refused(fresh: Case, tmp_path: Path, codes: np.ndarray, model_folder: Path) -> None:
     with pytest.raises(CodecbookError, match="already"):
         make_case(fresh.folder, codes=codes, model_folder=model_folder)
     with pytest.raises(UnsupportedInput, match="morse"):
@@ -98,16 +87,12 @@ def test_a_case_of_ones_own_recordings(tmp_path: Path, model_folder: Path) -> No
     assert any((codes[0] == first[place : place + 10]).all() for place in (0, 10, 20))
     assert len({part.tobytes() for part in codes}) == 10
     np.testing.assert_array_equal(segments_of(clips, "encodec_24khz", 3, 10), codes[:3])
-    case = make_case(
-        tmp_path / "a", segments=2, frames=10, model_folder=model_folder, recordings=3, clips=clips
-    )
+    case = make_case(tmp_path / "a", segments=2, frames=10, model_folder=model_folder, recordings=3, clips=clips)
     assert case.codes.shape == (2, 10, 8)
     assert np.load(case.folder / AUDIO_NAME).shape == (1, 1, 24_000), "one clip lasts a second"
     case = make_case(tmp_path / "b", model_folder=model_folder, frames=10, recordings=3, clips=clips[:1])
     assert AUDIO_NAME not in case.files
-    with pytest.raises(
-        UnsupportedInput, match=r"None of the 1 clips .* the longest lasts 0.01 s, and 0.133 s"
-    ):
+    with pytest.raises(UnsupportedInput, match=r"None of the 1 clips .* the longest lasts 0.01 s, and 0.133 s"):
         segments_of(clips[2:], "encodec_24khz", 1, 10)
 
 

@@ -22,9 +22,7 @@ def test_equal_logits_have_no_difference() -> None:
     found = compare_logits(logits, logits.copy())
     assert (found.count, found.differing, found.mean_abs, found.largest) == (96, 0, 0.0, 0.0)
     assert set(found.grid_mismatches.values()) == {0}
-    assert (
-        compare_logits(np.ones((1, 1, 1, 2), np.int32), np.ones((1, 1, 1, 2), np.int32)).grid_mismatches == {}
-    )
+    assert compare_logits(np.ones((1, 1, 1, 2), np.int32), np.ones((1, 1, 1, 2), np.int32)).grid_mismatches == {}
 
 
 def test_rounded_logits_differ_as_the_rule_says() -> None:
@@ -58,11 +56,7 @@ def test_the_first_differing_value_is_named() -> None:
 
 def test_intervals_begin_at_zero_for_code_zero() -> None:
     cdf = np.array([[[[2, 5, 9]]]])
-    assert [intervals(cdf, np.array([[[code]]])).ravel().tolist() for code in range(3)] == [
-        [0, 2],
-        [2, 5],
-        [5, 9],
-    ]
+    assert [intervals(cdf, np.array([[[code]]])).ravel().tolist() for code in range(3)] == [[0, 2], [2, 5], [5, 9]]
 
 
 def test_hashes_are_per_frame_and_free_of_byte_order() -> None:
@@ -73,9 +67,7 @@ def test_hashes_are_per_frame_and_free_of_byte_order() -> None:
     # from sha256sum of the eight bytes 00 00 00 00 01 00 00 00
     assert hashes[0] == hashlib.sha256(bytes([0, 0, 0, 0, 1, 0, 0, 0])).hexdigest()[:16]
     array[1, 0, 0] += 1
-    assert [a != b for a, b in zip(hashes, step_hashes(array), strict=True)] == [False] * 3 + [True] + [
-        False
-    ] * 2
+    assert [a != b for a, b in zip(hashes, step_hashes(array), strict=True)] == [False] * 3 + [True] + [False] * 2
 
 
 CODES = np.array([[0, 65535, 3], [1023, 7, 256]], dtype=np.int64)

@@ -60,9 +60,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, sent: np
 
 
 def stored(codes: dict[int, np.ndarray], errors: dict[int, str]) -> CellResult:
-    part = CoderResult(
-        "ran", wrong_codes={n: pack_codes(found) for n, found in codes.items()}, wrong_errors=errors
-    )
+    part = CoderResult("ran", wrong_codes={n: pack_codes(found) for n, found in codes.items()}, wrong_errors=errors)
     return CellResult(Cell("a"), "ran", coders={"grid128": part, "exact": CoderResult("ran")})
 
 
@@ -71,12 +69,7 @@ def test_damage_begins_with_the_first_wrong_frame(
 ) -> None:
     decodes = [WrongDecode("a", "x", 0, sent[0], ""), WrongDecode("a", "x", 1, spoilt[1], "frame 30: end")]
     right, wrong = consequence_table(heard, decodes, "encodec_24khz").itertuples()
-    assert (right.first_wrong_frame, right.wrong_tokens, right.bad_duration_s, right.noticed) == (
-        -1,
-        0,
-        0,
-        False,
-    )
+    assert (right.first_wrong_frame, right.wrong_tokens, right.bad_duration_s, right.noticed) == (-1, 0, 0, False)
     assert right.snr_db == right.snr_after_db == np.inf
     assert (wrong.segment, wrong.first_wrong_frame, wrong.noticed) == (1, WRONG_FROM, True)
     assert wrong.wrong_tokens == (sent != spoilt).sum()

@@ -9,12 +9,7 @@ from codecbook.errors import UnsupportedInput
 from codecbook.measure.statistics import share_interval
 from codecbook.probes.determinism.cells import BASELINE, Cell
 from codecbook.probes.determinism.compare import CdfDifference, CellResult, CoderResult
-from codecbook.probes.determinism.failures import (
-    POOLED,
-    compared,
-    failure_rates,
-    survival,
-)
+from codecbook.probes.determinism.failures import POOLED, compared, failure_rates, survival
 
 T, K, RATE_HZ = 10, 4, 50.0
 
@@ -69,10 +64,7 @@ def test_counts_are_those_of_the_cells(results: list[CellResult]) -> None:
     alone = table.iloc[1]
     expected = share_interval(2, 4)
     assert (alone.wrong_share_low, alone.wrong_share_high) == (expected.low, expected.high)
-    assert (alone.silent_share_low, alone.silent_share_high) == (
-        share_interval(1, 2).low,
-        share_interval(1, 2).high,
-    )
+    assert (alone.silent_share_low, alone.silent_share_high) == (share_interval(1, 2).low, share_interval(1, 2).high)
 
 
 def test_no_failure_is_no_certainty(results: list[CellResult]) -> None:
@@ -98,19 +90,7 @@ def test_segments_are_what_is_drawn() -> None:
 def test_survival_counts_what_has_not_parted(results: list[CellResult]) -> None:
     curve = survival(results, "grid", T, RATE_HZ)
     # first wrong frames: 0, 1, 4, 4, 9, and three segments that go through
-    assert curve.table.share.tolist() == [
-        1,
-        7 / 8,
-        6 / 8,
-        6 / 8,
-        6 / 8,
-        4 / 8,
-        4 / 8,
-        4 / 8,
-        4 / 8,
-        4 / 8,
-        3 / 8,
-    ]
+    assert curve.table.share.tolist() == [1, 7 / 8, 6 / 8, 6 / 8, 6 / 8, 4 / 8, 4 / 8, 4 / 8, 4 / 8, 4 / 8, 3 / 8]
     assert (curve.table.low <= curve.table.share).all()
     assert (curve.table.high >= curve.table.share).all()
     assert (curve.table.at_risk + curve.table.parted == 8).all()
@@ -130,10 +110,7 @@ def test_an_exponential_law_is_found_again() -> None:
 
 
 def test_what_cannot_be_counted_is_refused(results: list[CellResult]) -> None:
-    for call in (
-        lambda: failure_rates(results, ["absent"], T, RATE_HZ),
-        lambda: survival(results[:1], "grid", T, 1.0),
-    ):
+    for call in (lambda: failure_rates(results, ["absent"], T, RATE_HZ), lambda: survival(results[:1], "grid", T, 1.0)):
         with pytest.raises(UnsupportedInput, match="cell that was compared"):
             call()
     with pytest.raises(UnsupportedInput, match="num_frames=9"):

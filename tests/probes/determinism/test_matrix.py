@@ -64,9 +64,7 @@ def test_a_table_tells_outcomes_apart() -> None:
     equal = CoderResult("ran", logits=LogitDifference(9, 0, 0.0, 0.0), cdf=equal_rows, segments=3)
     differs = replace(equal, cdf=replace(equal_rows, rows_differing=4, first_frames=[2]))
     breaks = replace(differs, segments_wrong=2, wrong_with_error=1)
-    same = CellResult(
-        BASELINE, "ran", coders=dict.fromkeys(("upstream", "grid64", "exact"), CoderResult("ran"))
-    )
+    same = CellResult(BASELINE, "ran", coders=dict.fromkeys(("upstream", "grid64", "exact"), CoderResult("ran")))
     other = CellResult(Cell("other"), "ran", coders={"upstream": breaks, "grid64": differs, "exact": equal})
     skipped = CellResult(Cell("gpu"), "skipped", "there is none")
     table = tabulate([same, other, skipped], tuple(same.coders))
@@ -128,9 +126,7 @@ def test_a_baseline_that_fails_ends_the_matrix(fresh: Case) -> None:
         run_matrix(fresh, [BASELINE], timeout_s=120)
 
 
-def test_a_processor_without_a_root_is_skipped(
-    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_processor_without_a_root_is_skipped(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODECBOOK_ROOTS", str(tmp_path))
     result = run_process(case, Cell("big-endian", backend="numpy", processor="s390x"), 60.0)
     assert (result.status, result.coders) == ("skipped", {})
@@ -155,12 +151,7 @@ def test_another_processor_gives_the_same_integers(case: Case, arch: str, byte_o
 @pytest.mark.slow
 def test_processes_compare_themselves_with_the_first(fresh: Case) -> None:
     seen: list[str] = []
-    cells = [
-        BASELINE,
-        Cell("numba", backend="numba"),
-        Cell("threads", threads=2),
-        Cell("odd", capability="avx1024"),
-    ]
+    cells = [BASELINE, Cell("numba", backend="numba"), Cell("threads", threads=2), Cell("odd", capability="avx1024")]
     results = run_matrix(fresh, cells, timeout_s=240, progress=lambda result: seen.append(result.cell.name))
     assert [result.status for result in results] == ["ran", "ran", "ran", "skipped"]
     assert sorted(seen) == sorted(cell.name for cell in cells)

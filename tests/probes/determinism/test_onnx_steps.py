@@ -32,10 +32,7 @@ KINDS = tuple(kind for kind in _models.KINDS if kind != "rotary")
 @pytest.mark.parametrize("optimisation", OPTIMISATIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact_logits_are_the_specifications_however_they_are_computed(
-    kind: str,
-    optimisation: str,
-    make_integer_model: Callable[..., ExactLM],
-    draw_codes: Callable[..., np.ndarray],
+    kind: str, optimisation: str, make_integer_model: Callable[..., ExactLM], draw_codes: Callable[..., np.ndarray]
 ) -> None:
     for peaky in (False, True):
         model = make_integer_model(kind, seed=6, peaky=peaky)
@@ -63,10 +60,7 @@ def test_chunks_change_no_exact_logit(
 @pytest.mark.parametrize("optimisation", OPTIMISATIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_float_logits_are_torchs_but_for_rounding(
-    kind: str,
-    optimisation: str,
-    make_float_model: Callable[..., TokenLM],
-    draw_codes: Callable[..., np.ndarray],
+    kind: str, optimisation: str, make_float_model: Callable[..., TokenLM], draw_codes: Callable[..., np.ndarray]
 ) -> None:
     model = make_float_model(kind)
     codes = np.stack([draw_codes(model, 20, seed=s) for s in range(3)])
@@ -103,9 +97,7 @@ def test_a_full_pass_leaves_stepping_alone(
     steps.push(codes[:, 0])
     full = steps.full(codes[:, ::-1])
     np.testing.assert_array_equal(full[0], reference_logits(model, codes[0, ::-1]))
-    np.testing.assert_array_equal(
-        steps.logits(codes[:, 1, :2])[0], reference_logits(model, codes[0, :2])[1, 2]
-    )
+    np.testing.assert_array_equal(steps.logits(codes[:, 1, :2])[0], reference_logits(model, codes[0, :2])[1, 2])
 
 
 def test_refused_settings(make_integer_model: Callable[..., ExactLM]) -> None:

@@ -61,9 +61,7 @@ def test_the_baseline_agrees_with_itself(case: Case, tmp_path: Path) -> None:
 )
 def test_exact_cells_never_differ(case: Case, tmp_path: Path, cell: Cell) -> None:
     result = run_cell(case, cell, tmp_path / "out.json")
-    assert (
-        result.coders["exact"].hashes == run_cell(case, BASELINE, tmp_path / "b.json").coders["exact"].hashes
-    )
+    assert result.coders["exact"].hashes == run_cell(case, BASELINE, tmp_path / "b.json").coders["exact"].hashes
     assert result.coders["exact"].segments_wrong == 0
     grid = result.coders["grid128"]
     if cell.backend == "onnx":
@@ -92,9 +90,7 @@ def test_a_changed_answer_is_found_and_breaks_decoding(fresh: Case, tmp_path: Pa
     assert list(part.first_wrong_frames) == [0]
 
 
-def test_coders_of_floats_can_take_fewer_segments(
-    tmp_path: Path, codes: np.ndarray, model_folder: Path
-) -> None:
+def test_coders_of_floats_can_take_fewer_segments(tmp_path: Path, codes: np.ndarray, model_folder: Path) -> None:
     case = make_case(tmp_path / "case", codes=codes, model_folder=model_folder, float_segments=2)
     before = run_cell(case, BASELINE, tmp_path / "b.json", write_baseline=True).coders
     assert (before["grid64"].segments, before["exact"].segments) == (2, len(codes))
@@ -173,9 +169,7 @@ def test_the_command_refuses_what_is_no_case(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numpy-blas"])
-def test_nothing_but_numpy_is_needed(
-    case: Case, tmp_path: Path, backend: str, numpy_alone: Callable[..., str]
-) -> None:
+def test_nothing_but_numpy_is_needed(case: Case, tmp_path: Path, backend: str, numpy_alone: Callable[..., str]) -> None:
     out = tmp_path / "out.json"
     cell = Cell("bare", backend=backend, batch=2)
     code = "from codecbook.probes.determinism.worker import main\n\nsys.exit(main())"
@@ -192,9 +186,7 @@ def test_nothing_but_numpy_is_needed(
     assert result.coders == dict.fromkeys(set(CODERS) - {"exact"}, skipped)
 
 
-def test_a_baseline_can_be_written_without_torch(
-    fresh: Case, tmp_path: Path, numpy_alone: Callable[..., str]
-) -> None:
+def test_a_baseline_can_be_written_without_torch(fresh: Case, tmp_path: Path, numpy_alone: Callable[..., str]) -> None:
     cell = json.dumps(asdict(Cell("bare", backend="numpy")))
     code = "from codecbook.probes.determinism.worker import main\n\nsys.exit(main())"
     numpy_alone(code, str(fresh.folder), cell, str(tmp_path / "bare.json"), "--write-baseline")

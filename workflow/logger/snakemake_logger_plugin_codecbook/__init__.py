@@ -56,9 +56,7 @@ class LogHandler(LogHandlerBase):
             print(f"would run {stage}: {fields['reason']}", flush=True)
         else:
             print(f"      running {stage}", flush=True)
-            self._heartbeat.begin(
-                stage, record.created, _file(fields["log"], ".ipynb"), _file(fields["log"], ".log")
-            )
+            self._heartbeat.begin(stage, record.created, _file(fields["log"], ".ipynb"), _file(fields["log"], ".log"))
 
     def _say_end(self, state: str, job: int, now_s: float) -> None:
         self._heartbeat.end(self._stages[job])

@@ -48,8 +48,6 @@ def _place(executed: Path) -> str:
         cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError):  # not begun, or being written this moment
         return "running" if executed.is_file() else "waiting to begin"
-    code = [
-        cell["metadata"].get("papermill", {}).get("status") for cell in cells if cell["cell_type"] == "code"
-    ]
+    code = [cell["metadata"].get("papermill", {}).get("status") for cell in cells if cell["cell_type"] == "code"]
     done = sum(status == "completed" for status in code)
     return f"cell {min(done + 1, len(code))} of {len(code)}"

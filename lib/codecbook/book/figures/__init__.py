@@ -71,8 +71,7 @@ def to_html(figure: Figure, alt: str, caption: str) -> str:
 def image_html(figure: Figure, alt: str) -> str:
     """Return ``<img>`` alone, for pictures that stand beside a player."""
     return (
-        f'<img src="{_data_uri(figure)}" alt="{html.escape(alt)}" '
-        'style="max-width:100%;height:auto;border-radius:6px">'
+        f'<img src="{_data_uri(figure)}" alt="{html.escape(alt)}" style="max-width:100%;height:auto;border-radius:6px">'
     )
 
 
@@ -95,9 +94,7 @@ def _svg(figure: Figure) -> bytes:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
     svg = _EMBEDDED_PNG.sub(
-        lambda match: (
-            "data:image/png;base64," + base64.b64encode(_palette_png(base64.b64decode(match[1]))).decode()
-        ),
+        lambda match: "data:image/png;base64," + base64.b64encode(_palette_png(base64.b64decode(match[1]))).decode(),
         svg,
     )
     for name, light, _ in NEUTRALS:

@@ -33,9 +33,7 @@ def waveforms(clips: Mapping[str, Clip]) -> Figure:
         UnsupportedInput: No clips, or one without samples.
     """
     if not clips or not all(clip.num_samples for clip in clips.values()):
-        raise UnsupportedInput(
-            f"Of {list(clips)} some clip holds no samples, or there are none; leave it out."
-        )
+        raise UnsupportedInput(f"Of {list(clips)} some clip holds no samples, or there are none; leave it out.")
     longest_s = max(clip.duration_s for clip in clips.values())
     peak = max(1e-4, *(float(np.abs(clip.samples[0]).max()) for clip in clips.values()))
     with mpl.rc_context(RC):

@@ -45,9 +45,7 @@ _LOG_BELOW = 0.02  # a share that small cannot be told from 0 on a linear axis
 _UNGROUPED = "others"
 
 
-def outcome_matrix(
-    table: pd.DataFrame, titles: Mapping[str, str], groups: Mapping[str, str] | None = None
-) -> Figure:
+def outcome_matrix(table: pd.DataFrame, titles: Mapping[str, str], groups: Mapping[str, str] | None = None) -> Figure:
     """Draw one tile per coder and cell: colour, symbol, and how many segments decode wrongly.
 
     Up to 14 cells stand side by side, as columns. More of them become rows, with the coders as columns and a heading
@@ -92,9 +90,7 @@ def _grouped(cells: list[str], groups: Mapping[str, str] | None) -> dict[str, li
     return {title: members for title, members in found.items() if members}
 
 
-def _cells_as_columns(
-    table: pd.DataFrame, titles: Mapping[str, str], grouped: dict[str, list[str]]
-) -> Figure:
+def _cells_as_columns(table: pd.DataFrame, titles: Mapping[str, str], grouped: dict[str, list[str]]) -> Figure:
     cells = [cell for members in grouped.values() for cell in members]
     figure = new_figure(2.6 + 0.5 * len(cells), 2.4 + 0.42 * len(titles))
     axes = figure.subplots()
@@ -139,15 +135,7 @@ def _tile(axes: Axes, row: Mapping[Any, Any], x: float, y: float, gap: str, size
     if row["outcome"] == "breaks":
         text += f"{gap}{row['segments_wrong']:.0f}/{row['segments']:.0f}"
     axes.text(
-        x,
-        y,
-        text,
-        color=ink,
-        ha="center",
-        va="center_baseline",
-        fontsize=size,
-        fontweight="bold",
-        linespacing=0.95,
+        x, y, text, color=ink, ha="center", va="center_baseline", fontsize=size, fontweight="bold", linespacing=0.95
     )
 
 
@@ -274,11 +262,7 @@ def failure_rates(rates: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             axes.plot([], [], ".", color=MUTED, alpha=0.55, linestyle="none")[0],
             axes.plot([], [], "<-", color=BLUE)[0],
         ]
-        labels = [
-            "all cells, 95 % interval",
-            "one cell",
-            "none wrong: upper bound (tick: if decodes were independent)",
-        ]
+        labels = ["all cells, 95 % interval", "one cell", "none wrong: upper bound (tick: if decodes were independent)"]
         figure.legend(marks, labels, loc="outside upper left", ncols=2)
     return figure
 
@@ -302,9 +286,7 @@ def survival_curves(curves: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         for i, name in enumerate(names):
             part = shown.loc[shown["coder"] == name]
             times, color = np.array(part["time_s"]), cycle(PALETTE, i)
-            axes.fill_between(
-                times, part["low"], part["high"], step="post", color=color, alpha=0.16, linewidth=0
-            )
+            axes.fill_between(times, part["low"], part["high"], step="post", color=color, alpha=0.16, linewidth=0)
             # coders that never fail lie on one another: the ones below are drawn wider
             axes.step(
                 times, part["share"], where="post", color=color, linestyle=cycle(LINES, i), label=titles[name],
@@ -369,9 +351,7 @@ def wrong_example(clips: Mapping[str, Clip], first_wrong_s: float) -> Figure:
     """
     figure = waveforms(clips)
     with mpl.rc_context(RC):
-        lines = [
-            axes.axvline(first_wrong_s, color=RED, linestyle="--", linewidth=1.4) for axes in figure.axes
-        ]
+        lines = [axes.axvline(first_wrong_s, color=RED, linestyle="--", linewidth=1.4) for axes in figure.axes]
         words = ["where the first wrong frame begins"]
         figure.legend(lines[:1], words, loc="outside lower left", handlelength=3)
     return figure
@@ -394,9 +374,7 @@ def _segment_points(axes: Axes, shown: pd.DataFrame, names: list[str], column: s
         places = y + 0.17 * np.where(noticed, -1.0, 1.0)  # in two bands, else one kind hides the other
         for kind in (noticed, ~noticed):
             places[kind] += _spread_out(values[kind], 0.0, 0.13)
-        axes.plot(
-            values[~noticed], places[~noticed], "o", color=RED, alpha=0.6, markersize=3.5, linestyle="none"
-        )
+        axes.plot(values[~noticed], places[~noticed], "o", color=RED, alpha=0.6, markersize=3.5, linestyle="none")
         axes.plot(
             values[noticed], places[noticed], "o", color=BLUE, markersize=3.5, markerfacecolor="none",
             markeredgewidth=0.8, linestyle="none",
@@ -407,9 +385,7 @@ def _segment_points(axes: Axes, shown: pd.DataFrame, names: list[str], column: s
 
 def _interval(axes: Axes, row: Mapping[Any, Any], y: int, floor: float) -> None:
     """Draw a pooled share with its interval; of a share of 0, the two upper bounds."""
-    share, low, high = (
-        max(float(row[name]), floor) for name in ("wrong_share", "wrong_share_low", "wrong_share_high")
-    )
+    share, low, high = (max(float(row[name]), floor) for name in ("wrong_share", "wrong_share_low", "wrong_share_high"))
     if row["wrong"] == 0:
         alone = max(float(row["wrong_share_high_if_independent"]), floor)
         axes.hlines(y, floor, high, color=BLUE, linewidth=1.1, zorder=4)

@@ -174,9 +174,7 @@ def _check(table: pd.DataFrame, columns: Sequence[str]) -> None:
         )
     for name in columns:
         if pd.api.types.is_numeric_dtype(table[name]) and float(table[name].to_numpy().min()) < 0:
-            raise UnsupportedInput(
-                f"Column {name} has values below 0, {table[name].min()}; give positive ones."
-            )
+            raise UnsupportedInput(f"Column {name} has values below 0, {table[name].min()}; give positive ones.")
 
 
 def _plain_number(value: float, _position: int) -> str:

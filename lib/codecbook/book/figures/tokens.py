@@ -71,11 +71,7 @@ def codebook_usage(statistics: Sequence[CodebookStatistics]) -> Figure:
         axes = figure.subplots()
         axes.barh(rows, capacity_bits, height=0.72, color=GRID, label="capacity, log2 of the size")
         axes.barh(
-            rows,
-            [entry.entropy_bits for entry in statistics],
-            height=0.72,
-            color=BLUE,
-            label="entropy of the codes",
+            rows, [entry.entropy_bits for entry in statistics], height=0.72, color=BLUE, label="entropy of the codes"
         )
         corrected_bits = [entry.entropy_corrected_bits for entry in statistics]
         axes.plot(

@@ -113,9 +113,7 @@ def _result(path: Path) -> dict[str, Any]:
 def claims_text(claims: Sequence[Claim]) -> str:
     """Say how many claims hold, and how many could not be judged; empty without any."""
     judged = [claim for claim in claims if claim.holds is not None]
-    parts = (
-        [f"{sum(bool(claim.holds) for claim in judged)} of {len(judged)} claims hold here"] if judged else []
-    )
+    parts = [f"{sum(bool(claim.holds) for claim in judged)} of {len(judged)} claims hold here"] if judged else []
     if len(judged) < len(claims):
         parts.append(f"{len(claims) - len(judged)} not judged")
     return ", ".join(parts)
@@ -126,9 +124,7 @@ def claims_of(result: Mapping[str, Any]) -> list[Claim]:
     return [Claim(**claim) for claim in result.get("claims", [])]
 
 
-def _stage(
-    name: str, run_dir: Path, notebooks: Path, result: dict[str, Any], failed_result: dict[str, Any]
-) -> Stage:
+def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any], failed_result: dict[str, Any]) -> Stage:
     executed = run_dir / "notebooks" / f"{name}.ipynb"
     run, own = _notebook(executed), _notebook(notebooks / f"{name}.ipynb")
     notebook = run or own
@@ -185,9 +181,7 @@ def _error(failing: nbformat.NotebookNode | None) -> str:
 def _facts(stages: list[Stage], provenances: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return what holds for the run as a whole."""
     count = {status: sum(s.status == status for s in stages) for status in ("ok", "failed", "not run")}
-    facts = [
-        ("Stages", ", ".join(f"{number} {status}" for status, number in count.items() if number) or "none")
-    ]
+    facts = [("Stages", ", ".join(f"{number} {status}" for status, number in count.items() if number) or "none")]
     claims = [claim for stage in stages for claim in stage.claims]
     if claims:
         facts.append(("Claims", claims_text(claims)))

@@ -61,9 +61,7 @@ def render_report(
     try:
         notebook = nbformat.read(executed_ipynb, as_version=4)
     except (OSError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise CorruptInput(
-            f"{executed_ipynb} cannot be read as a notebook ({error}); run the stage again."
-        ) from error
+        raise CorruptInput(f"{executed_ipynb} cannot be read as a notebook ({error}); run the stage again.") from error
     clean(notebook)
     failing = failing_cell(notebook)
     if failing is not None:
@@ -132,8 +130,7 @@ class _MathRenderer(IPythonRenderer):
 
 def _exporter() -> _ReportExporter:
     exporter = _ReportExporter(
-        template_name="report",
-        extra_template_basedirs=[str(Path(__file__).parent / "templates")],
+        template_name="report", extra_template_basedirs=[str(Path(__file__).parent / "templates")]
     )
     # without scripts from elsewhere neither widgets nor JavaScript outputs can run; what they fall back to is shown
     exporter.config.NbConvertBase.display_data_priority = [
@@ -188,9 +185,7 @@ def _with_contents(body: str) -> str:
             link.string = heading.get_text()
             item.append(link)
             contents.append(item)
-        own = soup.new_tag(
-            "a", attrs={"class": "anchor", "href": f"#{anchor}", "aria-label": "Link to this section"}
-        )
+        own = soup.new_tag("a", attrs={"class": "anchor", "href": f"#{anchor}", "aria-label": "Link to this section"})
         own.string = "#"
         heading.append(own)
     navigation = soup.select_one("nav.toc")

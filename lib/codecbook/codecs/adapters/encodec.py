@@ -222,9 +222,7 @@ def _model_from(name: str, path: Path) -> Any:
     """Read a state dict, or upstream's file from a folder, the `repository` of the package."""
     file = path / CHECKPOINTS[name] if path.is_dir() else path
     if not file.is_file():
-        raise missing(
-            name, str(path), f"the folder holds no {file.name}", f"a folder with {file.name}, or a file"
-        )
+        raise missing(name, str(path), f"the folder holds no {file.name}", f"a folder with {file.name}, or a file")
     model = _BUILDERS[name](pretrained=False)
     load_state(model, read_state(file), file)
     return model

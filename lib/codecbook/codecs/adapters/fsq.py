@@ -41,11 +41,7 @@ class FsqAdapter(NetworkCodec):
 
     @torch.inference_mode()
     def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        queue, decoder, chunk = (
-            BlockQueue([tokens.codes[0][None]], 1),
-            self.module.decoder,
-            self._decode_chunk(),
-        )
+        queue, decoder, chunk = (BlockQueue([tokens.codes[0][None]], 1), self.module.decoder, self._decode_chunk())
         run = CausalStream(decoder.model).push if queue.has(2 * chunk) else decoder
         for codes in queue.pieces(chunk):
             latents = self.module.quantizer.indices_to_codes(self._tensor(codes[0]))

@@ -21,11 +21,7 @@ from codecbook.models.weights import WeightsRequest, missing
 from codecbook.tokens.tokens import Tokens
 
 SOURCE = "https://github.com/google/lyra (lyra/model_coeffs)"
-_FILES = {
-    "encoder": "soundstream_encoder.tflite",
-    "quantizer": "quantizer.tflite",
-    "decoder": "lyragan.tflite",
-}
+_FILES = {"encoder": "soundstream_encoder.tflite", "quantizer": "quantizer.tflite", "decoder": "lyragan.tflite"}
 _FRAME_SAMPLES = 320
 _STAGES = 46
 _STAGE_CODES = 16
@@ -57,17 +53,13 @@ class LyraCodec(Codec):
 
     def __init__(self, name: str, models: dict[str, bytes], weights: Weights) -> None:
         if importlib.util.find_spec("ai_edge_litert") is None:
-            raise UnsupportedInput(
-                "Lyra needs the package ai-edge-litert; pip install 'codecbook[lyra]' brings it."
-            )
+            raise UnsupportedInput("Lyra needs the package ai-edge-litert; pip install 'codecbook[lyra]' brings it.")
         self.name = name
         self.weights = weights
         self._models = models
         quantizer = self._interpreter("quantizer")
         if set(quantizer.get_signature_list()) != {"encode", "decode"}:
-            raise CorruptInput(
-                f"{_FILES['quantizer']} lacks the signatures encode and decode; fetch {SOURCE} again."
-            )
+            raise CorruptInput(f"{_FILES['quantizer']} lacks the signatures encode and decode; fetch {SOURCE} again.")
         self._quantizer = quantizer
         for role in ("encoder", "decoder"):
             self._interpreter(role)
@@ -79,9 +71,7 @@ class LyraCodec(Codec):
             interpreter = Interpreter(model_content=self._models[role], num_threads=1)
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            raise CorruptInput(
-                f"{_FILES[role]} is no usable model ({error}); fetch {SOURCE} again."
-            ) from error
+            raise CorruptInput(f"{_FILES[role]} is no usable model ({error}); fetch {SOURCE} again.") from error
         return interpreter
 
     def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:

@@ -72,9 +72,7 @@ class NeuCodec(NetworkCodec):
 
     @torch.inference_mode()
     def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        yield (
-            self.module.decode(audio_codes=self._tensor(tokens.codes[0][None])).audio_values[0].cpu().numpy()
-        )
+        yield (self.module.decode(audio_codes=self._tensor(tokens.codes[0][None])).audio_values[0].cpu().numpy())
 
 
 def speech_features(wave: np.ndarray) -> Tensor:

@@ -13,13 +13,7 @@ from snac.layers import NoiseBlock
 from codecbook.codecs.adapters.dac import stages_reach
 from codecbook.codecs.base import Encoded, Weights
 from codecbook.codecs.blocks import BlockQueue
-from codecbook.codecs.networks import (
-    NetworkCodec,
-    fold_weight_norm,
-    hub_sources,
-    keep_signal_alive,
-    load_network,
-)
+from codecbook.codecs.networks import NetworkCodec, fold_weight_norm, hub_sources, keep_signal_alive, load_network
 from codecbook.errors import CorruptInput
 from codecbook.models.weights import WeightsRequest
 from codecbook.tokens.tokens import Tokens
@@ -68,9 +62,7 @@ class SnacCodec(NetworkCodec):
         self.hop_length = int(model.hop_length)
         self.vq_strides = tuple(int(stride) for stride in model.vq_strides)
         self.codebook_sizes = (model.codebook_size,) * len(self.vq_strides)
-        self.frame_rates_hz = tuple(
-            self.sample_rate_hz / (self.hop_length * stride) for stride in self.vq_strides
-        )
+        self.frame_rates_hz = tuple(self.sample_rate_hz / (self.hop_length * stride) for stride in self.vq_strides)
         self.bandwidths_kbps = tuple(self.bitrate_kbps(k + 1) for k in range(len(self.vq_strides)))
         self.align = self.hop_length * int(np.lcm(self.vq_strides[0], model.attn_window_size or 1))
         # then attention reaches a window, and the last convolution and the decoder's first 7 frames each
@@ -100,9 +92,7 @@ class SnacCodec(NetworkCodec):
             codewords = quantizer.out_proj(quantizer.decode_code(self._tensor(level)))
             latents = latents + codewords.repeat_interleave(quantizer.stride, dim=-1)  # [1, D, T]
         queue, align = BlockQueue([latents[0].cpu().numpy()], latents.shape[1]), self.align // hop
-        for piece, start, end in queue.pieces_in_context(
-            self._decode_chunk(align), align, self.context // hop
-        ):
+        for piece, start, end in queue.pieces_in_context(self._decode_chunk(align), align, self.context // hop):
             yield self.module.decoder(self._tensor(piece))[0, :, start * hop : end * hop].cpu().numpy()
 
     def _check_levels(self, tokens: Tokens) -> None:

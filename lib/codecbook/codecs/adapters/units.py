@@ -150,9 +150,7 @@ def load_units(name: str, request: WeightsRequest, device: str) -> UnitsCodec:
         raise UnsupportedInput(f"Units are computed on the CPU, not on {device!r}; leave the device out.")
     if request.kind == "random":
         units = _random_units(request.seed)
-        return UnitsCodec(
-            name, units, Weights("random", f"seed {request.seed}", tensors_sha256(units.tensors()))
-        )
+        return UnitsCodec(name, units, Weights("random", f"seed {request.seed}", tensors_sha256(units.tensors())))
     if request.kind == "pretrained" or request.path is None:
         raise missing(
             name,
@@ -174,9 +172,7 @@ def load_units_model(folder: Path) -> tuple[Units, str]:
     """
     config = read_config(folder, "units", "python -m codecbook.codecs.training.units")
     if config["architecture"] != ARCHITECTURE:
-        raise UnsupportedInput(
-            f"The model in {folder} is of architecture {config['architecture']}, not units."
-        )
+        raise UnsupportedInput(f"The model in {folder} is of architecture {config['architecture']}, not units.")
     tensors = load_tensors(folder, config)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     num_units = shapes.get("centroids", (0,))[0]

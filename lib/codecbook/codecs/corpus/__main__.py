@@ -97,9 +97,7 @@ def find_clips(
             for path, below in inside.items()
         }
         sides = {path: known[clip].split == "held_out" for path, clip in clip_of.items() if clip in known}
-        kept, held = split_files(
-            Folder(folder), source.hold_out_every, source.hold_out, source.speaker, sides
-        )
+        kept, held = split_files(Folder(folder), source.hold_out_every, source.hold_out, source.speaker, sides)
         for path in sorted({**kept, **held}):
             split = "held_out" if path in held else "train"
             clips[path] = ClipRow(clip_of[path], name, source.domain, _speaker(path, source), split, 0.0)
@@ -137,14 +135,10 @@ def build_corpus(
         UnsupportedInput: No recordings, or settings that the codec does not take.
     """
     recordings = [
-        Recording(path, row.clip)
-        for path, row in found.items()
-        if plan.left_out not in (row.source, row.domain)
+        Recording(path, row.clip) for path, row in found.items() if plan.left_out not in (row.source, row.domain)
     ]
     if not recordings:
-        raise UnsupportedInput(
-            f"There are no recordings for {codec.name}; name the folder of another source."
-        )
+        raise UnsupportedInput(f"There are no recordings for {codec.name}; name the folder of another source.")
     # tqdm draws on a terminal only; the lines go wherever stdout leads
     with tqdm(total=len(recordings), unit="file", desc=codec.name, disable=None) as bar:
 
@@ -154,12 +148,7 @@ def build_corpus(
                 _say(f"{codec.name}: {bar.n} of {len(recordings)} recordings")
 
         reports = export(
-            recordings,
-            codec,
-            work,
-            file_format="parquet",
-            num_codebooks=plan.num_codebooks,
-            on_report=show,
+            recordings, codec, work, file_format="parquet", num_codebooks=plan.num_codebooks, on_report=show
         )
     failed = [report for report in reports if report.status == "failed"]
     if len(failed) == len(reports):
@@ -167,9 +156,7 @@ def build_corpus(
     for report in failed:
         _say(f"{codec.name}: left out: {report.source} ({report.error})")
     if failed:
-        _say(
-            f"{codec.name}: left out: {len(failed)} of {len(reports)} recordings; repair them, and run this again"
-        )
+        _say(f"{codec.name}: left out: {len(failed)} of {len(reports)} recordings; repair them, and run this again")
     clips = (
         (recording.name, read_token_file(work / report.name))
         for recording, report in zip(recordings, reports, strict=True)
@@ -207,28 +194,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m codecbook.codecs.corpus", description="Recordings to corpora of tokens."
-    )
+    parser = ArgumentParser(prog="python -m codecbook.codecs.corpus", description="Recordings to corpora of tokens.")
     parser.add_argument("folders", nargs="+", metavar="NAME=FOLDER", help="where a source's recordings lie")
+    parser.add_argument("--out", type=Path, required=True, help=f"folder of the corpora; holds {SOURCES_NAME}")
     parser.add_argument(
-        "--out", type=Path, required=True, help=f"folder of the corpora; holds {SOURCES_NAME}"
+        "--work", type=Path, default=Path("runs/tokens"), help="folder for single files (default: runs/tokens)"
     )
     parser.add_argument(
-        "--work",
-        type=Path,
-        default=Path("runs/tokens"),
-        help="folder for single files (default: runs/tokens)",
+        "--codec", action="append", choices=codec_names(), help=f"(default: {', '.join(PLANS)}); may be repeated"
     )
-    parser.add_argument(
-        "--codec",
-        action="append",
-        choices=codec_names(),
-        help=f"(default: {', '.join(PLANS)}); may be repeated",
-    )
-    parser.add_argument(
-        "--weights", default="bundled", help="bundled, pretrained or a path (default: bundled)"
-    )
+    parser.add_argument("--weights", default="bundled", help="bundled, pretrained or a path (default: bundled)")
     return parser
 
 
@@ -243,9 +218,7 @@ def _run(options: argparse.Namespace) -> int:
                 f"{text!r} is no NAME=FOLDER with a folder that exists; write speech=/recordings/speech."
             )
         if name in folders:
-            raise UnsupportedInput(
-                f"{name} is given twice, the second time by {text!r}; give each source once."
-            )
+            raise UnsupportedInput(f"{name} is given twice, the second time by {text!r}; give each source once.")
         folders[name] = Path(folder)
     sources = read_sources(options.out / SOURCES_NAME)
     is_there = (options.out / INDEX_NAME).is_file()
@@ -257,11 +230,7 @@ def _run(options: argparse.Namespace) -> int:
         codec, plan = load_codec(name, options.weights), PLANS.get(name, Plan())
         corpora[name], durations_s = build_corpus(codec, found, plan, options.out, options.work / name)
         durations |= durations_s
-    rows = [
-        dataclasses.replace(row, duration_s=durations[row.clip])
-        for row in found.values()
-        if row.clip in durations
-    ]
+    rows = [dataclasses.replace(row, duration_s=durations[row.clip]) for row in found.values() if row.clip in durations]
     write_index(options.out, {name: corpora[name] for name in codec_names() if name in corpora}, rows)
     write_file(options.out / "README.md", readme(sources, read_index(options.out)), overwrite=True)
     print(f"{sum(entry.num_bytes for entry in corpora.values())} bytes in {options.out}")

@@ -190,9 +190,7 @@ def read_index(folder: str | Path | None = None) -> TokenIndex:
     try:
         corpora = {name: CorpusEntry(**entry) for name, entry in content["corpora"].items()}
         with (folder / CLIPS_NAME).open(encoding="utf-8", newline="") as file:
-            rows = [
-                ClipRow(**{**row, "duration_s": float(row["duration_s"])}) for row in csv.DictReader(file)
-            ]
+            rows = [ClipRow(**{**row, "duration_s": float(row["duration_s"])}) for row in csv.DictReader(file)]
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise CorruptInput(f"The index in {folder} is damaged ({error!r}); make it again.") from error
     return TokenIndex(folder, corpora, {row.clip: row for row in rows})

@@ -16,14 +16,7 @@ import torch
 from codecbook.audio import Clip, save
 from codecbook.codecs.build import ARCHITECTURES, num_parameters
 from codecbook.codecs.model_files import LoadedModel, load_model, save_model
-from codecbook.codecs.training.data import (
-    Crops,
-    Folder,
-    check_apart,
-    load_recordings,
-    parse_folder,
-    split_files,
-)
+from codecbook.codecs.training.data import Crops, Folder, check_apart, load_recordings, parse_folder, split_files
 from codecbook.codecs.training.loop import CodecTrainer
 from codecbook.codecs.training.models import trainable
 from codecbook.codecs.training.recipes import RECIPES, Recipe, without_autoencoder
@@ -43,9 +36,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "--data", required=True, nargs="+", metavar="DIR[=SHARE]",
         help="folders of recordings, searched recursively; SHARE is the folder's relative part of the crops",
     )  # fmt: skip
-    parser.add_argument(
-        "--out", required=True, type=Path, help="folder for checkpoint, log, model and examples"
-    )
+    parser.add_argument("--out", required=True, type=Path, help="folder for checkpoint, log, model and examples")
     parser.add_argument(
         "--start-from", type=Path, metavar="MODEL",
         help="folder of a trained model to go on with; no autoencoder phase",
@@ -54,11 +45,7 @@ def argument_parser() -> argparse.ArgumentParser:
     budget.add_argument("--minutes", type=float, help="wall time in all, resumptions included")
     budget.add_argument("--steps", type=int, help="number of steps in all (reproducible)")
     parser.add_argument(
-        "--hold-out-every",
-        type=int,
-        default=10,
-        metavar="N",
-        help="keep one recording in N out (default: 10)",
+        "--hold-out-every", type=int, default=10, metavar="N", help="keep one recording in N out (default: 10)"
     )
     parser.add_argument("--hold-out", nargs="*", default=[], metavar="PATTERN", help="file names to keep out")
     parser.add_argument(
@@ -66,18 +53,14 @@ def argument_parser() -> argparse.ArgumentParser:
         help="its first group, in a file's name, is the speaker, who is then on one side alone",
     )  # fmt: skip
     parser.add_argument(
-        "--changed-corpus",
-        action="store_true",
-        help="go on with other recordings than the run in OUT has had",
+        "--changed-corpus", action="store_true", help="go on with other recordings than the run in OUT has had"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
     parser.add_argument("--threads", type=num_threads, default=0, help="torch threads; 0 leaves the default")
     return parser
 
 
-def _write_examples(
-    module: torch.nn.Module, files: list[Path], out: Path, rate_hz: int, channels: int
-) -> None:
+def _write_examples(module: torch.nn.Module, files: list[Path], out: Path, rate_hz: int, channels: int) -> None:
     """Decode the first seconds of held-out recordings with all codebooks, next to the originals."""
     model = trainable(module)
     loaded = itertools.islice(load_recordings(files, rate_hz, channels, needs_one=False), 4)
@@ -134,12 +117,10 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     folders = [parse_folder(text) for text in options.data]
     check_apart(folders)
     splits = [
-        split_files(folder, options.hold_out_every, tuple(options.hold_out), options.speaker)
-        for folder in folders
+        split_files(folder, options.hold_out_every, tuple(options.hold_out), options.speaker) for folder in folders
     ]
     groups = [
-        [samples for _, samples in load_recordings(kept, recipe.sample_rate_hz, recipe.channels)]
-        for kept, _ in splits
+        [samples for _, samples in load_recordings(kept, recipe.sample_rate_hz, recipe.channels)] for kept, _ in splits
     ]
     held_out = [path for _, held in splits for path in held]
     trainer = CodecTrainer(
@@ -162,9 +143,7 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
             "seed": recipe.seed,
             "torch": torch.__version__,
             # names alone: where a machine keeps its recordings is of no use to others
-            "data": [
-                f"{'/'.join(folder.path.resolve().parts[1:][-2:])}={folder.share:g}" for folder in folders
-            ],
+            "data": [f"{'/'.join(folder.path.resolve().parts[1:][-2:])}={folder.share:g}" for folder in folders],
             "hold_out_every": options.hold_out_every,
             "hold_out": options.hold_out,
             "speaker": options.speaker,

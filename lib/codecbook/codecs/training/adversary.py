@@ -26,12 +26,7 @@ class StftSpectrogram(nn.Module):
     window: Tensor
 
     def __init__(
-        self,
-        n_fft: int,
-        hop_length: int,
-        win_length: int,
-        window_fn: Callable[[int], Tensor],
-        **_unused: object,
+        self, n_fft: int, hop_length: int, win_length: int, window_fn: Callable[[int], Tensor], **_unused: object
     ) -> None:
         super().__init__()
         self.lengths = n_fft, hop_length, win_length

@@ -48,9 +48,7 @@ def parse_folder(text: str) -> Folder:
     if not path:
         raise UnsupportedInput(f"--data {text!r} names no folder; write PATH=SHARE, e.g. speech=0.7.")
     if not 0 < value < math.inf:
-        raise UnsupportedInput(
-            f"--data {text!r}: the share after '=' must be a positive number, e.g. speech=0.7."
-        )
+        raise UnsupportedInput(f"--data {text!r}: the share after '=' must be a positive number, e.g. speech=0.7.")
     return Folder(Path(path), value)
 
 
@@ -121,9 +119,7 @@ def split_files(
     try:
         expression = re.compile(speaker)
     except re.error as error:
-        raise UnsupportedInput(
-            f"speaker={speaker!r} is no regular expression ({error}); correct it."
-        ) from error
+        raise UnsupportedInput(f"speaker={speaker!r} is no regular expression ({error}); correct it.") from error
     files, left_out = search(folder.path)
     log_left_out(left_out)
     identities = {path: recording_identity(path) for path in files}
@@ -193,9 +189,7 @@ class Crops:
     def _crop(self, num_samples: int) -> np.ndarray:
         group = int(self._random.choice(len(self._groups), p=self._shares))
         ends = self._durations[group]
-        recording = self._groups[group][
-            int(np.searchsorted(ends, self._random.random() * ends[-1], side="right"))
-        ]
+        recording = self._groups[group][int(np.searchsorted(ends, self._random.random() * ends[-1], side="right"))]
         spare = recording.shape[1] - num_samples
         start = int(self._random.integers(0, spare + 1)) if spare > 0 else 0
         crop = recording[:, start : start + num_samples].astype(np.float32)

@@ -159,9 +159,7 @@ class CodecTrainer:
         self._good = self._state()
         states = self.processes.gather(self.crops.state)
         if self.processes.rank == 0:
-            write_checkpoint(
-                self.folder / CHECKPOINT_NAME, {**self._good, "crops": states, "corpus": self.record}
-            )
+            write_checkpoint(self.folder / CHECKPOINT_NAME, {**self._good, "crops": states, "corpus": self.record})
 
     def _batch(self) -> Tensor:
         batch = self.crops.batch(self.recipe.batch_size, self.recipe.crop_samples)

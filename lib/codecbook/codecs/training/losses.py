@@ -53,9 +53,7 @@ def mel_filters(window: int, num_mels: int, sample_rate_hz: int) -> Tensor:
         bins' spacing is given the bin nearest to its peak.
     """
     top_mel = 2595.0 * torch.log10(torch.tensor(1.0 + sample_rate_hz / 2 / 700.0, dtype=torch.float64))
-    edges_hz = 700.0 * (
-        10.0 ** (torch.linspace(0.0, 1.0, num_mels + 2, dtype=torch.float64) * top_mel / 2595.0) - 1
-    )
+    edges_hz = 700.0 * (10.0 ** (torch.linspace(0.0, 1.0, num_mels + 2, dtype=torch.float64) * top_mel / 2595.0) - 1)
     bins_hz = torch.linspace(0.0, sample_rate_hz / 2, window // 2 + 1, dtype=torch.float64)[:, None]
     low, peak, high = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     filters = torch.minimum((bins_hz - low) / (peak - low), (high - bins_hz) / (high - peak)).clamp(min=0.0)
@@ -97,11 +95,7 @@ def relative_squared_error(estimate: Tensor, target: Tensor) -> Tensor:
 
 
 def spectral_distances(
-    estimate: Tensor,
-    target: Tensor,
-    sample_rate_hz: int,
-    windows: tuple[int, ...] = WINDOWS,
-    num_mels: int = 64,
+    estimate: Tensor, target: Tensor, sample_rate_hz: int, windows: tuple[int, ...] = WINDOWS, num_mels: int = 64
 ) -> tuple[Tensor, Tensor]:
     """Return two distances between mel spectrograms, each averaged over bands, frames and windows.
 
@@ -163,9 +157,7 @@ def envelope_loss(estimate: Tensor, target: Tensor, sample_rate_hz: int) -> Tens
     bands = _third_octave_bands(window, sample_rate_hz).to(target.device)
 
     def envelopes(waveform: Tensor) -> Tensor:
-        stft = torch.stft(
-            waveform.flatten(0, 1), window, hop, 2 * hop, taper, pad_mode="constant", return_complex=True
-        )
+        stft = torch.stft(waveform.flatten(0, 1), window, hop, 2 * hop, taper, pad_mode="constant", return_complex=True)
         power = torch.einsum("bft,fm->bmt", stft.real.square() + stft.imag.square(), bands)
         frames = (power + 1e-8).sqrt().unfold(-1, _ENVELOPE_FRAMES, 1)
         return frames - frames.mean(dim=-1, keepdim=True)
@@ -213,9 +205,7 @@ def codec_loss(
     if weights.relative:
         parts["relative"] = relative_squared_error(estimate, target)
     if weights.spectral or weights.log_mel:
-        linear, logarithmic = spectral_distances(
-            estimate, target, sample_rate_hz, weights.windows, weights.num_mels
-        )
+        linear, logarithmic = spectral_distances(estimate, target, sample_rate_hz, weights.windows, weights.num_mels)
         parts |= {"spectral": linear, "log_mel": logarithmic}
     if weights.envelope:
         parts["envelope"] = envelope_loss(estimate, target, sample_rate_hz)

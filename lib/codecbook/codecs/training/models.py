@@ -307,6 +307,4 @@ def trainable(module: nn.Module) -> Trainable:
         return TrainableSnac(module)
     if isinstance(module, FsqCodec):
         return TrainableFsq(module)
-    raise UnsupportedInput(
-        f"{type(module).__name__} has no training adapter; build it with codecbook.codecs.build."
-    )
+    raise UnsupportedInput(f"{type(module).__name__} has no training adapter; build it with codecbook.codecs.build.")

@@ -15,13 +15,7 @@ from codecbook.errors import UnsupportedInput
 from codecbook.training.schedule import half_cosine
 
 _MINI_LOSS = LossWeights(
-    time=0.0,
-    spectral=0.0,
-    relative=1.0,
-    log_mel=1.5,
-    envelope=3.0,
-    commitment=0.25,
-    windows=(64, 256, 512, 1024, 2048),
+    time=0.0, spectral=0.0, relative=1.0, log_mel=1.5, envelope=3.0, commitment=0.25, windows=(64, 256, 512, 1024, 2048)
 )
 
 
@@ -64,9 +58,7 @@ class Recipe:
 def without_autoencoder(recipe: Recipe) -> Recipe:
     """Return a recipe for going on with a trained codec: its autoencoder phases left out, the others spread."""
     kept = tuple(phase for phase in recipe.phases if phase.name != "autoencoder")
-    skipped = (
-        recipe.phases[len(recipe.phases) - len(kept) - 1].until if len(kept) < len(recipe.phases) else 0.0
-    )
+    skipped = recipe.phases[len(recipe.phases) - len(kept) - 1].until if len(kept) < len(recipe.phases) else 0.0
     phases = tuple(replace(phase, until=(phase.until - skipped) / (1.0 - skipped)) for phase in kept)
     return replace(recipe, phases=phases)
 
@@ -96,8 +88,7 @@ def learning_rate(recipe: Recipe, progress: float, step: int, earliest_phase: in
 
 RECIPES: dict[str, Recipe] = {
     "encodec_24khz_mini": Recipe(
-        "encodec",
-        {"num_codebooks": 16, "hidden_dim": 128, "num_filters": 16, "bandwidth_kbps": 6.0},
+        "encodec", {"num_codebooks": 16, "hidden_dim": 128, "num_filters": 16, "bandwidth_kbps": 6.0}
     ),
     "encodec_48khz_mini": Recipe(
         "encodec_stereo",
@@ -118,11 +109,7 @@ RECIPES: dict[str, Recipe] = {
             "encoder_strides": (8, 5, 2, 2),
             "depthwise": False,
         },
-        phases=(
-            Phase("autoencoder", 0.4, 1.0, 0.3),
-            Phase("joint", 0.8, 0.5, 0.1),
-            Phase("decoder", 1.0, 0.4, 0.02),
-        ),
+        phases=(Phase("autoencoder", 0.4, 1.0, 0.3), Phase("joint", 0.8, 0.5, 0.1), Phase("decoder", 1.0, 0.4, 0.02)),
         fit_seconds=400.0,
     ),
     "fsq_50hz_mini": Recipe(

@@ -30,9 +30,7 @@ def _check_fit(axes: str, tensor: Tensor, fits: bool, codebooks: Tensor, count: 
         )
 
 
-def rvq_quantize(
-    latents: Tensor, codebooks: Tensor, num_codebooks: int | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+def rvq_quantize(latents: Tensor, codebooks: Tensor, num_codebooks: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Quantise latents with the leading codebooks.
 
     Args:

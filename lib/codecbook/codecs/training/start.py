@@ -223,9 +223,7 @@ def _start_encoder(layers: list[Any], audio: Tensor) -> list[_Stage]:
 def _start_decoder(layers: list[Any], latents: Tensor, gain: float, stages: list[_Stage]) -> None:
     """Set a decoder up as the transposes of an encoder's transforms, last first."""
     remaining = list(stages)
-    signal = _Signal(
-        latents, latents.shape[1], torch.full((latents.shape[1],), 1.0 / gain, device=latents.device)
-    )
+    signal = _Signal(latents, latents.shape[1], torch.full((latents.shape[1],), 1.0 / gain, device=latents.device))
     convolutions = [layer for layer in layers if not _is_residual(layer) and normalised_convolutions(layer)]
     for layer in layers:
         if layer not in convolutions:
@@ -246,9 +244,7 @@ def _start_decoder(layers: list[Any], latents: Tensor, gain: float, stages: list
                 f"A decoder layer gives {convolution.out_channels} channels where the encoder's took "
                 f"{stage.carriers}; build the decoder at least as wide as the encoder."
             )
-        back = (
-            stage.directions[:count].view(count, stage.carriers, stride) * signal.scales[:count, None, None]
-        )
+        back = stage.directions[:count].view(count, stage.carriers, stride) * signal.scales[:count, None, None]
         weight = _weight(convolution) * (not is_last)
         if isinstance(convolution, nn.ConvTranspose1d):
             weight[:, : stage.carriers] = 0.0
@@ -285,20 +281,15 @@ def linear_start(encoder: nn.Module, decoder: nn.Module, audio: Tensor) -> None:
         UnsupportedInput: Other layers, or a decoder that does not mirror the encoder or is narrower.
     """
     for network in (encoder, decoder):
-        if not normalised_convolutions(network) or any(
-            isinstance(part, nn.LSTM) for part in network.modules()
-        ):
+        if not normalised_convolutions(network) or any(isinstance(part, nn.LSTM) for part in network.modules()):
             raise UnsupportedInput(
                 "linear_start needs networks with weight_norm and without LSTM; use unit_deviation_start for others."
             )
     strides = [
-        [c.stride[0] for c in normalised_convolutions(network) if c.stride[0] > 1]
-        for network in (encoder, decoder)
+        [c.stride[0] for c in normalised_convolutions(network) if c.stride[0] > 1] for network in (encoder, decoder)
     ]
     if strides[0] != strides[1][::-1]:
-        raise UnsupportedInput(
-            f"Encoder strides {strides[0]} and decoder strides {strides[1]} do not mirror."
-        )
+        raise UnsupportedInput(f"Encoder strides {strides[0]} and decoder strides {strides[1]} do not mirror.")
     for part in (*encoder.modules(), *decoder.modules()):
         if isinstance(part, Snake1d):
             part.alpha.fill_(_SNAKE_ALPHA)

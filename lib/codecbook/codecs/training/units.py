@@ -87,14 +87,10 @@ measure of what larger semantic tokenizers achieve.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make units from recordings and write them with a model card."""
-    parser = ArgumentParser(
-        prog="python -m codecbook.codecs.training.units", description="Cluster speech into units."
-    )
+    parser = ArgumentParser(prog="python -m codecbook.codecs.training.units", description="Cluster speech into units.")
     parser.add_argument("inputs", nargs="+", help="files, folders, or quoted patterns")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
-    parser.add_argument(
-        "--credit", action="append", required=True, help="corpus and licence, once for each corpus"
-    )
+    parser.add_argument("--credit", action="append", required=True, help="corpus and licence, once for each corpus")
     parser.add_argument("--units", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)

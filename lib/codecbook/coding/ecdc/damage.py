@@ -97,9 +97,7 @@ def compare_decodes(clean: Clip, corrupt: Clip) -> Corruption:
             f"{corrupt.num_channels} at {corrupt.sample_rate_hz} Hz; compare two decodes of one codec."
         )
     length = min(clean.num_samples, corrupt.num_samples)
-    difference = np.abs(
-        corrupt.samples[:, :length].astype(np.float64) - clean.samples[:, :length].astype(np.float64)
-    )
+    difference = np.abs(corrupt.samples[:, :length].astype(np.float64) - clean.samples[:, :length].astype(np.float64))
     bad = np.flatnonzero(difference.max(axis=0) > BAD_SAMPLE_THRESHOLD)
     first, last = (int(bad[0]), int(bad[-1])) if bad.size else (None, None)
     duration_s = None if first is None or last is None else (last - first + 1) / clean.sample_rate_hz
@@ -232,11 +230,7 @@ def payload_decode_matrix(
                 network.to(checked_device(device))
                 found = read_ecdc(data, model, lm, lm_device=device, **options)
                 error = found.damage[0].reason if found.damage else ""
-            except (
-                CodecbookError,
-                RuntimeError,
-                AssertionError,
-            ) as problem:  # torch's own for an absent device
+            except (CodecbookError, RuntimeError, AssertionError) as problem:  # torch's own for an absent device
                 error = str(problem).splitlines()[0]
             finally:
                 network.to(home)
@@ -268,12 +262,7 @@ def _errors(clip: Clip, decoded: DecodedClip | None) -> dict[str, float | None]:
     mse = float(np.mean(error**2))
     with np.errstate(divide="ignore", invalid="ignore"):
         snr_db = float(10 * (np.log10(np.mean(clip.samples.astype(np.float64) ** 2)) - np.log10(mse)))
-    return {
-        "mse": mse,
-        "mae": float(np.abs(error).mean()),
-        "max_abs_err": float(np.abs(error).max()),
-        "snr_db": snr_db,
-    }
+    return {"mse": mse, "mae": float(np.abs(error).mean()), "max_abs_err": float(np.abs(error).max()), "snr_db": snr_db}
 
 
 def _compared(clean: DecodedClip | None, corrupt: DecodedClip | None) -> dict[str, Any]:

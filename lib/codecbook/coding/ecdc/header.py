@@ -91,9 +91,7 @@ def read_ecdc_header(data: bytes) -> tuple[EcdcHeader, int]:
         UnsupportedInput: Another format, version or ``acv``, unknown keys, or a stream of ``encodec-rs``.
     """
     if not MAGIC.startswith(data[:4]):
-        raise UnsupportedInput(
-            f"An .ecdc stream begins with {MAGIC!r}; this one begins with {bytes(data[:4])!r}."
-        )
+        raise UnsupportedInput(f"An .ecdc stream begins with {MAGIC!r}; this one begins with {bytes(data[:4])!r}.")
     if len(data) < FIXED_BYTES:
         raise CorruptInput(f"The stream ends after {len(data)} bytes, within its header; it is cut off.")
     _, version, length = _FIXED.unpack_from(data)
@@ -142,9 +140,7 @@ def dialect_of(
     tau = _first(header.tau, variables, "ENCODEC_LM_TAU", float, 1.0)
     known = {dialect.fp_scale: dialect for dialect in GRID_DIALECTS.values()}.get(fp_scale)
     step = _first(qstep, variables, "ENCODEC_LOGIT_QSTEP", _fraction, known and known.qstep)
-    dtype = _first(
-        lm_dtype, variables, "ENCODEC_DETERMINISTIC_LM_DTYPE", _dtype_name, known and known.lm_dtype
-    )
+    dtype = _first(lm_dtype, variables, "ENCODEC_DETERMINISTIC_LM_DTYPE", _dtype_name, known and known.lm_dtype)
     if step is None or dtype is None:
         raise UnsupportedInput(
             f"The stream's fp = {fp_scale} is of no known dialect, and the header does not store the logit step nor "
@@ -167,9 +163,7 @@ def _json_object(text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CorruptInput(f"The header is not JSON ({str(error)[:100]}); the stream is damaged.") from error
     if not isinstance(values, dict):
-        raise CorruptInput(
-            f"The header is a JSON {type(values).__name__} in place of an object; it is damaged."
-        )
+        raise CorruptInput(f"The header is a JSON {type(values).__name__} in place of an object; it is damaged.")
     return values
 
 
@@ -198,9 +192,7 @@ def _header_of(values: dict[str, Any]) -> EcdcHeader:
             "and true or false: it is damaged."
         )
     if acv is not None and values["lm"] != (acv > 0):
-        raise CorruptInput(
-            f"The header contradicts itself: lm = {values['lm']} with acv = {acv}; it is damaged."
-        )
+        raise CorruptInput(f"The header contradicts itself: lm = {values['lm']} with acv = {acv}; it is damaged.")
     tau = values.get("tau")
     if tau is not None and not (type(tau) in (int, float) and abs(tau) < 1e9 and tau > 0):
         raise CorruptInput(f"The header says tau = {str(tau)[:40]}; a temperature is above 0: it is damaged.")
@@ -227,9 +219,7 @@ def _integer(values: dict[str, Any], key: str, least: int, most: int) -> int | N
     return value
 
 
-def _first(
-    value: Any, variables: Mapping[str, str], name: str, read: Callable[[str], Any], default: Any
-) -> Any:
+def _first(value: Any, variables: Mapping[str, str], name: str, read: Callable[[str], Any], default: Any) -> Any:
     """Return `value`, else the environment variable, else `default`."""
     if value is not None:
         return value

@@ -63,8 +63,7 @@ class PackageStepper:
         most = getattr(self.lm, "n_q", num_codebooks)
         if not 1 <= num_codebooks <= most:
             raise UnsupportedInput(
-                f"The stream has {num_codebooks} codebooks, the language model has {most}; it belongs to another "
-                "codec."
+                f"The stream has {num_codebooks} codebooks, the language model has {most}; it belongs to another codec."
             )
         self._num_codebooks = num_codebooks
         self._states, self._offset = None, 0
@@ -157,12 +156,7 @@ def encode_steps(codes: np.ndarray, stepper: PackageStepper, segment: int = 0) -
 
 
 def decode_steps(
-    data: bytes,
-    stepper: PackageStepper,
-    num_codebooks: int,
-    num_frames: int,
-    segment: int = 0,
-    verify: bool = True,
+    data: bytes, stepper: PackageStepper, num_codebooks: int, num_frames: int, segment: int = 0, verify: bool = True
 ) -> tuple[np.ndarray, int]:
     """Decode the tokens of one segment; bytes that follow it are left alone.
 
@@ -221,8 +215,7 @@ def _placed(lm: nn.Module, device: str, dtype: str | None) -> nn.Module:
     wanted = None if dtype is None else _DTYPES[dtype]
     place = torch.device(device)
     fits = all(
-        tensor.device == place
-        and (wanted is None or not tensor.is_floating_point() or tensor.dtype == wanted)
+        tensor.device == place and (wanted is None or not tensor.is_floating_point() or tensor.dtype == wanted)
         for tensor in (*lm.parameters(), *lm.buffers())
     )
     if fits and not lm.training:

@@ -13,10 +13,7 @@ from codecbook.models.weights import connect_timeout, load_state, missing, parse
 if TYPE_CHECKING:  # else where it is used: streams of codecbook are read without it
     from encodec.model import EncodecModel, LMModel
 
-LM_CHECKPOINTS = {
-    "encodec_24khz": "encodec_lm_24khz-1608e3c0.th",
-    "encodec_48khz": "encodec_lm_48khz-7add9fc3.th",
-}
+LM_CHECKPOINTS = {"encodec_24khz": "encodec_lm_24khz-1608e3c0.th", "encodec_48khz": "encodec_lm_48khz-7add9fc3.th"}
 UPSTREAM_SHAPE = {"dim": 200, "layers": 5, "heads": 8, "hidden": 800, "context_s": 3.5}
 """Of EnCodec's language models (section 3.3 and package ``encodec`` 0.1.1); all codebooks in parallel."""
 _ROOT_URL = "https://dl.fbaipublicfiles.com/encodec/v0/"
@@ -89,10 +86,7 @@ def load_upstream_lm(model: Any, source: str | Path | None = None) -> "LMModel":
         file = path / checkpoint if path.is_dir() else path
         if not file.is_file():
             raise missing(
-                name,
-                str(path),
-                f"there is no file {file}",
-                "load_upstream_lm(model, source=...) with the file",
+                name, str(path), f"there is no file {file}", "load_upstream_lm(model, source=...) with the file"
             )
         state = read_state(file)
     elif checkpoint:
@@ -101,9 +95,7 @@ def load_upstream_lm(model: Any, source: str | Path | None = None) -> "LMModel":
             with connect_timeout():
                 state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True)
         except (OSError, RuntimeError) as error:
-            raise missing(
-                name, url, error, f"load_upstream_lm(model, source=...) with {checkpoint}"
-            ) from error
+            raise missing(name, url, error, f"load_upstream_lm(model, source=...) with {checkpoint}") from error
     else:
         raise UnsupportedInput(
             f"Upstream has language models for {', '.join(LM_CHECKPOINTS)}, not for {shape.name!r}; give a file, "

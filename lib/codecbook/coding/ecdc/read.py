@@ -48,9 +48,7 @@ class DamagedSegment:
     reason: str
 
     def __str__(self) -> str:
-        return (
-            f"Segment {self.segment}, bytes {self.first_byte} to {self.end_byte} ({self.kind}): {self.reason}"
-        )
+        return f"Segment {self.segment}, bytes {self.first_byte} to {self.end_byte} ({self.kind}): {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +75,7 @@ class _Segment:
     damage: DamagedSegment | None = None
 
 
-def read_ecdc(
-    data: bytes, model: Any, lm: nn.Module | PackageStepper | None = None, **options: Any
-) -> DecodedClip:
+def read_ecdc(data: bytes, model: Any, lm: nn.Module | PackageStepper | None = None, **options: Any) -> DecodedClip:
     """Decode an ``.ecdc`` stream of any version.
 
     Args:
@@ -96,9 +92,7 @@ def read_ecdc(
     network = network_of(model)
     read = read_ecdc_codes(data, lm, shape=shape_of(network), **options)
     weights = model.weights if isinstance(model, Codec) else None
-    tokens = replace(
-        read.tokens, weights=str(weights or ""), weights_sha256=weights.sha256 if weights else ""
-    )
+    tokens = replace(read.tokens, weights=str(weights or ""), weights_sha256=weights.sha256 if weights else "")
     return DecodedClip(tokens, read.header, read.dialect, read.damage, _clip(read, network))
 
 
@@ -248,7 +242,5 @@ def _clip(read: DecodedCodes, network: "EncodecModel") -> Clip:
     wave = waves[0] if network.segment is None else torch.cat(list(overlap_add(waves, layout.stride)), -1)
     samples = wave[0, :, : layout.num_samples].float().cpu().numpy()
     if not np.isfinite(samples).all():
-        raise CorruptInput(
-            "The decoded audio is not finite; a scale is damaged, or the codec's weights are unusable."
-        )
+        raise CorruptInput("The decoded audio is not finite; a scale is damaged, or the codec's weights are unusable.")
     return Clip(np.ascontiguousarray(samples), layout.sample_rate_hz, name=network.name)

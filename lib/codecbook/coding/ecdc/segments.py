@@ -180,9 +180,7 @@ def chunks_of(data: bytes, body: int, count: int) -> tuple[Chunk, ...]:
     for index in range(count):
         start = position + CHUNK.size
         if start > len(data):
-            raise CorruptInput(
-                f"The stream ends at byte {len(data)}, before chunk {index} of {count}; it is cut off."
-            )
+            raise CorruptInput(f"The stream ends at byte {len(data)}, before chunk {index} of {count}; it is cut off.")
         length, expected = CHUNK.unpack_from(data, position)
         position = start + length
         if position > len(data):
@@ -209,9 +207,7 @@ def scale_at(data: bytes, position: int, segment: int) -> float:
         raise CorruptInput(f"The stream ends before segment {segment}; it is cut off.")
     (scale,) = SCALE.unpack_from(data, position)
     if not (math.isfinite(scale) and scale > 0):
-        raise CorruptInput(
-            f"Segment {segment} has the scale {scale}, which must be above 0; the stream is damaged."
-        )
+        raise CorruptInput(f"Segment {segment} has the scale {scale}, which must be above 0; the stream is damaged.")
     return scale
 
 
@@ -232,9 +228,7 @@ class EcdcOutline:
         return self.header.num_samples / self.shape.sample_rate_hz
 
 
-def outline_ecdc(
-    data: bytes, shape: ModelShape | None = None, max_duration_s: float = MAX_DURATION_S
-) -> EcdcOutline:
+def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: float = MAX_DURATION_S) -> EcdcOutline:
     """Check all of a stream that can be checked without its models.
 
     Args:

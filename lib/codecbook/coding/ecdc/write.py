@@ -131,18 +131,13 @@ def dialect_to_write(acv: int, dialect: str | GridDialect | None, **changes: Any
         dialect = "qstep128"
     if isinstance(dialect, str):
         if dialect not in GRID_DIALECTS:
-            raise UnsupportedInput(
-                f"There is no dialect {dialect!r}; choose one of {', '.join(GRID_DIALECTS)}."
-            )
+            raise UnsupportedInput(f"There is no dialect {dialect!r}; choose one of {', '.join(GRID_DIALECTS)}.")
         dialect = GRID_DIALECTS[dialect]
     return replace(dialect, **changes)
 
 
 def _stepper(
-    lm: nn.Module | PackageStepper | None,
-    acv: int,
-    grid: GridDialect | None,
-    shape: ModelShape,
+    lm: nn.Module | PackageStepper | None, acv: int, grid: GridDialect | None, shape: ModelShape
 ) -> PackageStepper | None:
     if acv == 0 and lm is not None:
         raise UnsupportedInput("acv=0 is raw and uses no language model; leave lm out, or choose acv=1 or 4.")

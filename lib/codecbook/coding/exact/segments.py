@@ -143,9 +143,7 @@ def decode_many(
         UnsupportedInput: Another number of lengths than of segments.
     """
     if len(payloads) != len(num_frames):
-        raise UnsupportedInput(
-            f"{len(payloads)} segments were given with {len(num_frames)} numbers of frames."
-        )
+        raise UnsupportedInput(f"{len(payloads)} segments were given with {len(num_frames)} numbers of frames.")
     if not payloads:
         return []
     S, K = len(payloads), model.num_codebooks

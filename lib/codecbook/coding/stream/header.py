@@ -52,9 +52,7 @@ class StreamHeader:
     num_rows: int = 0  # of all segments
     num_segments: int = 0
     num_samples: int | None = None  # length of the audio per channel, None where unknown
-    codec_segment_frames: int = (
-        0  # rows of each of the codec's own segments, a shorter last few excepted; or 0
-    )
+    codec_segment_frames: int = 0  # rows of each of the codec's own segments, a shorter last few excepted; or 0
     codec_segment_stride: int = 0  # samples from one of these to the next; 0 where unknown
     has_scales: bool = False  # whether each of the codec's segments has a gain
     stream_id: bytes = bytes(8)  # binds segments and index to this header
@@ -145,9 +143,7 @@ def pack_header(header: StreamHeader) -> bytes:
     """
     body = _pack_body(header)
     if len(body) > MAX_BODY_BYTES:
-        raise UnsupportedInput(
-            f"A header of {len(body)} bytes is longer than {MAX_BODY_BYTES}; shorten names."
-        )
+        raise UnsupportedInput(f"A header of {len(body)} bytes is longer than {MAX_BODY_BYTES}; shorten names.")
     block = _FRAME.pack(HEADER_MAGIC, VERSION, len(body)) + body
     return block + _CRC.pack(zlib.crc32(block))
 
@@ -185,9 +181,7 @@ def _pack_body(header: StreamHeader) -> bytes:
         )
         books = struct.pack("<H", len(runs)) + b"".join(_RUN.pack(*run) for run in runs)
     except struct.error as error:
-        raise UnsupportedInput(
-            f"The tokens do not fit a stream's header ({error}); check their fields."
-        ) from error
+        raise UnsupportedInput(f"The tokens do not fit a stream's header ({error}); check their fields.") from error
     return fixed + books + b"".join(map(_pack_text, (known.codec, known.weights, header.lm_name)))
 
 
@@ -197,9 +191,7 @@ def _digest(sha256: str) -> bytes:
     except ValueError:
         digest = b""
     if len(digest) != 32:
-        raise UnsupportedInput(
-            f"{sha256!r} is no SHA-256; give 64 hexadecimal digits, or nothing where unknown."
-        )
+        raise UnsupportedInput(f"{sha256!r} is no SHA-256; give 64 hexadecimal digits, or nothing where unknown.")
     return digest
 
 
@@ -313,9 +305,7 @@ def pack_index(entries: list[tuple[int, int]], stream_id: bytes) -> bytes:
         entries: Per segment: where it begins in the stream, and the CRC-32 at the end of its header.
         stream_id: Of the header.
     """
-    block = _INDEX_START.pack(INDEX_MAGIC, len(entries)) + b"".join(
-        _INDEX_ENTRY.pack(*entry) for entry in entries
-    )
+    block = _INDEX_START.pack(INDEX_MAGIC, len(entries)) + b"".join(_INDEX_ENTRY.pack(*entry) for entry in entries)
     return block + _CRC.pack(zlib.crc32(stream_id + block))
 
 
@@ -354,11 +344,6 @@ def unpack_tail(block: bytes, file_bytes: int) -> int:
     if len(block) != TAIL_BYTES:
         raise CorruptInput("There is no room for the stream's last bytes.")
     footer_offset, claimed, crc, magic = _TAIL.unpack(block)
-    if (
-        magic != TAIL_MAGIC
-        or crc != zlib.crc32(block[:16])
-        or claimed != file_bytes
-        or footer_offset > file_bytes
-    ):
+    if magic != TAIL_MAGIC or crc != zlib.crc32(block[:16]) or claimed != file_bytes or footer_offset > file_bytes:
         raise CorruptInput("The last bytes are not a stream's: it is cut off, goes on, or is damaged there.")
     return footer_offset

@@ -49,8 +49,7 @@ class StreamSource:
             self.size = self._file.seek(0, io.SEEK_END)
         except (AttributeError, OSError, TypeError) as error:
             raise UnsupportedInput(
-                f"A stream is given as bytes, a path or a binary file that can seek; received "
-                f"{type(stream).__name__}."
+                f"A stream is given as bytes, a path or a binary file that can seek; received {type(stream).__name__}."
             ) from error
 
     def read(self, offset: int, count: int) -> bytes:
@@ -118,13 +117,9 @@ def locate(source: StreamSource) -> Located:
     start = lead_bytes if lead else 0
     index = None
     if not footer:
-        notes.append(
-            "The last bytes are not the stream's: it is cut off, goes on, or is damaged; it was searched."
-        )
+        notes.append("The last bytes are not the stream's: it is cut off, goes on, or is damaged; it was searched.")
     elif copy != header:
-        notes.append(
-            "The second copy of the header is damaged, or of another stream; segments were searched."
-        )
+        notes.append("The second copy of the header is damaged, or of another stream; segments were searched.")
     else:
         index = _index_at(source, header, footer + copy_bytes)
         if index is None:
@@ -169,9 +164,7 @@ def _search_header(source: StreamSource, problem: CodecbookError | None) -> tupl
             raise other
     start = source.read(0, len(HEADER_MAGIC))
     if start.startswith(ECDC_MAGIC):
-        raise UnsupportedInput(
-            "This is an .ecdc stream of EnCodec; read it with codecbook.coding.ecdc.read_ecdc."
-        )
+        raise UnsupportedInput("This is an .ecdc stream of EnCodec; read it with codecbook.coding.ecdc.read_ecdc.")
     if start != HEADER_MAGIC:
         raise CorruptInput(
             f"This is no stream of codecbook, or its beginning and end are lost: {source.size} bytes that begin with "
@@ -223,9 +216,7 @@ def _out_of_place(offsets: list[int], segments: dict[int, SegmentHeader], start:
     return []
 
 
-def _scan(
-    source: StreamSource, header: StreamHeader, start: int, notes: list[str]
-) -> dict[int, SegmentHeader]:
+def _scan(source: StreamSource, header: StreamHeader, start: int, notes: list[str]) -> dict[int, SegmentHeader]:
     """Go from segment to segment, and search for the next mark where none follows; time linear in the length."""
     segments: dict[int, SegmentHeader] = {}
     while start < source.size:
@@ -289,16 +280,11 @@ def _misplaced(
         found = segments[number]
         missing = number - next_index
         if not row + missing <= found.first_row <= row + missing * header.rows_per_segment:
-            reason = (
-                f"its header says that it begins at row {found.first_row}, which does not follow row {row}"
-            )
+            reason = f"its header says that it begins at row {found.first_row}, which does not follow row {row}"
             wrong[number] = ("position", reason)
             continue
         if number + 1 == header.num_segments and found.end_row != header.num_rows:
-            wrong[number] = (
-                "position",
-                f"it is the last, and ends at row {found.end_row} of {header.num_rows}",
-            )
+            wrong[number] = ("position", f"it is the last, and ends at row {found.end_row} of {header.num_rows}")
             continue
         next_index, row = number + 1, found.end_row
     return wrong

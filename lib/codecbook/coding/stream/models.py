@@ -152,9 +152,7 @@ def codec_of(header: StreamHeader, codec: Codec | None = None, weights: str | Pa
     known = header.format
     if codec is None:
         if not known.codec:
-            raise UnsupportedInput(
-                "The stream does not say which codec made it; pass codec=, or read its tokens."
-            )
+            raise UnsupportedInput("The stream does not say which codec made it; pass codec=, or read its tokens.")
         codec = load_codec(known.codec, weights or _weights_of(known))
     if known.weights_sha256 and codec.weights.sha256 != known.weights_sha256:
         raise UnsupportedInput(

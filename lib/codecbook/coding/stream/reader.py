@@ -206,9 +206,7 @@ class StreamReader:
         for number, count in self._lost_runs(first, end):
             after = end - number - count
             rows_end = end_row if not after else min(first_row + count * full, end_row - after)
-            why = plan.refused.get(
-                number, ("missing", "not found: the bytes, or the mark that begins them, are lost")
-            )
+            why = plan.refused.get(number, ("missing", "not found: the bytes, or the mark that begins them, are lost"))
             found = plan.segments.get(number)
             if plan.offsets is not None:
                 bounds = (ends[number], ends[number + 1])
@@ -331,9 +329,7 @@ def check_stretch(length_s: float, start_s: float, end_s: float | None) -> None:
             f"A stretch from {start_s} s {until} is none; give seconds from 0 on, or no end for all of it."
         )
     if end_s is not None and not start_s < end_s:
-        raise UnsupportedInput(
-            f"A stretch from {start_s} to {end_s} s is none; give the end after the start."
-        )
+        raise UnsupportedInput(f"A stretch from {start_s} to {end_s} s is none; give the end after the start.")
     if start_s >= length_s:
         raise UnsupportedInput(
             f"A stretch from {start_s} s on lies outside of the recording, which is {length_s:.3f} s long; start "

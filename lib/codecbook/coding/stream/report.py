@@ -46,9 +46,7 @@ def inspect(stream: StreamLike) -> StreamReport:
         return report_of(reader, Path(stream) if isinstance(stream, str | Path) else None, damage)
 
 
-def verify(
-    stream: StreamLike, *, lm: LMLike = "default", on_progress: Progress | None = None
-) -> StreamReport:
+def verify(stream: StreamLike, *, lm: LMLike = "default", on_progress: Progress | None = None) -> StreamReport:
     """Decode all codes of a stream and make every check; no audio, no codec.
 
     `lm` is the language model, where it is not found by name; `on_progress` is called after each segment.

@@ -104,9 +104,7 @@ def unpack_segment_header(data: bytes, header: StreamHeader, offset: int = 0) ->
     magic, *fields = _HEAD.unpack_from(data)
     (crc,) = _CRC.unpack_from(data, _HEAD.size)
     if magic != SEGMENT_MAGIC or crc != zlib.crc32(header.stream_id + data[: _HEAD.size]):
-        raise SegmentError(
-            "header", "its header's checksum differs: the header is damaged, or of another stream"
-        )
+        raise SegmentError("header", "its header's checksum differs: the header is damaged, or of another stream")
     segment = SegmentHeader(*fields, crc=crc, offset=offset)
     if not (
         segment.index < header.num_segments
@@ -154,9 +152,7 @@ def decode_segment(
     return SegmentContent(rows, frames, scales)
 
 
-def _decode_rows(
-    header: StreamHeader, model: ExactLM | None, coded: bytes, num_rows: int
-) -> tuple[np.ndarray, int]:
+def _decode_rows(header: StreamHeader, model: ExactLM | None, coded: bytes, num_rows: int) -> tuple[np.ndarray, int]:
     try:
         if header.coder == "raw":
             return unpack_bits(coded, header.columns, num_rows), 0
@@ -176,9 +172,7 @@ def _pack_side(header: StreamHeader, content: SegmentContent) -> bytes:
             f"Segments of {frames.tolist()} frames do not make {len(content.rows)} rows of up to "
             f"{header.codec_segment_frames}."
         )
-    if header.has_codec_segments != bool(len(frames)) or len(scales) != header.has_scales * max(
-        1, len(frames)
-    ):
+    if header.has_codec_segments != bool(len(frames)) or len(scales) != header.has_scales * max(1, len(frames)):
         raise UnsupportedInput(
             f"{len(frames)} segments of the codec with {len(scales)} scales are not what the stream's header says."
         )
@@ -197,11 +191,7 @@ def _parse_side(
         if not 1 <= count <= num_rows or len(payload) < place:
             raise SegmentError("coder", f"it claims {count} segments of the codec in {num_rows} rows")
         frames = np.frombuffer(payload[4:place], dtype="<u4")
-        if (
-            frames.min() < 1
-            or frames.max() > header.codec_segment_frames
-            or frames.sum(dtype=np.int64) != num_rows
-        ):
+        if frames.min() < 1 or frames.max() > header.codec_segment_frames or frames.sum(dtype=np.int64) != num_rows:
             raise SegmentError("coder", f"its codec's segments do not make up its {num_rows} rows")
         if (frames[1:] > frames[:-1]).any():
             raise SegmentError("coder", "one of its codec's segments is longer than the one before it")

@@ -135,9 +135,7 @@ class StreamWriter:
 
     def __init__(self, file: BinaryIO, header: StreamHeader, model: ExactLM | None = None) -> None:
         if (model.sha256 if model else "") != header.lm_sha256:
-            raise UnsupportedInput(
-                "The language model is not the one that the stream's header names; pass that one."
-            )
+            raise UnsupportedInput("The language model is not the one that the stream's header names; pass that one.")
         if not file.seekable():
             raise UnsupportedInput("A stream is written to a file that can seek, not to a pipe; name a file.")
         self._file = file
@@ -156,12 +154,7 @@ class StreamWriter:
         file.write(bytes(len(pack_header(header))))
         self._bytes = len(pack_header(header))
 
-    def write(
-        self,
-        rows: np.ndarray,
-        codec_segment_frames: Sequence[int] = (),
-        scales: Sequence[float] = (),
-    ) -> None:
+    def write(self, rows: np.ndarray, codec_segment_frames: Sequence[int] = (), scales: Sequence[float] = ()) -> None:
         """Take the next rows; for a codec with segments of its own, whole ones.
 
         These are full until the recording ends: none is longer than the one before it, as times are counted in full
@@ -190,9 +183,7 @@ class StreamWriter:
             self._scales = gains
         self._pending.append(rows)
         full = self._header.rows_per_segment // max(1, self._header.codec_segment_frames)
-        while (
-            len(self._frames) if self._header.has_codec_segments else sum(map(len, self._pending))
-        ) >= full:
+        while (len(self._frames) if self._header.has_codec_segments else sum(map(len, self._pending))) >= full:
             self._emit(full)
 
     def close(self, num_samples: int | None = None) -> StreamHeader:
@@ -208,9 +199,7 @@ class StreamWriter:
             self._emit(self._header.rows_per_segment)
         if not self._crcs:
             self._bind(SegmentContent(np.zeros((0, len(self._columns)), dtype=np.int64)))
-        header = replace(
-            self._header, num_rows=self._rows, num_segments=len(self._crcs), num_samples=num_samples
-        )
+        header = replace(self._header, num_rows=self._rows, num_segments=len(self._crcs), num_samples=num_samples)
         block = pack_header(header)
         footer = block + pack_index(list(zip(self._places, self._crcs, strict=True)), header.stream_id)
         tail = pack_tail(self._bytes, self._bytes + len(footer) + TAIL_BYTES)

@@ -80,9 +80,7 @@ def compressor_costs(held_out: Corpus, compressor: str, per_clip: bool = False) 
         UnsupportedInput: An unknown compressor, or nothing to compress.
     """
     if compressor not in COMPRESSORS:
-        raise UnsupportedInput(
-            f"compressor={compressor!r} is unknown; choose one of {', '.join(COMPRESSORS)}."
-        )
+        raise UnsupportedInput(f"compressor={compressor!r} is unknown; choose one of {', '.join(COMPRESSORS)}.")
     check_corpora(None, held_out)
     sizes = held_out.codebook_sizes
     clips = [held_out.clip(i) for i in range(len(held_out))]
@@ -91,7 +89,5 @@ def compressor_costs(held_out: Corpus, compressor: str, per_clip: bool = False) 
     costs = []
     for serialisation in SERIALISATIONS:
         bits = [8 * len(COMPRESSORS[compressor](serialise(part, sizes, serialisation))) for part in parts]
-        costs.append(
-            TokenCost(f"{compressor} ({serialisation})", np.array(bits, dtype=np.float64)[:, None], tokens)
-        )
+        costs.append(TokenCost(f"{compressor} ({serialisation})", np.array(bits, dtype=np.float64)[:, None], tokens))
     return sorted(costs, key=lambda cost: cost.bits_per_token)

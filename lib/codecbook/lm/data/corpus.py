@@ -119,9 +119,7 @@ class Corpus:
         return cls._of_rows(rows, tuple(sizes), None)
 
     @classmethod
-    def _of_tokens(
-        cls, clips: Iterable[tuple[str, Tokens]], order: str, num_codebooks: int | None
-    ) -> "Corpus":
+    def _of_tokens(cls, clips: Iterable[tuple[str, Tokens]], order: str, num_codebooks: int | None) -> "Corpus":
         clips = iter(clips)
         first = next(clips, None)
         if first is None:
@@ -139,10 +137,7 @@ class Corpus:
 
     @classmethod
     def _of_rows(
-        cls,
-        clips: Iterable[tuple[str, np.ndarray, float]],
-        codebook_sizes: Sequence[int],
-        layout: Layout | None,
+        cls, clips: Iterable[tuple[str, np.ndarray, float]], codebook_sizes: Sequence[int], layout: Layout | None
     ) -> "Corpus":
         dtype = np.dtype(np.uint16 if max(codebook_sizes) <= 1 << 16 else np.int64)
         members: dict[str, _Clip] = {}
@@ -219,9 +214,7 @@ class Corpus:
             UnsupportedInput: Not ``0 <= start <= stop <= num_rows``.
         """
         if not 0 <= start <= stop <= self.num_rows:
-            raise UnsupportedInput(
-                f"Rows {start} to {stop} were asked for; choose within 0 to {self.num_rows}."
-            )
+            raise UnsupportedInput(f"Rows {start} to {stop} were asked for; choose within 0 to {self.num_rows}.")
         parts = [self._mapped[:0]]
         index = int(np.searchsorted(self._ends, start, side="right"))
         while start < stop:
@@ -233,9 +226,7 @@ class Corpus:
             start, index = end, index + 1
         return np.concatenate(parts).astype(np.int64)
 
-    def split(
-        self, held_out_every: int = 10, by: str | Callable[[str], str] = "clip"
-    ) -> tuple["Corpus", "Corpus"]:
+    def split(self, held_out_every: int = 10, by: str | Callable[[str], str] = "clip") -> tuple["Corpus", "Corpus"]:
         """Return (train, held out): one label in this many is held out, by `codecbook.recordings.held_out`.
 
         Clips of one label stay together, and stay where they are when others are added or removed. Windows of one
@@ -251,9 +242,7 @@ class Corpus:
                 in which the expression is not found.
         """
         if held_out_every < 2:
-            raise UnsupportedInput(
-                f"held_out_every={held_out_every} leaves nothing to train on; choose 2 or more."
-            )
+            raise UnsupportedInput(f"held_out_every={held_out_every} leaves nothing to train on; choose 2 or more.")
         labels = self.identities if by == "clip" else [_label(name, by) for name in self.clips]
         distinct = set(labels)
         if len(distinct) < 2:
@@ -276,9 +265,7 @@ class Corpus:
         unknown = sorted(wanted - set(self.clips))
         if unknown or not wanted:
             raise UnsupportedInput(
-                f"Clips {unknown[:5]} are not in this corpus; choose from .clips."
-                if unknown
-                else "No clip was named."
+                f"Clips {unknown[:5]} are not in this corpus; choose from .clips." if unknown else "No clip was named."
             )
         return self._part(np.array([name in wanted for name in self.clips]))
 

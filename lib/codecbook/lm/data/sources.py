@@ -46,9 +46,7 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
         elif not path.exists():
             raise MissingInput(f"There is no token file or folder at {path}; check the path.")
         elif path.suffix not in SUFFIXES:
-            raise UnsupportedInput(
-                f"{path.name} is no token file; its name must end in {', '.join(SUFFIXES)}."
-            )
+            raise UnsupportedInput(f"{path.name} is no token file; its name must end in {', '.join(SUFFIXES)}.")
         else:
             files.append(path)
     if not files:

@@ -44,9 +44,7 @@ class Stream:
     order: str  # one of `CODE_ORDERS`, or "text"
     corpus: Corpus
     columns: Corpus
-    level_sizes: tuple[
-        int, ...
-    ]  # V of each level: codebooks, coarsest first; bytes of a code; one level of text
+    level_sizes: tuple[int, ...]  # V of each level: codebooks, coarsest first; bytes of a code; one level of text
     weights: str  # which weights made the tokens; for text, where the vocabulary is from
 
     @property
@@ -84,9 +82,7 @@ class Stream:
         return np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
 
 
-def code_stream(
-    name: str, tokens: Mapping[str, Tokens], order: str, num_codebooks: int | None = None
-) -> Stream:
+def code_stream(name: str, tokens: Mapping[str, Tokens], order: str, num_codebooks: int | None = None) -> Stream:
     """Make a stream of codec tokens.
 
     Args:
@@ -111,9 +107,7 @@ def code_stream(
     return Stream(name, order, corpus, columns, sizes, first.weights)
 
 
-def text_stream(
-    name: str, bpe: TextBpe, texts: Mapping[str, str], durations_s: Mapping[str, float]
-) -> Stream:
+def text_stream(name: str, bpe: TextBpe, texts: Mapping[str, str], durations_s: Mapping[str, float]) -> Stream:
     """Make a stream of what is said; no token marks the end of a text, as codec streams have none either.
 
     Args:

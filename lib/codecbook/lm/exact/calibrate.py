@@ -114,9 +114,7 @@ def _taps(model: TokenLM, per_channel: bool) -> list[Tap]:
 
 
 def measure(
-    model: TokenLM,
-    clips: Sequence[np.ndarray],
-    divisors: Mapping[str, np.ndarray] | None = None,
+    model: TokenLM, clips: Sequence[np.ndarray], divisors: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, Peaks]:
     """Run a model over clips and return how large its activations get.
 

@@ -95,16 +95,12 @@ def _factor_bounds(model: ExactLM) -> list[Bound]:
     bounds = []
     for name, array in model.arrays.items():
         if name.endswith((".multiplier", ".gain")):
-            bounds.append(
-                Bound(name, _greatest(array), MULTIPLIER_LIMIT, "requantisation is exact in float64")
-            )
+            bounds.append(Bound(name, _greatest(array), MULTIPLIER_LIMIT, "requantisation is exact in float64"))
         elif name.endswith(".shift"):
             outside = max(int(array.max()) - MAX_SHIFT, MIN_SHIFT - int(array.min()), 0)
             bounds.append(Bound(f"{name} beyond {MIN_SHIFT}..{MAX_SHIFT}", outside, 1, "shifts are defined"))
         elif name.endswith("epsilon"):
-            bounds.append(
-                Bound(f"{name} below 1", max(0, 1 - int(array[0])), 1, "the norm's root is positive")
-            )
+            bounds.append(Bound(f"{name} below 1", max(0, 1 - int(array[0])), 1, "the norm's root is positive"))
         elif name.endswith(("gelu", ".weight")):
             bounds.append(Bound(name, _greatest(array), ACTIVATION_MAX + 1, "int8 products have their bound"))
     return bounds
@@ -124,8 +120,7 @@ def _rows(model: ExactLM) -> dict[str, np.ndarray]:
     """Return, by matrix, the greatest sum of products that each row can reach, int64."""
     tables = ("embedding", "frame_embedding")
     return {
-        name.removesuffix(".weight"): np.abs(array.astype(np.int16)).sum(axis=-1, dtype=np.int64)
-        * ACTIVATION_MAX
+        name.removesuffix(".weight"): np.abs(array.astype(np.int16)).sum(axis=-1, dtype=np.int64) * ACTIVATION_MAX
         for name, array in model.arrays.items()
         if name.endswith(".weight") and name.removesuffix(".weight") not in tables
     }
@@ -165,9 +160,7 @@ def _attention_bounds(model: ExactLM) -> list[Bound]:
             "the reciprocal is positive",
         ),
         Bound("attention: weighted values", mixed, PRODUCT_LIMIT, "float32 adds up exactly"),
-        Bound(
-            "attention: mixed", _after(model, "layers.mix", np.array(mixed)), INT32_LIMIT, "it is an int32"
-        ),
+        Bound("attention: mixed", _after(model, "layers.mix", np.array(mixed)), INT32_LIMIT, "it is an int32"),
     ]
     if config.rotary:
         tables = max(_greatest(model.arrays[f"rotation.{name}"]) for name in ("cosine", "sine"))
@@ -189,9 +182,7 @@ def _stream_bounds(model: ExactLM) -> list[Bound]:
         return width * STREAM_MAX**2 + int(model.arrays[epsilon][0])
 
     bounds = [
-        Bound(
-            "embedding: sum of rows", config.num_codebooks * table("embedding"), INT32_LIMIT, "it is an int32"
-        ),
+        Bound("embedding: sum of rows", config.num_codebooks * table("embedding"), INT32_LIMIT, "it is an int32"),
         Bound("norm: sum of squares", squares(config.dim, "epsilon"), DOUBLE_LIMIT, "float64 holds it"),
     ]
     in_stream: list[tuple[str, Callable[[], int]]] = [
@@ -210,6 +201,4 @@ def _stream_bounds(model: ExactLM) -> list[Bound]:
         ]
         squared = squares(config.head_dim, "head_epsilon")
         bounds.append(Bound("head norms: sum of squares", squared, DOUBLE_LIMIT, "float64 holds it"))
-    return bounds + [
-        Bound(f"{name}: result", bound(), INT32_LIMIT, "it is an int32") for name, bound in in_stream
-    ]
+    return bounds + [Bound(f"{name}: result", bound(), INT32_LIMIT, "it is an int32") for name, bound in in_stream]

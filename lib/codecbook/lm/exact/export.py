@@ -61,9 +61,7 @@ def export_exact(model: TokenLM, clips: Sequence[np.ndarray]) -> ExactLM:
         CorruptInput: A code outside its codebook.
     """
     if not clips:
-        raise UnsupportedInput(
-            "There are no calibration clips; give at least one, of the model's kind of tokens."
-        )
+        raise UnsupportedInput("There are no calibration clips; give at least one, of the model's kind of tokens.")
     exporter = _Exporter(model, config_of(model))
     exporter.calibrate(clips)
     exact = ExactLM(exporter.config, exporter.arrays())
@@ -78,9 +76,7 @@ def config_of(model: TokenLM) -> ExactConfig:
     if isinstance(model, TinyGPT):
         return ExactConfig(*shape, window_frames=model.config.context, rotary=True)
     if not isinstance(model, RVQTransformer):
-        raise UnsupportedInput(
-            f"A {type(model).__name__} has no exact form; export an RVQTransformer or a TinyGPT."
-        )
+        raise UnsupportedInput(f"A {type(model).__name__} has no exact form; export an RVQTransformer or a TinyGPT.")
     heads = (model.config.head_dim, model.config.head_hidden) if model.conditioned else (0, 0)
     return ExactConfig(*shape, model.config.window_frames, False, model.conditioned, *heads)
 
@@ -121,14 +117,9 @@ class _Exporter:
         for layer in range(self.config.layers):
             block = f"blocks.{layer}"
             readers += [
-                _Reader(
-                    f"layers.{layer}.attention_norm",
-                    self.weights[f"{block}.attention.query_key_value.weight"],
-                ),
+                _Reader(f"layers.{layer}.attention_norm", self.weights[f"{block}.attention.query_key_value.weight"]),
                 _Reader(f"layers.{layer}.mix", self.weights[f"{block}.attention.output.weight"]),
-                _Reader(
-                    f"layers.{layer}.feed_forward_norm", self.weights[f"{block}.feed_forward.inner.weight"]
-                ),
+                _Reader(f"layers.{layer}.feed_forward_norm", self.weights[f"{block}.feed_forward.inner.weight"]),
             ]
         logits = self._logit_weights().reshape(-1, self._logit_weights().shape[-1])
         if not self.config.conditioned:
@@ -194,9 +185,7 @@ class _Exporter:
         units = np.concatenate((np.repeat(query * finer, width), np.repeat(key * finer, width), value))
         mixed = self.smooth[f"{tap}.mix"] * self.scale(f"{tap}.mix")
         inner, table = _gelu_table(float(self.peaks[f"{tap}.gelu"].percentile()[0]))
-        gains = {
-            name: self.weights[f"{block}.{name}.weight"] for name in ("attention_norm", "feed_forward_norm")
-        }
+        gains = {name: self.weights[f"{block}.{name}.weight"] for name in ("attention_norm", "feed_forward_norm")}
         arrays = {
             **self._norm("attention_norm", gains["attention_norm"], f"{tap}.attention_norm"),
             **self._linear(
@@ -232,9 +221,7 @@ class _Exporter:
             **self._norm("logits_norm", self.weights["logits_norm.weight"], "logits_norm"),
         }
 
-    def _linear(
-        self, name: str, weight: np.ndarray, tap: str, unit: float | np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def _linear(self, name: str, weight: np.ndarray, tap: str, unit: float | np.ndarray) -> dict[str, np.ndarray]:
         """Quantise a matrix ``[O, I]`` that reads the activation `tap` and writes in `unit` (one, or ``[O]``)."""
         smoothed = weight * self.smooth[tap] if tap in self.smooth else weight
         rows, scales = _quantised_rows(smoothed)

@@ -16,13 +16,7 @@ from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.certificate import certificate
 from codecbook.lm.exact.model import ExactConfig, ExactLM
 from codecbook.models import store
-from codecbook.models.store import (
-    CONFIG_NAME,
-    PARAMETERS_NAME,
-    check_kinds,
-    refuse_existing,
-    write_model,
-)
+from codecbook.models.store import CONFIG_NAME, PARAMETERS_NAME, check_kinds, refuse_existing, write_model
 
 ARCHITECTURE = "exact"
 _TYPES = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
@@ -30,9 +24,7 @@ _LENGTH_BYTES = 8
 EXACT_NAME = "exact"
 """The folder of an exact model inside that of the float model it was made from."""
 # a value of the right kind for each
-_KINDS = {f.name: f.default if f.default is not MISSING else 0 for f in fields(ExactConfig)} | {
-    "codebook_sizes": ()
-}
+_KINDS = {f.name: f.default if f.default is not MISSING else 0 for f in fields(ExactConfig)} | {"codebook_sizes": ()}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -146,9 +138,7 @@ def read_arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:
     arrays, expected = {}, 0
     for begin, end, dtype, shape, name in places:
         if dtype not in _TYPES:
-            raise CorruptInput(
-                f"{path} holds other numbers than integers ({name} is {dtype}); fetch it again."
-            )
+            raise CorruptInput(f"{path} holds other numbers than integers ({name} is {dtype}); fetch it again.")
         kind = np.dtype(_TYPES[dtype])
         if begin != expected or end - begin != math.prod(shape) * kind.itemsize or start + end > len(data):
             raise CorruptInput(

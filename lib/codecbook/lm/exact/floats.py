@@ -49,8 +49,7 @@ def float_tensors(exact: ExactLM) -> dict[str, torch.Tensor]:
     layers = {
         "attention_norm": gain("layers.attention_norm"),
         "attention.query_key_value": matrix(
-            "layers.query_key_value",
-            np.concatenate((query, np.ones_like(query), value), axis=-1)[..., None],
+            "layers.query_key_value", np.concatenate((query, np.ones_like(query), value), axis=-1)[..., None]
         ),
         "attention.output": matrix("layers.output", unit),
         "feed_forward_norm": gain("layers.feed_forward_norm"),
@@ -93,7 +92,5 @@ def _gelu_units(table: np.ndarray) -> tuple[float, float]:
         return float((outputs.clamp(-ACTIVATION_MAX, ACTIVATION_MAX) - entries).square().sum())
 
     start = min(np.linspace(-10, 10, 101), key=misfit)
-    best = minimize_scalar(
-        misfit, bounds=(start - 0.2, start + 0.2), method="bounded", options={"xatol": 1e-8}
-    )
+    best = minimize_scalar(misfit, bounds=(start - 0.2, start + 0.2), method="bounded", options={"xatol": 1e-8})
     return units(best.x)

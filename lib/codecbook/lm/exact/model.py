@@ -168,9 +168,7 @@ class ExactLM:
                 )
         kept = {}
         for name, (kind, _) in specs.items():
-            array = np.array(
-                self.arrays[name], dtype=kind, order="C", copy=True
-            )  # in this machine's byte order
+            array = np.array(self.arrays[name], dtype=kind, order="C", copy=True)  # in this machine's byte order
             array.flags.writeable = False
             kept[name] = array
         object.__setattr__(self, "arrays", MappingProxyType(kept))

@@ -6,15 +6,7 @@
 import numpy as np
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact.arithmetic import (
-    as_activation,
-    attention_shares,
-    gelu,
-    norm,
-    requantise,
-    rotate,
-    saturate,
-)
+from codecbook.lm.exact.arithmetic import as_activation, attention_shares, gelu, norm, requantise, rotate, saturate
 from codecbook.lm.exact.certificate import certificate
 from codecbook.lm.exact.model import ExactLM
 from codecbook.tokens.checks import checked_codes
@@ -47,9 +39,7 @@ class ReferenceEvaluator:
         self.model, self._matmul = model, matmul
         self._arrays = model.arrays
         # cast once, and not at every product
-        self._weights = {
-            name: array.astype(matmul) for name, array in model.arrays.items() if name.endswith(".weight")
-        }
+        self._weights = {name: array.astype(matmul) for name, array in model.arrays.items() if name.endswith(".weight")}
         self.restart(batch)
 
     def restart(self, batch: int | None = None) -> None:
@@ -146,9 +136,7 @@ class ReferenceEvaluator:
             scores = scores + arrays["layers.position_bias"][layer][:, : keys.shape[2]]
         shares = attention_shares(scores)[:, :, None]
         mixed = self._product(shares, np.swapaxes(values, -1, -2)).reshape(B, -1)
-        mixed = requantise(
-            mixed, arrays["layers.mix.multiplier"][layer], self.model.shift("layers.mix", layer)
-        )
+        mixed = requantise(mixed, arrays["layers.mix.multiplier"][layer], self.model.shift("layers.mix", layer))
         return self._linear("layers.output", as_activation(mixed), layer)
 
     def _norm(self, name: str, stream: np.ndarray, epsilon: str, layer: int | None = None) -> np.ndarray:

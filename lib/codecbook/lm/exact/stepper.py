@@ -42,9 +42,7 @@ class KernelState(NamedTuple):
 
 def kernel_weights(model: ExactLM) -> Weights:
     """Return a model's arrays for the kernels, without copies."""
-    return Weights(
-        *(model.arrays.get(name, _empty(kind, len(shape))) for name, (kind, shape) in _SPECS.items())
-    )
+    return Weights(*(model.arrays.get(name, _empty(kind, len(shape))) for name, (kind, shape) in _SPECS.items()))
 
 
 def _empty(kind: str, axes: int) -> np.ndarray:
@@ -154,9 +152,7 @@ class ExactStepper:
         self._check_turn(k)
         codes = np.atleast_1d(np.asarray(code))
         if codes.shape != (self.streams,):
-            raise UnsupportedInput(
-                f"Codes have the shape {list(codes.shape)}; give one per stream, [{self.streams}]."
-            )
+            raise UnsupportedInput(f"Codes have the shape {list(codes.shape)}; give one per stream, [{self.streams}].")
         codes = checked_codes(codes[:, None], self.model.codebook_sizes[k : k + 1], f"Codebook {k}")[:, 0]
         push_rows(self._weights, self._state, k, codes.copy())
         self._frame[:, k] = codes
@@ -189,9 +185,7 @@ def kernel_logits(model: ExactLM, codes: np.ndarray, rows: int = _ROWS) -> np.nd
     codes = checked_codes(np.asarray(codes), model.codebook_sizes, "The clip")
     T, K = codes.shape
     if config.rotary and config.window_frames < T:
-        raise UnsupportedInput(
-            f"A sequence of {T} tokens is longer than this model's {config.window_frames}."
-        )
+        raise UnsupportedInput(f"A sequence of {T} tokens is longer than this model's {config.window_frames}.")
     weights, state = kernel_weights(model), kernel_state(model, 1, rows)
     inputs = np.concatenate((np.full((1, K), config.codebook_size), codes[:-1]))
     logits = np.empty((T, K, config.codebook_size), dtype=np.int32)

@@ -52,9 +52,7 @@ class ExactTorch:
         integers: Operations of int64; by default those that are exact on the device.
     """
 
-    def __init__(
-        self, model: ExactLM, device: str | torch.device = "cpu", integers: Integers | None = None
-    ) -> None:
+    def __init__(self, model: ExactLM, device: str | torch.device = "cpu", integers: Integers | None = None) -> None:
         self.model, self.device = model, torch.device(device)
         self._integers = integers or integers_of(self.device)
         self._arrays: dict[str, Tensor] = {}
@@ -88,9 +86,7 @@ class ExactTorch:
             hidden, state = self._read(inputs[:, chunk], state)
             known = codes[:, chunk]
             parts.append(
-                torch.stack(
-                    [self._head(hidden, known[..., :k]) for k in range(self.model.num_codebooks)], dim=2
-                )
+                torch.stack([self._head(hidden, known[..., :k]) for k in range(self.model.num_codebooks)], dim=2)
             )
         return torch.cat(parts, dim=1)
 
@@ -130,9 +126,7 @@ class ExactTorch:
             mixed, remembered = self._attention(layer, x, state, position)
             layers.append(remembered)
             x = self._saturate(x + self._linear("layers.output", mixed, layer))
-            inner = self._linear(
-                "layers.inner", self._norm("layers.feed_forward_norm", x, "epsilon", layer), layer
-            )
+            inner = self._linear("layers.inner", self._norm("layers.feed_forward_norm", x, "epsilon", layer), layer)
             inner = self._gelu(inner, self._arrays["layers.gelu"][layer])
             x = self._saturate(x + self._linear("layers.outer", inner, layer))
         return self._norm("norm", x, "epsilon"), ExactState(tuple(layers), position + codes.shape[1])
@@ -142,9 +136,7 @@ class ExactTorch:
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         c = self.model.config
         B, T, _ = x.shape
-        parts = self._linear(
-            "layers.query_key_value", self._norm("layers.attention_norm", x, "epsilon", layer), layer
-        )
+        parts = self._linear("layers.query_key_value", self._norm("layers.attention_norm", x, "epsilon", layer), layer)
         query, key, value = parts.view(B, T, 3, c.heads, -1).permute(2, 0, 3, 1, 4)
         if c.rotary:
             query, key = self._rotate(query, position), self._rotate(key, position)
@@ -180,9 +172,7 @@ class ExactTorch:
     def _head(self, hidden: Tensor, before: Tensor) -> Tensor:
         c, k = self.model.config, before.shape[-1]
         if not 0 <= k < c.num_codebooks:
-            raise UnsupportedInput(
-                f"{k} codes were given, and the frame has {c.num_codebooks}; none is left."
-            )
+            raise UnsupportedInput(f"{k} codes were given, and the frame has {c.num_codebooks}; none is left.")
         if c.conditioned:
             rows = slice(k * c.head_dim, (k + 1) * c.head_dim)
             x = self._linear("project", hidden, rows=rows)
@@ -192,18 +182,11 @@ class ExactTorch:
             x = self._saturate(x)
             inner = self._linear("head_inner", self._norm("head_norm", x, "head_epsilon"))
             inner = self._gelu(inner, self._arrays["head_gelu"])
-            hidden = self._norm(
-                "logits_norm", self._saturate(x + self._linear("head_outer", inner)), "head_epsilon"
-            )
+            hidden = self._norm("logits_norm", self._saturate(x + self._linear("head_outer", inner)), "head_epsilon")
         return self._linear("logits", hidden, k, shift=self.model.shift("logits"))
 
     def _linear(
-        self,
-        name: str,
-        x: Tensor,
-        layer: int | None = None,
-        rows: slice | None = None,
-        shift: int | None = None,
+        self, name: str, x: Tensor, layer: int | None = None, rows: slice | None = None, shift: int | None = None
     ) -> Tensor:
         weight, multiplier = self._arrays[f"{name}.weight"], self._arrays[f"{name}.multiplier"]
         index = slice(None) if rows is None else rows

@@ -40,9 +40,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise MissingWeights(f"There is no checkpoint {path}; check the path, or train first.")
     state = checkpoint.read_checkpoint(path, _KEYS)
     if state["format"] != FORMAT:
-        raise UnsupportedInput(
-            f"{path} has format {state['format']}, this version reads {FORMAT}; update codecbook."
-        )
+        raise UnsupportedInput(f"{path} has format {state['format']}, this version reads {FORMAT}; update codecbook.")
     return state
 
 

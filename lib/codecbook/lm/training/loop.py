@@ -139,9 +139,7 @@ class LMTrainer:
         rate = options.learning_rate_schedule.rate(self._progress()) * self.state.rate_scale
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        nats, num_frames, self.state.elapsed_s = self.passes.gradients(
-            self.state.step, self.meter.elapsed_s()
-        )
+        nats, num_frames, self.state.elapsed_s = self.passes.gradients(self.state.step, self.meter.elapsed_s())
         self.state.step += 1
         self.meter.add(nats * NATS_TO_BITS, num_frames * self.model.num_codebooks)
         self._update(self.passes.weighted(nats))
@@ -161,9 +159,7 @@ class LMTrainer:
             self._skip(loss, self.state.loss_mean)
         else:
             self.optimizer.step()
-            move_average(
-                self.average.parameters(), self.model.parameters(), self.state.step, self.options.ema_decay
-            )
+            move_average(self.average.parameters(), self.model.parameters(), self.state.step, self.options.ema_decay)
             self.state.took_step(loss)
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -230,10 +226,7 @@ class LMTrainer:
             f"step {evaluation.step}, {100 * evaluation.progress:.0f} %: {evaluation.bits_per_token:.4f} bits/token "
             f"held out{' (best)' if is_best else ''}, {evaluation.train_bits_per_token:.4f} in training"
         )
-        speed = {
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "tokens_per_s": self.meter.tokens_per_s(),
-        }
+        speed = {"learning_rate": self.optimizer.param_groups[0]["lr"], "tokens_per_s": self.meter.tokens_per_s()}
         self.log.write({**asdict(evaluation), **speed})
         figures = {
             "bits_per_token": evaluation.bits_per_token,
@@ -281,9 +274,7 @@ class LMTrainer:
             return
         stored = read_checkpoint(path)
         check_continuation(stored, self.model, self.options.decisive(), path)
-        self.record, changes, holds_out_others = continued(
-            stored.get("corpus"), self.record, changed_corpus, path
-        )
+        self.record, changes, holds_out_others = continued(stored.get("corpus"), self.record, changed_corpus, path)
         self._load_weights(stored)
         self.state = RunState.from_stored(stored["run"])
         if holds_out_others:

@@ -52,9 +52,7 @@ def codebook_weights(kind: str | Sequence[float], num_codebooks: int, alpha: flo
     elif kind == "auto":
         values = [1.0 + alpha * k / max(1, num_codebooks - 1) for k in range(num_codebooks)]
     elif isinstance(kind, str):
-        raise UnsupportedInput(
-            f"codebook_weights={kind!r}; choose 'even', 'auto' or one number per codebook."
-        )
+        raise UnsupportedInput(f"codebook_weights={kind!r}; choose 'even', 'auto' or one number per codebook.")
     else:
         values = [float(value) for value in kind]
     total = sum(values)

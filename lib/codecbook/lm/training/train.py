@@ -69,8 +69,7 @@ def train(
     """
     options = options or TrainOptions()
     record = corpus_record(
-        zip(corpus.clips, corpus.identities, strict=True),
-        zip(held_out.clips, held_out.identities, strict=True),
+        zip(corpus.clips, corpus.identities, strict=True), zip(held_out.clips, held_out.identities, strict=True)
     )
     with joined_processes(device) as processes, torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)

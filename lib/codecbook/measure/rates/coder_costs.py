@@ -215,8 +215,7 @@ def codebook_table(costs: Mapping[str, TokenCost], seed: int = 0) -> pd.DataFram
         Columns ``model``, ``codebook``, ``bits_per_token``, ``bits_per_token_low``, ``bits_per_token_high``.
     """
     return pd.DataFrame(
-        {"model": name, "codebook": k}
-        | _ends(cost.clip_bits[:, k], cost.clip_tokens / cost.clip_bits.shape[1], seed)
+        {"model": name, "codebook": k} | _ends(cost.clip_bits[:, k], cost.clip_tokens / cost.clip_bits.shape[1], seed)
         for name, cost in costs.items()
         for k in range(cost.clip_bits.shape[1])
     )

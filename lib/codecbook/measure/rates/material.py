@@ -108,8 +108,7 @@ class Material:
             return open_stream(codec, order, clips, self.index, num_codebooks, recordings_dir)
         if codec not in self.tokens:
             raise MissingWeights(
-                f"There are no tokens of {codec} here, of {', '.join(self.tokens)} alone; give some, or leave it "
-                "out."
+                f"There are no tokens of {codec} here, of {', '.join(self.tokens)} alone; give some, or leave it out."
             )
         return code_stream(codec, {clip: self.tokens[codec][clip] for clip in clips}, order, num_codebooks)
 
@@ -262,9 +261,7 @@ def read_own(folder: str | Path) -> Material:
         for clip, of_clip in clips:
             known = tokens.setdefault(of_clip.codec or "tokens", {})
             if clip in known:
-                raise UnsupportedInput(
-                    f"Two clips of {path.parent} are named {clip!r}; give each a name of its own."
-                )
+                raise UnsupportedInput(f"Two clips of {path.parent} are named {clip!r}; give each a name of its own.")
             known[clip] = of_clip
     first = next(iter(tokens.values()), {})
     identities = {clip: content_identity(of_clip.codes[0]) for clip, of_clip in first.items()}
@@ -323,13 +320,10 @@ def measured_on_own(
         )
     tokens, skipped = encode_clips(clips, codec, bundled.entry.num_codebooks, say)
     if not tokens:
-        raise UnsupportedInput(
-            f"{codec.name} takes none of {len(clips)} clips; {skipped[0][1] if skipped else ''}"
-        )
+        raise UnsupportedInput(f"{codec.name} takes none of {len(clips)} clips; {skipped[0][1] if skipped else ''}")
     domains = {clip.name: clip.domain for clip in clips}
     rows = tuple(
-        ClipRow(name, _SOURCE, domains[name], "", "held_out", of_clip.duration_s)
-        for name, of_clip in tokens.items()
+        ClipRow(name, _SOURCE, domains[name], "", "held_out", of_clip.duration_s) for name, of_clip in tokens.items()
     )
     trained_on = tuple(row for row in bundled.clips if row.split == "train")
     corpus = Corpus.from_tokens(tokens, bundled.layout.order)
@@ -351,8 +345,7 @@ def cut(tokens: Tokens) -> dict[str, Tokens]:
         )
     # every piece keeps a frame at least
     stops = [
-        min(max(round(end * len(rows)), i + 1), len(rows) - pieces + i + 1)
-        for i, end in enumerate(_CUTS.values())
+        min(max(round(end * len(rows)), i + 1), len(rows) - pieces + i + 1) for i, end in enumerate(_CUTS.values())
     ]
     return dict(zip(_CUTS, map(layout.to_tokens, np.split(rows, stops[:-1])), strict=True))
 
@@ -384,9 +377,7 @@ def _with_sides(
         # of what the first rule leaves, a place below the sum of both shares
         others = {identities[clip] for clip in shared} - test
         validation = held_out(others, TEST_SHARE + VALIDATION_SHARE)
-        side = {
-            clip: 2 if identities[clip] in test else int(identities[clip] in validation) for clip in shared
-        }
+        side = {clip: 2 if identities[clip] in test else int(identities[clip] in validation) for clip in shared}
         parts = ClipParts(*(tuple(clip for clip in shared if side[clip] == number) for number in range(3)))
     first, test_clips = next(iter(kept.values())), set(parts.test)
     rows = {

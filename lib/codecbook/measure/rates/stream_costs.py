@@ -85,9 +85,7 @@ def stream_sizes(
         codes = clips.clip(i)
         sizes = _measured(layout, codes, model, lm_name, segment_s)
         duration_s = len(codes) / layout.frame_rate_hz
-        rows.append(
-            {"clip": name, "domain": (domains or {}).get(name, ""), "duration_s": duration_s, **sizes}
-        )
+        rows.append({"clip": name, "domain": (domains or {}).get(name, ""), "duration_s": duration_s, **sizes})
     return pd.DataFrame(rows)
 
 
@@ -107,9 +105,7 @@ def gain_table(sizes: pd.DataFrame, by: Sequence[str], seed: int = 0) -> pd.Data
     for key, group in sizes.groupby(list(by), sort=False):
         seconds = group["duration_s"].sum() * 1000
         saved = ratio_interval(
-            100 * (group["raw_bits"] - group["payload_bits"]).to_numpy(),
-            group["raw_bits"].to_numpy(),
-            seed=seed,
+            100 * (group["raw_bits"] - group["payload_bits"]).to_numpy(), group["raw_bits"].to_numpy(), seed=seed
         )
         names = key if isinstance(key, tuple) else (key,)
         rows.append(
@@ -189,19 +185,12 @@ def train_exact(training: Corpus, watched: Corpus, steps: int, seed: int = 0) ->
         batch_size=8, learning_rate=3e-3, ema_decay=0.9, evaluations=1, report_every_s=1e9, checkpoint_every_s=1e9,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
-        report = train(
-            training, watched, folder, arguments=_SHAPE, options=options, device="cpu", say=lambda _: None
-        )
+        report = train(training, watched, folder, arguments=_SHAPE, options=options, device="cpu", say=lambda _: None)
     return export_exact(report.model, [training.rows(0, min(_CALIBRATION_FRAMES, training.num_rows))])
 
 
 def bandwidth_sizes(
-    codec: str,
-    num_codebooks: Sequence[int],
-    steps: int,
-    clips: Corpus,
-    domains: Mapping[str, str],
-    seed: int = 0,
+    codec: str, num_codebooks: Sequence[int], steps: int, clips: Corpus, domains: Mapping[str, str], seed: int = 0
 ) -> pd.DataFrame:
     """Train a model for each number of codebooks on the bundled tokens, and measure streams of held-out clips.
 

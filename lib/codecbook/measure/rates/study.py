@@ -199,9 +199,7 @@ def learn(
         UnsupportedInput: A clip that the stream does not have, or settings that cannot be.
         CodecbookError: Training diverged for good.
     """
-    training, validation, test = (
-        stream.corpus.subset(names) for names in (parts.train, parts.validation, parts.test)
-    )
+    training, validation, test = (stream.corpus.subset(names) for names in (parts.train, parts.validation, parts.test))
     longest = max(1, recipe.context_tokens // len(training.codebook_sizes))
     context = context_rows(training.clip_rows, min(longest, validation.num_rows))
     batch_size, steps = batches(training, context, recipe)
@@ -216,9 +214,7 @@ def learn(
     )  # fmt: skip
     level_bits, level_tokens = score_levels(stream, report.model, test)
     columns = [stream.columns.subset(names) for names in (parts.train, parts.test)]
-    counted = {
-        kind: count_model(*columns, kind=kind).bits_per_token for kind in ("unigram", "bigram", "in_frame")
-    }
+    counted = {kind: count_model(*columns, kind=kind).bits_per_token for kind in ("unigram", "bigram", "in_frame")}
     return Learned(
         stream=stream,
         clips=test.clips,

@@ -44,9 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--out", type=Path, required=True)
     running.add_argument("--full", action="store_true", help="all combinations")
     running.add_argument("--cells", help="names, separated by commas (default: all)")
-    running.add_argument(
-        "--timeout-s", type=positive_number, default=600.0, help="per cell (default: %(default)g)"
-    )
+    running.add_argument("--timeout-s", type=positive_number, default=600.0, help="per cell (default: %(default)g)")
     running.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     running.set_defaults(command=_run)
     importing = commands.add_parser("import", help="check results, and print what they say")
@@ -59,9 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 def _export(options: argparse.Namespace) -> int:
     check_target(options.bundle, options.overwrite)
     with tempfile.TemporaryDirectory() as folder:
-        case = make_case(
-            Path(folder) / "case", options.codec, options.segments, options.frames, seed=options.seed
-        )
+        case = make_case(Path(folder) / "case", options.codec, options.segments, options.frames, seed=options.seed)
         run_matrix(case, [BASELINE], timeout_s=600.0, progress=_say)
         write_bundle(case, options.bundle, options.overwrite)
     print(f"{options.bundle}: case {case.identity[:16]}...")
@@ -86,11 +82,7 @@ def _import(options: argparse.Namespace) -> int:
         case = None if options.bundle is None else read_bundle(options.bundle, folder)
         content, results = read_result(options.result, case)
     table = tabulate(results, content["coders"])
-    print(
-        table[["cell", "coder", "outcome", "rows_differing", "segments_wrong", "reason"]].to_string(
-            index=False
-        )
-    )
+    print(table[["cell", "coder", "outcome", "rows_differing", "segments_wrong", "reason"]].to_string(index=False))
     return 1 if exact_differs(table) else 0
 
 

@@ -101,9 +101,7 @@ class ReferenceSteps:
 
     def full(self, codes: np.ndarray) -> np.ndarray:
         """Raise UnsupportedInput: the reference has no such pass."""
-        raise UnsupportedInput(
-            f"The numpy reference reads frame by frame; received a pass over {codes.shape[1]}."
-        )
+        raise UnsupportedInput(f"The numpy reference reads frame by frame; received a pass over {codes.shape[1]}.")
 
 
 # What is imported within these functions needs libraries that a machine may lack.
@@ -122,9 +120,7 @@ def load_steps(case: Case, numbers: str, cell: Cell) -> Steps:
 
     if model is None:
         is_random = case.codec == RANDOM
-        model = (
-            random_model(case.codes.shape[2], case.seed) if is_random else load_lm(case.folder / "lm").model
-        )
+        model = random_model(case.codes.shape[2], case.seed) if is_random else load_lm(case.folder / "lm").model
         model = (model.double() if numbers == "float64" else model).to(cell.device)
         if is_random:
             return PackageSteps(model)
@@ -226,7 +222,4 @@ def decode_segments(
                     errors[b] = f"frame {t}: {error}"
         if t < num_frames - 1:
             steps.push(codes[:, t])
-    return [
-        DecodedSegment(codes[b], errors[b], not errors[b] and encoders[b].finish() == streams[b])
-        for b in range(B)
-    ]
+    return [DecodedSegment(codes[b], errors[b], not errors[b] and encoders[b].finish() == streams[b]) for b in range(B)]

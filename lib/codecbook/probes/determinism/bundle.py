@@ -2,12 +2,7 @@
 
 A bundle (version 1) is a ZIP file with ``bundle.json`` and the files of a case, its baseline's answers included::
 
-    {
-        "format": "codecbook determinism bundle",
-        "version": 1,
-        "case": "<identity>",
-        "files": {"<path>": "<sha256>"},
-    }
+    {"format": "codecbook determinism bundle", "version": 1, "case": "<identity>", "files": {"<path>": "<sha256>"}}
 
 ``bundle.json`` has 1 MiB at most, all files together 1 GiB. A path has up to four parts of up to 80 letters, digits,
 dots, dashes and underscores; none is ``.`` or ``..``, and no file is a folder of another.
@@ -128,17 +123,13 @@ def _archive(file: BinaryIO, path: str | Path) -> zipfile.ZipFile:
         raise CorruptInput(f"{path} is truncated or no bundle ({error}); export it again.") from error
 
 
-def _manifest(
-    archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], path: str | Path
-) -> dict[str, Any]:
+def _manifest(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], path: str | Path) -> dict[str, Any]:
     """Return the content of a bundle's ``bundle.json``, its kinds checked."""
     info = infos.get(_MANIFEST)
     if info is None or info.file_size > _LARGEST_MANIFEST_BYTES:
         found = "no" if info is None else f"{info.file_size} bytes of"
         raise CorruptInput(f"{path} holds {found} {_MANIFEST}, which no bundle does; export it again.")
-    manifest = parse_json(
-        b"".join(_blocks(archive, info, path)), dict, f"{_MANIFEST} in {path}", "export it again"
-    )
+    manifest = parse_json(b"".join(_blocks(archive, info, path)), dict, f"{_MANIFEST} in {path}", "export it again")
     _check_format(manifest, BUNDLE_FORMAT, path)
     files = manifest.get("files")
     are_hashes = isinstance(files, dict) and all(isinstance(sha256, str) for sha256 in files.values())
@@ -154,9 +145,7 @@ def _blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path) -
             while block := member.read(_BLOCK_BYTES):
                 yield block
     except Exception as error:  # as in `_archive`: unknown methods, passwords, wrong places and sums
-        raise CorruptInput(
-            f"{info.filename!r} in {path} cannot be unpacked ({error}); export it again."
-        ) from error
+        raise CorruptInput(f"{info.filename!r} in {path} cannot be unpacked ({error}); export it again.") from error
 
 
 def _is_plain(names: set[str]) -> bool:
@@ -167,9 +156,7 @@ def _is_plain(names: set[str]) -> bool:
     )
 
 
-def write_result(
-    case: Case, results: Sequence[CellResult], path: str | Path, overwrite: bool = False
-) -> Path:
+def write_result(case: Case, results: Sequence[CellResult], path: str | Path, overwrite: bool = False) -> Path:
     """Write what cells found on this machine.
 
     Raises:
@@ -207,9 +194,7 @@ def read_result(path: str | Path, case: Case | None = None) -> tuple[dict[str, A
     content = parse_json(data, dict, str(path), "fetch it again", _LARGEST_RESULT_BYTES, finite=False)
     _check_format(content, RESULT_FORMAT, path)
     if _digest({key: value for key, value in content.items() if key != "sha256"}) != content.get("sha256"):
-        raise CorruptInput(
-            f"{path} is altered (its SHA-256 differs); fetch it again, or run the bundle again."
-        )
+        raise CorruptInput(f"{path} is altered (its SHA-256 differs); fetch it again, or run the bundle again.")
     if case is not None and content.get("case") != case.identity:
         raise UnsupportedInput(
             f"{path} holds results of the case {str(content.get('case'))[:16]}... (weights "

@@ -73,9 +73,7 @@ class Case:
     def answers(self) -> Path:
         """Return the folder of the first cell's answers, or raise UnsupportedInput where there are none yet."""
         if not self.baseline.is_dir():
-            raise UnsupportedInput(
-                f"{self.folder} has no answers of a baseline; run its first cell with run_matrix."
-            )
+            raise UnsupportedInput(f"{self.folder} has no answers of a baseline; run its first cell with run_matrix.")
         return self.baseline
 
     @property
@@ -105,9 +103,7 @@ def open_case(folder: str | Path) -> Case:
     content = read_json(path, dict, "export it again")
     found = content.get("format")
     if found != FORMAT:
-        raise UnsupportedInput(
-            f"{folder} is of format {found!r}, this version reads {FORMAT}; export it again."
-        )
+        raise UnsupportedInput(f"{folder} is of format {found!r}, this version reads {FORMAT}; export it again.")
     try:
         case = Case(
             folder, str(content["codec"]), int(content["seed"]), tuple(map(str, content["coders"])),
@@ -121,9 +117,7 @@ def open_case(folder: str | Path) -> Case:
         path = folder / name
         inside = not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
         if not inside or not path.is_file() or sha256_of(path) != sha256:
-            raise CorruptInput(
-                f"{path} is missing or altered (its SHA-256 is not {sha256[:16]}...); export it again."
-            )
+            raise CorruptInput(f"{path} is missing or altered (its SHA-256 is not {sha256[:16]}...); export it again.")
     _check_codes(folder / CODES_NAME)
     return case
 

@@ -18,13 +18,7 @@ from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.defaults import EXACT_NAME, default_folder
 from codecbook.lm.exact.files import load_exact
 from codecbook.lm.model_files import load_lm, save_lm
-from codecbook.probes.determinism.case import (
-    AUDIO_NAME,
-    DESCRIPTION_NAME,
-    MODEL_FILES,
-    RANDOM,
-    Case,
-)
+from codecbook.probes.determinism.case import AUDIO_NAME, DESCRIPTION_NAME, MODEL_FILES, RANDOM, Case
 from codecbook.probes.determinism.coders import CODERS
 
 RECORDING_S = 1.0
@@ -95,9 +89,7 @@ def make_case(
     return case
 
 
-def audio_batch(
-    codec: str, count: int, duration_s: float, clips: Sequence[Clip] = ()
-) -> tuple[np.ndarray, str]:
+def audio_batch(codec: str, count: int, duration_s: float, clips: Sequence[Clip] = ()) -> tuple[np.ndarray, str]:
     """Return the middle of clips, float32 ``[N, C, S]`` at the codec's rate, and the codec's weights' SHA-256.
 
     Args:
@@ -121,9 +113,7 @@ def audio_batch(
     if clips and not found:
         return np.empty((0, network.channels, samples), dtype=np.float32), model.weights.sha256
     if len(found) < count and not clips:
-        raise UnsupportedInput(
-            f"Only {len(found)} clips last {duration_s:g} s, {count} were asked for; ask for fewer."
-        )
+        raise UnsupportedInput(f"Only {len(found)} clips last {duration_s:g} s, {count} were asked for; ask for fewer.")
     return np.stack(found).astype(np.float32), model.weights.sha256
 
 

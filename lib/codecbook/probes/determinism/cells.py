@@ -61,9 +61,7 @@ class Cell:
     def __post_init__(self) -> None:
         for name, allowed in {"backend": BACKENDS, "mode": MODES, "precision": PRECISIONS}.items():
             if getattr(self, name) not in allowed:
-                raise UnsupportedInput(
-                    f"Cell {self.name!r} has {name} {getattr(self, name)!r}; choose of {allowed}."
-                )
+                raise UnsupportedInput(f"Cell {self.name!r} has {name} {getattr(self, name)!r}; choose of {allowed}.")
         if self.threads < 1 or self.batch < 1 or self.float_segments < 0:
             raise UnsupportedInput(
                 f"Cell {self.name!r} has {self.threads} threads, batch {self.batch} and {self.float_segments} segments "
@@ -263,7 +261,5 @@ def only(cells: Sequence[Cell], names: Sequence[str]) -> tuple[Cell, ...]:
     """
     unknown = set(names) - {cell.name for cell in cells}
     if unknown:
-        raise UnsupportedInput(
-            f"There is no cell {sorted(unknown)}; choose of {[cell.name for cell in cells]}."
-        )
+        raise UnsupportedInput(f"There is no cell {sorted(unknown)}; choose of {[cell.name for cell in cells]}.")
     return tuple(cell for cell in cells if cell.name in names)

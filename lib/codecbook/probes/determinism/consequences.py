@@ -118,9 +118,7 @@ def consequence_table(
     truth = {n: decode_codes(codes[n], model) for n in {part.segment for part in wrong}}
     rows = []
     for part in _sample(wrong, most, seed):
-        found = _consequence(
-            codes[part.segment], part.codes, truth[part.segment], decode_codes(part.codes, model)
-        )
+        found = _consequence(codes[part.segment], part.codes, truth[part.segment], decode_codes(part.codes, model))
         rows.append(
             {"cell": part.cell, "coder": part.coder, "segment": part.segment, "noticed": bool(part.error),
              "time_s": found["first_wrong_frame"] / model.frame_rates_hz[0]} | found
@@ -168,9 +166,7 @@ def float_bits(logits: np.ndarray, codes: np.ndarray) -> float:
     return total / np.log(2)
 
 
-def rate_table(
-    case: Case, steps: tuple[float, ...] = (1 / 128, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)
-) -> pd.DataFrame:
+def rate_table(case: Case, steps: tuple[float, ...] = (1 / 128, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)) -> pd.DataFrame:
     """Return bits per token of the baseline's coders and of coarser grids (``acv=4`` otherwise), over float logits.
 
     All on the tokens that coders of floats have computed.

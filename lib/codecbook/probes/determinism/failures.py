@@ -44,11 +44,7 @@ class Survival:
 
 
 def failure_rates(
-    results: Sequence[CellResult],
-    coders: Sequence[str],
-    num_frames: int,
-    frame_rate_hz: float,
-    seed: int = 0,
+    results: Sequence[CellResult], coders: Sequence[str], num_frames: int, frame_rate_hz: float, seed: int = 0
 ) -> pd.DataFrame:
     """Return one row per coder and cell, and one per coder that pools its cells.
 
@@ -87,11 +83,7 @@ def failure_rates(
 
 
 def survival(
-    results: Sequence[CellResult],
-    coder: str,
-    num_frames: int,
-    frame_rate_hz: float,
-    seed: int = 0,
+    results: Sequence[CellResult], coder: str, num_frames: int, frame_rate_hz: float, seed: int = 0
 ) -> Survival:
     """Return how long segments of a coder go without a wrong token; arguments as `failure_rates`.
 
@@ -142,19 +134,12 @@ def first_frames(part: CoderResult, num_frames: int) -> np.ndarray:
 
 
 def _rates(
-    coder: str,
-    cell: str,
-    parts: list[CoderResult],
-    num_frames: int,
-    frame_rate_hz: float,
-    seed: int,
+    coder: str, cell: str, parts: list[CoderResult], num_frames: int, frame_rate_hz: float, seed: int
 ) -> dict[str, Any]:
     """Return a row of `failure_rates`, over all `parts`."""
     N, cells = parts[0].segments, len(parts)
     wrong = np.array([first_frames(part, num_frames) < num_frames for part in parts])  # [cells, N]
-    silent = np.array(
-        [[n in part.wrong_errors and not part.wrong_errors[n] for n in range(N)] for part in parts]
-    )
+    silent = np.array([[n in part.wrong_errors and not part.wrong_errors[n] for n in range(N)] for part in parts])
     differences = [part.cdf for part in parts if part.cdf is not None]
     rows_differ = np.array([cdf.segment_rows_differing for cdf in differences])
     intervals_differ = np.array([cdf.segment_intervals_differing for cdf in differences])
@@ -185,13 +170,7 @@ def _rates(
     return row
 
 
-def _survival(
-    coder: str,
-    parts: list[CoderResult],
-    num_frames: int,
-    frame_rate_hz: float,
-    seed: int,
-) -> Survival:
+def _survival(coder: str, parts: list[CoderResult], num_frames: int, frame_rate_hz: float, seed: int) -> Survival:
     first = np.stack([first_frames(part, num_frames) for part in parts])  # [cells, N]
     cells, N = first.shape
     times = np.arange(num_frames + 1)

@@ -22,11 +22,7 @@ from codecbook.probes.determinism.backends import Steps, trace
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import Cell, roots_folder
 from codecbook.probes.determinism.coders import CODERS
-from codecbook.probes.determinism.compare import (
-    CdfDifference,
-    CellResult,
-    LogitDifference,
-)
+from codecbook.probes.determinism.compare import CdfDifference, CellResult, LogitDifference
 
 WORKER = "codecbook.probes.determinism.worker"
 _COLUMNS = (
@@ -122,9 +118,7 @@ def compare_here(
                 row["cdfs_differing"] += int((cdf != first_cdf).any(axis=1).sum())
     table = pd.DataFrame(rows).assign(sha256=[digest.hexdigest() for digest in digests])
     table["differing_percent"] = 100 * table["differing"] / table["logits"]
-    table["differing_cdf_percent"] = (
-        100 * table["cdfs_differing"] / table["cdf_rows"].where(table["cdf_rows"] > 0)
-    )
+    table["differing_cdf_percent"] = 100 * table["cdfs_differing"] / table["cdf_rows"].where(table["cdf_rows"] > 0)
     shown = ["evaluator", "threads", "logits", "sha256", "differing", "differing_percent"]
     shown += ["cdf_rows", "differing_cdf_percent"] if coder else []
     return table.reindex(columns=[*shown, "seconds"])
@@ -151,10 +145,7 @@ def _python_of(cell: Cell) -> tuple[str, str]:
     if not (root / "python").is_file():
         return "", f"there is no {root}; make it with python tools/foreign.py {cell.processor}"
     if cell.backend in ("torch", "numba") and not (root / "sp").is_dir():
-        return (
-            "",
-            f"{root} has no {cell.backend}; add it with python tools/foreign.py {cell.processor} --torch",
-        )
+        return ("", f"{root} has no {cell.backend}; add it with python tools/foreign.py {cell.processor} --torch")
     return str(root / "python"), ""
 
 

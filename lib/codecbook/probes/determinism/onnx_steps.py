@@ -36,11 +36,7 @@ class OnnxSteps:
     """
 
     def __init__(
-        self,
-        model: TokenLM | ExactLM,
-        threads: int = 1,
-        optimisation: str = "all",
-        chunk_frames: int = 256,
+        self, model: TokenLM | ExactLM, threads: int = 1, optimisation: str = "all", chunk_frames: int = 256
     ) -> None:
         if optimisation not in OPTIMISATIONS:
             raise UnsupportedInput(

@@ -174,9 +174,7 @@ def codec_part(
     return result
 
 
-def _difference(
-    before: np.ndarray, tokens: np.ndarray, waveform: np.ndarray, other: np.ndarray
-) -> CodecResult:
+def _difference(before: np.ndarray, tokens: np.ndarray, waveform: np.ndarray, other: np.ndarray) -> CodecResult:
     unequal = before != tokens
     frames = unequal.any(axis=2)
     error = other.astype(np.float64) - waveform.astype(np.float64)

@@ -52,9 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write-baseline", action="store_true")
     options = parser.parse_args(arguments)
     try:
-        run_cell(
-            open_case(options.case), Cell(**json.loads(options.cell)), options.out, options.write_baseline
-        )
+        run_cell(open_case(options.case), Cell(**json.loads(options.cell)), options.out, options.write_baseline)
     except CodecbookError as error:
         print(f"codecbook: {error}", file=sys.stderr)
         return 2
@@ -168,9 +166,7 @@ class _Work:
         suspects = [n for n, frame in enumerate(rows.first_frames) if n == 0 or frame >= 0]
         return self._decoded(result, coder, streams, suspects)
 
-    def _decoded(
-        self, result: CoderResult, coder: Coder, streams: list[bytes], which: Sequence[int]
-    ) -> CoderResult:
+    def _decoded(self, result: CoderResult, coder: Coder, streams: list[bytes], which: Sequence[int]) -> CoderResult:
         """Decode segments, as many side by side as the cell says; add what went wrong.
 
         A cell of full passes is an encoder only, as codes that are not known yet cannot be passed through: there its
