@@ -19,7 +19,7 @@ and written first: `codecbook.book.results.Run.finish` raises `ClaimsFailed` at 
 import html
 import math
 import numbers
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from IPython.display import display
@@ -36,19 +36,12 @@ class ClaimsFailed(AssertionError):
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence and what this run says of it.
+    """A sentence and what this run says of it; results files keep its four fields."""
 
-    Attributes:
-        text: The sentence, as a reader would quote it.
-        holds: Whether it holds; None where this run cannot judge it (a single clip has no interval).
-        hard: Whether the run fails where it does not hold.
-        figure: The measured value that decided, in words and digits; where nothing was judged, the reason.
-    """
-
-    text: str
-    holds: bool | None
-    hard: bool
-    figure: str
+    text: str  # as a reader would quote it
+    holds: bool | None  # None where this run cannot judge it: a single clip has no interval
+    hard: bool  # the run fails where it does not hold
+    figure: str  # what decided, in words and digits; where nothing was judged, the reason
 
     @property
     def failed(self) -> bool:
@@ -74,10 +67,6 @@ class Claim:
         """All of it in one line: text, verdict and figure."""
         return f"{self.text}: {self.verdict}" + (f" ({self.figure})" if self.figure else "")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return ``{"text", "holds", "hard", "figure"}``, as results files keep it."""
-        return asdict(self)
-
     def show(self) -> None:
         """Display it, in JupyterLab and in reports."""
         kind = {True: "holds", False: "fails", None: "open"}[self.holds]
@@ -91,18 +80,7 @@ class Claim:
 
 
 def judge(text: str, holds: Any, figure: Any, *, hard: bool) -> Claim:
-    """Make a claim from what a notebook measured.
-
-    Args:
-        text: The sentence.
-        holds: A bool of Python or numpy; None where the run cannot judge it.
-        figure: What decided: a number, a text, or anything that prints itself, such as an interval.
-        hard: Whether the run fails where it does not hold.
-
-    Raises:
-        UnsupportedInput: No text; `holds` is no truth value (an array, a number), or is None without a reason in
-            `figure`.
-    """
+    """Make a claim from what a notebook measured; see `codecbook.book.results.Run.claim`."""
     text, shown = " ".join(text.split()), _shown(figure)
     if not text:
         raise UnsupportedInput("A claim needs a sentence; received an empty one.")

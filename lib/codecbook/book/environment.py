@@ -35,12 +35,7 @@ def pinned_versions() -> dict[str, str]:
 
 
 def packages(names: Sequence[str] = SHOWN_PACKAGES) -> pd.DataFrame:
-    """Compare installed versions with the pinned ones.
-
-    Returns:
-        Columns ``package``, ``installed`` (empty where absent), ``pinned``, ``as_pinned`` (bool; a build tag such
-        as ``+cpu`` does not count as a difference).
-    """
+    """Compare installed versions, empty where absent, with the pinned ones; build tags such as ``+cpu`` aside."""
     pinned = pinned_versions()
     rows = []
     for name in names:
@@ -55,25 +50,15 @@ def packages(names: Sequence[str] = SHOWN_PACKAGES) -> pd.DataFrame:
 
 
 def optional_tools() -> pd.DataFrame:
-    """List what single sections or tests use, and whether this machine has it.
-
-    Returns:
-        Columns ``tool``, ``serves``, ``here`` (bool), ``remedy``.
-    """
-
-    def program(*names: str) -> bool:
-        return any(shutil.which(name) for name in names)
-
-    def module(name: str) -> bool:
-        return importlib.util.find_spec(name) is not None
-
+    """List what single sections or tests use (``tool``, ``serves``), whether it is ``here``, and the ``remedy``."""
+    modules = {name: importlib.util.find_spec(name) is not None for name in ("pesq", "ai_edge_litert")}
+    browser = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    synthesisers = all(map(shutil.which, ("flite", "espeak-ng", "fluidsynth")))
     rows = [
-        ("pesq", "PESQ among the quality measures", module("pesq"), "pip install pesq (needs a C compiler)"),
-        ("ai-edge-litert", "the codec Lyra V2", module("ai_edge_litert"), "pip install ai-edge-litert"),
-        ("Chromium", "browser tests of the reports", program("chromium", "chromium-browser", "google-chrome"),
-         "install the Debian package chromium"),
-        ("flite, espeak-ng, fluidsynth", "remaking the bundled clips",
-         program("flite") and program("espeak-ng") and program("fluidsynth"),
+        ("pesq", "PESQ among the quality measures", modules["pesq"], "pip install pesq (needs a C compiler)"),
+        ("ai-edge-litert", "the codec Lyra V2", modules["ai_edge_litert"], "pip install ai-edge-litert"),
+        ("Chromium", "browser tests of the reports", browser, "install the Debian package chromium"),
+        ("flite, espeak-ng, fluidsynth", "remaking the bundled clips", synthesisers,
          "install the Debian packages flite, espeak-ng, fluidsynth, fluid-soundfont-gm"),
         ("CUDA", "longer training, the CUDA column", torch.cuda.is_available(), "none needed: all runs on a CPU"),
         ("MPS", "the MPS column", torch.backends.mps.is_available(), "none needed: all runs on a CPU"),
@@ -86,39 +71,26 @@ def optional_tools() -> pd.DataFrame:
 
 
 def clips_by_domain(entries: Sequence[ClipEntry]) -> pd.DataFrame:
-    """Count the clips of a catalogue.
-
-    Returns:
-        Columns ``domain``, ``clips``, ``duration_s`` (sum), ``sample_rates_hz``, ``channels``, ``licences``.
-    """
-    table = pd.DataFrame([vars(entry) for entry in entries])
+    """Count the clips of a catalogue and add up their seconds, by domain."""
 
     def distinct(values: pd.Series, separator: str = ", ") -> str:
         return separator.join(str(value) for value in sorted(set(values)))
 
-    grouped = table.groupby("domain", sort=True)
-    return pd.DataFrame(
-        {
-            "clips": grouped.size(),
-            "duration_s": grouped["duration_s"].sum(),
-            "sample_rates_hz": grouped["sample_rate_hz"].agg(distinct),
-            "channels": grouped["channels"].agg(distinct),
-            "licences": grouped["licence"].agg(distinct, separator=" "),
-        }
+    grouped = pd.DataFrame([vars(entry) for entry in entries]).groupby("domain", sort=True)
+    return grouped.agg(
+        clips=("licence", "size"),
+        duration_s=("duration_s", "sum"),
+        sample_rates_hz=("sample_rate_hz", distinct),
+        channels=("channels", distinct),
+        licences=("licence", lambda values: distinct(values, " ")),
     ).reset_index()
 
 
 def codec_table(names: Sequence[str]) -> pd.DataFrame:
-    """Load each codec's bundled weights and describe it; without bundled weights, say so.
-
-    Returns:
-        Columns ``codec``, ``bundled`` (bool), ``sample_rate_hz``, ``channels``, ``codebooks``, ``codebook_sizes``,
-        ``frame_rates_hz``, ``bandwidths_kbps``, ``weights``; the middle ones are empty where there is nothing bundled.
-    """
+    """Load each codec's bundled weights and describe it; without bundled weights, say so."""
 
     def listed(values: Sequence[float]) -> str:
-        distinct = list(dict.fromkeys(values))
-        return ", ".join(f"{value:g}" for value in distinct)
+        return ", ".join(f"{value:g}" for value in dict.fromkeys(values))
 
     rows = []
     for name in names:
@@ -128,18 +100,11 @@ def codec_table(names: Sequence[str]) -> pd.DataFrame:
             rows.append({"codec": name, "bundled": False, "weights": "none here: take pretrained"})
             continue
         rows.append(
-            {
-                "codec": name,
-                "bundled": True,
-                "sample_rate_hz": codec.sample_rate_hz,
-                "channels": codec.channels,
-                "codebooks": len(codec.codebook_sizes),
-                "codebook_sizes": listed(codec.codebook_sizes),
-                "frame_rates_hz": listed(codec.frame_rates_hz),
-                "bandwidths_kbps": listed(codec.bandwidths_kbps),
-                "weights": str(codec.weights),
-            }
-        )
+            {"codec": name, "bundled": True, "sample_rate_hz": codec.sample_rate_hz, "channels": codec.channels,
+             "codebooks": len(codec.codebook_sizes), "codebook_sizes": listed(codec.codebook_sizes),
+             "frame_rates_hz": listed(codec.frame_rates_hz), "bandwidths_kbps": listed(codec.bandwidths_kbps),
+             "weights": str(codec.weights)}
+        )  # fmt: skip
     return pd.DataFrame(rows).astype({"sample_rate_hz": "Int64", "channels": "Int64", "codebooks": "Int64"})
 
 

@@ -68,15 +68,10 @@ def uses_extra(code: str, parameters: Iterable[Any]) -> bool:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What lies at some paths.
+    """What lies at some paths."""
 
-    Attributes:
-        digest: SHA-256 over names, sizes and times of change, in hexadecimal digits; empty without a path.
-        complete: Whether all of it was looked at.
-    """
-
-    digest: str = ""
-    complete: bool = True
+    digest: str = ""  # SHA-256 over names, sizes and times of change, in hexadecimal digits; empty without a path
+    complete: bool = True  # all of it was looked at
 
 
 def inventory(paths: Iterable[Path], limit: int = INVENTORY_LIMIT) -> Inventory:
@@ -116,17 +111,15 @@ def stage_inputs(code: str, parameters: Iterable[tuple[str, Any]]) -> list[Path]
 
     Args:
         code: Of its notebook.
-        parameters: Resolved ones, and the notebook's own values of the others.
+        parameters: Names with resolved values, and with the notebook's own values of the others.
 
     Raises:
         CodecbookError: ``CODECBOOK_EXTRA`` names no folder.
     """
     parameters = list(parameters)
-    paths = [path for name, value in parameters for path in named_paths(name, value)]
     extra = extra_dir()
-    if extra is not None and uses_extra(code, (value for _, value in parameters)):
-        paths.append(extra)
-    return paths
+    taken = [extra] if extra is not None and uses_extra(code, (value for _, value in parameters)) else []
+    return [path for name, value in parameters for path in named_paths(name, value)] + taken
 
 
 def _parted(name: str, value: str) -> tuple[str, str]:

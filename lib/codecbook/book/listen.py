@@ -9,6 +9,7 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -24,8 +25,10 @@ from codecbook.book.results import batch
 from codecbook.book.tables import ASSETS
 from codecbook.errors import UnsupportedInput
 
+Clips = Mapping[str, Clip] | Mapping[str, Mapping[str, Clip]]
 
-def grid(clips: Mapping[str, Clip] | Mapping[str, Mapping[str, Clip]], caption: str = "") -> None:
+
+def grid(clips: Clips, caption: str = "") -> None:
     """Display players beside waveform and spectrogram, all on one scale.
 
     Args:
@@ -39,7 +42,7 @@ def grid(clips: Mapping[str, Clip] | Mapping[str, Mapping[str, Clip]], caption: 
     display(HTML(grid_html(clips, caption)))
 
 
-def grid_html(clips: Mapping[str, Clip] | Mapping[str, Mapping[str, Clip]], caption: str = "") -> str:
+def grid_html(clips: Clips, caption: str = "") -> str:
     """Return the players as HTML; see `grid`."""
     rows = {label: {"": row} if isinstance(row, Clip) else dict(row) for label, row in clips.items()}
     columns = list(next(iter(rows.values()), {}))
@@ -95,11 +98,7 @@ def _audio(clip: Clip, label: str, gain: float, style: str = "") -> str:
 
 
 def flac_bytes(clip: Clip, gain: float = 1.0) -> bytes:
-    """Encode a clip as 16-bit FLAC.
-
-    Args:
-        clip: 1 to 8 channels; samples beyond full scale are clipped.
-        gain: Factor before quantisation; `common_gain` gives one that prevents clipping.
+    """Encode a clip as 16-bit FLAC; samples that `gain` leaves beyond full scale are clipped.
 
     Raises:
         UnsupportedInput: No samples, or more channels than FLAC holds.
@@ -123,15 +122,11 @@ def common_gain(clips: Iterable[Clip]) -> float:
     return 1.0 / max(1.0, *(float(np.abs(clip.samples).max(initial=0.0)) for clip in clips))
 
 
+@dataclass
 class AbxTest:
-    """A displayed test and its votes so far.
+    """A displayed test and its votes so far."""
 
-    Attributes:
-        widget: The widget in JupyterLab; None in a batch run, where votes stay on the page.
-    """
-
-    def __init__(self, widget: Any = None) -> None:
-        self.widget = widget
+    widget: Any = None  # in JupyterLab; None in a batch run, where votes stay on the page
 
     @property
     def votes(self) -> list[dict[str, Any]]:
@@ -171,9 +166,6 @@ def abx(
         labels: What reference, A and B are.
         trials: How many votes make a test; 10 is enough for p < 0.05 at 9 correct.
         title: The question.
-
-    Returns:
-        The test, whose `votes` grow while the listener votes.
 
     Raises:
         UnsupportedInput: Not three labels, no trials, or an empty clip.

@@ -37,23 +37,19 @@ def failing_cell(notebook: NotebookNode) -> NotebookNode | None:
 
 def first_heading(notebook: NotebookNode) -> str:
     """Return the text of the first ``#`` heading, empty where there is none."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            match = re.search(r"^# +(.+?)\s*#*$", cell.source, re.MULTILINE)
-            if match:
-                return re.sub(r"[`*_]{1,2}(\S.*?\S|\S)[`*_]{1,2}", r"\1", match[1])
-    return ""
+    match = re.search(r"^# +(.+?)\s*#*$", _prose(notebook), re.MULTILINE)
+    return re.sub(r"[`*_]{1,2}(\S.*?\S|\S)[`*_]{1,2}", r"\1", match[1]) if match else ""
 
 
 def lead(notebook: NotebookNode) -> str:
     """Return the first paragraph below the first heading as plain text, empty where there is none."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            paragraphs = [block.strip() for block in re.split(r"\n\s*\n", cell.source)]
-            texts = [text for text in paragraphs if text and not text.startswith(("#", "|", "-", "<", "$"))]
-            if texts:
-                return _plain(texts[0])
-    return ""
+    paragraphs = (block.strip() for block in re.split(r"\n\s*\n", _prose(notebook)))
+    texts = (text for text in paragraphs if text and not text.startswith(("#", "|", "-", "<", "$")))
+    return _plain(next(texts, ""))
+
+
+def _prose(notebook: NotebookNode) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
 def contents(folder: Path | None = None) -> str:
@@ -82,27 +78,23 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Join neighbouring pieces of one stream, and apply carriage returns as a terminal does."""
     joined: list[NotebookNode] = []
     for output in outputs:
-        previous = joined[-1] if joined else None
-        if output.output_type != "stream":
-            joined.append(output)
-        elif previous is not None and previous.output_type == "stream" and previous.name == output.name:
-            previous.text += output.text
+        if output.output_type == "stream" and joined and joined[-1].get("name") == output.name:
+            joined[-1].text += output.text
         else:
             joined.append(output)
     for output in joined:
         if output.output_type == "stream":
             lines = [line.rstrip("\r").rpartition("\r")[2] for line in output.text.split("\n")]
-            kept = [line for line in lines if not _PROGRESS.search(line)]
-            output.text = "\n".join(kept).strip("\n")
+            output.text = "\n".join(line for line in lines if not _PROGRESS.search(line)).strip("\n")
     return joined
 
 
 def _is_worth_showing(output: NotebookNode) -> bool:
     if output.output_type == "stream":
         return bool(output.text.strip())
-    if output.output_type in ("display_data", "execute_result"):
-        data = output.data
-        if "application/vnd.jupyter.widget-view+json" in data and "text/html" not in data:
-            return False
-        return bool(data) and not (set(data) == {"text/plain"} and _PROGRESS.search(data["text/plain"]))
-    return True
+    if output.output_type not in ("display_data", "execute_result"):
+        return True
+    data = output.data
+    if "application/vnd.jupyter.widget-view+json" in data and "text/html" not in data:
+        return False
+    return bool(data) and not (set(data) == {"text/plain"} and _PROGRESS.search(data["text/plain"]))

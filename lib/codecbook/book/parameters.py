@@ -46,21 +46,13 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Declarations:
-    """What a notebook declares.
-
-    Attributes:
-        notebook: The file.
-        parameters: By name, in the order of the cell; empty without such a cell.
-        choices: Allowed values by name, as `validate` takes them.
-        bounds: ``(lowest, highest)`` by name, likewise.
-        code: All code cells, joined.
-    """
+    """What a notebook declares."""
 
     notebook: Path
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    choices: Choices = field(default_factory=dict)
-    bounds: Bounds = field(default_factory=dict)
-    code: str = ""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)  # in the order of the cell; empty without one
+    choices: Choices = field(default_factory=dict)  # allowed values by name, as `validate` takes them
+    bounds: Bounds = field(default_factory=dict)  # (lowest, highest) by name, likewise
+    code: str = ""  # all code cells, joined
 
 
 def read_declarations(notebook: Path) -> Declarations:
@@ -130,16 +122,13 @@ def validate(namespace: dict[str, Any], choices: Choices | None = None, bounds: 
 
 
 def checked(declared: Declarations, values: Mapping[str, Any], base: Path, where: str) -> dict[str, Any]:
-    """Check values of a preset against what a notebook declares, before it is run.
+    """Return values of a preset, as YAML gave them, typed and with absolute paths, checked before a notebook is run.
 
     Args:
-        declared: Of the notebook.
-        values: By name, as YAML gave them.
+        declared: By the notebook.
+        values: By name.
         base: Folder that relative paths start from.
         where: What an error message calls the place of the values.
-
-    Returns:
-        The values, typed, with their paths absolute.
 
     Raises:
         UnsupportedInput: A name is unknown, or a value is ill-typed or outside its choices or bounds.
@@ -200,15 +189,15 @@ def _checked(name: str, value: Any, kind: Any, choices: Choices, bounds: Bounds)
         ) from error
     low, high = bounds.get(name, (None, None))
     for item in value if isinstance(value, list) else [value]:
-        expected = ""
         if name in choices and item not in choices[name]:
             expected = "one of " + ", ".join(map(repr, choices[name]))
         elif (low is not None and item < low) or (high is not None and item > high):
-            expected = (
-                f"at most {high}" if low is None else f"at least {low}" if high is None else f"from {low} to {high}"
-            )
-        if expected:
-            raise UnsupportedInput(f"Parameter {name} must be {expected}; received {item!r}. Choose such a value.")
+            expected = f"from {low} to {high}"
+            if None in (low, high):
+                expected = f"at most {high}" if low is None else f"at least {low}"
+        else:
+            continue
+        raise UnsupportedInput(f"Parameter {name} must be {expected}; received {item!r}. Choose such a value.")
     return value
 
 
@@ -254,5 +243,4 @@ def _known(names: Iterable[str], wanted: str) -> str:
     if not names:
         return "it takes none, so leave it out."
     nearest = difflib.get_close_matches(wanted, names, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"{hint}Known names: {', '.join(names)}."
+    return "".join(f"did you mean {name!r}? " for name in nearest) + f"Known names: {', '.join(names)}."

@@ -31,19 +31,15 @@ def checkout() -> dict[str, Any]:
 def collect(
     parameters: dict[str, Any], seed: int | None, started: datetime, code: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Describe this process, machine and checkout.
+    """Describe this process, machine and checkout; times are in seconds, memory in MB of 10^6 bytes.
 
     Args:
         parameters: The notebook's parameters.
         seed: The seed among them, None for a notebook without randomness.
         started: When the stage began, timezone-aware.
         code: What `checkout` returned then; None asks now.
-
-    Returns:
-        Keys ``git_commit`` (None outside a checkout), ``git_dirty`` (None there), ``python``, ``packages``, ``os``,
-        ``cpu``, ``cores``, ``threads``, ``device``, ``parameters``, ``seed``, ``started_utc``, ``wall_s``,
-        ``peak_memory_mb`` (largest resident size of this process, MB of 10^6 bytes).
     """
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # else in KiB
     return {
         **(code or checkout()),
         "python": platform.python_version(),
@@ -57,15 +53,26 @@ def collect(
         "seed": seed,
         "started_utc": started.astimezone(UTC).isoformat(timespec="seconds"),
         "wall_s": round((datetime.now(UTC) - started).total_seconds(), 3),
-        "peak_memory_mb": round(_peak_memory_bytes() / 1e6, 1),
+        "peak_memory_mb": round(peak / 1e6, 1),
     }
 
 
 def show(facts: Mapping[str, Any]) -> None:
     """Display what `collect` returned as a folded table below its one-line summary."""
+    shown = {
+        "code": commit_text(facts),
+        "parameters": ", ".join(f"{name} = {value!r}" for name, value in facts["parameters"].items()) or "none",
+        "seed": str(facts["seed"]),
+        "device": f"{facts['device']}; {facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads",
+        "system": f"{facts['os']}, Python {facts['python']}",
+        "packages": ", ".join(f"{name} {version}" for name, version in facts["packages"].items()),
+        "started (UTC)": facts["started_utc"],
+        "wall time": f"{facts['wall_s']:.1f} s",
+        "peak memory": f"{facts['peak_memory_mb']:.0f} MB",
+    }
     rows = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
-        for name, value in _rows(facts)
+        for name, value in shown.items()
     )
     summary = f"{commit_text(facts)}, {facts['wall_s']:.1f} s, {facts['device']}, seed {facts['seed']}"
     display(
@@ -74,22 +81,6 @@ def show(facts: Mapping[str, Any]) -> None:
             f'<div class="scroll"><table><tbody>{rows}</tbody></table></div></details>'
         )
     )
-
-
-def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
-    parameters = ", ".join(f"{name} = {value!r}" for name, value in facts["parameters"].items())
-    return [
-        ("code", commit_text(facts)),
-        ("parameters", parameters or "none"),
-        ("seed", str(facts["seed"])),
-        ("device", f"{facts['device']}; {facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads"),
-        ("system", f"{facts['os']}, Python {facts['python']}"),
-        ("packages", packages),
-        ("started (UTC)", facts["started_utc"]),
-        ("wall time", f"{facts['wall_s']:.1f} s"),
-        ("peak memory", f"{facts['peak_memory_mb']:.0f} MB"),
-    ]
 
 
 def commit_text(facts: Mapping[str, Any]) -> str:
@@ -134,8 +125,3 @@ def _device(parameters: dict[str, Any]) -> str:
     if torch is not None and device.startswith("cuda") and torch.cuda.is_available():
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return device
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere

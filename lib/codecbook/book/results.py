@@ -14,7 +14,7 @@ import numbers
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,36 +42,23 @@ def batch() -> bool:
 def run_dir() -> Path:
     """Return the folder of this run: ``CODECBOOK_RUN_DIR``, or ``reports/interactive`` where it is not set."""
     value = os.environ.get("CODECBOOK_RUN_DIR")
-    return Path(value).resolve() if value else _reports_dir() / "interactive"
+    return Path(value).resolve() if value else repository_dir() / "reports" / "interactive"
 
 
 @dataclass
 class Run:
-    """One stage of one run; made by `begin`, filled by `record`, written by `finish`.
+    """One stage of one run; made by `begin`, filled by `record`, written by `finish`."""
 
-    Attributes:
-        stage: The notebook's stem, such as ``"05_determinism"``.
-        parameters: The notebook's validated parameters.
-        folder: The run's folder.
-        started: When `begin` was called, in UTC.
-        default: The parameters are those of the notebook itself.
-        figures: What has been recorded, in order; the first ones are shown on the index page.
-        claims: What has been claimed, in order.
-        own_data: What was measured instead of the bundled data; empty where nothing was.
-        code: The checkout when `begin` was called: what is committed meanwhile is not what ran.
-        provenance: Filled by `finish`, empty before.
-    """
-
-    stage: str
-    parameters: dict[str, Any]
-    folder: Path
-    started: datetime
-    default: bool = False
-    figures: dict[str, Figure] = field(default_factory=dict)
+    stage: str  # the notebook's stem, such as "05_determinism"
+    parameters: dict[str, Any]  # validated
+    folder: Path  # of the run
+    started: datetime  # in UTC
+    default: bool = False  # the parameters are those of the notebook itself
+    figures: dict[str, Figure] = field(default_factory=dict)  # in order; the index page shows the first ones
     claims: list[Claim] = field(default_factory=list)
-    own_data: str = ""
-    code: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
+    own_data: str = ""  # what was measured instead of the bundled data
+    code: dict[str, Any] = field(default_factory=dict)  # the checkout at the start: what is committed later did not run
+    provenance: dict[str, Any] = field(default_factory=dict)  # filled by `finish`
 
     @property
     def artifacts(self) -> Path:
@@ -81,11 +68,9 @@ class Run:
         return folder
 
     def record(self, figures: Mapping[str, Any] | None = None, /, **named: Any) -> None:
-        """Keep headline figures; the most telling ones first, as the index page shows the first few.
+        """Keep headline figures, the most telling ones first: numbers, str or bool under keys that say their unit.
 
-        Args:
-            figures: ``{key: value}`` for keys with dots (``"exact.frame_ms"``).
-            named: ``key=value``; a key says its unit (``bits_per_token``), a value is a number, str or bool.
+        Keys with dots (``"exact.frame_ms"``) come in a mapping, others may be keywords.
 
         Raises:
             UnsupportedInput: A key that is not flat snake_case, or a value of another type.
@@ -100,36 +85,24 @@ class Run:
             self.figures[key] = _scalar(key, value)
 
     def skip(self, what: str, reason: str) -> None:
-        """Record that something was not measured, and why, under ``skipped.<what>``; the index page shows it.
-
-        Args:
-            what: A file's name, a codec, a measure; characters that a key may not have become underscores.
-            reason: In words.
-        """
+        """Record that something (a file, a codec, a measure) was not measured, and why, under ``skipped.<what>``."""
         key = re.sub(r"[^a-z0-9]+", "_", what.lower()).strip("_") or "unnamed"
         while f"skipped.{key}" in self.figures:  # two files whose names differ in punctuation only
             key += "_"
         self.record({f"skipped.{key}": reason if key == what else f"{what}: {reason}"})
 
     def uses(self, own_data: str) -> None:
-        """Note that other data than the bundled ones are measured: claims about data are findings from here on.
-
-        Args:
-            own_data: What they are, for the results (``"recordings of CODECBOOK_EXTRA"``).
-        """
+        """Note what is measured instead of the bundled data: claims about data are findings from here on."""
         self.own_data = own_data
 
     def claim(self, text: str, holds: bool | np.bool_ | None, figure: Any = "", basis: Basis = "data") -> None:
-        """Judge a claim, show it with a tick or a cross, and keep it for the results.
-
-        Nothing is raised here: the notebook goes on, and `finish` fails the run after everything was written if a
-        claim that must hold does not. Nothing is returned, as a notebook would print it below the claim.
+        """Judge a claim, show it, and keep it; `finish` fails the run if it must hold and does not.
 
         Args:
             text: The sentence, as a reader would quote it.
             holds: Whether it holds; None where this run cannot judge it, with the reason as `figure`.
             figure: The measured value that decides: a number, a text, or what prints itself (an interval).
-            basis: What it rests on, see `codecbook.book.claims`: ``"construction"``, ``"data"`` or ``"machine"``.
+            basis: What it rests on, see `codecbook.book.claims`.
 
         Raises:
             UnsupportedInput: An empty text, an unknown basis, `holds` is no truth value, or None without a reason.
@@ -142,11 +115,7 @@ class Run:
         claim.show()
 
     def builds_on(self, stage: str) -> dict[str, Any]:
-        """Return what an earlier stage wrote (see `read`), and take over what data and parameters it had.
-
-        Raises:
-            CodecbookError: The stage has not been run; the message names the command.
-        """
+        """Return what an earlier stage wrote (see `read`), and take over what data and parameters it had."""
         found = read(stage)
         self.default = self.default and _is_default(stage, found["provenance"]["parameters"])
         if found["provenance"].get("own_data"):
@@ -164,7 +133,7 @@ class Run:
         self.provenance = provenance.collect(self.parameters, self.parameters.get("seed"), self.started, self.code)
         if self.own_data:
             self.provenance["own_data"] = self.own_data
-        claims = [claim.as_dict() for claim in self.claims]
+        claims = [asdict(claim) for claim in self.claims]
         content = {**self.figures, "claims": claims, "provenance": self.provenance}
         path = self.folder / "results" / f"{self.stage}.json"
         write_file(path, json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", overwrite=True)
@@ -179,21 +148,17 @@ class Run:
 
 
 def begin(stage: str, parameters: Mapping[str, Any]) -> Run:
-    """Start the clock of a stage.
-
-    Args:
-        stage: The notebook's stem.
-        parameters: As `codecbook.book.parameters.validate` returns them; ``seed`` among them goes into the
-            provenance.
+    """Start the clock of a stage (a notebook's stem), with what `codecbook.book.parameters.validate` returned.
 
     Raises:
         UnsupportedInput: `stage` is no plain file name.
     """
     _check_stage(stage)
-    default = _is_default(stage, parameters)
     own_data = "CODECBOOK_DATA" if os.environ.get("CODECBOOK_DATA") else ""
-    now, code = datetime.now(UTC), provenance.checkout()
-    return Run(stage, dict(parameters), run_dir(), now, default, own_data=own_data, code=code)
+    return Run(
+        stage, dict(parameters), run_dir(), datetime.now(UTC), _is_default(stage, parameters), own_data=own_data,
+        code=provenance.checkout(),
+    )  # fmt: skip
 
 
 def read(stage: str) -> dict[str, Any]:
@@ -228,18 +193,12 @@ def _is_default(stage: str, parameters: Mapping[str, Any]) -> bool:
 
 def _find(stage: str, relative: Path) -> Path:
     _check_stage(stage)
-    if os.environ.get("CODECBOOK_RUN_DIR"):
-        found = [run_dir() / relative]
-    else:
-        found = sorted(_reports_dir().glob(f"*/{relative}"), key=lambda p: p.stat().st_mtime, reverse=True)
-    if not found or not found[0].exists():
-        where = run_dir() if os.environ.get("CODECBOOK_RUN_DIR") else _reports_dir()
+    batch_run = os.environ.get("CODECBOOK_RUN_DIR")
+    where, pattern = (run_dir(), str(relative)) if batch_run else (repository_dir() / "reports", f"*/{relative}")
+    found = sorted(where.glob(pattern), key=lambda path: path.stat().st_mtime)
+    if not found:
         raise CodecbookError(f"There is no {relative} under {where}; run ./run_all.sh {stage} to make it.")
-    return found[0]
-
-
-def _reports_dir() -> Path:
-    return repository_dir() / "reports"
+    return found[-1]
 
 
 def _check_stage(stage: str) -> None:

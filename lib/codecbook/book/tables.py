@@ -26,11 +26,7 @@ def show(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format] | 
 
 
 def published(name: str) -> pd.DataFrame:
-    """Return figures that others measured, to be shown beside this project's; each row names its source.
-
-    Args:
-        name: ``"bits_per_second"``, ``"determinism"`` or ``"ecdc"``: a table ``assets/published_<name>.csv``.
-    """
+    """Return figures that others measured, each with its source: the table ``assets/published_<name>.csv``."""
     return pd.read_csv(ASSETS / f"published_{name}.csv", keep_default_na=False)
 
 
@@ -69,8 +65,11 @@ def to_html(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format]
     Raises:
         UnsupportedInput: No columns, no caption, or a format for a column that does not exist.
     """
-    table = _flatten(dataframe)
-    formats = formats or {}
+    formats, table = formats or {}, dataframe.copy()
+    if isinstance(table.columns, pd.MultiIndex):
+        table.columns = [" ".join(str(part) for part in parts if str(part)) for parts in table.columns]
+    if any(name is not None for name in table.index.names):
+        table = table.reset_index()
     if table.shape[1] == 0 or not caption.strip():
         raise UnsupportedInput("A table needs at least one column and a caption; received none.")
     unknown = [name for name in formats if name not in table.columns]
@@ -86,22 +85,11 @@ def to_html(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format]
         + "</tr>"
         for row in range(len(table))
     )  # fmt: skip
+    title = html.escape(caption)
     return (
-        f'<div class="codecbook-table scroll" tabindex="0" role="group" aria-label="{html.escape(caption)}" '
-        'style="overflow-x:auto">\n'
-        f"<table>\n<caption>{html.escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{body}\n</tbody>\n</table></div>"
+        f'<div class="codecbook-table scroll" tabindex="0" role="group" aria-label="{title}" style="overflow-x:auto">\n'
+        f"<table>\n<caption>{title}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
     )
-
-
-def _flatten(dataframe: pd.DataFrame) -> pd.DataFrame:
-    """Turn a named index into columns and many-level column names into one level."""
-    table = dataframe.copy()
-    if isinstance(table.columns, pd.MultiIndex):
-        table.columns = [" ".join(str(part) for part in parts if str(part)) for parts in table.columns]
-    if any(name is not None for name in table.index.names):
-        table = table.reset_index()
-    return table
 
 
 def _column(values: list, chosen: Format | None) -> tuple[list[str], bool]:
@@ -118,7 +106,7 @@ def _formatter(present: list, chosen: Format | None, is_number: bool) -> Callabl
     if chosen is not None:
         return lambda value: _minus(format(value, chosen))
     if not is_number:
-        return _text
+        return lambda value: ("yes" if value else "no") if isinstance(value, bool | np.bool_) else str(value)
     if all(isinstance(value, numbers.Integral) for value in present):
         return lambda value: _minus(f"{int(value):,}".replace(",", "\u202f"))
     sizes = [abs(float(v)) for v in present if float(v) != 0 and math.isfinite(v)]
@@ -126,12 +114,6 @@ def _formatter(present: list, chosen: Format | None, is_number: bool) -> Callabl
         return lambda value: _minus(f"{float(value):.3g}")
     decimals = max(0, _SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(max(sizes))))
     return lambda value: _minus(f"{float(value):,.{min(decimals, 4)}f}".replace(",", "\u202f"))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    return str(value)
 
 
 def _minus(text: str) -> str:
@@ -148,7 +130,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _alignment(is_number: bool) -> str:
-    return ' style="text-align:right"' if is_number else ' style="text-align:left"'
+    return f' style="text-align:{"right" if is_number else "left"}"'
 
 
 def _cell(text: str, is_number: bool, first: bool) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,35 +29,20 @@ _SKIPPED = "skipped."
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of the index page.
+    """One row of the index page."""
 
-    Attributes:
-        name: The notebook's stem.
-        title: Its first heading.
-        question: Its first paragraph.
-        status: ``"ok"``, ``"failed"`` or ``"not run"``.
-        report: Address of its report relative to the page, empty where there is none.
-        wall_s: Seconds that it took, None where unknown.
-        headlines: The first recorded figures, ``(label, value)``.
-        further: The other recorded figures.
-        claims: What it claims, those that do not hold first.
-        claims_text: How many of its claims hold, in words; empty without any.
-        skipped: What was not measured and why.
-        error: What stopped it, empty where nothing did.
-    """
-
-    name: str
-    title: str
-    question: str
-    status: str
-    report: str = ""
-    wall_s: float | None = None
-    headlines: list[tuple[str, str]] = field(default_factory=list)
-    further: list[tuple[str, str]] = field(default_factory=list)
-    claims: list[Claim] = field(default_factory=list)
-    claims_text: str = ""
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    error: str = ""
+    name: str  # the notebook's stem
+    title: str  # its first heading
+    question: str  # its first paragraph
+    status: str  # "ok", "failed" or "not run"
+    report: str  # address of its report relative to the page, empty where there is none
+    wall_s: float | None  # seconds that it took, None where unknown
+    headlines: list[tuple[str, str]]  # the first recorded figures: label, value
+    further: list[tuple[str, str]]  # the others
+    claims: list[Claim]  # those that do not hold first
+    claims_text: str  # how many of them hold, in words; empty without any
+    skipped: list[tuple[str, str]]  # what was not measured, and why
+    error: str  # what stopped it, empty where nothing did
 
 
 def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
@@ -68,8 +53,7 @@ def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
 
     Args:
         run_dir: ``reports/<preset>``.
-        notebooks: Folder of the workbook's notebooks, whose stages are listed even where they did not run; None
-            takes the checkout's.
+        notebooks: Folder of notebooks that are listed even where they did not run; None takes the checkout's.
 
     Raises:
         UnsupportedInput: `run_dir` is no folder.
@@ -148,7 +132,9 @@ def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any], fa
         question=lead(notebook) if notebook is not None else "",
         status=status,
         report=f"{name}.html" if (run_dir / f"{name}.html").is_file() else "",
-        wall_s=shown.get("provenance", {}).get("wall_s") or _execution_s(run),
+        # papermill notes how long a notebook took also where it failed
+        wall_s=shown.get("provenance", {}).get("wall_s")
+        or (run or {}).get("metadata", {}).get("papermill", {}).get("duration"),
         headlines=figures[:_HEADLINES],
         further=figures[_HEADLINES:],
         claims=sorted(claims, key=lambda claim: (claim.holds is not False, claim.holds is True)),
@@ -166,11 +152,6 @@ def _notebook(path: Path) -> nbformat.NotebookNode | None:
         return None
 
 
-def _execution_s(notebook: nbformat.NotebookNode | None) -> float | None:
-    """Return how long papermill worked on a notebook, also where it failed."""
-    return None if notebook is None else notebook.metadata.get("papermill", {}).get("duration")
-
-
 def _error(failing: nbformat.NotebookNode | None) -> str:
     for output in [] if failing is None else failing.outputs:
         if output.output_type == "error":
@@ -186,7 +167,7 @@ def _facts(stages: list[Stage], provenances: list[dict[str, Any]]) -> list[tuple
     if claims:
         facts.append(("Claims", claims_text(claims)))
     total_s = sum(stage.wall_s or 0.0 for stage in stages)
-    facts.append(("Wall time of all stages", _duration(total_s)))
+    facts.append(("Wall time of all stages", f"{total_s:.0f} s" if total_s < 120 else f"{total_s / 60:.1f} min"))
     if not provenances:
         return facts
     latest = max(provenances, key=lambda facts: facts.get("started_utc", ""))
@@ -208,9 +189,3 @@ def _label(key: str) -> str:
     label = axis_label(last)
     label = label if label[:2].isupper() else label[:1].lower() + label[1:]
     return f"{scope.replace('_', ' ').replace('.', ' ')}: {label}" if scope else label
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min"

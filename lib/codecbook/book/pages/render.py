@@ -5,6 +5,7 @@ policy in its head forbids everything else, so the browser itself enforces it. F
 browsers draw without a script. The index page over a run's reports is made by `index_page`.
 """
 
+import itertools
 import re
 import warnings
 from html import escape
@@ -43,13 +44,10 @@ def render_report(
 
     Args:
         executed_ipynb: The notebook with its outputs.
-        html: Where to write the report; replaced in one step.
+        html: Where to write the report; replaced in one step, and returned.
         title: Of the page; None takes the notebook's first heading.
         failed: The run failed, even if no cell says so (its kernel died).
         index: Relative address of the run's index page; None for a report that stands alone.
-
-    Returns:
-        `html`.
 
     Raises:
         CorruptInput: The file is no notebook.
@@ -80,25 +78,32 @@ def render_report(
     body, _ = _exporter().from_notebook_node(
         notebook, resources={"codecbook": context, "metadata": {"path": str(executed_ipynb.parent)}}
     )
-    return _write(_with_contents(_linking_reports(body)), html)
+    # links to notebooks, which work in JupyterLab, lead to their reports, which lie beside this one
+    body = re.sub(r'(<a [^>]*href="(?:\./)?[\w.+~-]+)\.ipynb(?=["#])', r"\1.html", body)
+    page = _with_contents(body)
+    size_bytes = len(page.encode())
+    if size_bytes > REPORT_LIMIT_BYTES:
+        warnings.warn(
+            f"{html.name} has {size_bytes / 1e6:.1f} MB, above {REPORT_LIMIT_BYTES / 1e6:.0f} MB; embed fewer or "
+            "shorter clips.",
+            stacklevel=2,
+        )
+    return write_file(html, page, overwrite=True)
 
 
 def to_mathml(tex: str, block: bool) -> str:
-    """Convert a formula; one that cannot be converted is shown as its TeX source.
-
-    Args:
-        tex: Without its dollar signs.
-        block: Centred on its own line, or inline.
+    """Convert a formula, without its dollar signs, to MathML on a line of its own (`block`) or inline.
 
     Warns:
-        UserWarning: The formula could not be converted.
+        UserWarning: It could not be converted, and is shown as its TeX source.
     """
+    tex = tex.strip()
     try:
-        mathml = convert(tex.strip(), display="block" if block else "inline")
+        mathml = convert(tex, display="block" if block else "inline")
     except Exception as error:  # the converter's exceptions share no base class
-        warnings.warn(f"The formula {tex.strip()!r} could not be converted ({error!r}).", stacklevel=2)
-        return f"<code>{escape(tex.strip())}</code>"
-    return mathml.replace("<math ", f'<math alttext="{escape(tex.strip())}" ', 1)
+        warnings.warn(f"The formula {tex!r} could not be converted ({error!r}).", stacklevel=2)
+        return f"<code>{escape(tex)}</code>"
+    return mathml.replace("<math ", f'<math alttext="{escape(tex)}" ', 1)
 
 
 class _ReportExporter(HTMLExporter):
@@ -134,13 +139,8 @@ def _exporter() -> _ReportExporter:
     )
     # without scripts from elsewhere neither widgets nor JavaScript outputs can run; what they fall back to is shown
     exporter.config.NbConvertBase.display_data_priority = [
-        "text/html",
-        "text/markdown",
-        "image/svg+xml",
-        "image/png",
-        "image/jpeg",
-        "text/plain",
-    ]
+        "text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain",
+    ]  # fmt: skip
     return exporter
 
 
@@ -166,18 +166,18 @@ def _footer(notebook: NotebookNode, stage: str) -> str:
     return ", ".join(parts) + "."
 
 
-def _linking_reports(body: str) -> str:
-    """Let links to notebooks, which work in JupyterLab, lead to their reports, which lie beside this one."""
-    return re.sub(r'(<a [^>]*href="(?:\./)?[\w.+~-]+)\.ipynb(?=["#])', r"\1.html", body)
-
-
 def _with_contents(body: str) -> str:
     """Fill the list of contents from the headings, and give headings a link to themselves."""
     soup = BeautifulSoup(body, "html.parser")
     contents = soup.select_one("nav.toc ol")
     seen: set[str] = set()
     for heading in soup.select("main .prose h2, main .prose h3, main .prose h4"):
-        anchor = _unique(_slug(heading.get_text()), seen)
+        # the anchor that JupyterLab gives a heading, so that links within a notebook work in both
+        slug = anchor = re.sub(r"\s+", "-", heading.get_text().strip())
+        numbers = itertools.count(2)
+        while anchor in seen:
+            anchor = f"{slug}-{next(numbers)}"
+        seen.add(anchor)
         heading["id"] = anchor
         if contents is not None and heading.name != "h4":
             item = soup.new_tag("li", attrs={"class": f"level-{heading.name[1]}"})
@@ -192,27 +192,3 @@ def _with_contents(body: str) -> str:
     if isinstance(navigation, Tag) and contents is not None and not contents.contents:
         navigation.decompose()
     return str(soup)
-
-
-def _slug(text: str) -> str:
-    """Return the anchor that JupyterLab gives a heading, so that links within a notebook work in both."""
-    return re.sub(r"\s+", "-", text.strip())
-
-
-def _unique(anchor: str, seen: set[str]) -> str:
-    candidate, number = anchor, 2
-    while candidate in seen:
-        candidate, number = f"{anchor}-{number}", number + 1
-    seen.add(candidate)
-    return candidate
-
-
-def _write(text: str, path: Path) -> Path:
-    size_bytes = len(text.encode())
-    if size_bytes > REPORT_LIMIT_BYTES:
-        warnings.warn(
-            f"{path.name} has {size_bytes / 1e6:.1f} MB, above {REPORT_LIMIT_BYTES / 1e6:.0f} MB; embed fewer or "
-            "shorter clips.",
-            stacklevel=3,
-        )
-    return write_file(path, text, overwrite=True)
