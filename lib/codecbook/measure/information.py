@@ -85,9 +85,9 @@ def entropy_bits(counts: np.ndarray) -> float:
 
 @cache
 def even_entropy_bits(size: int, count: int, quantile: float = 0.01, draws: int = 200) -> float:
-    """Return the plug-in entropy below which only a share `quantile` of samples from an even source lie, in bits.
+    """Return the plug-in entropy below which only a share `quantile` of samples from a uniform source lie, in bits.
 
-    A sample of an even source never shows ``log2 V`` bits: 5,000 codes of 1,024 show some 9.86. So an entropy
+    A sample of a uniform source never shows ``log2 V`` bits: 5,000 codes of 1,024 show some 9.86. So an entropy
     below ``log2 V`` says nothing of evenness, and one below this value does.
 
     Args:
