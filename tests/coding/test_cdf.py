@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from codecbook.coding import cdf as cdf_module
-from codecbook.coding.cdf import Decoder, as_array, as_cdf, as_columns, coded_intervals, ideal_bits
+from codecbook.coding.cdf import as_array, as_cdf, as_columns, coded_intervals, ideal_bits
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 CDF = np.array([[[2, 5, 8], [1, 2, 8]], [[3, 6, 8], [6, 7, 8]]])  # [T, K, V] = [2, 2, 3]
@@ -79,24 +79,6 @@ def test_tensors_and_columns() -> None:
     assert (columns.shape, shape) == ((1, 5, 1), (5,))
     with pytest.raises(UnsupportedInput, match="bfloat16"):
         as_array(torch.ones(1, dtype=torch.bfloat16))
-
-
-class FirstOfEachRow(Decoder):
-    def pull_frames(self, cdf: np.ndarray) -> np.ndarray:
-        return cdf[:, :, 0] + [[0, 1]]
-
-
-def test_frames_are_computed_from_the_codes_before_them() -> None:
-    seen = []
-
-    def rows(codes: np.ndarray) -> np.ndarray:
-        seen.append(codes.tolist())
-        return np.full((2, 3), 10 * len(seen))
-
-    assert FirstOfEachRow().decode(rows, 3).tolist() == [[10, 20, 30], [11, 21, 31]]
-    assert seen == [[], [[10], [11]], [[10, 20], [11, 21]]]
-    with pytest.raises(UnsupportedInput, match="num_frames"):
-        FirstOfEachRow().decode(rows)
 
 
 @pytest.mark.parametrize("seed", range(40))

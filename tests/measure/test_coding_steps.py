@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codecbook.coding.exact.segments import encode_frames
-from codecbook.coding.range_coder import encode_intervals
+from codecbook.coding.range_coder import RangeEncoder
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact import ExactLM, kernel_logits
@@ -27,7 +27,9 @@ def test_symbols_follow_each_other_and_make_the_segment(small_exact: ExactLM, sm
         assert one.after == next_one.before
     segment = encode_frames(small_exact, codes)
     ends = np.array([(symbol.low, symbol.high) for symbol in symbols])
-    assert encode_intervals(ends[:, 0], ends[:, 1]) == segment.payload
+    encoder = RangeEncoder()
+    encoder.push_intervals(ends[:, 0], ends[:, 1])
+    assert encoder.finish() == segment.payload
     assert sum(symbol.bits for symbol in symbols) == pytest.approx(segment.ideal_bits)
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from codecbook.coding.cdf import CdfSource, Decoder, Encoder, as_cdf, coded_intervals
+from codecbook.coding.cdf import Decoder, Encoder, as_cdf, coded_intervals
 from codecbook.coding.counts import TOTAL, TOTAL_BITS
 from codecbook.compiled import kernel
 from codecbook.errors import CorruptInput, UnsupportedInput
@@ -49,67 +49,45 @@ def encode_upstream(symbols: Any, cdf: Any) -> bytes:
         CorruptInput: A symbol outside ``0..V-1``.
         UnsupportedInput: Another CDF or shape, or a symbol that this coder cannot express; see `UpstreamEncoder`.
     """
-    encoder = UpstreamEncoder()
-    encoder.push_frames(symbols, cdf)
-    return encoder.finish()
+    return UpstreamEncoder().encode(symbols, cdf)
 
 
-def decode_upstream(data: bytes, cdf: CdfSource, num_frames: int | None = None) -> np.ndarray:
-    """Decode a stream of `encode_upstream`; bytes beyond the last symbol are left alone.
-
-    Args:
-        data: The coder's bytes.
-        cdf: What the encoder used, at once or frame by frame.
-        num_frames: T, needed if `cdf` is a function.
-
-    Returns:
-        int64 ``[K, T]``.
+def decode_upstream(data: bytes, cdf: Any) -> np.ndarray:
+    """Decode codes int64 ``[K, T]`` with the encoder's CDF; bytes beyond the last symbol are left alone.
 
     Raises:
         CorruptInput: The bytes run out, or point between the symbols.
         UnsupportedInput: Another CDF or shape.
     """
-    return UpstreamDecoder(data).decode(cdf, num_frames)
+    return UpstreamDecoder(data).decode(cdf)
 
 
 def encode_grid(symbols: Any, cdf: Any) -> bytes:
     """Encode with the coder of ``acv=4``; `cdf` is from `codecbook.coding.counts.cdf_grid`, see `encode_upstream`."""
-    encoder = GridEncoder()
-    encoder.push_frames(symbols, cdf)
-    return encoder.finish()
+    return GridEncoder().encode(symbols, cdf)
 
 
-def decode_grid(data: bytes, cdf: CdfSource, num_frames: int | None = None) -> np.ndarray:
+def decode_grid(data: bytes, cdf: Any) -> np.ndarray:
     """Decode a stream of `encode_grid`; see `decode_upstream`. Damage shows only where the bytes run out."""
-    return GridDecoder(data).decode(cdf, num_frames)
+    return GridDecoder(data).decode(cdf)
 
 
-class _Rule:
-    """What encoders and decoders of one kind share: its rounding, and the CDFs it takes."""
-
-    _upstream: bool
-    _check: bool
-
-    def _as_cdf(self, cdf: Any) -> np.ndarray:
-        least = 2 if self._upstream else 1
-        last_range = (1, TOTAL + _MOST_ABOVE_TOTAL) if self._upstream else (TOTAL, TOTAL)
-        return as_cdf(cdf, least if self._check else 0, last_range)
-
-
-class _Encoder(_Rule, Encoder):
+class _Encoder(Encoder):
     """Encode as symbols come.
 
     Args:
         check: False skips the check that every row is increasing (needed only to show what a faulty CDF does).
     """
 
+    _upstream: bool
+
     def __init__(self, check: bool = True) -> None:
         self._check = check
         self._state, self._buffer = _fresh_state(), np.zeros(64, dtype=np.uint8)
 
     def push_frames(self, symbols: Any, cdf: Any) -> None:
-        """Encode symbols ``[K, T]`` of rows ``[T, K, V]``; see `push`."""
-        low, high = (ends.ravel() for ends in coded_intervals(symbols, self._as_cdf(cdf)))
+        """Encode symbols ``[K, T]`` of rows ``[T, K, V]``."""
+        low, high = (ends.ravel() for ends in coded_intervals(symbols, _as_cdf(cdf, self._upstream, self._check)))
         self._reserve(len(low))
         stopped = int(_push_all(self._state, self._buffer, low, high, self._upstream))
         if stopped >= 0:
@@ -134,13 +112,15 @@ class _Encoder(_Rule, Encoder):
             self._buffer = np.concatenate([self._buffer, np.zeros(bits // 8, dtype=np.uint8)])
 
 
-class _Decoder(_Rule, Decoder):
+class _Decoder(Decoder):
     """Decode as rows come.
 
     Args:
         data: From the first byte of the stream on; it may go on beyond its end.
         check: As for the encoder.
     """
+
+    _upstream: bool
 
     def __init__(self, data: bytes, check: bool = True) -> None:
         self._check = check
@@ -152,8 +132,8 @@ class _Decoder(_Rule, Decoder):
         return int(self._state[BITS] + 7) // 8
 
     def pull_frames(self, cdf: Any) -> np.ndarray:
-        """Decode the codes ``[T, K]`` of all rows ``[T, K, V]``; see `pull`."""
-        rows = self._as_cdf(cdf)
+        """Decode the codes ``[T, K]`` of all rows ``[T, K, V]``."""
+        rows = _as_cdf(cdf, self._upstream, self._check)
         codes = np.empty(rows.shape[0] * rows.shape[1], dtype=np.int64)
         done = int(_pull_all(self._state, self._data, rows, self._upstream, codes))
         if done < len(codes):
@@ -199,6 +179,12 @@ class GridDecoder(_Decoder):
     _upstream = False
 
 
+def _as_cdf(cdf: Any, upstream: bool, check: bool) -> np.ndarray:
+    if upstream:
+        return as_cdf(cdf, 2 if check else 0, (1, TOTAL + _MOST_ABOVE_TOTAL))
+    return as_cdf(cdf, 1 if check else 0, (TOTAL, TOTAL))
+
+
 def _fresh_state() -> np.ndarray:
     """Return the state of a coder that has seen nothing: an empty window."""
     state = np.zeros(6, dtype=np.int64)
@@ -239,6 +225,17 @@ def _settle(state, buffer, writing):
 
 
 @kernel
+def _narrow(state, buffer, first, last, writing):
+    """Narrow the window to a symbol's share, and settle it; False where the share has no place in it."""
+    if first < 0 or last < first or state[LOW] + last >= np.int64(1) << (state[MAX_BIT] + 1):
+        return False
+    state[HIGH] = state[LOW] + last
+    state[LOW] += first
+    _settle(state, buffer, writing)
+    return True
+
+
+@kernel
 def _share(span, cum_low, cum_high, upstream):
     if upstream:
         return -((-cum_low * span) >> TOTAL_BITS), ((cum_high - 1) * span) >> TOTAL_BITS
@@ -255,11 +252,8 @@ def _push_all(state, buffer, cum_low, cum_high, upstream):
             state[MAX_BIT] += 1
         span = state[HIGH] - state[LOW] + 1
         first, last = _share(span, cum_low[n], cum_high[n], upstream)
-        if first < 0 or last < first or state[LOW] + last >= np.int64(1) << (state[MAX_BIT] + 1):
+        if not _narrow(state, buffer, first, last, True):
             return n
-        state[HIGH] = state[LOW] + last
-        state[LOW] += first
-        _settle(state, buffer, True)
     return -1
 
 
@@ -276,7 +270,7 @@ def _flush(state, buffer):
 
 @kernel
 def _find_upstream(offset, row, span):
-    """Return the code whose interval holds `offset`, and the interval; the code is -1 where there is none."""
+    """Return the code whose interval holds `offset`, and the interval; NO_SYMBOL where there is none."""
     least, most = 0, row.shape[0] - 1
     while least <= most:
         code = (least + most) >> 1
@@ -287,12 +281,12 @@ def _find_upstream(offset, row, span):
             least = code + 1
         else:
             return code, first, last
-    return -1, np.int64(0), np.int64(0)
+    return NO_SYMBOL, np.int64(0), np.int64(0)
 
 
 @kernel
 def _find_grid(offset, row, span):
-    """Return the least code whose share ends beyond `offset`, as a binary search has it; -1 where there is none.
+    """Return the least code whose share ends beyond `offset`, as a binary search has it; NO_SYMBOL where there is none.
 
     ``floor(c span / 2^24) <= offset`` says the same as ``c <= ((offset + 1) 2^24 - 1) // span``, which is the form
     that the pull request searches with; so that even for a faulty row the search goes the same way.
@@ -305,7 +299,7 @@ def _find_grid(offset, row, span):
         else:
             end = code
     if least == row.shape[0]:
-        return -1, np.int64(0), np.int64(0)
+        return NO_SYMBOL, np.int64(0), np.int64(0)
     first, last = _share(span, row[least - 1] if least > 0 else np.int64(0), row[least], False)
     return least, first, last
 
@@ -331,13 +325,8 @@ def _pull_all(state, data, cdf, upstream, codes):
         row = cdf[n // K, n % K]
         code, first, last = _find_upstream(offset, row, span) if upstream else _find_grid(offset, row, span)
         codes[n] = code
-        if code < 0:
-            codes[n] = NO_SYMBOL
-            return n
-        if first < 0 or last < first or state[LOW] + last >= np.int64(1) << (state[MAX_BIT] + 1):
+        if code >= 0 and not _narrow(state, nowhere, first, last, False):
             codes[n] = OVERFLOW
+        if codes[n] < 0:
             return n
-        state[HIGH] = state[LOW] + last
-        state[LOW] += first
-        _settle(state, nowhere, False)
     return T * K

@@ -6,19 +6,12 @@ A CDF is int64 ``[T, K, V]``, inclusive: in row ``(t, k)`` code ``v`` owns ``cdf
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from codecbook.compiled import kernel_or
 from codecbook.errors import CorruptInput, UnsupportedInput
-
-CdfSource = np.ndarray | Callable[[np.ndarray], np.ndarray]
-"""A CDF ``[T, K, V]``, or a function from the codes so far, int64 ``[K, t]``, to the next frame's rows ``[K, V]``.
-
-The function cannot know K before the first frame, so its first argument has the shape ``[0, 0]``.
-"""
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -92,15 +85,9 @@ def coded_intervals(symbols: Any, cdf: Any) -> tuple[np.ndarray, np.ndarray]:
         CorruptInput: A symbol outside ``0..V-1``.
         UnsupportedInput: Axes that do not match, or not integers.
     """
-    codes = as_array(symbols)
-    rows = as_array(cdf)
-    if (
-        codes.ndim != 2
-        or rows.ndim != 3
-        or codes.shape != rows.shape[1::-1]
-        or codes.dtype.kind not in "iu"
-        or rows.dtype.kind not in "iu"
-    ):
+    codes, rows = as_array(symbols), as_array(cdf)
+    are_integers = codes.dtype.kind in "iu" and rows.dtype.kind in "iu"
+    if not are_integers or codes.ndim != 2 or rows.ndim != 3 or codes.shape != rows.shape[1::-1]:
         raise UnsupportedInput(
             f"Symbols {codes.dtype} {list(codes.shape)} do not match a CDF {rows.dtype} {list(rows.shape)}; give "
             "integers [K, T] for an integer CDF [T, K, V]."
@@ -126,7 +113,11 @@ def ideal_bits(cum_low: np.ndarray, cum_high: np.ndarray, total: int) -> float:
 
 
 class Encoder(ABC):
-    """What encodes as symbols come: `push` or `push_frames`, then `finish`."""
+    """What encodes as symbols come: `push` or `push_frames`, then `finish`; or all at once, `encode`.
+
+    All refuse a symbol out of range (CorruptInput), and rows that this coder cannot use or a symbol that it cannot
+    express (UnsupportedInput).
+    """
 
     @abstractmethod
     def push_frames(self, symbols: Any, cdf: Any) -> None:
@@ -137,52 +128,33 @@ class Encoder(ABC):
         """Return all bytes; the encoder is then empty again."""
 
     def push(self, symbol: int, cdf_row: np.ndarray) -> None:
-        """Encode one symbol of a row ``[V]``.
-
-        Raises:
-            CorruptInput: A symbol out of range.
-            UnsupportedInput: A row that this coder cannot use, or a symbol that it cannot express.
-        """
+        """Encode one symbol of a row ``[V]``."""
         self.push_frames(np.array([[symbol]]), np.asarray(cdf_row)[None, None])
+
+    def encode(self, symbols: Any, cdf: Any) -> bytes:
+        """Return the bytes of symbols ``[K, T]`` of rows ``[T, K, V]``."""
+        self.push_frames(symbols, cdf)
+        return self.finish()
 
 
 class Decoder(ABC):
-    """What decodes as rows come: `pull`, `pull_frames`, or `decode`."""
+    """What decodes as rows come, to the encoder's symbols: `pull`, `pull_frames`, or `decode`.
+
+    All refuse rows that this coder cannot use (UnsupportedInput), and notice where the bytes run out or point at no
+    symbol (CorruptInput).
+    """
 
     @abstractmethod
     def pull_frames(self, cdf: Any) -> np.ndarray:
         """Decode the codes ``[T, K]`` of all rows ``[T, K, V]``."""
 
     def pull(self, cdf_row: np.ndarray) -> int:
-        """Decode one symbol of a row ``[V]``, equal to the encoder's.
-
-        Raises:
-            CorruptInput: The bytes run out, or point at no symbol.
-            UnsupportedInput: A row that this coder cannot use.
-        """
+        """Decode one symbol of a row ``[V]``."""
         return int(self.pull_frames(np.asarray(cdf_row)[None, None])[0, 0])
 
-    def decode(self, cdf: CdfSource, num_frames: int | None = None) -> np.ndarray:
-        """Decode codes int64 ``[K, T]`` with a CDF that exists, or is computed frame by frame.
-
-        Args:
-            cdf: All rows, or the function that computes them.
-            num_frames: T, needed for a function.
-
-        Raises:
-            UnsupportedInput: A function without `num_frames`.
-        """
-        if not callable(cdf):
-            return np.ascontiguousarray(self.pull_frames(cdf).T)
-        if num_frames is None:
-            raise UnsupportedInput("A CDF that is computed frame by frame needs num_frames; none was given.")
-        codes = np.empty((0, num_frames), dtype=np.int64)
-        for t in range(num_frames):
-            frame = self.pull_frames(as_array(cdf(codes[:, :t]))[None])[0]
-            if t == 0:
-                codes = np.empty((len(frame), num_frames), dtype=np.int64)
-            codes[:, t] = frame
-        return codes
+    def decode(self, cdf: Any) -> np.ndarray:
+        """Decode codes int64 ``[K, T]`` of rows ``[T, K, V]``."""
+        return np.ascontiguousarray(self.pull_frames(cdf).T)
 
 
 def _first_bad_row_of_arrays(cdf: np.ndarray, min_width: int, least_last: int, greatest_last: int) -> int:

@@ -15,7 +15,6 @@ torch tensors are taken alike.
 """
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,20 +22,8 @@ from typing import Any
 import numpy as np
 
 from codecbook.coding.cdf import as_array, as_columns
-from codecbook.coding.exact.counts import cdf_exact
+from codecbook.coding.exact.counts import cdf_exact  # noqa: F401  the third rule is found here as well
 from codecbook.errors import CorruptInput, UnsupportedInput
-
-__all__ = [
-    "GRID_DIALECTS",
-    "TOTAL",
-    "TOTAL_BITS",
-    "GridDialect",
-    "cdf_exact",
-    "cdf_grid",
-    "cdf_grid_unclamped",
-    "cdf_upstream",
-    "cdf_upstream_from_pdf",
-]
 
 TOTAL_BITS = 24
 """The coders of encodec divide 2^24 among the codes."""
@@ -49,17 +36,37 @@ _LOGITS_AT_ONCE = 1 << 18  # bounds the float64 intermediates; frames do not int
 
 @dataclass(frozen=True)
 class GridDialect:
-    """One of the two meanings of ``acv=4``; a header tells them apart by `fp_scale` alone."""
+    """One of the two meanings of ``acv=4``; a header tells them apart by `fp_scale` alone.
 
-    qstep: float  # step of the logit grid, in nats
-    fp_scale: int  # counts before the CDF is made: floor(p * fp_scale) (header key fp)
+    Raises:
+        UnsupportedInput: A parameter out of range.
+    """
+
+    qstep: float  # step of the logit grid, in nats, > 0
+    fp_scale: int  # counts before the CDF is made: floor(p * fp_scale), 1 to 2^32 (header key fp)
     min_range: int  # least width of a code's interval, of 2^24 (header key mr)
-    lm_dtype: str  # float type of the language model and of the division by qstep
-    tau: float = 1.0  # temperature that divides the logits (header key tau)
+    lm_dtype: str  # "float32" or "float64", of the language model and of the division by qstep
+    tau: float = 1.0  # temperature that divides the logits, > 0 (header key tau)
+
+    def __post_init__(self) -> None:
+        for name, value in (("qstep", self.qstep), ("tau", self.tau)):
+            if not (math.isfinite(value) and value > 0):
+                raise UnsupportedInput(f"{name}={value} is not a positive number; the default is 1/128 and 1.0.")
+        if not 1 <= self.fp_scale <= 1 << 32:
+            raise UnsupportedInput(f"fp_scale={self.fp_scale} is outside 1..2^32; acv=4 uses 65536 or 8192.")
+        if self.lm_dtype not in ("float32", "float64"):
+            raise UnsupportedInput(f"lm_dtype={self.lm_dtype!r}; choose 'float32' or 'float64'.")
+
+    def check_alphabet(self, num_codes: int) -> None:
+        """Raise UnsupportedInput where so many codes of `min_range` do not fit."""
+        if not 1 <= self.min_range <= TOTAL // num_codes:
+            raise UnsupportedInput(
+                f"min_range={self.min_range} with {num_codes} codes does not fit 2^24; use 1..{TOTAL // num_codes}."
+            )
 
     def cdf(self, logits: Any) -> np.ndarray:
         """Return `cdf_grid` of the logits ``[T, V, K]`` with these parameters."""
-        return _grid(logits, self, nudge=False)
+        return _by_frames(lambda part, _: _grid_cdf(part, self), logits)
 
 
 GRID_DIALECTS = {
@@ -87,20 +94,11 @@ def cdf_upstream(logits: Any) -> np.ndarray:
         CorruptInput: A column has NaN, +inf, or nothing but -inf; check the model that made it.
         UnsupportedInput: Another dtype or shape, or more than 2^23 codes.
     """
-    import torch  # here, as the integer rules of this room need numpy alone
-
-    device = _accelerator_of(logits)
-    if device is not None:
-        return _by_frames(lambda part, start: _upstream_cdf_on(device, part, start, from_logits=True), logits)
-
-    def softmax(columns: np.ndarray) -> np.ndarray:
-        return np.concatenate([torch.softmax(frame[None], dim=1).numpy() for frame in torch.from_numpy(columns)])
-
-    return _by_frames(lambda part, start: _upstream_cdf(softmax(part), start), logits)
+    return _upstream(logits, are_logits=True)
 
 
 def cdf_upstream_from_pdf(pdf: Any) -> np.ndarray:
-    """Return upstream's CDF for probabilities, which is what its ``LMModel`` puts out.
+    """Return upstream's CDF for probabilities, which is what its ``LMModel`` puts out; see `cdf_upstream`.
 
     With ``r = 1e-8``, in the dtype of `pdf`: ``q = floor(p / r) * r``; ``width = floor(((1 - 2V/2^24) 2^24) q) + 2``;
     the CDF is their running sum. Division, product and floor are IEEE operations and the sum is of integers, so that
@@ -108,21 +106,8 @@ def cdf_upstream_from_pdf(pdf: Any) -> np.ndarray:
     it multiplies by its reciprocal (``BinaryDivTrueKernel.cu``), and 1e-8 is no float, so that ``p / r`` falls on the
     other side of an integer now and then: in one row of ten with 1024 codes. Oracle:
     ``encodec.quantization.ac.build_stable_quantized_cdf``.
-
-    Args:
-        pdf: float32 or float64 ``[T, V, K]`` (or ``[V]``). A tensor's device is where the CDF is computed.
-
-    Returns:
-        As `cdf_upstream`.
-
-    Raises:
-        CorruptInput: Probabilities that are not finite, or negative.
-        UnsupportedInput: Another dtype or shape, or more than 2^23 codes.
     """
-    device = _accelerator_of(pdf)
-    if device is not None:
-        return _by_frames(lambda part, start: _upstream_cdf_on(device, part, start, from_logits=False), pdf)
-    return _by_frames(_upstream_cdf, pdf)
+    return _upstream(pdf, are_logits=False)
 
 
 def cdf_grid(
@@ -133,7 +118,7 @@ def cdf_grid(
     tau: float = 1.0,
     lm_dtype: str = "float32",
 ) -> np.ndarray:
-    """Return the CDF of ``acv=4`` (encodec pull request 95), either dialect; see `GRID_DIALECTS`.
+    """Return the CDF of ``acv=4`` (encodec pull request 95), either dialect; see `GridDialect` and `GRID_DIALECTS`.
 
     1. ``y = (logits / tau) / qstep`` in `lm_dtype`; ``q = floor(y + 1/2 - 2^-40)`` in float64; value ``q * qstep``.
     2. Softmax in float64: subtract the maximum, ``exp``, divide by the last element of the running sum. A column
@@ -151,11 +136,11 @@ def cdf_grid(
 
     Args:
         logits: float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats; cast to `lm_dtype` first.
-        qstep: Grid step, > 0.
-        fp_scale: 1 to 2^32.
-        min_range: >= 1, and at most ``2^24 / V``.
-        tau: Temperature, > 0.
-        lm_dtype: ``"float32"`` or ``"float64"``.
+        qstep: As the other parameters, a field of `GridDialect`.
+        fp_scale: Likewise.
+        min_range: At most ``2^24 / V``.
+        tau: Likewise.
+        lm_dtype: Likewise.
 
     Returns:
         int64 ``[T, K, V]``, widths >= `min_range`, last value 2^24.
@@ -176,106 +161,68 @@ def cdf_grid_unclamped(logits: Any) -> np.ndarray:
 
     As `cdf_grid` with its defaults, but widths may be zero or negative.
     """
-    return _grid(logits, GRID_DIALECTS["qstep128"], nudge=True)
+    return _by_frames(lambda part, _: _grid_cdf(part, GRID_DIALECTS["qstep128"], _nudged), logits)
 
 
-def _upstream_cdf(pdf: np.ndarray, start: int) -> np.ndarray:
-    """Return the CDF ``[T, K, V]`` of probabilities ``[T, V, K]``, whose first frame is number `start`."""
-    share = _checked_share(pdf, start)
-    floored = np.floor(pdf / _UPSTREAM_ROUNDOFF) * _UPSTREAM_ROUNDOFF
-    widths = np.floor(share * floored).astype(np.int64) + _UPSTREAM_MIN_RANGE
-    return np.cumsum(widths.transpose(0, 2, 1), axis=2)
+def _upstream(values: Any, are_logits: bool) -> np.ndarray:
+    """Return upstream's CDF with the package's own operations, on the device of `values`."""
+    import torch  # here, as the integer rules of this room need numpy alone
 
+    device = values.device if isinstance(values, torch.Tensor) else "cpu"
 
-def _upstream_cdf_on(device: Any, values: np.ndarray, start: int, from_logits: bool) -> np.ndarray:
-    """Return what the package computes on a device: torch's operations in its order, a frame at a time."""
-    import torch
-
-    rows = []
-    for t, frame in enumerate(torch.from_numpy(values)):
-        pdf = frame[None].to(device)
-        pdf = torch.softmax(pdf, dim=1) if from_logits else pdf
-        share = _checked_share(pdf.cpu().numpy(), start + t)
+    def cdf(columns: np.ndarray, start: int) -> np.ndarray:
+        V, pdf = columns.shape[1], torch.from_numpy(columns)
+        if _UPSTREAM_MIN_RANGE * V > TOTAL:
+            raise UnsupportedInput(f"{V} codes with a width of 2 each exceed 2^24; use a smaller codebook.")
+        if are_logits:
+            pdf = torch.cat([torch.softmax(frame[None].to(device), dim=1) for frame in pdf])
+        pdf = pdf.to(device)
+        invalid = torch.nonzero(~(torch.isfinite(pdf) & (pdf >= 0)))
+        if len(invalid):
+            t, v, k = invalid[0].tolist()
+            raise CorruptInput(
+                f"Frame {start + t}, codebook {k} gives code {v} the probability {pdf[t, v, k]}; the model's output "
+                "holds NaN or infinities: check its weights and input."
+            )
+        share = (1 - _UPSTREAM_MIN_RANGE * V / TOTAL) * TOTAL
         floored = (pdf / _UPSTREAM_ROUNDOFF).floor() * _UPSTREAM_ROUNDOFF
         widths = (share * floored).floor().long() + _UPSTREAM_MIN_RANGE
-        rows.append(torch.cumsum(widths, dim=1).transpose(1, 2).cpu().numpy())
-    return np.concatenate(rows)
+        return torch.cumsum(widths.transpose(1, 2), dim=2).cpu().numpy()
+
+    return _by_frames(cdf, values)
 
 
-def _accelerator_of(values: Any) -> Any:
-    """Return the device of a torch tensor that is not on the CPU, else None."""
-    torch = sys.modules.get("torch")  # a caller that has a tensor has imported torch already
-    if torch is None or not isinstance(values, torch.Tensor) or values.device.type == "cpu":
-        return None
-    return values.device
-
-
-def _checked_share(pdf: np.ndarray, start: int) -> float:
-    """Check probabilities ``[T, V, K]``; return what they share, of 2^24, beyond the least widths."""
-    valid = np.isfinite(pdf) & (pdf >= 0)
-    if not valid.all():
-        t, v, k = np.argwhere(~valid)[0]
-        raise CorruptInput(
-            f"Frame {start + t}, codebook {k} gives code {v} the probability {pdf[t, v, k]}; the model's output "
-            "holds NaN or infinities: check its weights and input."
-        )
-    V = pdf.shape[1]
-    if _UPSTREAM_MIN_RANGE * V > TOTAL:
-        raise UnsupportedInput(f"{V} codes with a width of 2 each exceed 2^24; use a smaller codebook.")
-    return (1 - _UPSTREAM_MIN_RANGE * V / TOTAL) * TOTAL
-
-
-def _grid(logits: Any, dialect: GridDialect, nudge: bool) -> np.ndarray:
-    fp_scale, min_range, lm_dtype = dialect.fp_scale, dialect.min_range, dialect.lm_dtype
-    for name, value in (("qstep", dialect.qstep), ("tau", dialect.tau)):
-        if not (math.isfinite(value) and value > 0):
-            raise UnsupportedInput(f"{name}={value} is not a positive number; the default is 1/128 and 1.0.")
-    if not 1 <= fp_scale <= 1 << 32:
-        raise UnsupportedInput(f"fp_scale={fp_scale} is outside 1..2^32; acv=4 uses 65536 or 8192.")
-    if lm_dtype not in ("float32", "float64"):
-        raise UnsupportedInput(f"lm_dtype={lm_dtype!r}; choose 'float32' or 'float64'.")
-
-    def cdf(columns: np.ndarray, _: int) -> np.ndarray:
-        V = columns.shape[1]
-        if not 1 <= min_range <= TOTAL // V:
-            raise UnsupportedInput(f"min_range={min_range} with {V} codes does not fit 2^24; use 1..{TOTAL // V}.")
-        pdf = _grid_pdf(columns.astype(lm_dtype), dialect.qstep, dialect.tau)
-        counts = _grid_counts(pdf, fp_scale, nudge)
-        return _grid_cdf(counts.transpose(0, 2, 1), min_range)
-
-    return _by_frames(cdf, logits)
-
-
-def _grid_pdf(logits: np.ndarray, qstep: float, tau: float) -> np.ndarray:
-    """Return float64 probabilities ``[T, V, K]`` of logits rounded to the grid; NaN where a column has no sum."""
+def _grid_cdf(
+    logits: np.ndarray, dialect: GridDialect, nudge: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray:
+    """Return the CDF ``[T, K, V]`` of logits ``[T, V, K]``; with `nudge`, which leaves out the clamp, the old fault."""
+    dialect.check_alphabet(logits.shape[1])
     # infinite logits leave NaN, which is what makes their column uniform
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        steps = ((logits / tau) / qstep).astype(np.float64)
-        value = np.floor(steps + (0.5 - 2.0**-40)) * qstep
+        steps = ((logits.astype(dialect.lm_dtype) / dialect.tau) / dialect.qstep).astype(np.float64)
+        value = np.floor(steps + (0.5 - 2.0**-40)) * dialect.qstep
         weight = np.exp(value - value.max(axis=1, keepdims=True))
-        return weight / np.cumsum(weight, axis=1)[:, -1:, :]
+        pdf = weight / np.cumsum(weight, axis=1)[:, -1:, :]
+    scaled = np.where(np.isfinite(pdf).all(axis=1, keepdims=True), pdf, 1.0) * dialect.fp_scale
+    counts = np.floor(scaled if nudge is None else nudge(scaled)).astype(np.int64)
+    counts = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, 1)
+    return _share_out(counts.transpose(0, 2, 1), dialect.min_range)
 
 
-def _grid_counts(pdf: np.ndarray, fp_scale: int, nudge: bool) -> np.ndarray:
-    """Return counts int64 ``[T, V, K]`` with a positive sum per column; `nudge` without a clamp is the old fault."""
-    usable = np.isfinite(pdf).all(axis=1, keepdims=True)
-    scaled = np.where(usable, pdf, 1.0) * fp_scale
-    if nudge:
-        fraction = scaled - np.floor(scaled)
-        near_integer = (fraction <= 2.0**-40) | (fraction >= 1 - 2.0**-40)
-        V, K = pdf.shape[1:]
-        upwards = np.arange(V * K).reshape(V, K) % 2 == 1
-        scaled = np.where(near_integer, scaled + np.where(upwards, 2.0**-60, -(2.0**-60)), scaled)
-    counts = np.floor(scaled).astype(np.int64)
-    return np.where(counts.sum(axis=1, keepdims=True) > 0, counts, 1)
+def _nudged(scaled: np.ndarray) -> np.ndarray:
+    """Move values ``[T, V, K]`` next to an integer by 2^-60, up at odd and down at even places."""
+    fraction = scaled - np.floor(scaled)
+    near_integer = (fraction <= 2.0**-40) | (fraction >= 1 - 2.0**-40)
+    V, K = scaled.shape[1:]
+    upwards = np.arange(V * K).reshape(V, K) % 2 == 1
+    return np.where(near_integer, scaled + np.where(upwards, 2.0**-60, -(2.0**-60)), scaled)
 
 
-def _grid_cdf(counts: np.ndarray, min_range: int) -> np.ndarray:
+def _share_out(counts: np.ndarray, min_range: int) -> np.ndarray:
     """Share 2^24 in proportion to counts ``[T, K, V]``, largest remainders first."""
     V = counts.shape[2]
     alloc = TOTAL - min_range * V
-    total = counts.sum(axis=2, keepdims=True)
-    widths, remainder = np.divmod(alloc * counts, total)
+    widths, remainder = np.divmod(alloc * counts, counts.sum(axis=2, keepdims=True))
     left = alloc - widths.sum(axis=2, keepdims=True)
     # the rank in a stable order: of equal remainders the lower index comes first
     order = np.argsort(-remainder, axis=2, kind="stable")

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from codecbook.coding.cdf import CdfSource, Decoder, Encoder, as_cdf, coded_intervals
+from codecbook.coding.cdf import Decoder, Encoder, as_cdf, coded_intervals
 from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, MAX_TOTAL_BITS
 from codecbook.compiled import kernel
 from codecbook.errors import CorruptInput, UnsupportedInput
@@ -59,47 +59,18 @@ def encode_range(symbols: Any, cdf: Any, total_bits: int = EXACT_TOTAL_BITS) -> 
         CorruptInput: A symbol outside ``0..V-1``.
         UnsupportedInput: Another CDF or shape.
     """
-    encoder = RangeEncoder(total_bits)
-    encoder.push_frames(symbols, cdf)
-    return encoder.finish()
+    return RangeEncoder(total_bits).encode(symbols, cdf)
 
 
-def encode_intervals(cum_low: np.ndarray, cum_high: np.ndarray, total_bits: int = EXACT_TOTAL_BITS) -> bytes:
-    """Encode symbols that are given by what they own: ``cum_low <= x < cum_high`` of ``2^total_bits``.
-
-    Args:
-        cum_low: Integers of any shape, coded in C order; ``0 <= cum_low < cum_high``.
-        cum_high: Of the same shape, at most ``2^total_bits``.
-        total_bits: 1 to 24.
-
-    Raises:
-        UnsupportedInput: An empty interval, or one out of range.
-    """
-    encoder = RangeEncoder(total_bits)
-    encoder.push_intervals(cum_low, cum_high)
-    return encoder.finish()
-
-
-def decode_range(
-    data: bytes, cdf: CdfSource, num_frames: int | None = None, total_bits: int = EXACT_TOTAL_BITS
-) -> np.ndarray:
-    """Decode a stream of `encode_range`, all of it.
-
-    Args:
-        data: The bytes that the encoder returned, neither more nor fewer.
-        cdf: What the encoder used, at once or frame by frame.
-        num_frames: T, needed if `cdf` is a function.
-        total_bits: As for the encoder.
-
-    Returns:
-        int64 ``[K, T]``.
+def decode_range(data: bytes, cdf: Any, total_bits: int = EXACT_TOTAL_BITS) -> np.ndarray:
+    """Decode codes int64 ``[K, T]`` of all bytes that `encode_range` returned, with the encoder's CDF.
 
     Raises:
         CorruptInput: The bytes end early, go on, or are not those of any message; see `RangeDecoder`.
         UnsupportedInput: Another CDF or shape.
     """
     decoder = RangeDecoder(data, total_bits)
-    codes = decoder.decode(cdf, num_frames)
+    codes = decoder.decode(cdf)
     decoder.finish()
     return codes
 
@@ -116,27 +87,25 @@ class RangeEncoder(Encoder):
         self._state, self._buffer = fresh_state(), np.zeros(64, dtype=np.uint8)
 
     def push_frames(self, symbols: Any, cdf: Any) -> None:
-        """Encode symbols ``[K, T]`` of rows ``[T, K, V]``; see `encode_range` for what it raises."""
+        """Encode symbols ``[K, T]`` of rows ``[T, K, V]``."""
         self.push_intervals(*coded_intervals(symbols, _as_cdf(cdf, self.total_bits)))
 
     def push_intervals(self, cum_low: Any, cum_high: Any) -> None:
-        """Encode what one or more symbols own; see `encode_intervals`."""
-        low, high = np.asarray(cum_low), np.asarray(cum_high)
-        if low.shape != high.shape or low.dtype.kind not in "iu" or high.dtype.kind not in "iu":
-            raise UnsupportedInput(
-                f"Interval ends must be integers of one shape; received {low.dtype} {list(low.shape)} and "
-                f"{high.dtype} {list(high.shape)}."
-            )
+        """Encode symbols by what they own: integers of one shape, in C order, ``cum_low <= x < cum_high``.
+
+        Raises:
+            UnsupportedInput: An empty interval, or one beyond ``2^total_bits``.
+        """
+        low, high = (np.ascontiguousarray(ends, dtype=np.int64).ravel() for ends in (cum_low, cum_high))
         bad = np.flatnonzero((low < 0) | (low >= high) | (high > 1 << self.total_bits))
         if bad.size:
             raise UnsupportedInput(
-                f"Interval {low.flat[bad[0]]}..{high.flat[bad[0]]} (symbol {bad[0]} of this call) is empty or "
-                f"outside 0..2^{self.total_bits}; make the CDF with codecbook.coding.counts.cdf_exact."
+                f"Interval {low[bad[0]]}..{high[bad[0]]} (symbol {bad[0]} of this call) is empty or outside "
+                f"0..2^{self.total_bits}; make the CDF with codecbook.coding.counts.cdf_exact."
             )
         needed = int(self._state[POSITION]) + 3 * low.size + 8  # a symbol shifts out at most 24 bits
         if needed > len(self._buffer):
             self._buffer = np.concatenate([self._buffer, np.zeros(needed, dtype=np.uint8)])
-        low, high = (np.ascontiguousarray(ends, dtype=np.int64).ravel() for ends in (low, high))
         _encode_all(self._state, self._buffer, low, high, self.total_bits)
 
     def finish(self) -> bytes:
@@ -163,7 +132,7 @@ class RangeDecoder(Decoder):
         start_decoding(self._state, self._data)
 
     def pull_frames(self, cdf: Any) -> np.ndarray:
-        """Decode the codes ``[T, K]`` of all rows ``[T, K, V]``; see `pull`."""
+        """Decode the codes ``[T, K]`` of all rows ``[T, K, V]``."""
         rows = _as_cdf(cdf, self.total_bits)
         codes = np.empty(rows.shape[0] * rows.shape[1], dtype=np.int64)
         done = int(_decode_all(self._state, self._data, rows, self.total_bits, codes))
