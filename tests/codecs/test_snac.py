@@ -12,7 +12,7 @@ from codecbook.codecs.adapters.snac import SnacCodec
 from codecbook.codecs.base import Weights
 from codecbook.errors import CorruptInput, MissingWeights
 from codecbook.models.weights import seeded
-from codecbook.tokens import layout as orders
+from codecbook.tokens.layout import Layout
 
 SMALL = {
     "sampling_rate": 24_000,
@@ -36,7 +36,7 @@ def test_levels_run_at_one_two_and_four_times_the_coarsest_rate(codec, noise_cli
     assert codec.frame_rates_hz == (11.71875, 23.4375, 46.875)
     tokens = codec.encode(noise_clip(codec, 1.0))
     assert [len(codes) for codes in tokens.codes] == [12, 24, 48]
-    assert len(orders.orpheus_flatten(tokens)) == 7 * 12
+    assert Layout("orpheus", tokens.format).to_rows(tokens).shape == (7 * 12, 1)
 
 
 def test_tokens_and_audio_are_those_of_the_package(codec, noise_clip):

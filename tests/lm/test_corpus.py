@@ -7,8 +7,7 @@ from codecbook import paths
 from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
 from codecbook.lm.data.corpus import BARK_FINE, Corpus, NpzLayout
 from codecbook.tokens import Tokens, tokens_from_frames
-from codecbook.tokens import layout as orders
-from codecbook.tokens.layout import natural_order
+from codecbook.tokens.layout import Layout, natural_order
 from codecbook.tokens.npq import write_npq
 from codecbook.tokens.parquet import write_tokens
 from codecbook.tokens.text import TextTokens
@@ -26,8 +25,7 @@ def _tokens(count: int, num_codebooks: int = 2, seed: int = 0, **metadata) -> To
 def _snac(count: int, seed: int = 0) -> Tokens:
     rng = np.random.default_rng(seed)
     codes = tuple(rng.integers(0, 4096, count << level) for level in range(3))
-    rates = tuple(orders.SNAC_FRAME_RATE_HZ * 2**level for level in range(3))
-    return Tokens(codes, orders.SNAC_CODEBOOK_SIZES, rates)
+    return Tokens(codes, (4096,) * 3, tuple(24_000 / 2048 * 2**level for level in range(3)))
 
 
 @pytest.fixture
@@ -59,18 +57,18 @@ def test_every_source_gives_the_same_rows(kind, clips, tmp_path):
     assert corpus.rows(0, 0).shape == (0, 2)
 
 
-def test_flat_orders_are_those_of_the_orders_module(tmp_path):
+def test_flat_orders_are_those_of_the_layout(tmp_path):
     tokens = _tokens(9, num_codebooks=3)
     flat = Corpus.from_tokens({"a": tokens}, order="flat")
     assert (flat.codebook_sizes, flat.frame_rate_hz) == ((3072,), 225.0)
-    np.testing.assert_array_equal(flat.clip(0)[:, 0], orders.rvq_flatten(tokens))
+    np.testing.assert_array_equal(flat.clip(0)[:, 0], Layout("flat", tokens.format).to_rows(tokens)[:, 0])
     snac = _snac(5)
     path = write_tokens(tmp_path / "snac.parquet", {"a": snac})
-    for order, per_position in (("orpheus", False), ("orpheus_per_position", True)):
+    for order in ("orpheus", "orpheus_per_position"):
         corpus = Corpus.from_files(path, order=order)
-        assert corpus.codebook_sizes == (orders.orpheus_vocabulary_size(per_position=per_position),)
+        assert corpus.codebook_sizes == Layout(order, snac.format).codebook_sizes
         assert corpus.frame_rate_hz == pytest.approx(82.03, abs=0.01)
-        np.testing.assert_array_equal(corpus.clip(0)[:, 0], orders.orpheus_flatten(snac, per_position))
+        np.testing.assert_array_equal(corpus.clip(0)[:, 0], Layout(order, snac.format).to_rows(snac)[:, 0])
 
 
 @pytest.mark.parametrize("order", ["parallel", "flat", "orpheus", "orpheus_per_position"])
@@ -244,7 +242,7 @@ def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path):
 
 
 def test_a_damaged_code_is_noticed(tmp_path):
-    path = write_npq(tmp_path / "a.npq", _tokens(20), storage="u16")
+    path = write_npq(tmp_path / "a.npq", _tokens(20))
     data = bytearray(path.read_bytes())
     data[-1] = 0xFF
     path.write_bytes(data)
@@ -262,7 +260,7 @@ def test_rows_out_of_range_are_refused(clips):
 
 
 def test_text_as_rows():
-    texts = {"a": TextTokens(np.array([1, 2, 3]), 50, 1.0, 9), "b": TextTokens(np.array([4, 5]), 50, 0.25, 5)}
+    texts = {"a": TextTokens(np.array([1, 2, 3]), 50, 1.0), "b": TextTokens(np.array([4, 5]), 50, 0.25)}
     corpus = Corpus.from_text(texts)
     assert (corpus.codebook_sizes, corpus.layout, corpus.frame_rate_hz) == ((50,), None, 4.0)
     assert corpus.frame_rate_hz == corpus.tokens_per_s
@@ -270,7 +268,7 @@ def test_text_as_rows():
     assert len(set(corpus.identities)) == 2
     assert corpus.subset(["b"]).frame_rate_hz == 8.0
     with pytest.raises(UnsupportedInput, match="one tokenizer"):
-        Corpus.from_text({**texts, "c": TextTokens(np.array([1]), 60, 1.0, 1)})
+        Corpus.from_text({**texts, "c": TextTokens(np.array([1]), 60, 1.0)})
 
 
 def test_files_that_change_or_go_do_not_matter_once_they_are_open(clips, tmp_path):

@@ -73,7 +73,7 @@ def test_exact_cost_of_no_frames_is_one_byte(small_exact: ExactLM, small_clips: 
 
 
 def test_text_has_no_codebooks() -> None:
-    text = Corpus.from_text({"a": TextTokens(np.arange(4), 10, 1.0, 9)})
+    text = Corpus.from_text({"a": TextTokens(np.arange(4), 10, 1.0)})
     with pytest.raises(UnsupportedInput, match="no codebooks"):
         leading_rows(text, ["a"], 2)
 

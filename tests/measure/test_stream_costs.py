@@ -85,7 +85,7 @@ def test_clips_are_taken_from_the_domains_in_turn() -> None:
 
 
 def test_text_makes_no_stream(small_exact: ExactLM) -> None:
-    text = Corpus.from_text({"a": TextTokens(np.arange(4), 10, 1.0, 9)})
+    text = Corpus.from_text({"a": TextTokens(np.arange(4), 10, 1.0)})
     with pytest.raises(UnsupportedInput, match="no codebooks"):
         stream_sizes(text, small_exact)
 

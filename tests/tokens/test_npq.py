@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.paths import extra_dir
-from codecbook.tokens import Tokens, tokens_from_frames
-from codecbook.tokens.npq import inspect_npq, open_npq, read_npq, write_npq
+from codecbook.tokens import Tokens, npq, tokens_from_frames
+from codecbook.tokens.npq import inspect_npq, read_npq, write_npq
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=80)
 GOLDEN = Path(__file__).parents[1] / "golden" / "npq"
@@ -106,7 +106,6 @@ def test_a_golden_file_reads_as_its_description_says(name):
     assert (header.layout, header.storage, header.num_frames) == (layout, storage, num_frames)
     assert (header.channels, header.mid_codebooks) == (channels, mid)
     assert header.header_bytes + header.payload_bytes == path.stat().st_size
-    assert header.duration_s == num_frames / rate_hz
     assert read_npq(path) == tokens_from_frames(
         golden_codes(num_frames, sizes),
         sizes,
@@ -115,14 +114,6 @@ def test_a_golden_file_reads_as_its_description_says(name):
         channels=channels,
         mid_codebooks=mid,
     )
-
-
-@pytest.mark.parametrize("name", [name for name in GOOD if not name.startswith("legacy")])
-def test_a_golden_file_is_written_again_to_the_byte(name, tmp_path):
-    path = GOLDEN / f"{name}.npq"
-    header = inspect_npq(path)
-    written = write_npq(tmp_path / "x.npq", read_npq(path), layout=header.layout, storage=header.storage)
-    assert written.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["v1_u8", "v1_u16", "v1_u32", "v1_no_frames", "npq2_mid_side"])
@@ -185,43 +176,20 @@ def test_every_truncation_is_refused(tmp_path, name):
             read_npq(path)
 
 
-def test_windows_hold_the_same_frames():
-    path = GOLDEN / "v1_u16.npq"
-    with open_npq(path) as reader:
-        whole = reader.read_frames()
-        np.testing.assert_array_equal(np.concatenate(list(reader.windows(5))), whole)
-        np.testing.assert_array_equal(reader.read_frames(3, 7), whole[3:7])
-        assert reader.read_frames(12, 12).shape == (0, 3)
-        assert [len(window) for window in reader.windows(5)] == [5, 5, 2]
-
-
-@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 2), (0, 13)])
-def test_frames_outside_the_file_are_refused(start, stop):
-    with open_npq(GOLDEN / "v1_u16.npq") as reader, pytest.raises(UnsupportedInput, match="within 0 to 12"):
-        reader.read_frames(start, stop)
-
-
-def test_windows_need_a_length():
-    with open_npq(GOLDEN / "v1_u16.npq") as reader, pytest.raises(UnsupportedInput, match="window of 0 frames"):
-        next(reader.windows(0))
-
-
-def test_a_code_outside_its_codebook_is_found_in_a_later_window():
-    with open_npq(GOLDEN / "bad_code.npq") as reader:
-        assert reader.read_frames(0, 4).shape == (4, 3)
-        with pytest.raises(CorruptInput, match="code 1024 of codebook 1 in frame 4"):
-            reader.read_frames(4, 6)
-
-
-def test_a_file_that_shrinks_while_open_is_refused(tmp_path):
+def test_a_file_that_shrinks_while_open_is_refused(tmp_path, monkeypatch):
     path = write_npq(tmp_path / "x.npq", read_npq(GOLDEN / "v1_u16.npq"))
-    with open_npq(path) as reader:
+    parse = npq._parse_header
+
+    def parse_and_cut(head, file_bytes):
         path.write_bytes(path.read_bytes()[:-30])
-        with pytest.raises(CorruptInput, match="although the file was long enough"):
-            reader.read_frames(0, 12)
+        return parse(head, file_bytes)
+
+    monkeypatch.setattr(npq, "_parse_header", parse_and_cut)
+    with pytest.raises(CorruptInput, match="although the file was long enough"):
+        read_npq(path)
 
 
-def test_a_gigabyte_is_read_in_windows_within_megabytes(tmp_path):
+def test_the_header_of_a_gigabyte_is_read_within_megabytes(tmp_path):
     num_frames, count = 1 << 26, 8
     path = write_npq(tmp_path / "big.npq", tokens_from_frames(np.zeros((1, count), int), 1024, 75.0))
     with path.open("rb+") as file:  # sparse: the file system keeps no gigabyte of zeros
@@ -231,8 +199,6 @@ def test_a_gigabyte_is_read_in_windows_within_megabytes(tmp_path):
     tracemalloc.start()
     try:
         assert inspect_npq(path).num_frames == num_frames
-        with open_npq(path) as reader:
-            assert not reader.read_frames(num_frames - 1000, num_frames).any()
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -244,20 +210,9 @@ def test_what_npq_cannot_hold_is_refused(tmp_path):
     several_rates = Tokens((np.array([1]), np.array([1, 2])), (8, 8), (1.0, 2.0))
     with pytest.raises(UnsupportedInput, match=r"codecbook\.tokens\.parquet"):
         write_npq(tmp_path / "x.npq", several_rates)
-    stereo = tokens_from_frames(np.zeros((2, 2), int), 8, 75.0, channels=2)
-    with pytest.raises(UnsupportedInput, match="mono and mid/side"):
-        write_npq(tmp_path / "x.npq", stereo, layout="npq2")
-    mid_side = tokens_from_frames(np.zeros((2, 2), int), 8, 75.0, channels=2, mid_codebooks=1)
-    with pytest.raises(UnsupportedInput, match="'v1' cannot say that 1 of 2"):
-        write_npq(tmp_path / "x.npq", mid_side, layout="v1")
-    for layout in ("legacy_a", "v3"):
-        with pytest.raises(UnsupportedInput, match=f"Layout '{layout}' cannot be written"):
-            write_npq(tmp_path / "x.npq", stereo, layout=layout)
-    with pytest.raises(UnsupportedInput, match="storage='u64'"):
-        write_npq(tmp_path / "x.npq", stereo, storage="u64")
-    large = tokens_from_frames(np.zeros((2, 1), int), 257, 75.0)
-    with pytest.raises(UnsupportedInput, match=r"field vocab\[0\] is 257, where dtype u8"):
-        write_npq(tmp_path / "x.npq", large, storage="u8")
+    large = tokens_from_frames(np.zeros((2, 1), int), 2**32, 75.0)
+    with pytest.raises(UnsupportedInput, match=r"field vocab\[0\] is 4294967296, where dtype u32"):
+        write_npq(tmp_path / "x.npq", large)
     with pytest.raises(UnsupportedInput, match="field frame rate is 1000000000"):
         write_npq(tmp_path / "x.npq", tokens_from_frames(np.zeros((2, 1), int), 8, 1e9))
     assert not list(tmp_path.iterdir())

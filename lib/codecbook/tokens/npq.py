@@ -1,12 +1,28 @@
-"""Read and write NPQ token files: a header (`codecbook.tokens.npq_layouts`), then codes frame by frame.
+"""Read and write NPQ token files: a header, then codes frame by frame.
 
-tokens = read_npq("clip.npq")
-with open_npq("corpus.npq") as corpus:  # a window takes the memory of a window, whatever the file's size
-    for frames in corpus.windows(4096):
-        ...
+All numbers are little-endian; ``K`` codebooks, ``T`` frames; the payload is frame-major ``[T, K]``.
+
+=============  ===========================================================================================
+layout         bytes
+=============  ===========================================================================================
+``v1``         ``NPQ1``, u16 version = 1, u16 K, f32 frame rate, f32 source bitrate, u32 T, u32 vocab[K],
+               u8 dtype (0 u8, 1 u16, 2 u32), payload
+``legacy_a``   ``NPQ1``, i32 K, f32 frame rate, f32 source bitrate, i32 T, i32 vocab[K], payload u16
+``legacy_b``   ``NPQ1``, i32 K, f32 frame rate, i32 vocab[K], i32 T, payload u16
+``npq2``       ``NPQ2``, u16 version = 1, u8 channel mode (0 mono, 1 mid/side), u16 K_mid, u16 K_side,
+               f32 frame rate, f32 source bitrate, u32 T, u32 vocab[K_mid + K_side], u8 dtype, payload
+=============  ===========================================================================================
+
+The three NPQ1 layouts have nothing to tell them apart but their contents, so a file is taken for one only where
+every field is plausible and the file has exactly the size that the fields claim. With these bounds no file
+passes for two: a version of 1 and K >= 1 make a legacy K of at least 65,537; and where legacy A has its bitrate
+(0, or at least 0.001 kbps: as an integer 0, or above 981 million), legacy B has a vocabulary (1 to 65,536).
 """
 
+import contextlib
+import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,117 +30,67 @@ import numpy as np
 
 from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.files import new_file
-from codecbook.tokens.npq_layouts import (
-    MAX_HEADER_BYTES,
-    STORAGE_DTYPES,
-    NpqHeader,
-    build_header,
-    parse_header,
-    smallest_storage,
-)
 from codecbook.tokens.tokens import Tokens, tokens_from_frames
 
-__all__ = ["NpqHeader", "NpqReader", "inspect_npq", "open_npq", "read_npq", "write_npq"]
+_DTYPES = {"u8": np.dtype("u1"), "u16": np.dtype("<u2"), "u32": np.dtype("<u4")}  # in the order of the dtype field
 
+_MAGIC_V1, _MAGIC_NPQ2 = b"NPQ1", b"NPQ2"
+_V1 = struct.Struct("<4sHHffI")
+_LEGACY_A = struct.Struct("<4siffi")
+_LEGACY_B = struct.Struct("<4sif")
+_NPQ2 = struct.Struct("<4sHBHHffI")
+_MAX_CODEBOOKS = 0xFFFF
+_MAX_HEADER_BYTES = _NPQ2.size + 4 * (2 * _MAX_CODEBOOKS) + 1
+
+_RATE_RANGE_HZ = (1e-3, 1e6)
+_BITRATE_RANGE_KBPS = (1e-3, 1e6)
 _WRITE_FRAMES = 1 << 16
 
 
-class NpqReader:
-    """An open NPQ file whose header has been checked against the file's size; use it in a ``with`` block.
-
-    Frames are read, not memory-mapped: a file that shrinks while it is open then gives an error, where a mapping
-    would end the process with SIGBUS.
+@dataclass(frozen=True)
+class NpqHeader:
+    """What the header of an NPQ file says.
 
     Attributes:
-        path: The file.
-        header: What its header says.
+        layout: ``"v1"``, ``"legacy_a"``, ``"legacy_b"`` or ``"npq2"``.
+        codebook_sizes: ``V`` per codebook; of mid and side, mid comes first.
+        frame_rate_hz: Frames per second, a float32.
+        num_frames: ``T``.
+        storage: How a code is stored: ``"u8"``, ``"u16"`` or ``"u32"``.
+        source_bitrate_kbps: Bitrate of the recording that was coded, a float32; None where unknown (0 in the file).
+        channels: 1 or 2 in NPQ2 (its channel mode), 0 (unknown) in the others.
+        mid_codebooks: How many codebooks code mid, where NPQ2 says mid/side; None otherwise.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise MissingInput(f"There is no NPQ file at {self.path}; check the path.")
-        self._file: BinaryIO = self.path.open("rb")
-        try:
-            self.header = parse_header(self._file.read(MAX_HEADER_BYTES), self.path.stat().st_size)
-        except CodecbookError as error:
-            self._file.close()
-            raise type(error)(f"{self.path}: {error}") from None
-        except BaseException:
-            self._file.close()
-            raise
+    layout: str
+    codebook_sizes: tuple[int, ...]
+    frame_rate_hz: float
+    num_frames: int
+    storage: str
+    source_bitrate_kbps: float | None = None
+    channels: int = 0
+    mid_codebooks: int | None = None
 
-    def read_frames(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Return the frames ``start <= t < stop`` as int64 ``[stop - start, K]``.
+    @property
+    def num_codebooks(self) -> int:
+        """Number of codebooks, ``K``."""
+        return len(self.codebook_sizes)
 
-        Args:
-            start: First frame.
-            stop: One past the last frame; None is the end.
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of a code in the payload."""
+        return _DTYPES[self.storage]
 
-        Raises:
-            UnsupportedInput: Not ``0 <= start <= stop <= T``.
-            CorruptInput: A code outside its codebook, or the file has shrunk since it was opened.
-        """
-        stop = self.header.num_frames if stop is None else stop
-        if not 0 <= start <= stop <= self.header.num_frames:
-            raise UnsupportedInput(
-                f"{self.path}: frames {start} to {stop} were asked for; choose within 0 to {self.header.num_frames}."
-            )
-        count = self.header.num_codebooks
-        dtype = self.header.dtype
-        self._file.seek(self.header.header_bytes + start * count * dtype.itemsize)
-        stored = np.fromfile(self._file, dtype, (stop - start) * count)
-        if stored.size != (stop - start) * count:
-            raise CorruptInput(
-                f"{self.path}: the payload ends within frames {start} to {stop}, although the file was long enough "
-                "when it was opened; something is writing to it: open it again when that is done."
-            )
-        frames = stored.reshape(stop - start, count)
-        self._check_codes(frames, start)
-        return frames.astype(np.int64)
+    @property
+    def header_bytes(self) -> int:
+        """Size of the header, where the payload begins."""
+        fixed = {"v1": _V1.size + 1, "legacy_a": _LEGACY_A.size, "legacy_b": _LEGACY_B.size + 4, "npq2": _NPQ2.size + 1}
+        return fixed[self.layout] + 4 * self.num_codebooks
 
-    def windows(self, num_frames: int) -> Iterator[np.ndarray]:
-        """Yield all frames in turn as int64 ``[num_frames, K]``, the last window being what is left.
-
-        Raises:
-            UnsupportedInput: `num_frames` is below 1.
-            CorruptInput: As `read_frames`.
-        """
-        if num_frames < 1:
-            raise UnsupportedInput(f"A window of {num_frames} frames was asked for; give 1 or more.")
-        for start in range(0, self.header.num_frames, num_frames):
-            yield self.read_frames(start, min(start + num_frames, self.header.num_frames))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> "NpqReader":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def _check_codes(self, frames: np.ndarray, start: int) -> None:
-        for k, size in enumerate(self.header.codebook_sizes):
-            codes = frames[:, k]
-            if codes.size and codes.max() >= size:
-                at = int(np.argmax(codes >= size))
-                raise CorruptInput(
-                    f"{self.path}: payload: code {codes[at]} of codebook {k} in frame {start + at} is outside "
-                    f"0..{size - 1} (field vocab[{k}] = {size}); the file is damaged: copy or make it again."
-                )
-
-
-def open_npq(path: str | Path) -> NpqReader:
-    """Open an NPQ file for reading windows of frames; see `NpqReader`.
-
-    Raises:
-        MissingInput: No such file.
-        CorruptInput: It contradicts its format; names the field.
-        UnsupportedInput: Another format, version, channel mode or dtype.
-    """
-    return NpqReader(path)
+    @property
+    def payload_bytes(self) -> int:
+        """Size of the payload."""
+        return self.num_frames * self.num_codebooks * self.dtype.itemsize
 
 
 def inspect_npq(path: str | Path) -> NpqHeader:
@@ -135,8 +101,8 @@ def inspect_npq(path: str | Path) -> NpqHeader:
         CorruptInput: It contradicts its format; names the field.
         UnsupportedInput: Another format, version, channel mode or dtype.
     """
-    with open_npq(path) as reader:
-        return reader.header
+    with _opened(path) as (_, header):
+        return header
 
 
 def read_npq(path: str | Path) -> Tokens:
@@ -151,10 +117,19 @@ def read_npq(path: str | Path) -> Tokens:
             (named), a code outside its codebook.
         UnsupportedInput: Another format, version, channel mode or dtype.
     """
-    with open_npq(path) as reader:
-        header = reader.header
+    with _opened(path) as (file, header):
+        count, num_frames = header.num_codebooks, header.num_frames
+        file.seek(header.header_bytes)
+        stored = np.fromfile(file, header.dtype, num_frames * count)
+        if stored.size != num_frames * count:
+            raise CorruptInput(
+                f"the payload ends within frames 0 to {num_frames}, although the file was long enough when it was "
+                "opened; something is writing to it: open it again when that is done."
+            )
+        frames = stored.reshape(num_frames, count)
+        _check_codes(frames, header.codebook_sizes)
         return tokens_from_frames(
-            reader.read_frames(),
+            frames,
             header.codebook_sizes,
             header.frame_rate_hz,
             channels=header.channels,
@@ -163,50 +138,46 @@ def read_npq(path: str | Path) -> Tokens:
         )
 
 
-def write_npq(
-    path: str | Path, tokens: Tokens, *, layout: str | None = None, storage: str | None = None, overwrite: bool = False
-) -> Path:
-    """Write tokens as NPQ, complete or not at all.
+def write_npq(path: str | Path, tokens: Tokens, *, overwrite: bool = False) -> Path:
+    """Write tokens as NPQ, complete or not at all: mid/side as NPQ2, all else as v1.
 
-    A file that was read and is written with its own layout and storage (``inspect_npq(path).layout``,
-    ``.storage``) is the same to the byte; without these arguments that
-    holds for v1 and mid/side files whose writer chose the storage by the same rule.
+    Codes take u8 up to 256 codes, u16 below 65,536, else u32, as existing writers choose, so that v1 and mid/side
+    files of theirs come back to the byte. (u16 could hold the codes of a codebook of exactly 65,536.)
 
-    Kept: codes, codebook sizes, one frame rate and the source's bitrate (both rounded to float32), and in NPQ2 mono
-    or mid/side. Lost: codec, weights, sampling rate, number of samples, bandwidth, segments and scales, so a
-    codec with segments (EnCodec 48 kHz) cannot decode what comes back; `codecbook.tokens.parquet` keeps all.
+    Kept: codes, codebook sizes, one frame rate and the source's bitrate (both rounded to float32), and mid/side.
+    Lost: codec, weights, sampling rate, number of samples, bandwidth, segments and scales, so a codec with segments
+    (EnCodec 48 kHz) cannot decode what comes back; `codecbook.tokens.parquet` keeps all.
 
     Args:
         path: Where to write; missing folders are made.
         tokens: Of one common rate.
-        layout: ``"v1"`` or ``"npq2"``; None takes NPQ2 for mid/side, else v1.
-        storage: ``"u8"``, ``"u16"`` or ``"u32"``; None takes the smallest that holds the codebooks
-            (u32 from 65,536 codes on, as existing writers do).
         overwrite: Replace a file that exists.
 
     Returns:
         The path.
 
     Raises:
-        UnsupportedInput: Codebooks of several rates, another layout or storage, or one that cannot hold the tokens.
+        UnsupportedInput: Codebooks of several rates, or a value that the header cannot hold.
         CodecbookError: The file exists and `overwrite` is False.
     """
-    frames = _frames_of_one_rate(tokens)
-    layout = layout or ("v1" if tokens.mid_codebooks is None else "npq2")
-    storage = storage or smallest_storage(tokens.codebook_sizes)
-    if storage not in STORAGE_DTYPES:
-        raise UnsupportedInput(f"storage={storage!r} is unknown; choose one of {', '.join(STORAGE_DTYPES)}.")
-    _check_channels(tokens, layout)
+    if len(set(tokens.frame_rates_hz)) != 1 or len({len(codes) for codes in tokens.codes}) != 1:
+        raise UnsupportedInput(
+            f"NPQ holds frames of one rate; these codebooks have {[len(codes) for codes in tokens.codes]} codes at "
+            f"{[f'{rate:g}' for rate in tokens.frame_rates_hz]} Hz. Write them with codecbook.tokens.parquet, or "
+            "flatten them with codecbook.tokens.layout."
+        )
+    frames = tokens.to_frames()
+    largest = max(tokens.codebook_sizes)
     header = NpqHeader(
-        layout=layout,
+        layout="v1" if tokens.mid_codebooks is None else "npq2",
         codebook_sizes=tokens.codebook_sizes,
         frame_rate_hz=tokens.frame_rates_hz[0],
         num_frames=len(frames),
-        storage=storage,
+        storage="u8" if largest <= 1 << 8 else "u16" if largest < 1 << 16 else "u32",
         source_bitrate_kbps=tokens.source_bitrate_kbps,
         mid_codebooks=tokens.mid_codebooks,
     )
-    head = build_header(header)
+    head = _build_header(header)
     with new_file(path, overwrite) as temporary, temporary.open("xb") as file:
         file.write(head)
         for start in range(0, len(frames), _WRITE_FRAMES):  # in parts, so that the narrow copy stays small
@@ -214,24 +185,184 @@ def write_npq(
     return Path(path)
 
 
-def _frames_of_one_rate(tokens: Tokens) -> np.ndarray:
-    if len(set(tokens.frame_rates_hz)) != 1 or len({len(codes) for codes in tokens.codes}) != 1:
-        raise UnsupportedInput(
-            f"NPQ holds frames of one rate; these codebooks have {[len(codes) for codes in tokens.codes]} codes at "
-            f"{[f'{rate:g}' for rate in tokens.frame_rates_hz]} Hz. Write them with codecbook.tokens.parquet, or "
-            "flatten them with codecbook.tokens.layout."
-        )
-    return tokens.to_frames()
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, NpqHeader]]:
+    """Open a file and check its header; errors of the block are raised with the path."""
+    path = Path(path)
+    if not path.is_file():
+        raise MissingInput(f"There is no NPQ file at {path}; check the path.")
+    with path.open("rb") as file:
+        try:
+            yield file, _parse_header(file.read(_MAX_HEADER_BYTES), path.stat().st_size)
+        except CodecbookError as error:
+            raise type(error)(f"{path}: {error}") from None
 
 
-def _check_channels(tokens: Tokens, layout: str) -> None:
-    if layout == "npq2" and tokens.mid_codebooks is None and tokens.channels == 2:
-        raise UnsupportedInput(
-            "NPQ2 knows mono and mid/side, and these tokens are of stereo without mid_codebooks; use layout='v1', "
-            "which says nothing of channels."
+def _check_codes(frames: np.ndarray, codebook_sizes: tuple[int, ...]) -> None:
+    for k, size in enumerate(codebook_sizes):
+        codes = frames[:, k]
+        if codes.size and codes.max() >= size:
+            at = int(np.argmax(codes >= size))
+            raise CorruptInput(
+                f"payload: code {codes[at]} of codebook {k} in frame {at} is outside 0..{size - 1} (field vocab[{k}] "
+                f"= {size}); the file is damaged: copy or make it again."
+            )
+
+
+def _build_header(header: NpqHeader) -> bytes:
+    reason = _implausible_field(header)
+    if reason:
+        raise UnsupportedInput(f"NPQ cannot hold these tokens: {reason}.")
+    count, mid = header.num_codebooks, header.mid_codebooks
+    numbers = (header.frame_rate_hz, header.source_bitrate_kbps or 0.0, header.num_frames)
+    if mid is None:
+        fixed = _V1.pack(_MAGIC_V1, 1, count, *numbers)
+    else:
+        fixed = _NPQ2.pack(_MAGIC_NPQ2, 1, 1, mid, count - mid, *numbers)
+    vocabularies = np.asarray(header.codebook_sizes, dtype="<u4").tobytes()
+    return fixed + vocabularies + bytes([list(_DTYPES).index(header.storage)])
+
+
+def _parse_header(head: bytes, file_bytes: int) -> NpqHeader:
+    """Recognise and check a header, given as the file's first `_MAX_HEADER_BYTES` or all of a smaller file."""
+    magic = head[:4]
+    if len(magic) < 4:
+        raise CorruptInput(f"field magic is cut off: the file has {file_bytes} bytes; copy it again.")
+    if magic == _MAGIC_NPQ2:
+        return _checked(_parse_npq2(head), file_bytes)
+    if magic != _MAGIC_V1:
+        raise UnsupportedInput(f"field magic is {magic!r}; give an NPQ file, which starts with b'NPQ1' or b'NPQ2'.")
+    reasons = {}
+    for layout, parse in (("v1", _parse_v1), ("legacy_a", _parse_legacy_a), ("legacy_b", _parse_legacy_b)):
+        try:
+            return _checked(parse(head), file_bytes)
+        except (CorruptInput, UnsupportedInput) as error:
+            reasons[layout] = error
+    raise _most_likely(head, reasons)
+
+
+def _parse_v1(head: bytes) -> NpqHeader:
+    _, version, count, rate, bitrate, num_frames = _fixed_fields(_V1, head)
+    _check_version(version)
+    sizes = _vocabularies(head, _V1.size, count, "<u4")
+    storage = _storage(head, _V1.size + 4 * count)
+    return NpqHeader("v1", sizes, rate, num_frames, storage, _known(bitrate))
+
+
+def _parse_legacy_a(head: bytes) -> NpqHeader:
+    _, count, rate, bitrate, num_frames = _fixed_fields(_LEGACY_A, head)
+    sizes = _vocabularies(head, _LEGACY_A.size, count, "<i4")
+    return NpqHeader("legacy_a", sizes, rate, num_frames, "u16", _known(bitrate))
+
+
+def _parse_legacy_b(head: bytes) -> NpqHeader:
+    _, count, rate = _fixed_fields(_LEGACY_B, head)
+    *sizes, num_frames = _vocabularies(head, _LEGACY_B.size, count, "<i4", further=1)
+    return NpqHeader("legacy_b", tuple(sizes), rate, num_frames, "u16")
+
+
+def _parse_npq2(head: bytes) -> NpqHeader:
+    _, version, mode, mid, side, rate, bitrate, num_frames = _fixed_fields(_NPQ2, head)
+    _check_version(version)
+    if mode not in (0, 1):
+        raise UnsupportedInput(f"field channel mode is {mode}; 0 (mono) and 1 (mid/side) are known.")
+    if mid == 0 or (mode == 0 and side):
+        raise CorruptInput(
+            f"fields k_mid = {mid} and k_side = {side} contradict channel mode {mode}: k_mid must be 1 or more, and "
+            "k_side 0 in mono; the header is damaged."
         )
-    if layout != "npq2" and tokens.mid_codebooks is not None:
-        raise UnsupportedInput(
-            f"Layout {layout!r} cannot say that {tokens.mid_codebooks} of {tokens.num_codebooks} codebooks are mid's; "
-            "use layout='npq2'."
+    sizes = _vocabularies(head, _NPQ2.size, mid + side, "<u4")
+    storage = _storage(head, _NPQ2.size + 4 * len(sizes))
+    return NpqHeader("npq2", sizes, rate, num_frames, storage, _known(bitrate), mode + 1, mid if mode == 1 else None)
+
+
+def _fixed_fields(layout: struct.Struct, head: bytes) -> tuple:
+    if len(head) < layout.size:
+        raise CorruptInput(
+            f"the header is cut off: {len(head)} bytes, and its fields before vocab alone take {layout.size}; copy "
+            "the file again."
         )
+    return layout.unpack_from(head)
+
+
+def _check_version(version: int) -> None:
+    if version != 1:
+        raise UnsupportedInput(f"field version is {version}; version 1 is read, write the file as that.")
+
+
+def _vocabularies(head: bytes, start: int, count: int, dtype: str, further: int = 0) -> tuple[int, ...]:
+    """Return `count` (and `further`) integers, known to lie within the file before they are read."""
+    if not 1 <= count <= 2 * _MAX_CODEBOOKS:
+        raise CorruptInput(f"field K is {count}, where 1 to {_MAX_CODEBOOKS} codebooks are plausible.")
+    if start + 4 * (count + further) > len(head):
+        raise CorruptInput(
+            f"field K claims {count} codebooks, but the file ends within their vocab, after {len(head)} bytes; K "
+            "is damaged or the file is cut off."
+        )
+    return tuple(np.frombuffer(head, dtype, count + further, start).tolist())
+
+
+def _storage(head: bytes, at: int) -> str:
+    if at >= len(head):
+        raise CorruptInput(f"field dtype is cut off: the file ends after {len(head)} bytes; copy it again.")
+    if head[at] >= len(_DTYPES):
+        raise UnsupportedInput(f"field dtype is {head[at]}; 0 (u8), 1 (u16) and 2 (u32) are known.")
+    return list(_DTYPES)[head[at]]
+
+
+def _known(bitrate_kbps: float) -> float | None:
+    # the bytes of +0.0 alone: -0.0 is no bitrate that a writer would give, and is refused as implausible
+    return None if struct.pack("<f", bitrate_kbps) == bytes(4) else bitrate_kbps
+
+
+def _checked(header: NpqHeader, file_bytes: int) -> NpqHeader:
+    reason = _implausible_field(header)
+    if reason:
+        raise CorruptInput(f"{reason}; the header is damaged.")
+    held = file_bytes - header.header_bytes
+    if held != header.payload_bytes:
+        fault = "the payload is cut off" if held < header.payload_bytes else "there are trailing bytes"
+        raise CorruptInput(
+            f"{fault}, or a field is damaged: fields T = {header.num_frames}, K = {header.num_codebooks} and dtype "
+            f"{header.storage} claim a payload of {header.payload_bytes} bytes, and the file holds {held}; copy it "
+            "again."
+        )
+    return header
+
+
+def _implausible_field(header: NpqHeader) -> str | None:
+    """Return what is implausible, beginning with the field's name, or None."""
+    count = header.num_codebooks
+    most = 2 * _MAX_CODEBOOKS if header.layout == "npq2" else _MAX_CODEBOOKS
+    if not 1 <= count <= most:
+        return f"field K is {count}, where 1 to {most} codebooks are plausible"
+    low, high = _RATE_RANGE_HZ
+    if not low <= header.frame_rate_hz <= high:
+        return f"field frame rate is {header.frame_rate_hz} Hz, where {low:g} to {high:g} are plausible"
+    low, high = _BITRATE_RANGE_KBPS
+    if header.source_bitrate_kbps is not None and not low <= header.source_bitrate_kbps <= high:
+        return f"field bitrate is {header.source_bitrate_kbps} kbps, where 0 or {low:g} to {high:g} are plausible"
+    most_frames = 0x7FFFFFFF if header.layout.startswith("legacy") else 0xFFFFFFFF
+    if not 0 <= header.num_frames <= most_frames:
+        return f"field T is {header.num_frames}, where 0 to {most_frames} frames are plausible"
+    most_codes = min(1 << 8 * header.dtype.itemsize, 0xFFFFFFFF)
+    for k, size in enumerate(header.codebook_sizes):
+        if not 1 <= size <= most_codes:
+            return f"field vocab[{k}] is {size}, where dtype {header.storage} holds codebooks of 1 to {most_codes}"
+    return None
+
+
+def _most_likely(head: bytes, reasons: dict[str, CorruptInput | UnsupportedInput]) -> CorruptInput | UnsupportedInput:
+    """Choose which layout's complaint to report about an ``NPQ1`` file that is of none.
+
+    The four bytes after the magic are version and K, or a legacy K: a legacy K that is plausible has no upper
+    half, a v1 file has a version of 1 and its K there.
+    """
+    version = int.from_bytes(head[4:6], "little")
+    upper_half = int.from_bytes(head[6:8], "little")
+    if len(head) < 8 or upper_half:
+        return reasons["v1"]
+    about_legacy = f"as legacy A: {reasons['legacy_a']} As legacy B: {reasons['legacy_b']}"
+    if version in (0, 1):
+        return CorruptInput(f"no layout fits. As v1: {reasons['v1']} {about_legacy[0].upper()}{about_legacy[1:]}")
+    return CorruptInput(f"no layout fits: {about_legacy}")

@@ -21,13 +21,11 @@ over all rows: Parquet's own checksums cover pages, but neither their headers no
 drop rows without an error.
 """
 
-import contextlib
 import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -70,16 +68,16 @@ _SCHEMA = pa.schema(
 )
 _SCHEMAS = {b"1": _SCHEMA.remove(_SCHEMA.get_field_index("weights_sha256")), _VERSION: _SCHEMA}
 
-Corpus = Tokens | Mapping[str, Tokens] | Iterable[tuple[str, Tokens]]
 
-
-def write_tokens(path: str | Path, tokens: Corpus, *, overwrite: bool = False) -> Path:
-    """Write the tokens of one clip or of many; nothing is lost, and the file is complete or not there at all.
+def write_tokens(
+    path: str | Path, tokens: Mapping[str, Tokens] | Iterable[tuple[str, Tokens]], *, overwrite: bool = False
+) -> Path:
+    """Write the tokens of clips; nothing is lost, and the file is complete or not there at all.
 
     Args:
         path: Where to write; missing folders are made.
         tokens: By clip name, or pairs of name and tokens from an iterator (taken one by one, so they need not
-            fit into memory together), or of a single clip, which is then named after the file's stem.
+            fit into memory together).
         overwrite: Replace a file that exists.
 
     Returns:
@@ -89,11 +87,7 @@ def write_tokens(path: str | Path, tokens: Corpus, *, overwrite: bool = False) -
         UnsupportedInput: Two clips of one name, or a codebook of more than 2^32 codes.
         CodecbookError: The file exists and `overwrite` is False.
     """
-    path = Path(path)
-    if isinstance(tokens, Tokens):
-        clips = [(path.stem, tokens)]
-    else:
-        clips = cast(Mapping[str, Tokens], tokens).items() if isinstance(tokens, Mapping) else tokens
+    clips = tokens.items() if isinstance(tokens, Mapping) else tokens
     # dictionary encoding, the default, stores codes of a codebook of V in ceil(log2 V) bits
     with (
         new_file(path, overwrite) as temporary,
@@ -105,16 +99,14 @@ def write_tokens(path: str | Path, tokens: Corpus, *, overwrite: bool = False) -
             for row in group:
                 crc = _crc32(row, crc)
         writer.add_key_value_metadata({_CRC_KEY: b"%08x" % crc})
-    return path
+    return Path(path)
 
 
 def read_tokens(path: str | Path) -> dict[str, Tokens]:
     """Read all clips of a file into memory, by name and in the file's order.
 
     Raises:
-        MissingInput: No such file.
-        CorruptInput: It is damaged.
-        UnsupportedInput: No Parquet file of tokens, or of a later version.
+        CodecbookError: As `iterate_tokens`.
     """
     return dict(iterate_tokens(path))
 
@@ -130,74 +122,24 @@ def iterate_tokens(path: str | Path) -> Iterator[tuple[str, Tokens]]:
         CorruptInput: It is damaged.
         UnsupportedInput: No Parquet file of tokens, or of a later version.
     """
-    names: set[str] = set()
-    with _open_checked(path) as file:
-        for name, rows in itertools.groupby(_rows(file), key=lambda row: row["clip"]):
-            if name in names:
-                raise CorruptInput(f"clip {name!r} comes twice, or its rows do not follow each other.")
-            names.add(name)
-            yield name, _tokens_of(name, list(rows))
-
-
-def iterate_row_groups(path: str | Path) -> Iterator[dict[str, Tokens]]:
-    """Yield the clips of each row group by name, so that they can be found again with `read_row_group`.
-
-    The checksum over all rows is compared at the end, as in `iterate_tokens`.
-
-    Raises:
-        MissingInput: No such file.
-        CorruptInput: It is damaged, or a clip lies in several row groups.
-        UnsupportedInput: No Parquet file of tokens, or of a later version.
-    """
-    with _open_checked(path) as file:
-        crc = 0
-        for index in range(file.num_row_groups):
-            rows = list(_rows_of_group(file, index))
-            for row in rows:
-                crc = _crc32(row, crc)
-            yield _clips_of(rows)
-        _check_crc(file, crc)
-
-
-def read_row_group(path: str | Path, index: int) -> dict[str, Tokens]:
-    """Return the clips of one row group by name; the pages' own checksums are compared, the file's cannot be.
-
-    Raises:
-        MissingInput: No such file.
-        CorruptInput: It is damaged, or a clip lies in several row groups.
-        UnsupportedInput: No Parquet file of tokens, of a later version, or without that row group.
-    """
-    with _open_checked(path) as file:
-        if not 0 <= index < file.num_row_groups:
-            raise UnsupportedInput(f"row group {index} was asked for; there are {file.num_row_groups}, counted from 0.")
-        return _clips_of(list(_rows_of_group(file, index)))
-
-
-@contextlib.contextmanager
-def _open_checked(path: str | Path) -> Iterator[pq.ParquetFile]:
-    """Open a file of tokens; errors in the block become this package's own, with the path."""
     path = Path(path)
     if not path.is_file():
         raise MissingInput(f"There is no Parquet file at {path}; check the path.")
+    names: set[str] = set()
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_schema(file.schema_arrow)
-            yield file
+            for name, rows in itertools.groupby(_rows(file), key=lambda row: row["clip"]):
+                if name in names:
+                    raise CorruptInput(f"clip {name!r} comes twice, or its rows do not follow each other.")
+                names.add(name)
+                yield name, _tokens_of(name, list(rows))
     except CodecbookError as error:
         raise type(error)(f"{path}: {error}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         raise CorruptInput(
             f"{path} could not be read as Parquet ({error}); the file is damaged or cut off: copy or make it again."
         ) from error
-
-
-def _clips_of(rows: list[dict]) -> dict[str, Tokens]:
-    clips: dict[str, Tokens] = {}
-    for name, of_clip in itertools.groupby(rows, key=lambda row: row["clip"]):
-        if name in clips:
-            raise CorruptInput(f"clip {name!r} comes twice, or its rows do not follow each other.")
-        clips[name] = _tokens_of(name, list(of_clip))
-    return clips
 
 
 def _row_groups(clips: Iterable[tuple[str, Tokens]]) -> Iterator[list[dict]]:
@@ -261,22 +203,12 @@ def _rows(file: pq.ParquetFile) -> Iterator[dict]:
     """Yield all rows, and raise `CorruptInput` at their end where they are not those that were written."""
     crc = 0
     for index in range(file.num_row_groups):
-        for row in _rows_of_group(file, index):
+        table = file.read_row_group(index, use_threads=False)
+        table.validate(full=True)
+        for row, codes in zip(table.drop_columns("codes").to_pylist(), table.column("codes"), strict=True):
+            row["codes"] = codes.values.to_numpy()
             crc = _crc32(row, crc)
             yield row
-    _check_crc(file, crc)
-
-
-def _rows_of_group(file: pq.ParquetFile, index: int) -> Iterator[dict]:
-    table = file.read_row_group(index, use_threads=False)
-    table.validate(full=True)
-    codes = table.column("codes")
-    for row, values in zip(table.drop_columns("codes").to_pylist(), codes, strict=True):
-        row["codes"] = values.values.to_numpy()
-        yield row
-
-
-def _check_crc(file: pq.ParquetFile, crc: int) -> None:
     written = (file.metadata.metadata or {}).get(_CRC_KEY)
     if written != b"%08x" % crc:
         raise CorruptInput(

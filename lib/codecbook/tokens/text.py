@@ -1,8 +1,7 @@
 """Tokens of text: byte-level BPE, of GPT-2's vocabulary or trained on given transcripts.
 
     bpe = load_gpt2_bpe("gpt2_bpe")  # or train_bpe(transcripts, vocabulary_size=1024)
-    text = text_tokens(bpe, "And so, my fellow Americans", duration_s=2.1)
-    text.tokens_per_s
+    ids = bpe.encode("And so, my fellow Americans")
 
 Byte-level BPE (Sennrich et al. 2016; bytes as in Radford et al. 2019, section 2.2) has a token for every byte, so any
 text is encoded without an "unknown" and comes back exactly. Text has no frames: its tokens per second are measured,
@@ -18,9 +17,8 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
-from codecbook.files import write_file
 
-GPT2_VOCABULARY_SIZE = 50_257
+_GPT2_VOCABULARY_SIZE = 50_257
 _GPT2_END = "<|endoftext|>"
 _BYTES = frozenset(pre_tokenizers.ByteLevel.alphabet())  # the 256 characters that stand for bytes
 
@@ -29,31 +27,19 @@ _BYTES = frozenset(pre_tokenizers.ByteLevel.alphabet())  # the 256 characters th
 class TextTokens:
     """Tokens of a clip's transcript.
 
-    Attributes:
-        ids: int64 ``[N]``, ``0 <= id < vocabulary_size``.
-        vocabulary_size: ``V``.
-        duration_s: Duration of the speech.
-        num_bytes: UTF-8 bytes of the transcript.
-
     Raises:
         UnsupportedInput: A duration that is not positive, or ids that are no integers ``[N]``.
         CorruptInput: An id outside the vocabulary.
     """
 
-    ids: np.ndarray
-    vocabulary_size: int  # tokens
-    duration_s: float  # s
-    num_bytes: int  # bytes
+    ids: np.ndarray  # int64 [N], 0 <= id < vocabulary_size
+    vocabulary_size: int  # V
+    duration_s: float  # of the speech
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.duration_s) and self.duration_s > 0):
             raise UnsupportedInput(f"duration_s={self.duration_s}; give the length of the speech in seconds, above 0.")
         object.__setattr__(self, "ids", _checked_ids(self.ids, self.vocabulary_size))
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Tokens per second of speech."""
-        return len(self.ids) / self.duration_s
 
 
 class TextBpe:
@@ -94,14 +80,6 @@ class TextBpe:
         kept = array[array != self.end_of_text].tolist()
         return self._tokenizer.decode(kept, skip_special_tokens=False)
 
-    def save(self, path: str | Path, overwrite: bool = False) -> Path:
-        """Write the vocabulary as the JSON of the package ``tokenizers``; `read_bpe` reads it.
-
-        Raises:
-            CodecbookError: The file exists and `overwrite` is False.
-        """
-        return write_file(path, self._tokenizer.to_str(), overwrite)
-
 
 def load_gpt2_bpe(folder: str | Path) -> TextBpe:
     """Read GPT-2's vocabulary: ``encoder.json`` and ``vocab.bpe`` in one folder.
@@ -116,36 +94,20 @@ def load_gpt2_bpe(folder: str | Path) -> TextBpe:
             raise MissingInput(f"There is no {path}; give a folder with encoder.json and vocab.bpe of GPT-2.")
     try:
         vocabulary = json.loads(encoder.read_text(encoding="utf-8"))
-        if vocabulary.pop(_GPT2_END, None) != GPT2_VOCABULARY_SIZE - 1:
-            raise ValueError(f"{_GPT2_END} is not token {GPT2_VOCABULARY_SIZE - 1}")
+        if vocabulary.pop(_GPT2_END, None) != _GPT2_VOCABULARY_SIZE - 1:
+            raise ValueError(f"{_GPT2_END} is not token {_GPT2_VOCABULARY_SIZE - 1}")
+        missing = _BYTES - vocabulary.keys()
+        if missing:
+            raise ValueError(f"{len(missing)} of the 256 bytes have no token")
+        if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+            raise ValueError("the ids are not 0 to V - 1, each once")
         lines = merges.read_text(encoding="utf-8").splitlines()
         pairs = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
-        return TextBpe(_tokenizer(vocabulary, pairs), "GPT-2")
+        return TextBpe(_byte_level(Tokenizer(models.BPE(vocabulary, pairs))), "GPT-2")
     # the package raises plain Exception for merges that do not fit the vocabulary
     except Exception as error:
         raise CorruptInput(
             f"The vocabulary in {folder} could not be read ({error}); copy GPT-2's encoder.json and vocab.bpe again."
-        ) from error
-
-
-def read_bpe(path: str | Path) -> TextBpe:
-    """Read a vocabulary that `TextBpe.save` has written.
-
-    Raises:
-        MissingInput: No such file.
-        CorruptInput: It is damaged or of another kind of tokenizer.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingInput(f"There is no vocabulary at {path}; check the path, or train and save one.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        model = content["model"]
-        pairs = [tuple(pair.split()) if isinstance(pair, str) else tuple(pair) for pair in model["merges"]]
-        return TextBpe(_tokenizer(model["vocab"], pairs), path.stem)
-    except Exception as error:  # as in load_gpt2_bpe
-        raise CorruptInput(
-            f"{path} could not be read as a byte-level BPE vocabulary ({error}); train and save it again."
         ) from error
 
 
@@ -177,34 +139,6 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int = 1024) -> TextBpe:
     tokenizer = _byte_level(Tokenizer(models.BPE()))
     tokenizer.train_from_iterator(checked, trainer)
     return TextBpe(tokenizer, f"BPE trained on {len(checked)} transcripts")
-
-
-def text_tokens(bpe: TextBpe, text: str, duration_s: float, end: bool = False) -> TextTokens:
-    """Encode a transcript.
-
-    Args:
-        bpe: The vocabulary.
-        text: The transcript.
-        duration_s: Duration of the speech.
-        end: Add `TextBpe.end_of_text`; it then counts as a token of the clip.
-
-    Raises:
-        UnsupportedInput: As `TextBpe.encode` and `TextTokens`.
-    """
-    ids = bpe.encode(text)
-    if end:
-        ids = np.append(ids, bpe.end_of_text)
-    return TextTokens(ids, bpe.vocabulary_size, duration_s, len(text.encode()))
-
-
-def _tokenizer(vocabulary: dict[str, int], pairs: list[tuple]) -> Tokenizer:
-    """Make a tokenizer; raises whatever does not fit, for the caller to say of which file."""
-    missing = _BYTES - vocabulary.keys()
-    if missing:
-        raise ValueError(f"{len(missing)} of the 256 bytes have no token")
-    if sorted(vocabulary.values()) != list(range(len(vocabulary))):
-        raise ValueError("the ids are not 0 to V - 1, each once")
-    return _byte_level(Tokenizer(models.BPE(vocabulary, pairs)))
 
 
 def _byte_level(tokenizer: Tokenizer) -> Tokenizer:

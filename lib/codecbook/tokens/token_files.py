@@ -26,19 +26,12 @@ _TOKEN_FIELDS = (
 
 @dataclass(frozen=True)
 class Companion:
-    """What the JSON file beside a token file says.
+    """What the JSON file beside a token file says."""
 
-    Attributes:
-        settings: How the tokens were made; equal settings make equal tokens.
-        tokens: Fields of `Tokens` that the token file itself may not keep.
-        report: The export's report on this file.
-        output_sha256: Of the token file, hex.
-    """
-
-    settings: dict[str, Any]
-    tokens: dict[str, Any]
-    report: dict[str, Any]
-    output_sha256: str
+    settings: dict[str, Any]  # how the tokens were made; equal settings make equal tokens
+    tokens: dict[str, Any]  # fields of `Tokens` that the token file itself may not keep
+    report: dict[str, Any]  # the export's, on this file
+    output_sha256: str  # of the token file, hex
 
     @property
     def weights_sha256(self) -> str:
@@ -130,7 +123,12 @@ def read_token_file(path: str | Path, clip: str | None = None) -> Tokens:
     path = Path(path)
     _refuse_suffix(path)
     if path.suffix == ".parquet":
-        return _one_clip(path, read_tokens(path), clip)
+        clips = read_tokens(path)
+        if clip is None and len(clips) == 1:
+            return next(iter(clips.values()))
+        if clip not in clips:
+            raise UnsupportedInput(f"{path} holds the clips {', '.join(clips)}; name one of them, not {clip!r}.")
+        return clips[clip]
     if clip is not None:
         raise UnsupportedInput(f"clip={clip!r} chooses from a Parquet file, and {path.name} is one clip; leave it out.")
     tokens = read_npq(path)
@@ -140,22 +138,10 @@ def read_token_file(path: str | Path, clip: str | None = None) -> Tokens:
     if sha256_of(path) != companion.output_sha256:
         raise CorruptInput(f"{path} was altered since {companion_path(path).name} was written; export it again.")
     try:
-        fields = {name: _unlisted(value) for name, value in companion.tokens.items()}
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in companion.tokens.items()}
         return replace(tokens, **fields, weights_sha256=companion.weights_sha256)
     except (CodecbookError, TypeError) as error:
         raise CorruptInput(f"{companion_path(path)} does not fit its file ({error}); export it again.") from error
-
-
-def _unlisted(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _one_clip(path: Path, clips: dict[str, Tokens], clip: str | None) -> Tokens:
-    if clip is None and len(clips) == 1:
-        return next(iter(clips.values()))
-    if clip not in clips:
-        raise UnsupportedInput(f"{path} holds the clips {', '.join(clips)}; name one of them, not {clip!r}.")
-    return clips[clip]
 
 
 def header_bytes(path: Path, suffix: str | None = None) -> int:

@@ -46,9 +46,7 @@ class TokenFormat:
             value = getattr(self, name)
             if value is not None and not (isfinite(value) and value > 0):
                 raise UnsupportedInput(f"{name} is {value}; give kbit/s above 0, or None where it is unknown.")
-        if self.mid_codebooks is None:
-            return
-        if self.channels != 2 or not 1 <= self.mid_codebooks <= self.num_codebooks:
+        if self.mid_codebooks is not None and (self.channels != 2 or not 1 <= self.mid_codebooks <= self.num_codebooks):
             raise UnsupportedInput(
                 f"mid_codebooks={self.mid_codebooks} with channels={self.channels} and {self.num_codebooks} "
                 f"codebooks; mid and side need channels=2 and mid_codebooks from 1 to {self.num_codebooks}."
@@ -120,14 +118,8 @@ class Tokens:
         known = self.format
         object.__setattr__(self, "codebook_sizes", known.codebook_sizes)
         object.__setattr__(self, "frame_rates_hz", known.frame_rates_hz)
-        object.__setattr__(
-            self,
-            "codes",
-            tuple(
-                _checked_codes(k, codes, size)
-                for k, (codes, size) in enumerate(zip(self.codes, self.codebook_sizes, strict=True))
-            ),
-        )
+        codes = tuple(_checked_codes(k, self.codes[k], size) for k, size in enumerate(self.codebook_sizes))
+        object.__setattr__(self, "codes", codes)
         if (self.num_samples or 0) < 0:
             raise UnsupportedInput(f"num_samples={self.num_samples} must not be negative; leave out what is unknown.")
         self._check_segments()
@@ -183,9 +175,7 @@ class Tokens:
     @property
     def bits(self) -> float:
         """Size of the raw codes in bits: the sum of ``T_k log2 V_k``."""
-        return float(
-            sum(len(codes) * np.log2(size) for codes, size in zip(self.codes, self.codebook_sizes, strict=True))
-        )
+        return float(sum(len(self.codes[k]) * np.log2(size) for k, size in enumerate(self.codebook_sizes)))
 
     def to_frames(self) -> np.ndarray:
         """Return the codes as int64 ``[T, K]``, frames first.
@@ -196,7 +186,7 @@ class Tokens:
         if len({len(codes) for codes in self.codes}) != 1:
             raise UnsupportedInput(
                 f"Codebooks of {[len(codes) for codes in self.codes]} codes have no common frames; use an order "
-                "of codecbook.tokens.layout, such as orpheus_flatten, instead."
+                "of codecbook.tokens.layout, such as 'orpheus', instead."
             )
         return np.stack(self.codes, axis=1)
 

@@ -18,9 +18,7 @@ from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
 from codecbook.files import read_json, write_file
 from codecbook.tokens.parquet import iterate_tokens
 
-_FORMAT_KEY = "codecbook_transcripts"
-_FORMAT = 1
-_TABLE_SUFFIX = ".trans.txt"
+_FORMAT_KEY, _FORMAT = "codecbook_transcripts", 1
 
 
 def read_transcripts(path: str | Path) -> dict[str, str]:
@@ -54,14 +52,7 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
 def write_transcripts(
     path: str | Path, texts: Mapping[str, str], source: str, licence: str, overwrite: bool = False
 ) -> Path:
-    """Write transcripts, sorted by clip name.
-
-    Args:
-        path: The JSON file.
-        texts: What is said, by clip name.
-        source: Where the texts are from.
-        licence: Of the texts.
-        overwrite: Replace a file that exists.
+    """Write what is said, sorted by clip name, with where the texts are from and their licence.
 
     Raises:
         UnsupportedInput: No texts, or an empty one.
@@ -72,12 +63,7 @@ def write_transcripts(
         raise UnsupportedInput(
             f"{len(texts)} transcripts, of which {len(empty)} are empty {empty[:3]}; leave out clips without words."
         )
-    content = {
-        _FORMAT_KEY: _FORMAT,
-        "source": source,
-        "licence": licence,
-        "texts": {name: texts[name] for name in sorted(texts)},
-    }
+    content = {_FORMAT_KEY: _FORMAT, "source": source, "licence": licence, "texts": dict(sorted(texts.items()))}
     return write_file(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", overwrite)
 
 
@@ -86,10 +72,6 @@ def find_transcripts(folder: str | Path, names: Iterable[str]) -> dict[str, str]
 
     A clip ``corpus/a0001`` finds ``.../corpus/a0001.txt``, else the one file ``a0001.txt`` there is, else the line
     ``a0001 ...`` of a ``*.trans.txt``. White space at both ends is dropped, and empty texts are none.
-
-    Args:
-        folder: Where to look, to the bottom.
-        names: Clip names, as token files have them.
 
     Returns:
         The texts that were found, by clip name.
@@ -105,7 +87,7 @@ def find_transcripts(folder: str | Path, names: Iterable[str]) -> dict[str, str]
     by_stem: dict[str, list[tuple[str, str]]] = {}
     for path in sorted(folder.rglob("*.txt")):
         place = path.relative_to(folder).with_suffix("").as_posix()
-        if path.name.endswith(_TABLE_SUFFIX):
+        if path.name.endswith(".trans.txt"):
             lines = (line.partition(" ") for line in _read(path).splitlines())
             found = [(name, text) for name, _, text in lines]
         else:

@@ -24,7 +24,7 @@ from codecbook.lm.data.corpus import Corpus
 from codecbook.recordings import find_recordings
 from codecbook.tokens import Tokens
 from codecbook.tokens.parquet import iterate_tokens
-from codecbook.tokens.text import TextBpe, text_tokens
+from codecbook.tokens.text import TextBpe, TextTokens
 
 TEXT_ORDER = "text"
 # orders that mix levels in one column, and the order that gives each level or place a column of its own
@@ -124,7 +124,7 @@ def text_stream(name: str, bpe: TextBpe, texts: Mapping[str, str], durations_s: 
         raise UnsupportedInput(
             f"{len(texts)} texts, of which {len(missing)} have no duration {missing[:3]}; give both for each clip."
         )
-    rows = {clip: text_tokens(bpe, text, durations_s[clip]) for clip, text in texts.items()}
+    rows = {clip: TextTokens(bpe.encode(text), bpe.vocabulary_size, durations_s[clip]) for clip, text in texts.items()}
     corpus = Corpus.from_text(rows)
     return Stream(name, TEXT_ORDER, corpus, corpus, (bpe.vocabulary_size,), bpe.name)
 
