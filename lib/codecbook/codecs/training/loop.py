@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from codecbook.codecs.build import random_seeded
-from codecbook.codecs.training.adversary import Adversary
 from codecbook.codecs.training.data import Crops
 from codecbook.codecs.training.losses import codec_loss
 from codecbook.codecs.training.models import trainable
@@ -82,7 +81,6 @@ class CodecTrainer:
         self.step, self.elapsed_s, self.phase, self.rate_scale, self.recoveries = 0, 0.0, -1, 1.0, 0
         self.random = np.random.default_rng(recipe.seed + 1)
         self.torch_random = torch.Generator().manual_seed(recipe.seed + 2)
-        self.adversary: Adversary | None = None
         self._begin_average()
         self._make_optimizer(self.model.module.parameters())
         self.log = RunLog(folder, self.processes.rank == 0)
@@ -130,7 +128,6 @@ class CodecTrainer:
                 "module": self.model.module.state_dict(),
                 "average": self.average,
                 "optimizer": self.optimizer.state_dict(),
-                "adversary": self.adversary.state_dict() if self.adversary else None,
                 "step": self.step,
                 "elapsed_s": self.elapsed_s,
                 "phase": self.phase,
@@ -148,8 +145,6 @@ class CodecTrainer:
         self.model.module.load_state_dict(state["module"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.adversary and state["adversary"]:
-            self.adversary.load_state_dict(state["adversary"])
         self.step, self.elapsed_s = state["step"], state["elapsed_s"]
         self.rate_scale, self.recoveries = state["rate_scale"], state["recoveries"]
         self.random.bit_generator.state = state["random"]
@@ -181,8 +176,6 @@ class CodecTrainer:
         """Choose what the current phase trains."""
         decoding = self.phase >= 0 and self.recipe.phases[self.phase].name == "decoder"
         self._make_optimizer(self.model.decoding_parameters() if decoding else self.model.module.parameters())
-        if decoding and self.recipe.adversary_weight:
-            self.adversary = Adversary(self.recipe.channels, self.recipe.seed, self.device)
 
     def _enter_phase(self, index: int) -> None:
         """Take over the averaged parameters, fit the codebooks, and start with a fresh optimiser."""
@@ -239,10 +232,6 @@ class CodecTrainer:
             group["lr"] = self.rate_scale * rate
         estimate, commitment = self._forward(target)
         loss, parts = codec_loss(estimate, target, self.recipe.sample_rate_hz, commitment, self.recipe.loss)
-        if self.adversary:
-            feedback = self.adversary.feedback(estimate, target)
-            loss = loss + self.recipe.adversary_weight * feedback
-            parts["adversary"] = float(feedback.detach())
         finite = bool(self.processes.mean(loss.detach().reshape(1)).isfinite())
         norm = torch.zeros(())
         if finite:
@@ -257,8 +246,6 @@ class CodecTrainer:
         self.optimizer.step()
         if self.recipe.phases[self.phase].name == "joint":
             self.model.update_codebooks(self.processes.mean, self.torch_random)
-        if self.adversary:
-            self.adversary.learn(estimate.detach(), target)
         parameters = dict(self.model.module.named_parameters())
         averages = (self.average[name] for name in parameters)
         move_average(averages, parameters.values(), self.step, self.recipe.ema_decay)

@@ -1,9 +1,7 @@
-"""Losses of codec training: time domain, mel spectrogram at several scales, band envelopes, commitment, and their sum.
+"""Losses of codec training: waveform, mel spectrograms, band envelopes, commitment, and their sum.
 
-EnCodec (Défossez et al. 2022, section 3.4) adds an L1 distance between waveforms (weight 0.1), an L1 and an L2
-distance between 64-bin mel spectrograms at windows of 2^5 to 2^11 samples (weight 1), and the commitment of
-the encoder to its codewords. Those are the defaults of `codec_loss`. Small models that train for minutes get
-further with a squared error relative to the signal's power and with logarithmic mel spectrograms: neither
+EnCodec (Défossez et al. 2022, section 3.4) compares waveforms and linear mel spectrograms. Small models that train for
+minutes get further with a squared error relative to the signal's power and with logarithmic mel spectrograms: neither
 depends on the loudness of the recording, so quiet passages count as much as loud ones.
 
 Estimate and target are waveforms ``[B, C, S]`` of one shape throughout, and a loss is a scalar.
@@ -15,11 +13,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from codecbook.errors import UnsupportedInput
 
-WINDOWS = tuple(2**exponent for exponent in range(5, 12))
+_NUM_MELS = 64
 _ENVELOPE_FRAMES = 30
 _MEL_FLOOR = 1e-3
 _POWER_FLOOR = 1e-6
@@ -27,26 +24,18 @@ _POWER_FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much each part of `codec_loss` counts; the defaults are EnCodec's."""
+    """How much each part of `codec_loss` counts."""
 
-    time: float = 0.1  # L1 distance between waveforms (EnCodec's lambda_t)
-    spectral: float = 1.0  # L1 + L2 between linear mel spectrograms (EnCodec's lambda_f)
-    relative: float = 0.0  # squared error relative to the signal's power
-    log_mel: float = 0.0  # L1 distance between logarithmic mel spectrograms
-    commitment: float = 1.0
-    windows: tuple[int, ...] = WINDOWS  # of the STFT in samples; the hop is a quarter of each
-    num_mels: int = 64  # bands of the longest windows; a short one gets a quarter as many as it has samples
-    envelope: float = 0.0  # `envelope_loss`, which small speech codecs gain intelligibility from
+    relative: float = 1.0  # `relative_squared_error`
+    log_mel: float = 1.5  # `log_mel_distance`
+    envelope: float = 3.0  # `envelope_loss`, which small speech codecs gain intelligibility from
+    commitment: float = 0.25  # of the encoder to its codewords
+    windows: tuple[int, ...] = (64, 256, 512, 1024, 2048)  # of the log-mel distance, in samples
 
 
 @functools.lru_cache(maxsize=64)
 def mel_filters(window: int, num_mels: int, sample_rate_hz: int) -> Tensor:
     """Return triangular filters from 0 Hz to half the sampling rate, evenly spaced on the HTK mel scale, of unit peak.
-
-    Args:
-        window: STFT window in samples; the spectrum has ``window // 2 + 1`` bins.
-        num_mels: Number of bands.
-        sample_rate_hz: Sampling rate.
 
     Returns:
         float32 ``[window // 2 + 1, num_mels]``. Every band holds at least one bin: a triangle narrower than the
@@ -69,20 +58,14 @@ def mel_spectrogram(waveform: Tensor, window: int, num_mels: int, sample_rate_hz
     The window is scaled to unit energy, so that white noise of deviation 1 has magnitudes near 1 whatever the
     window's length. The hop is a quarter of it; the signal is padded by half a window.
     """
-    device = waveform.device
-    hann = torch.hann_window(window).to(device)
+    hann = torch.hann_window(window).to(waveform.device)
+    hann = hann / hann.square().sum().sqrt()
     stft = torch.stft(
-        waveform.flatten(0, 1),
-        n_fft=window,
-        hop_length=window // 4,
-        window=hann / hann.square().sum().sqrt(),
-        pad_mode="constant",
-        return_complex=True,
+        waveform.flatten(0, 1), window, window // 4, window=hann, pad_mode="constant", return_complex=True
     )
     # the square root's gradient is infinite at 0, where digital silence lies
     magnitude = (stft.real.square() + stft.imag.square() + 1e-10).sqrt()
-    filters = mel_filters(window, num_mels, sample_rate_hz).to(device)
-    return torch.einsum("bft,fm->bmt", magnitude, filters)
+    return torch.einsum("bft,fm->bmt", magnitude, mel_filters(window, num_mels, sample_rate_hz).to(waveform.device))
 
 
 def relative_squared_error(estimate: Tensor, target: Tensor) -> Tensor:
@@ -94,33 +77,19 @@ def relative_squared_error(estimate: Tensor, target: Tensor) -> Tensor:
     return (error / (target.square().mean(dim=(1, 2)) + _POWER_FLOOR)).mean()
 
 
-def spectral_distances(
-    estimate: Tensor, target: Tensor, sample_rate_hz: int, windows: tuple[int, ...] = WINDOWS, num_mels: int = 64
-) -> tuple[Tensor, Tensor]:
-    """Return two distances between mel spectrograms, each averaged over bands, frames and windows.
+def log_mel_distance(estimate: Tensor, target: Tensor, sample_rate_hz: int, windows: tuple[int, ...]) -> Tensor:
+    """Return the mean L1 distance between natural logarithms of mel magnitudes, floored at 1e-3.
 
-    Args:
-        estimate: Decoded waveform.
-        target: Original waveform.
-        sample_rate_hz: Sampling rate.
-        windows: STFT windows in samples.
-        num_mels: Bands at most; a window has ``min(num_mels, window // 4)``.
-
-    Returns:
-        (L1 + L2 of the magnitudes, which is EnCodec's loss; L1 of their natural logarithms floored at 1e-3).
+    The mean is over bands, frames and STFT windows; a window of n samples has 64 bands, or n / 4 if that is less.
     """
-    linear = estimate.new_zeros(())
-    logarithmic = estimate.new_zeros(())
+    total = estimate.new_zeros(())
     for window in windows:
-        bands = min(num_mels, window // 4)
+        bands = min(_NUM_MELS, window // 4)
         ours = mel_spectrogram(estimate, window, bands, sample_rate_hz)
         with torch.no_grad():
             reference = mel_spectrogram(target, window, bands, sample_rate_hz)
-        difference = ours - reference
-        linear = linear + difference.abs().mean() + difference.square().mean()
-        log_ratio = (ours + _MEL_FLOOR).log() - (reference + _MEL_FLOOR).log()
-        logarithmic = logarithmic + log_ratio.abs().mean()
-    return linear / len(windows), logarithmic / len(windows)
+        total = total + ((ours + _MEL_FLOOR).log() - (reference + _MEL_FLOOR).log()).abs().mean()
+    return total / len(windows)
 
 
 @functools.lru_cache(maxsize=8)
@@ -138,13 +107,8 @@ def envelope_loss(estimate: Tensor, target: Tensor, sample_rate_hz: int) -> Tens
     The envelopes are those of STOI (Taal et al. 2011, section II): magnitudes in third octaves, frames of 25.6 ms
     every 12.8 ms, correlated over 384 ms. STOI's clipping and its removal of silent frames are left out.
 
-    Args:
-        estimate: Decoded waveform.
-        target: Original waveform, at least 0.42 s.
-        sample_rate_hz: Sampling rate, at least 10 kHz.
-
     Raises:
-        UnsupportedInput: The signals are too short.
+        UnsupportedInput: The signals are shorter than that.
     """
     hop = round(0.0128 * sample_rate_hz)
     if target.shape[-1] < (_ENVELOPE_FRAMES - 1) * hop:
@@ -167,32 +131,15 @@ def envelope_loss(estimate: Tensor, target: Tensor, sample_rate_hz: int) -> Tens
     return 1.0 - ((ours * reference).sum(-1) / (scale + 1e-8).sqrt()).mean()
 
 
-def commitment_loss(latents: Tensor, quantized: Tensor) -> Tensor:
-    """Return the mean squared distance from the latents to their codewords, which receive no gradient."""
-    return functional.mse_loss(latents, quantized.detach())
-
-
 def codec_loss(
-    estimate: Tensor,
-    target: Tensor,
-    sample_rate_hz: int,
-    commitment: Tensor | float = 0.0,
-    weights: LossWeights = LossWeights(),
+    estimate: Tensor, target: Tensor, sample_rate_hz: int, commitment: Tensor, weights: LossWeights
 ) -> tuple[Tensor, dict[str, float]]:
-    """Add up the parts of a codec's reconstruction loss.
+    """Return (weighted sum of a codec's losses, each part's unweighted value by name).
 
-    Args:
-        estimate: Decoded waveform.
-        target: Original waveform.
-        sample_rate_hz: Sampling rate.
-        commitment: Commitment loss of the quantiser.
-        weights: Weight of each part; a part of weight 0 is not computed.
-
-    Returns:
-        (scalar to minimise, each part's unweighted value by name).
+    A part of weight 0 is not computed. `commitment` is the quantiser's.
 
     Raises:
-        UnsupportedInput: The shapes differ.
+        UnsupportedInput: The shapes of estimate and target differ.
     """
     if estimate.shape != target.shape or estimate.ndim != 3:
         raise UnsupportedInput(
@@ -200,17 +147,14 @@ def codec_loss(
             f"{list(target.shape)}. Trim the longer one."
         )
     parts: dict[str, Tensor] = {}
-    if weights.time:
-        parts["time"] = (estimate - target).abs().mean()
     if weights.relative:
         parts["relative"] = relative_squared_error(estimate, target)
-    if weights.spectral or weights.log_mel:
-        linear, logarithmic = spectral_distances(estimate, target, sample_rate_hz, weights.windows, weights.num_mels)
-        parts |= {"spectral": linear, "log_mel": logarithmic}
+    if weights.log_mel:
+        parts["log_mel"] = log_mel_distance(estimate, target, sample_rate_hz, weights.windows)
     if weights.envelope:
         parts["envelope"] = envelope_loss(estimate, target, sample_rate_hz)
     if weights.commitment:
-        parts["commitment"] = torch.as_tensor(commitment, dtype=estimate.dtype, device=estimate.device).sum()
+        parts["commitment"] = commitment
     total = estimate.new_zeros(())
     for name, value in parts.items():
         total = total + getattr(weights, name) * value

@@ -11,8 +11,7 @@ from torch.nn import functional
 
 from codecbook.codecs.build import FsqCodec
 from codecbook.codecs.encodec_package import encodec
-from codecbook.codecs.training.losses import commitment_loss
-from codecbook.codecs.training.rvq import cluster_sums, fit_codebook, init_codebooks, nearest_codes
+from codecbook.codecs.training.rvq import cluster_sums, fit_codebook, init_codebooks, nearest_codes, residual_stages
 from codecbook.codecs.training.start import linear_start, principal_components
 from codecbook.errors import UnsupportedInput
 
@@ -55,13 +54,13 @@ class Trainable(ABC):
         """Encode ``[B, C, S]`` to continuous latents ``[B, D, T]``."""
         return self.module.encoder(waveform)
 
-    @abstractmethod
     def continuous(self, latents: Tensor) -> Tensor:
         """Pass latents through the bottleneck without quantising them."""
+        return latents
 
     @abstractmethod
     def quantize(self, latents: Tensor, num_codebooks: int) -> tuple[Tensor, Tensor]:
-        """Quantise latents, straight-through; return (quantised latents, commitment loss)."""
+        """Quantise latents, straight-through; return (quantised latents, mean commitment loss of the codebooks)."""
 
     def update_codebooks(self, all_reduce: AllReduce, generator: torch.Generator) -> None:  # noqa: B027
         """Move the codebooks towards the vectors of the last call of `quantize`, if they move by averages."""
@@ -78,7 +77,7 @@ class Trainable(ABC):
         return self.module.decoder(quantized)
 
 
-class TrainableEncodec(Trainable):
+class _Encodec(Trainable):
     """EnCodec: residual codebooks that follow running averages; unused codewords are replaced."""
 
     drops_codebooks = True
@@ -100,28 +99,16 @@ class TrainableEncodec(Trainable):
         return waveform / (1e-8 + level)
 
     def start(self, waveform: Tensor) -> None:
-        """Begin as a cascade of principal component transforms."""
         linear_start(self.module.encoder, self.module.decoder, self.normalise(waveform))
 
-    def continuous(self, latents: Tensor) -> Tensor:
-        """Return the latents as they are."""
-        return latents
-
     def quantize(self, latents: Tensor, num_codebooks: int) -> tuple[Tensor, Tensor]:
-        """Quantise with the leading codebooks; the commitment is averaged over them."""
-        self._met = []
-        residual = latents.transpose(1, 2).flatten(0, 1)  # [B * T, D]
-        quantized = torch.zeros_like(residual)
-        commitment = latents.new_zeros(())
-        for book in self._books[:num_codebooks]:
-            codes = nearest_codes(residual.detach(), book.embed)
-            words = book.embed[codes]
-            commitment = commitment + commitment_loss(residual, words)
-            self._met.append((residual.detach(), codes))
-            quantized = quantized + words
-            residual = residual - words
+        books = (book.embed for book in self._books[:num_codebooks])
+        stages = list(residual_stages(_vectors(latents), books))
+        self._met = [(residual.detach(), codes) for residual, codes, _ in stages]
+        quantized = sum((words for _, _, words in stages), torch.zeros_like(stages[0][0]))
+        losses = [functional.mse_loss(residual, words) for residual, _, words in stages]
         quantized = quantized.unflatten(0, (latents.shape[0], -1)).transpose(1, 2)
-        return straight_through(latents, quantized), commitment / num_codebooks
+        return straight_through(latents, quantized), sum(losses, latents.new_zeros(())) / num_codebooks
 
     @torch.no_grad()
     def update_codebooks(self, all_reduce: AllReduce, generator: torch.Generator) -> None:
@@ -143,9 +130,7 @@ class TrainableEncodec(Trainable):
     @torch.no_grad()
     def fit_codebooks(self, latents: Tensor, seed: int) -> None:
         """Fit residual by residual, and set the running averages to agree."""
-        vectors = latents.transpose(1, 2).flatten(0, 1)
-        size = len(self._books[0].embed)
-        codebooks = init_codebooks(vectors, self.num_codebooks, size, seed)
+        codebooks = init_codebooks(_vectors(latents), self.num_codebooks, len(self._books[0].embed), seed)
         for book, codebook in zip(self._books, codebooks, strict=True):
             book.embed.copy_(codebook)
             book.embed_avg.copy_(codebook)
@@ -153,7 +138,7 @@ class TrainableEncodec(Trainable):
             book.inited.fill_(1.0)
 
 
-class TrainableSnac(Trainable):
+class _Snac(Trainable):
     """SNAC: levels at several rates, compared by direction in a few dimensions."""
 
     step_size = 0.1
@@ -162,67 +147,63 @@ class TrainableSnac(Trainable):
         super().__init__(module)
         self.num_codebooks = module.n_codebooks
         self._met: list[tuple[Tensor, Tensor]] = []
-        levels: Any = module.quantizer.quantizers
-        for level in levels:
+        self._levels: Any = module.quantizer.quantizers
+        for level in self._levels:
             level.codebook.weight.requires_grad_(False)
 
     @torch.no_grad()
     def start(self, waveform: Tensor) -> None:
-        """Begin as a cascade of principal component transforms."""
         linear_start(self.module.encoder, self.module.decoder, self.module.preprocess(waveform))
-        self._start_projections(self.latents(waveform))
+        self._through_levels(self.latents(waveform), self._start_projections)
 
-    def _start_projections(self, latents: Tensor) -> None:
-        """Let each level's projection keep the principal components of what the levels before it left over.
+    def _start_projections(self, level: Any, pooled: Tensor) -> Tensor:
+        """Let a level's projection keep the principal components of what the levels before it left over.
 
         SNAC compares directions alone, and would be deaf to amplitudes. One dimension is therefore set to a
         constant: the direction of (v, c) tells the length of v as well, and for lengths well below c the angle
         between two such vectors is in proportion to their distance.
         """
-        residual = latents
-        for level in self.module.quantizer.quantizers:
-            pooled = functional.avg_pool1d(residual, level.stride, level.stride)
-            vectors = pooled.transpose(1, 2).flatten(0, 1)
-            directions = principal_components(vectors, level.codebook_dim - 1)
-            length = (vectors @ directions.T).square().sum(dim=1).mean().sqrt()
-            spare = 1e-4 * torch.ones_like(directions[:1])
-            level.in_proj.weight = torch.cat([directions / length, spare])[:, :, None]
-            level.out_proj.weight = torch.cat([directions * length, spare]).T[:, :, None]
-            level.in_proj.bias.zero_()
-            level.in_proj.bias[-1] = _SNAC_CONSTANT
-            level.out_proj.bias.copy_(-level.out_proj.weight[:, -1, 0] * _SNAC_CONSTANT)
-            part = level.out_proj(level.in_proj(pooled)).repeat_interleave(level.stride, dim=-1)
-            residual = residual - part
+        vectors = _vectors(pooled)
+        directions = principal_components(vectors, level.codebook_dim - 1)
+        length = (vectors @ directions.T).square().sum(dim=1).mean().sqrt()
+        spare = 1e-4 * torch.ones_like(directions[:1])
+        level.in_proj.weight = torch.cat([directions / length, spare])[:, :, None]
+        level.out_proj.weight = torch.cat([directions * length, spare]).T[:, :, None]
+        level.in_proj.bias.zero_()
+        level.in_proj.bias[-1] = _SNAC_CONSTANT
+        level.out_proj.bias.copy_(-level.out_proj.weight[:, -1, 0] * _SNAC_CONSTANT)
+        return level.in_proj(pooled)
 
     def latents(self, waveform: Tensor) -> Tensor:
         """Encode ``[B, 1, S]``, padded to whole frames of the coarsest level."""
         return self.module.encoder(self.module.preprocess(waveform))
 
-    def _levels(self, latents: Tensor, through: Callable[[Any, Tensor], Tensor]) -> Tensor:
+    def _through_levels(self, latents: Tensor, project: Callable[[Any, Tensor], Tensor]) -> Tensor:
+        """Add up what the levels make of what those before them left over; `project` is given level and input."""
         residual, total = latents, torch.zeros_like(latents)
-        for level in self.module.quantizer.quantizers:
+        for level in self._levels:
             pooled = functional.avg_pool1d(residual, level.stride, level.stride)
-            part = level.out_proj(through(level, level.in_proj(pooled)))
-            part = part.repeat_interleave(level.stride, dim=-1)
+            part = level.out_proj(project(level, pooled)).repeat_interleave(level.stride, dim=-1)
             total, residual = total + part, residual - part
         return total
 
     def continuous(self, latents: Tensor) -> Tensor:
         """Pass pooling and projections alone."""
-        return self._levels(latents, lambda _level, projected: projected)
+        return self._through_levels(latents, lambda level, pooled: level.in_proj(pooled))
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> tuple[Tensor, Tensor]:
         """Quantise all levels; the vectors are drawn to their codewords."""
         self._met = []
         losses = []
 
-        def through(level: Any, projected: Tensor) -> Tensor:
+        def quantized(level: Any, pooled: Tensor) -> Tensor:
+            projected = level.in_proj(pooled)
             words, codes = level.decode_latents(projected)
-            self._met.append((projected.detach().transpose(1, 2).flatten(0, 1), codes.flatten()))
-            losses.append(commitment_loss(projected, words))
+            self._met.append((_vectors(projected.detach()), codes.flatten()))
+            losses.append(functional.mse_loss(projected, words))
             return straight_through(projected, words)
 
-        return self._levels(latents, through), torch.stack(losses).mean()
+        return self._through_levels(latents, quantized), torch.stack(losses).mean()
 
     @torch.no_grad()
     def update_codebooks(self, all_reduce: AllReduce, generator: torch.Generator) -> None:
@@ -231,8 +212,7 @@ class TrainableSnac(Trainable):
         Left to the optimiser, as in the package, codewords fell behind the vectors of an encoder that learns fast,
         and the commitment loss grew without bound.
         """
-        levels: Any = self.module.quantizer.quantizers
-        for level, (vectors, codes) in zip(levels, self._met, strict=True):
+        for level, (vectors, codes) in zip(self._levels, self._met, strict=True):
             words = level.codebook.weight
             counts, sums = (all_reduce(part) for part in cluster_sums(vectors, codes, len(words)))
             used = counts > 0
@@ -242,29 +222,29 @@ class TrainableSnac(Trainable):
     def fit_codebooks(self, latents: Tensor, seed: int) -> None:
         """Cluster the directions of each level's vectors; codewords are the means of the clusters."""
 
-        def through(level: Any, projected: Tensor) -> Tensor:
-            vectors = projected.transpose(1, 2).flatten(0, 1)
+        def fitted(level: Any, pooled: Tensor) -> Tensor:
+            projected = level.in_proj(pooled)
+            vectors = _vectors(projected)
             directions = functional.normalize(vectors)
-            centres = torch.from_numpy(fit_codebook(directions.cpu().numpy(), level.codebook_size, seed))
-            codes = nearest_codes(directions, centres.to(vectors))
-            counts, sums = cluster_sums(vectors, codes, level.codebook_size)
+            fit = fit_codebook(directions.cpu().numpy(), level.codebook_size, seed)
+            centres = torch.from_numpy(fit).to(vectors)
+            counts, sums = cluster_sums(vectors, nearest_codes(directions, centres), level.codebook_size)
             used = counts > 0
-            length = vectors.norm(dim=1).mean()
-            words = functional.normalize(centres.to(vectors)) * length
+            words = functional.normalize(centres) * vectors.norm(dim=1).mean()
             words[used] = sums[used] / counts[used][:, None]
             level.codebook.weight.copy_(words)
             return level.decode_latents(projected)[0]
 
-        self._levels(latents, through)
+        self._through_levels(latents, fitted)
 
 
-class TrainableFsq(Trainable):
+class _Fsq(Trainable):
     """FSQ: rounding with a straight-through gradient; nothing to fit, nothing to commit to."""
 
     refits = False
 
     def start(self, waveform: Tensor) -> None:
-        """Begin as a cascade of principal component transforms, its leading components quantised."""
+        """Begin with the leading principal components quantised."""
         encoder, decoder, quantizer = self.module.encoder, self.module.decoder, self.module.quantizer
         linear_start(encoder, decoder, waveform)
         with torch.no_grad():
@@ -277,7 +257,7 @@ class TrainableFsq(Trainable):
             quantizer.project_out.weight.zero_()[:count] = torch.eye(count)
             quantizer.project_out.bias.zero_()
             values = quantizer(latents.transpose(1, 2))[0][..., :count].flatten(0, 1)
-            wanted = latents.transpose(1, 2)[..., :count].flatten(0, 1)
+            wanted = _vectors(latents)[:, :count]
             gain = (values * wanted).mean(dim=0) / values.square().mean(dim=0).clamp(min=1e-6)
             quantizer.project_out.weight[:count] = torch.diag(gain)
 
@@ -295,16 +275,19 @@ class TrainableFsq(Trainable):
         yield from self.module.quantizer.project_out.parameters()
 
 
+def _vectors(latents: Tensor) -> Tensor:
+    """Return latents ``[B, D, T]`` as vectors ``[B * T, D]``."""
+    return latents.transpose(1, 2).flatten(0, 1)
+
+
 def trainable(module: nn.Module) -> Trainable:
     """Wrap a codec for training.
 
     Raises:
         UnsupportedInput: Not one of the kinds that `codecbook.codecs.build` makes.
     """
-    if isinstance(module, encodec.model.EncodecModel):
-        return TrainableEncodec(module)
-    if isinstance(module, snac.SNAC):
-        return TrainableSnac(module)
-    if isinstance(module, FsqCodec):
-        return TrainableFsq(module)
+    kinds = {encodec.model.EncodecModel: _Encodec, snac.SNAC: _Snac, FsqCodec: _Fsq}
+    for kind, adapter in kinds.items():
+        if isinstance(module, kind):
+            return adapter(module)
     raise UnsupportedInput(f"{type(module).__name__} has no training adapter; build it with codecbook.codecs.build.")

@@ -14,10 +14,6 @@ from codecbook.codecs.training.losses import LossWeights
 from codecbook.errors import UnsupportedInput
 from codecbook.training.schedule import half_cosine
 
-_MINI_LOSS = LossWeights(
-    time=0.0, spectral=0.0, relative=1.0, log_mel=1.5, envelope=3.0, commitment=0.25, windows=(64, 256, 512, 1024, 2048)
-)
-
 
 @dataclass(frozen=True)
 class Phase:
@@ -49,9 +45,8 @@ class Recipe:
         Phase("joint", 0.84, 0.6, 0.05),
         Phase("decoder", 1.0, 0.4, 0.02),
     )
-    loss: LossWeights = _MINI_LOSS
+    loss: LossWeights = field(default_factory=LossWeights)
     fit_seconds: float = 320.0  # of audio whose latents the codebooks are fitted to
-    adversary_weight: float = 0.0  # of the MS-STFT discriminator's feedback in the decoder phase
     seed: int = 0  # of parameters, crops and clustering
 
 
@@ -95,7 +90,6 @@ RECIPES: dict[str, Recipe] = {
         {"num_codebooks": 8, "hidden_dim": 128, "num_filters": 12, "bandwidth_kbps": 12.0},
         sample_rate_hz=48_000,
         channels=2,
-        crop_samples=12_800,
         batch_size=6,
         fit_seconds=160.0,
     ),

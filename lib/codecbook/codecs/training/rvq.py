@@ -5,6 +5,7 @@ Each codebook quantises what the ones before it left over (Zeghidour et al. 2021
 Ties go to the lower index. The results equal those of ``encodec.quantization.ResidualVectorQuantizer``.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -22,21 +23,21 @@ def nearest_codes(vectors: Tensor, codebook: Tensor) -> Tensor:
     return distances.argmin(dim=1)
 
 
-def _check_fit(axes: str, tensor: Tensor, fits: bool, codebooks: Tensor, count: int) -> None:
-    if codebooks.ndim != 3 or not 1 <= count <= len(codebooks) or tensor.ndim != 3 or not fits:
-        raise UnsupportedInput(
-            f"{count} codebooks of {list(codebooks.shape)} and {list(tensor.shape)} do not fit together; give "
-            f"codebooks [K, V, D], {axes}, and use 1 to K of them."
-        )
+def residual_stages(vectors: Tensor, codebooks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield of each codebook the vectors ``[N, D]`` that it meets, their codes int64 ``[N]`` and codewords ``[N, D]``.
+
+    Gradients flow through the vectors alone.
+    """
+    residual = vectors
+    for codebook in codebooks:
+        codes = nearest_codes(residual.detach(), codebook)
+        words = codebook[codes]
+        yield residual, codes, words
+        residual = residual - words
 
 
 def rvq_quantize(latents: Tensor, codebooks: Tensor, num_codebooks: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Quantise latents with the leading codebooks.
-
-    Args:
-        latents: float ``[B, D, T]``.
-        codebooks: float ``[K, V, D]``.
-        num_codebooks: How many to use; None uses all ``K``.
+    """Quantise latents, float ``[B, D, T]``, with the leading codebooks (None: all) of float ``[K, V, D]``.
 
     Returns:
         (codes int64 ``[B, K, T]``, quantised latents ``[B, D, T]``, residuals ``[K, B, D, T]`` as each codebook met
@@ -46,34 +47,21 @@ def rvq_quantize(latents: Tensor, codebooks: Tensor, num_codebooks: int | None =
         UnsupportedInput: Shapes that do not fit together, or more codebooks than there are.
     """
     count = len(codebooks) if num_codebooks is None else num_codebooks
-    fits = latents.shape[1:2] == codebooks.shape[2:]
-    _check_fit("latents [B, D, T]", latents, fits, codebooks, count)
-    batch, dim, frames = latents.shape
-    residual = latents.transpose(1, 2).reshape(-1, dim)  # [B * T, D]
-    quantized = torch.zeros_like(residual)
-    codes, residuals = [], []
-    for codebook in codebooks[:count]:
-        residuals.append(residual)
-        indices = nearest_codes(residual, codebook)
-        codes.append(indices)
-        quantized = quantized + codebook[indices]
-        residual = residual - codebook[indices]
+    _check_fit("latents [B, D, T]", latents, latents.shape[1:2] == codebooks.shape[2:], codebooks, count)
+    batch, _, frames = latents.shape
+    stages = residual_stages(latents.transpose(1, 2).flatten(0, 1), codebooks[:count])
+    residuals, codes, words = (torch.stack(parts) for parts in zip(*stages, strict=True))
     return (
-        torch.stack(codes).view(count, batch, frames).transpose(0, 1),
-        quantized.view(batch, frames, dim).transpose(1, 2),
-        torch.stack(residuals).view(count, batch, frames, dim).transpose(2, 3),
+        codes.unflatten(1, (batch, frames)).transpose(0, 1),
+        sum(words, torch.zeros_like(words[0])).unflatten(0, (batch, frames)).transpose(1, 2),
+        residuals.unflatten(1, (batch, frames)).transpose(2, 3),
     )
 
 
 def rvq_dequantize(codes: Tensor, codebooks: Tensor) -> Tensor:
-    """Add up the codewords that codes name.
+    """Add up the codewords that codes, int64 ``[B, K, T]``, name; return float ``[B, D, T]``.
 
-    Args:
-        codes: int64 ``[B, K, T]``, at most as many codebooks as there are.
-        codebooks: float ``[K, V, D]``.
-
-    Returns:
-        float ``[B, D, T]``.
+    `codebooks` are float ``[K, V, D]``, at least as many as there are codes a frame.
 
     Raises:
         CorruptInput: A code outside 0 ... V - 1.
@@ -87,6 +75,14 @@ def rvq_dequantize(codes: Tensor, codebooks: Tensor) -> Tensor:
         )
     quantized = sum(codebooks[k][codes[:, k]] for k in range(count))
     return torch.as_tensor(quantized).transpose(1, 2)
+
+
+def _check_fit(axes: str, tensor: Tensor, fits: bool, codebooks: Tensor, count: int) -> None:
+    if codebooks.ndim != 3 or not 1 <= count <= len(codebooks) or tensor.ndim != 3 or not fits:
+        raise UnsupportedInput(
+            f"{count} codebooks of {list(codebooks.shape)} and {list(tensor.shape)} do not fit together; give "
+            f"codebooks [K, V, D], {axes}, and use 1 to K of them."
+        )
 
 
 def fit_codebook(vectors: np.ndarray, codebook_size: int, seed: int) -> np.ndarray:
@@ -117,11 +113,7 @@ def fit_codebook(vectors: np.ndarray, codebook_size: int, seed: int) -> np.ndarr
 def init_codebooks(vectors: Tensor, num_codebooks: int, codebook_size: int, seed: int) -> Tensor:
     """Fit codebooks by k-means, each on what the ones before it left over; return float32 ``[K, V, D]``.
 
-    Args:
-        vectors: Latents ``[N, D]``; ten or more a codeword.
-        num_codebooks: ``K``.
-        codebook_size: ``V``.
-        seed: Seed of the clustering.
+    The latents ``[N, D]`` should be ten or more a codeword.
 
     Raises:
         UnsupportedInput: Fewer vectors than codewords.

@@ -97,18 +97,6 @@ def test_every_architecture_goes_on_bit_for_bit(trainer, tiny_recipe, architectu
     assert_same(state_of(unbroken), state_of(last))
 
 
-def test_an_adversary_goes_on_bit_for_bit(trainer, tiny_recipe):
-    phases = (Phase("autoencoder", 0.25, 1.0, 0.5), Phase("decoder", 1.0, 0.5, 0.1))
-    recipe = tiny_recipe(phases=phases, adversary_weight=0.1, crop_samples=2080, batch_size=2)
-    unbroken, stopped = (trainer(folder, recipe, 4) for folder in ("unbroken", "stopped"))
-    unbroken.run()
-    stopped.run(3)
-    last = trainer("stopped", recipe, 4)
-    last.run()
-    assert state_of(last)["adversary"] is not None
-    assert_same(state_of(unbroken), state_of(last))
-
-
 def test_a_finished_run_stays_as_it_is(trainer):
     first = trainer(steps=3)
     first.run()
