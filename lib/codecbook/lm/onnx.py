@@ -15,7 +15,10 @@ import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact.arithmetic import (
+from codecbook.lm.exact.certificate import certificate
+from codecbook.lm.exact.export import config_of
+from codecbook.lm.exact.reference import requantise
+from codecbook.lm.exact.spec import (
     ACTIVATION_MAX,
     EXP2_SIZE,
     GELU_SIZE,
@@ -23,12 +26,10 @@ from codecbook.lm.exact.arithmetic import (
     SHARE_SHIFT,
     STREAM_MAX,
     UNIT_BITS,
+    ExactConfig,
+    ExactLM,
     exp2_table,
-    requantise,
 )
-from codecbook.lm.exact.certificate import certificate
-from codecbook.lm.exact.export import config_of
-from codecbook.lm.exact.model import ExactConfig, ExactLM
 from codecbook.lm.layers import NORM_EPSILON
 from codecbook.lm.token_lm import TokenLM
 
@@ -239,7 +240,7 @@ class _Integers:
     def rows(self, name: str, indices: str) -> str:
         """Rows of a table that is requantised already."""
         weight, multiplier = self._array(f"{name}.weight"), self._array(f"{name}.multiplier")
-        table = requantise(weight, multiplier[:, None], self._model.shift(name)).astype(np.int32)
+        table = requantise(weight, multiplier[:, None], int(self._array(f"{name}.shift")[0])).astype(np.int32)
         return self._double(self.graph.op("Gather", table, indices, axis=0))
 
     def stream(self, x: str) -> str:
@@ -297,7 +298,7 @@ class _Integers:
     ) -> str:
         """Requantise; ``multiplier / 2^shift`` as float64 is exact."""
         multiplier = self._array(f"{name}.{factor}", layer).astype(np.float64).reshape(shape)
-        scale = np.ldexp(multiplier, -self._model.shift(name, layer or 0))
+        scale = np.ldexp(multiplier, -int(self._array(f"{name}.shift")[layer or 0]))
         return self._rounded(self.graph.op("Mul", x, scale))
 
     def _rounded(self, x: str, shift: int = 0) -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from codecbook.lm.exact import ExactConfig, ExactLM
-from codecbook.lm.exact.model import array_specs
+from codecbook.lm.exact.spec import array_specs
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 from codecbook.lm.token_lm import TokenLM
 

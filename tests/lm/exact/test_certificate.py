@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact import ExactConfig, ExactLM, arithmetic, certificate, certificate_lines, reference_logits
-from codecbook.lm.exact.model import array_specs
+from codecbook.lm.exact import ExactConfig, ExactLM, certificate, certificate_lines, reference, reference_logits
+from codecbook.lm.exact.spec import array_specs
 
 
 @pytest.mark.parametrize("kind", ["in_frame", "none", "single", "rotary"])
@@ -70,8 +70,8 @@ def test_results_of_norms_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         results.append(int(np.abs(values * multiplier.astype(np.int64) + (1 << shift - 1) >> shift).max()))
         return requantise(values, multiplier, shift)
 
-    requantise = arithmetic.requantise
-    monkeypatch.setattr(arithmetic, "requantise", spied)  # `arithmetic.norm` calls it by this name
+    requantise = reference.requantise
+    monkeypatch.setattr(reference, "requantise", spied)  # `reference.norm` calls it by this name
     reference_logits(model, np.zeros((3, 1), dtype=np.int64))
     assert bounds["norm: result"].limit == 1 << 31
     assert bounds["norm: result"].greatest - 1 == max(results) == 4095 << 19

@@ -10,7 +10,7 @@ from codecbook.coding.exact.counts import cdf_exact
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact import certificate, export_exact, kernel_logits, reference_logits
 from codecbook.lm.exact.floats import float_tensors
-from codecbook.lm.exact.model import ExactLM
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 from codecbook.lm.score import token_bits
 from codecbook.lm.token_lm import TokenLM

@@ -1,16 +1,20 @@
 """The specification: golden literals, so that two machines (and two versions) can be compared, and its laws."""
 
 import hashlib
+import math
 import subprocess
 import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codecbook.coding.exact.counts import cdf_exact
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact import ExactLM, ReferenceEvaluator, reference_logits, save_exact
+from codecbook.lm.exact import ExactLM, ReferenceEvaluator, reference, reference_logits, save_exact
+from codecbook.lm.exact.spec import STREAM_MAX
 
 GOLDEN = {
     ("in_frame", False): "100f30175c4d41fce15f68783a2fe339",
@@ -151,3 +155,56 @@ def test_who_imports_the_specification_waits_for_no_other_library() -> None:
     code = "import codecbook.lm.exact.reference, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "numba", "pandas", "safetensors"} & set(done.stdout.split())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, (1 << 53) - 1) | st.integers(0, 94_906_265).map(lambda root: root * root))
+def test_integer_square_root(value: int) -> None:
+    near = [max(0, value - 1), value, min(value + 1, (1 << 53) - 1)]
+    assert reference.integer_sqrt(np.array(near)).tolist() == [math.isqrt(v) for v in near]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(-(1 << 24) + 1, (1 << 24) - 1), st.integers(-(1 << 20) + 1, (1 << 20) - 1), st.integers(1, 44))
+def test_requantisation_rounds_halves_up(value: int, multiplier: int, shift: int) -> None:
+    result = reference.requantise(np.array([value]), np.array([multiplier]), shift)
+    assert result.tolist() == [(2 * value * multiplier + 2**shift) // 2 ** (shift + 1)]
+
+
+def test_norm_follows_the_text() -> None:
+    rng = np.random.default_rng(0)
+    for scale in (1, 1000, STREAM_MAX):
+        stream = rng.integers(-scale, scale + 1, 24)
+        gain = rng.integers(-(1 << 19), 1 << 19, 24)
+        root = math.isqrt(4096 + sum(x * x for x in stream.tolist()))
+        expected = []
+        for x, g in zip(stream.tolist(), gain.tolist(), strict=True):
+            unit = (x * (2**40 // root) + 2**19) >> 20
+            expected.append(min(max((unit * g + 2**27) >> 28, -127), 127))
+        assert reference.norm(stream, gain, 28, 4096).tolist() == expected
+
+
+def test_norm_of_nothing_is_nothing() -> None:
+    zeros = np.zeros(8, dtype=np.int64)
+    assert not reference.norm(zeros, np.full(8, 1 << 19), 30, 1).any()
+
+
+def test_attention_shares_sum_to_nearly_one() -> None:
+    rng = np.random.default_rng(1)
+    for spread in (1, 500, 100_000):
+        scores = rng.integers(-spread, spread, (20, 64))
+        shares = reference.attention_shares(scores)
+        assert shares.min() >= 0
+        assert np.abs(shares.sum(axis=-1) - (1 << 16)).max() <= 32 + 2
+        even = 2.0 ** (scores / 256 - scores.max(axis=-1, keepdims=True) / 256)
+        # powers have 16 bits and shares too: half a unit each, of the greatest
+        assert np.abs(shares / 65536 - even / even.sum(axis=-1, keepdims=True)).max() < 2e-5
+
+
+def test_rotation_keeps_lengths() -> None:
+    angle = np.arange(6) * 0.7
+    cosine, sine = (np.rint(f(angle) * (1 << 14)).astype(np.int64) for f in (np.cos, np.sin))
+    values = np.random.default_rng(2).integers(-1000, 1000, 12)
+    turned = reference.rotate(values, cosine, sine)
+    expected = np.hypot(values[:6], values[6:]) / 16
+    assert np.abs(np.hypot(turned[:6], turned[6:]) - expected).max() < 1.0  # two roundings to whole numbers

@@ -5,7 +5,7 @@ import numpy as np
 from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, exact_row
 from codecbook.coding.range_coder import decode_step
 from codecbook.compiled import kernel, kernel_or
-from codecbook.lm.exact.kernel import head_rows, push_rows, read_rows
+from codecbook.lm.exact.kernels import head_rows, push_rows, read_rows
 
 FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 FNV_PRIME = np.uint64(0x100000001B3)

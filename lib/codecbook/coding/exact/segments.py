@@ -23,8 +23,7 @@ from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, exact_exp_table
 from codecbook.coding.exact.kernels import FNV_OFFSET, code_frames, hash_intervals
 from codecbook.coding.range_coder import EXHAUSTED, RangeEncoder, fresh_state, start_decoding
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact.arithmetic import exp2_table
-from codecbook.lm.exact.model import ExactLM
+from codecbook.lm.exact.spec import ExactLM, exp2_table
 from codecbook.lm.exact.stepper import kernel_state, kernel_weights
 from codecbook.tokens.checks import checked_codes
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from codecbook.lazy import lazy_names
 from codecbook.lm.exact.certificate import Bound, certificate, certificate_lines
 from codecbook.lm.exact.files import load_exact, save_exact
-from codecbook.lm.exact.model import ExactConfig, ExactLM
 from codecbook.lm.exact.reference import ReferenceEvaluator, reference_logits
+from codecbook.lm.exact.spec import ExactConfig, ExactLM
 
 if TYPE_CHECKING:
     from codecbook.lm.exact.calibrate import calibration_rows

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact.arithmetic import (
+from codecbook.lm.exact.calibrate import Peaks, measure, norm_modules
+from codecbook.lm.exact.certificate import certificate
+from codecbook.lm.exact.spec import (
     ACTIVATION_MAX,
     GELU_SIZE,
     MAX_SHIFT,
@@ -29,10 +31,10 @@ from codecbook.lm.exact.arithmetic import (
     SHARE_BITS,
     UNIT_BITS,
     UNITS_PER_BIT,
+    ExactConfig,
+    ExactLM,
+    array_specs,
 )
-from codecbook.lm.exact.calibrate import Peaks, measure, norm_modules
-from codecbook.lm.exact.certificate import certificate
-from codecbook.lm.exact.model import ExactConfig, ExactLM, array_specs
 from codecbook.lm.layers import NORM_EPSILON, Rotation
 from codecbook.lm.models import RVQTransformer, TinyGPT
 from codecbook.lm.token_lm import TokenLM

@@ -6,7 +6,7 @@
 
 import json
 import math
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.certificate import certificate
-from codecbook.lm.exact.model import ExactConfig, ExactLM
+from codecbook.lm.exact.spec import ExactConfig, ExactLM
 from codecbook.models import store
 from codecbook.models.store import CONFIG_NAME, PARAMETERS_NAME, check_kinds, refuse_existing, write_model
 
@@ -62,7 +62,7 @@ def save_exact(
     certificate(model)
     config = {
         "architecture": ARCHITECTURE,
-        "arguments": model.config.arguments(),
+        "arguments": asdict(model.config),
         "sha256": model.arrays_sha256,
         "identity": model.sha256,
         "provenance": provenance or {},

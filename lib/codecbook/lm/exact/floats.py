@@ -7,9 +7,8 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact.arithmetic import ACTIVATION_MAX, GELU_SIZE, SHARE_BITS, UNIT_BITS
 from codecbook.lm.exact.export import GELU_FLAT, LOGIT_UNITS
-from codecbook.lm.exact.model import ExactLM
+from codecbook.lm.exact.spec import ACTIVATION_MAX, GELU_SIZE, SHARE_BITS, UNIT_BITS, ExactLM
 from codecbook.lm.layers import NORM_EPSILON
 
 

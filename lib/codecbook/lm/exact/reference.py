@@ -3,15 +3,81 @@
 ``docs/exact-lm.md`` says the same in prose. The other backends are tested to agree with this one in every bit.
 """
 
+from typing import Any
+
 import numpy as np
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact.arithmetic import as_activation, attention_shares, gelu, norm, requantise, rotate, saturate
 from codecbook.lm.exact.certificate import certificate
-from codecbook.lm.exact.model import ExactLM
+from codecbook.lm.exact.spec import (
+    ACTIVATION_MAX,
+    EXP2_SIZE,
+    GELU_SIZE,
+    RECIPROCAL_BITS,
+    ROTATION_INPUT_MAX,
+    ROTATION_SHIFT,
+    SHARE_SHIFT,
+    STREAM_MAX,
+    UNIT_BITS,
+    ExactLM,
+    exp2_table,
+)
 from codecbook.tokens.checks import checked_codes
 
 MATMULS = ("int64", "float32")
+
+
+def requantise(values: np.ndarray, multiplier: np.ndarray, shift: int) -> np.ndarray:
+    """Return ``floor((values * multiplier + 2^(shift - 1)) / 2^shift)``, int64."""
+    return (values.astype(np.int64) * multiplier.astype(np.int64) + (1 << (shift - 1))) >> shift
+
+
+def saturate(stream: np.ndarray) -> np.ndarray:
+    """Return a residual stream within its limits."""
+    return np.clip(stream, -STREAM_MAX, STREAM_MAX)
+
+
+def as_activation(values: np.ndarray) -> np.ndarray:
+    """Return values within the range of an activation."""
+    return np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX)
+
+
+def integer_sqrt(values: np.ndarray) -> np.ndarray:
+    """Return ``floor(sqrt(values))`` of int64 from 0 to below 2^53."""
+    root = np.sqrt(values.astype(np.float64)).astype(np.int64)
+    root -= root * root > values
+    return root + ((root + 1) * (root + 1) <= values)
+
+
+def norm(stream: np.ndarray, gain: np.ndarray, shift: int, epsilon: int) -> np.ndarray:
+    """Return activations ``[..., D]`` of a residual stream ``[..., D]``: RMSNorm in integers."""
+    root = integer_sqrt((stream * stream).sum(axis=-1, keepdims=True) + epsilon)
+    reciprocal = (1 << RECIPROCAL_BITS) // root
+    units = (stream * reciprocal + (1 << (UNIT_BITS - 1))) >> UNIT_BITS
+    return as_activation(requantise(units, gain, shift))
+
+
+def gelu(values: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Return activations by a table of 4096 entries, whose middle stands for 0."""
+    half = GELU_SIZE // 2
+    return table[np.clip(values, -half, half - 1) + half].astype(np.int64)
+
+
+def rotate(values: np.ndarray, cosine: np.ndarray, sine: np.ndarray) -> np.ndarray:
+    """Return queries or keys ``[..., d]`` turned by their position's tables ``[..., d / 2]``."""
+    wide = np.clip(values, -ROTATION_INPUT_MAX, ROTATION_INPUT_MAX)
+    first, second = np.split(wide, 2, axis=-1)
+    cosine, sine = cosine.astype(np.int64), sine.astype(np.int64)
+    turned = np.concatenate((first * cosine - second * sine, second * cosine + first * sine), axis=-1)
+    return (turned + (1 << (ROTATION_SHIFT - 1))) >> ROTATION_SHIFT
+
+
+def attention_shares(scores: np.ndarray) -> np.ndarray:
+    """Return the weights ``[..., P]``, in 2^-16, that scores ``[..., P]`` in 2^-8 bit give to their keys."""
+    distance = scores.max(axis=-1, keepdims=True) - scores
+    powers = exp2_table()[np.minimum(distance, EXP2_SIZE - 1)]
+    reciprocal = (1 << RECIPROCAL_BITS) // powers.sum(axis=-1, keepdims=True)
+    return (powers * reciprocal + (1 << (SHARE_SHIFT - 1))) >> SHARE_SHIFT
 
 
 class ReferenceEvaluator:
@@ -37,9 +103,11 @@ class ReferenceEvaluator:
         if matmul == "float32":
             certificate(model)
         self.model, self._matmul = model, matmul
-        self._arrays = model.arrays
-        # cast once, and not at every product
-        self._weights = {name: array.astype(matmul) for name, array in model.arrays.items() if name.endswith(".weight")}
+        self._steps: dict[str, Any] = {
+            # cast once, and not at every product
+            name: values.astype(matmul) if name.endswith(".weight") else values
+            for name, values in model.steps().items()
+        }
         self.restart(batch)
 
     def restart(self, batch: int | None = None) -> None:
@@ -78,22 +146,14 @@ class ReferenceEvaluator:
             int64 ``[V]`` (or ``[B, V]``).
         """
         before = np.asarray(before) if self._batch else np.asarray(before)[None]
-        k, config = before.shape[1], self.model.config
-        activations = self._hidden
-        if config.conditioned:
-            P, V = config.head_dim, config.codebook_size
-            stream = self._linear("project", activations, slice(k * P, (k + 1) * P))
-            for j in range(k):
-                stream = stream + self._rows("frame_embedding", j * V + before[:, j])
-            activations = self._refine(saturate(stream))
-        logits = self._linear("logits", activations, k)
+        k, activations = before.shape[1], self._hidden
+        if self.model.config.conditioned:
+            rows = np.arange(k) * self.model.config.codebook_size + before
+            known = self._rows("frame_embedding", rows).sum(axis=1)
+            stream = saturate(self._linear(f"project.{k}", activations) + known)
+            activations = self._norm("logits_norm", self._feed_forward(stream, "head_norm", "head_"))
+        logits = self._linear(f"logits.{k}", activations)
         return logits if self._batch else logits[0]
-
-    def _refine(self, stream: np.ndarray) -> np.ndarray:
-        """Return the activations that the logits are read from, for a heads' stream ``[B, P]``."""
-        activations = self._norm("head_norm", stream, "head_epsilon")
-        inner = gelu(self._linear("head_inner", activations), self._arrays["head_gelu"])
-        return self._norm("logits_norm", saturate(stream + self._linear("head_outer", inner)), "head_epsilon")
 
     def _read(self, codes: np.ndarray) -> np.ndarray:
         config = self.model.config
@@ -105,56 +165,45 @@ class ReferenceEvaluator:
         stream = saturate(self._rows("embedding", firsts + codes).sum(axis=1))  # [B, D]
         for layer in range(config.layers):
             stream = saturate(stream + self._attention(layer, stream))
-            activations = self._norm("layers.feed_forward_norm", stream, "epsilon", layer)
-            inner = gelu(self._linear("layers.inner", activations, layer), self._arrays["layers.gelu"][layer])
-            stream = saturate(stream + self._linear("layers.outer", inner, layer))
+            stream = self._feed_forward(stream, f"layers.{layer}.feed_forward_norm", f"layers.{layer}.")
         self._position += 1
-        return self._norm("norm", stream, "epsilon")
+        return self._norm("norm", stream)
 
     def _attention(self, layer: int, stream: np.ndarray) -> np.ndarray:
-        config, arrays = self.model.config, self._arrays
-        B = len(stream)
-        activations = self._norm("layers.attention_norm", stream, "epsilon", layer)
-        parts = self._linear("layers.query_key_value", activations, layer).reshape(B, 3, config.heads, -1)
-        value = as_activation(parts[:, 2])  # [B, H, d], as query and key
+        config, steps, prefix = self.model.config, self._steps, f"layers.{layer}."
+        activations = self._norm(prefix + "attention_norm", stream)
+        parts = self._linear(prefix + "query_key_value", activations).reshape(len(stream), 3, config.heads, -1)
         if config.rotary:
-            tables = arrays["rotation.cosine"][self._position], arrays["rotation.sine"][self._position]
-            query, key = rotate(parts[:, 0], *tables), rotate(parts[:, 1], *tables)
-        else:
-            query, key = as_activation(parts[:, 0]), as_activation(parts[:, 1])
+            tables = steps["rotation.cosine"][self._position], steps["rotation.sine"][self._position]
+            parts[:, :2] = rotate(parts[:, :2], *tables)
+        query, *new = as_activation(parts).swapaxes(0, 1)  # [B, H, d]; a key and a value
         older = slice(config.window_frames - 1)
         keys, values = (
-            np.concatenate((new[:, :, None], past[:, :, older]), axis=2)
-            for new, past in zip((key, value), self._past[layer], strict=True)
+            np.concatenate((newest[:, :, None], past[:, :, older]), axis=2)
+            for newest, past in zip(new, self._past[layer], strict=True)
         )
         self._past[layer] = keys, values
         sums = self._product(query[:, :, None], keys)[:, :, 0]  # [B, H, P]
-        scores = requantise(
-            sums, arrays["layers.score.multiplier"][layer][:, None], self.model.shift("layers.score", layer)
-        )
+        scores = requantise(sums, steps[prefix + "score.multiplier"][:, None], steps[prefix + "score.shift"])
         if not config.rotary:
-            scores = scores + arrays["layers.position_bias"][layer][:, : keys.shape[2]]
+            scores += steps[prefix + "position_bias"][:, : keys.shape[2]]
         shares = attention_shares(scores)[:, :, None]
-        mixed = self._product(shares, np.swapaxes(values, -1, -2)).reshape(B, -1)
-        mixed = requantise(mixed, arrays["layers.mix.multiplier"][layer], self.model.shift("layers.mix", layer))
-        return self._linear("layers.output", as_activation(mixed), layer)
+        mixed = self._product(shares, np.swapaxes(values, -1, -2)).reshape(len(stream), -1)
+        mixed = requantise(mixed, steps[prefix + "mix.multiplier"], steps[prefix + "mix.shift"])
+        return self._linear(prefix + "output", as_activation(mixed))
 
-    def _norm(self, name: str, stream: np.ndarray, epsilon: str, layer: int | None = None) -> np.ndarray:
-        gain = self._arrays[f"{name}.gain"]
-        return norm(
-            stream,
-            gain if layer is None else gain[layer],
-            self.model.shift(name, layer or 0),
-            int(self._arrays[epsilon][0]),
-        )
+    def _feed_forward(self, stream: np.ndarray, norm_name: str, prefix: str) -> np.ndarray:
+        """Return a stream to which a network of two matrices has added."""
+        inner = self._linear(prefix + "inner", self._norm(norm_name, stream))
+        return saturate(stream + self._linear(prefix + "outer", gelu(inner, self._steps[prefix + "gelu"])))
 
-    def _linear(self, name: str, activations: np.ndarray, part: int | slice | None = None) -> np.ndarray:
-        """Return ``[B, O]`` of activations ``[B, I]``, by a layer's or codebook's matrix, or by some rows of one."""
-        weight, multiplier = self._weights[f"{name}.weight"], self._arrays[f"{name}.multiplier"]
-        if part is not None:
-            weight, multiplier = weight[part], multiplier[part]
-        layer = part if name.startswith("layers.") and isinstance(part, int) else 0
-        return requantise(self._product(activations, weight), multiplier, self.model.shift(name, layer))
+    def _norm(self, name: str, stream: np.ndarray) -> np.ndarray:
+        return norm(stream, *(self._steps[f"{name}.{part}"] for part in ("gain", "shift", "epsilon")))
+
+    def _linear(self, name: str, activations: np.ndarray) -> np.ndarray:
+        """Return ``[B, O]`` of activations ``[B, I]``."""
+        sums = self._product(activations, self._steps[f"{name}.weight"])
+        return requantise(sums, self._steps[f"{name}.multiplier"], self._steps[f"{name}.shift"])
 
     def _product(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Return the sums over ``i``, int64 ``[..., M, O]``, of ``[..., M, I]`` times ``[..., O, I]``.
@@ -168,8 +217,8 @@ class ReferenceEvaluator:
 
     def _rows(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Return rows ``[..., width]`` of a table of codes, in the stream's unit."""
-        weight, multiplier = self._arrays[f"{name}.weight"][rows], self._arrays[f"{name}.multiplier"][rows]
-        return requantise(weight, multiplier[..., None], self.model.shift(name))
+        weight, multiplier = self._steps[f"{name}.weight"][rows], self._steps[f"{name}.multiplier"][rows]
+        return requantise(weight, multiplier[..., None], self._steps[f"{name}.shift"])
 
 
 def reference_logits(model: ExactLM, codes: np.ndarray) -> np.ndarray:
@@ -186,7 +235,7 @@ def reference_logits(model: ExactLM, codes: np.ndarray) -> np.ndarray:
         UnsupportedInput: Another number of codebooks, or a sequence longer than rotary positions reach.
         CorruptInput: A code outside its codebook.
     """
-    codes = checked_codes(np.asarray(codes), model.codebook_sizes, "The clip")
+    codes = checked_codes(codes, model.codebook_sizes, "The clip")
     evaluator = ReferenceEvaluator(model)
     logits = np.empty((*codes.shape, model.config.codebook_size), dtype=np.int64)
     for t, frame in enumerate(codes):

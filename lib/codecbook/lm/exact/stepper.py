@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact.arithmetic import exp2_table
-from codecbook.lm.exact.kernel import head_rows, push_rows, read_rows
-from codecbook.lm.exact.model import ExactConfig, ExactLM, array_specs
+from codecbook.lm.exact.kernels import head_rows, push_rows, read_rows
+from codecbook.lm.exact.spec import ExactConfig, ExactLM, array_specs, exp2_table
 from codecbook.tokens.checks import checked_codes
 
 _ROWS = 16
@@ -86,7 +85,7 @@ class ExactStepper:
                 stepper.push(k, code)
 
     Each frame needs all its codes pushed, in order, before the next begins. A call costs some microseconds of Python;
-    loops that have no time for that call `codecbook.lm.exact.kernel` from a kernel of their own.
+    loops that have no time for that call `codecbook.lm.exact.kernels` from a kernel of their own.
 
     Args:
         model: The model.

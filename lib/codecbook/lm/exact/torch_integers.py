@@ -9,7 +9,7 @@ MPS has no float64, and in some versions its int64 divisions and reductions pass
 import torch
 from torch import Tensor
 
-from codecbook.lm.exact.arithmetic import RECIPROCAL_BITS
+from codecbook.lm.exact.spec import RECIPROCAL_BITS
 
 _ROOT_BITS = 27
 """Roots of numbers below 2^53 have fewer bits."""
@@ -77,11 +77,9 @@ class _Portable(Integers):
         return quotient
 
 
-def _halves(values: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+def _halves(values: Tensor, dim: int) -> tuple[Tensor, ...]:
     half = values.shape[dim] // 2
-    sizes = (half, half, values.shape[dim] - 2 * half)
-    first, second, odd = values.split(sizes, dim=dim)
-    return first, second, odd
+    return values.split((half, half, values.shape[dim] - 2 * half), dim=dim)
 
 
 NATIVE = Integers()

@@ -9,25 +9,29 @@ comparisons, and where a device has more, its own roots and divisions (`codecboo
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact.arithmetic import (
+from codecbook.lm.exact.spec import (
     ACTIVATION_MAX,
     EXP2_SIZE,
     GELU_SIZE,
-    ROTATION_BITS,
-    ROTATION_EXTRA_BITS,
     ROTATION_INPUT_MAX,
+    ROTATION_SHIFT,
     SHARE_SHIFT,
     STREAM_MAX,
     UNIT_BITS,
+    ExactLM,
     exp2_table,
 )
-from codecbook.lm.exact.model import ExactLM
 from codecbook.lm.exact.torch_integers import Integers, integers_of
+
+# 2^(shift - 1) by shift. Looked up, as torch.compile takes a number that varies between calls for a symbol, and the
+# code that torch 2.13 writes for `1 << (symbol - 1)` overflows 32 bits.
+_HALVES = (0, *(1 << bit for bit in range(62)))
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,13 @@ class ExactTorch:
     def __init__(self, model: ExactLM, device: str | torch.device = "cpu", integers: Integers | None = None) -> None:
         self.model, self.device = model, torch.device(device)
         self._integers = integers or integers_of(self.device)
-        self._arrays: dict[str, Tensor] = {}
-        for name, tensor in model.tensors().items():
-            # matrices go into float32 products; all else is int64
-            is_matrix = name.endswith(".weight") and "embedding" not in name
-            self._arrays[name] = tensor.to(torch.float32 if is_matrix else torch.int64).to(self.device)
+        self._steps: dict[str, Any] = model.steps()
+        for name, values in self._steps.items():
+            if not name.endswith(".shift"):
+                # matrices go into float32 products; all else is int64
+                is_matrix = name.endswith(".weight") and "embedding" not in name
+                kind = torch.float32 if is_matrix else torch.int64
+                self._steps[name] = torch.tensor(values).to(kind).to(self.device)
         self._exp2 = torch.tensor(exp2_table().tolist(), dtype=torch.int64, device=self.device)
 
     @torch.inference_mode()
@@ -84,10 +90,8 @@ class ExactTorch:
         for start in range(0, codes.shape[1], chunk_frames):
             chunk = slice(start, start + chunk_frames)
             hidden, state = self._read(inputs[:, chunk], state)
-            known = codes[:, chunk]
-            parts.append(
-                torch.stack([self._head(hidden, known[..., :k]) for k in range(self.model.num_codebooks)], dim=2)
-            )
+            heads = [self._head(hidden, codes[:, chunk, :k]) for k in range(self.model.num_codebooks)]
+            parts.append(torch.stack(heads, dim=2))
         return torch.cat(parts, dim=1)
 
     @torch.inference_mode()
@@ -110,8 +114,6 @@ class ExactTorch:
         """Return logits int64 ``[..., V]`` of codebook ``k`` for hidden ``[..., D]`` and codes ``[..., k]`` before."""
         return self._head(hidden, before.to(self.device))
 
-    # the steps of docs/exact-lm.md
-
     def _read(self, codes: Tensor, state: ExactState | None) -> tuple[Tensor, ExactState]:
         c = self.model.config
         position = 0 if state is None else state.position
@@ -120,53 +122,56 @@ class ExactTorch:
                 f"A sequence is longer than this model's {c.window_frames} tokens (BOS included); start again."
             )
         firsts = torch.arange(c.num_codebooks, device=self.device) * (c.codebook_size + 1)
-        x = self._saturate(self._total(self._rows("embedding", codes + firsts), -2))
+        x = self._saturate(self._integers.total(self._rows("embedding", codes + firsts), -2))
         layers = []
         for layer in range(c.layers):
-            mixed, remembered = self._attention(layer, x, state, position)
+            past = None if state is None else state.layers[layer]
+            mixed, remembered = self._attention(f"layers.{layer}.", x, past, position)
             layers.append(remembered)
-            x = self._saturate(x + self._linear("layers.output", mixed, layer))
-            inner = self._linear("layers.inner", self._norm("layers.feed_forward_norm", x, "epsilon", layer), layer)
-            inner = self._gelu(inner, self._arrays["layers.gelu"][layer])
-            x = self._saturate(x + self._linear("layers.outer", inner, layer))
-        return self._norm("norm", x, "epsilon"), ExactState(tuple(layers), position + codes.shape[1])
+            x = self._saturate(x + self._linear(f"layers.{layer}.output", mixed))
+            x = self._feed_forward(x, f"layers.{layer}.feed_forward_norm", f"layers.{layer}.")
+        return self._norm("norm", x), ExactState(tuple(layers), position + codes.shape[1])
 
     def _attention(
-        self, layer: int, x: Tensor, state: ExactState | None, position: int
+        self, prefix: str, x: Tensor, past: tuple[Tensor, Tensor] | None, position: int
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        c = self.model.config
+        c, steps = self.model.config, self._steps
         B, T, _ = x.shape
-        parts = self._linear("layers.query_key_value", self._norm("layers.attention_norm", x, "epsilon", layer), layer)
+        parts = self._linear(prefix + "query_key_value", self._norm(prefix + "attention_norm", x))
         query, key, value = parts.view(B, T, 3, c.heads, -1).permute(2, 0, 3, 1, 4)
         if c.rotary:
             query, key = self._rotate(query, position), self._rotate(key, position)
         query, key, value = (self._activation(part).float() for part in (query, key, value))
-        if state is not None:
-            key = torch.cat((state.layers[layer][0], key), dim=2)
-            value = torch.cat((state.layers[layer][1], value), dim=2)
+        if past is not None:
+            key, value = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
         P = key.shape[2]
         scores = self._product(query, key.transpose(-1, -2))
-        multiplier = self._arrays["layers.score.multiplier"][layer][:, None, None]
-        scores = self._requantise(scores, multiplier, self.model.shift("layers.score", layer))
+        scores = _requantise(scores, steps[prefix + "score.multiplier"][:, None, None], steps[prefix + "score.shift"])
         distance = torch.arange(P - T, P, device=self.device)[:, None] - torch.arange(P, device=self.device)
         if not c.rotary:
-            reach = self._clamp(distance, 0, c.window_frames - 1)
-            scores = scores + self._arrays["layers.position_bias"][layer][:, reach]
+            reach = self._integers.clamp(distance, 0, c.window_frames - 1)
+            scores = scores + steps[prefix + "position_bias"][:, reach]
         shares = self._shares(scores, (distance >= 0) & (distance < c.window_frames))
         # 17 bits as two factors that bfloat16 holds
         high = shares >> 8
         low = shares - (high << 8)
         mixed = (self._product(high.float(), value) << 8) + self._product(low.float(), value)
         mixed = mixed.transpose(1, 2).reshape(B, T, c.dim)
-        multiplier = self._arrays["layers.mix.multiplier"][layer]
-        mixed = self._activation(self._requantise(mixed, multiplier, self.model.shift("layers.mix", layer)))
+        mixed = self._activation(_requantise(mixed, steps[prefix + "mix.multiplier"], steps[prefix + "mix.shift"]))
         first = max(0, P - (c.window_frames - 1))
         return mixed, (key[:, :, first:], value[:, :, first:])
 
+    def _rotate(self, x: Tensor, position: int) -> Tensor:
+        rows = slice(position, position + x.shape[2])
+        cosine, sine = self._steps["rotation.cosine"][rows], self._steps["rotation.sine"][rows]
+        first, second = self._integers.clamp(x, -ROTATION_INPUT_MAX, ROTATION_INPUT_MAX).chunk(2, dim=-1)
+        turned = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+        return (turned + (1 << (ROTATION_SHIFT - 1))) >> ROTATION_SHIFT
+
     def _shares(self, scores: Tensor, visible: Tensor) -> Tensor:
         top = self._integers.largest(torch.where(visible, scores, -(1 << 40)))
-        powers = torch.where(visible, self._exp2[self._clamp(top - scores, 0, EXP2_SIZE - 1)], 0)
-        reciprocal = self._integers.reciprocal(self._total(powers, -1)[..., None])
+        powers = torch.where(visible, self._exp2[self._integers.clamp(top - scores, 0, EXP2_SIZE - 1)], 0)
+        reciprocal = self._integers.reciprocal(self._integers.total(powers, -1)[..., None])
         return (powers * reciprocal + (1 << (SHARE_SHIFT - 1))) >> SHARE_SHIFT
 
     def _head(self, hidden: Tensor, before: Tensor) -> Tensor:
@@ -174,89 +179,61 @@ class ExactTorch:
         if not 0 <= k < c.num_codebooks:
             raise UnsupportedInput(f"{k} codes were given, and the frame has {c.num_codebooks}; none is left.")
         if c.conditioned:
-            rows = slice(k * c.head_dim, (k + 1) * c.head_dim)
-            x = self._linear("project", hidden, rows=rows)
+            x = self._linear(f"project.{k}", hidden)
             if k:
                 firsts = torch.arange(k, device=self.device) * c.codebook_size
-                x = x + self._total(self._rows("frame_embedding", before + firsts), -2)
-            x = self._saturate(x)
-            inner = self._linear("head_inner", self._norm("head_norm", x, "head_epsilon"))
-            inner = self._gelu(inner, self._arrays["head_gelu"])
-            hidden = self._norm("logits_norm", self._saturate(x + self._linear("head_outer", inner)), "head_epsilon")
-        return self._linear("logits", hidden, k, shift=self.model.shift("logits"))
+                x = x + self._integers.total(self._rows("frame_embedding", before + firsts), -2)
+            hidden = self._norm("logits_norm", self._feed_forward(self._saturate(x), "head_norm", "head_"))
+        return self._linear(f"logits.{k}", hidden)
 
-    def _linear(
-        self, name: str, x: Tensor, layer: int | None = None, rows: slice | None = None, shift: int | None = None
-    ) -> Tensor:
-        weight, multiplier = self._arrays[f"{name}.weight"], self._arrays[f"{name}.multiplier"]
-        index = slice(None) if rows is None else rows
-        if layer is not None:
-            weight, multiplier = weight[layer], multiplier[layer]
-        sums = self._product(x.float(), weight[index].transpose(0, 1))
-        return self._requantise(sums, multiplier[index], shift or self.model.shift(name, layer or 0))
+    def _feed_forward(self, x: Tensor, norm: str, prefix: str) -> Tensor:
+        half = GELU_SIZE // 2
+        inner = self._integers.clamp(self._linear(prefix + "inner", self._norm(norm, x)), -half, half - 1)
+        return self._saturate(x + self._linear(prefix + "outer", self._steps[prefix + "gelu"][inner + half]))
+
+    def _norm(self, name: str, x: Tensor) -> Tensor:
+        gain, shift, epsilon = (self._steps[f"{name}.{part}"] for part in ("gain", "shift", "epsilon"))
+        squares = self._integers.total(x * x, -1)[..., None] + epsilon
+        reciprocal = self._integers.reciprocal(self._integers.root(squares))
+        units = (x * reciprocal + (1 << (UNIT_BITS - 1))) >> UNIT_BITS
+        return self._activation(_requantise(units, gain, shift))
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        sums = self._product(x.float(), self._steps[f"{name}.weight"].transpose(0, 1))
+        return _requantise(sums, self._steps[f"{name}.multiplier"], self._steps[f"{name}.shift"])
 
     def _product(self, a: Tensor, b: Tensor) -> Tensor:
         with torch.autocast(self.device.type, enabled=False):
             return torch.matmul(a, b).to(torch.int64)
 
-    def _norm(self, name: str, x: Tensor, epsilon: str, layer: int | None = None) -> Tensor:
-        gain = self._arrays[f"{name}.gain"]
-        gain = gain if layer is None else gain[layer]
-        squares = self._total(x * x, -1)[..., None] + self._arrays[epsilon]
-        reciprocal = self._integers.reciprocal(self._integers.root(squares))
-        units = (x * reciprocal + (1 << (UNIT_BITS - 1))) >> UNIT_BITS
-        return self._activation(self._requantise(units, gain, self.model.shift(name, layer or 0)))
-
-    def _rotate(self, x: Tensor, position: int) -> Tensor:
-        rows = slice(position, position + x.shape[2])
-        cosine, sine = self._arrays["rotation.cosine"][rows], self._arrays["rotation.sine"][rows]
-        first, second = self._clamp(x, -ROTATION_INPUT_MAX, ROTATION_INPUT_MAX).chunk(2, dim=-1)
-        turned = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
-        bits = ROTATION_BITS + ROTATION_EXTRA_BITS
-        return (turned + (1 << (bits - 1))) >> bits
-
     def _rows(self, name: str, rows: Tensor) -> Tensor:
-        weight, multiplier = self._arrays[f"{name}.weight"][rows], self._arrays[f"{name}.multiplier"][rows]
-        return self._requantise(weight, multiplier[..., None], self.model.shift(name))
-
-    @staticmethod
-    def _requantise(values: Tensor, multiplier: Tensor, shift: int) -> Tensor:
-        return (values * multiplier + _HALVES[shift]) >> shift
-
-    def _gelu(self, x: Tensor, table: Tensor) -> Tensor:
-        half = GELU_SIZE // 2
-        return table[self._clamp(x, -half, half - 1) + half]
+        weight, multiplier = self._steps[f"{name}.weight"][rows], self._steps[f"{name}.multiplier"][rows]
+        return _requantise(weight, multiplier[..., None], self._steps[f"{name}.shift"])
 
     def _saturate(self, x: Tensor) -> Tensor:
-        return self._clamp(x, -STREAM_MAX, STREAM_MAX)
+        return self._integers.clamp(x, -STREAM_MAX, STREAM_MAX)
 
     def _activation(self, x: Tensor) -> Tensor:
-        return self._clamp(x, -ACTIVATION_MAX, ACTIVATION_MAX)
-
-    def _clamp(self, x: Tensor, low: int, high: int) -> Tensor:
-        return self._integers.clamp(x, low, high)
-
-    def _total(self, x: Tensor, dim: int) -> Tensor:
-        return self._integers.total(x, dim)
+        return self._integers.clamp(x, -ACTIVATION_MAX, ACTIVATION_MAX)
 
     def _bos(self, batch_size: int) -> Tensor:
-        shape = (batch_size, 1, self.model.num_codebooks)
-        return torch.full(shape, self.model.config.codebook_size, dtype=torch.int64, device=self.device)
+        c = self.model.config
+        return torch.full((batch_size, 1, c.num_codebooks), c.codebook_size, dtype=torch.int64, device=self.device)
 
     def _check(self, codes: Tensor) -> None:
-        K = self.model.num_codebooks
-        if codes.dtype != torch.int64 or codes.ndim != 3 or codes.shape[2] != K or codes.shape[1] < 1:
+        c = self.model.config
+        if codes.dtype != torch.int64 or codes.ndim != 3 or codes.shape[2] != c.num_codebooks or codes.shape[1] < 1:
             raise UnsupportedInput(
-                f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, {K}], T >= 1."
+                f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, {c.num_codebooks}], "
+                "T >= 1."
             )
-        if bool(((codes < 0) | (codes >= self.model.config.codebook_size)).any()):
+        if bool(((codes < 0) | (codes >= c.codebook_size)).any()):
             found = codes.cpu()
             raise CorruptInput(
-                f"Codes run from {int(found.min())} to {int(found.max())}, outside 0.."
-                f"{self.model.config.codebook_size - 1}; they are damaged, or of a codec with larger codebooks."
+                f"Codes run from {int(found.min())} to {int(found.max())}, outside 0..{c.codebook_size - 1}; they are "
+                "damaged, or of a codec with larger codebooks."
             )
 
 
-# 2^(shift - 1) by shift. Looked up, as torch.compile takes a number that varies between calls for a symbol, and the
-# code that torch 2.13 writes for `1 << (symbol - 1)` overflows 32 bits.
-_HALVES = (0, *(1 << bit for bit in range(62)))
+def _requantise(values: Tensor, multiplier: Tensor, shift: int) -> Tensor:
+    return (values * multiplier + _HALVES[shift]) >> shift

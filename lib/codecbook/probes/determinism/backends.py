@@ -7,8 +7,8 @@ import numpy as np
 
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.lm.exact.files import load_exact
-from codecbook.lm.exact.model import ExactLM
 from codecbook.lm.exact.reference import ReferenceEvaluator
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.exact.stepper import ExactStepper, kernel_logits
 from codecbook.probes.determinism.case import RANDOM, Case
 from codecbook.probes.determinism.cells import Cell

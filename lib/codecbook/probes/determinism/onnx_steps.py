@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact.model import ExactLM
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.onnx import export_onnx
 from codecbook.lm.token_lm import TokenLM
 from codecbook.tokens.checks import checked_codes

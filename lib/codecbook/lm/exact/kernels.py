@@ -12,20 +12,18 @@ integers have no order, so width and order of summation change nothing. The kern
 import numpy as np
 
 from codecbook.compiled import kernel
-from codecbook.lm.exact.arithmetic import (
+from codecbook.lm.exact.spec import (
     ACTIVATION_MAX,
     EXP2_SIZE,
     GELU_SIZE,
     RECIPROCAL_BITS,
-    ROTATION_BITS,
-    ROTATION_EXTRA_BITS,
     ROTATION_INPUT_MAX,
+    ROTATION_SHIFT,
     SHARE_SHIFT,
     STREAM_MAX,
     UNIT_BITS,
 )
 
-_TURN_BITS = ROTATION_BITS + ROTATION_EXTRA_BITS
 _HALF_GELU = GELU_SIZE // 2
 
 
@@ -91,8 +89,8 @@ def _rotate(sums, multiplier, shift, cosine, sine, out):
         second = _clip(_requantise(sums[half + i], multiplier[half + i], shift), ROTATION_INPUT_MAX)
         x = first * np.int64(cosine[i]) - second * np.int64(sine[i])
         y = second * np.int64(cosine[i]) + first * np.int64(sine[i])
-        out[i] = _clip((x + (1 << (_TURN_BITS - 1))) >> _TURN_BITS, ACTIVATION_MAX)
-        out[half + i] = _clip((y + (1 << (_TURN_BITS - 1))) >> _TURN_BITS, ACTIVATION_MAX)
+        out[i] = _clip((x + (1 << (ROTATION_SHIFT - 1))) >> ROTATION_SHIFT, ACTIVATION_MAX)
+        out[half + i] = _clip((y + (1 << (ROTATION_SHIFT - 1))) >> ROTATION_SHIFT, ACTIVATION_MAX)
 
 
 @kernel
@@ -229,7 +227,7 @@ def read_rows(weights, state, codes, streams, exp2):
         state: `KernelState`.
         codes: int64 ``[N, K]``, one frame per row; code V, in all codebooks at once, is BOS and begins a sequence.
         streams: int64 ``[N]``, whose frame each row is; rows of one stream in their order.
-        exp2: `codecbook.lm.exact.arithmetic.exp2_table`.
+        exp2: `codecbook.lm.exact.spec.exp2_table`.
     """
     N, V = codes.shape[0], weights.logits_weight.shape[1]
     for n in range(N):

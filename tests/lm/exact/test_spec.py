@@ -1,10 +1,14 @@
-"""`ExactLM`: what it refuses, and its identity."""
+"""`ExactLM`: what it refuses, and its identity; the table of powers."""
+
+import hashlib
+from decimal import ROUND_FLOOR, Decimal, localcontext
 
 import numpy as np
 import pytest
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact import ExactConfig, ExactLM
+from codecbook.lm.exact.spec import exp2_table
 
 KINDS = ("in_frame", "none", "single", "rotary")
 GOLDEN_SHA256 = "a993809d40fa7c913d7858116d343f345157668d4c5a56959d8a94aacdecb66a"
@@ -31,7 +35,7 @@ def test_identity_changes_with_the_configuration() -> None:
     # nothing but the rule of positions differs: one of them has no bias, the other no tables
     sizes = (3,)
     shapes = [ExactConfig(sizes, 8, 1, heads, 8, 4) for heads in (1, 2)]
-    assert len({str(shape.arguments()) for shape in shapes}) == 2
+    assert len({str(shape) for shape in shapes}) == 2
 
 
 def test_equal_models_have_equal_identities(make_integer_model) -> None:
@@ -69,3 +73,18 @@ def test_shapes_that_cannot_be_are_refused(change: dict, message: str) -> None:
     shape = {"codebook_sizes": (3,), "dim": 8, "layers": 1, "heads": 2, "hidden": 8, "window_frames": 4}
     with pytest.raises(UnsupportedInput, match=message):
         ExactConfig(**(shape | change))
+
+
+def test_exp2_table_is_the_rounded_power_of_two() -> None:
+    table = exp2_table().tolist()
+    assert (len(table), table[0], table[256], table[-1]) == (4096, 1 << 16, 1 << 15, 0)
+    with localcontext() as context:
+        context.prec = 40
+        for d, entry in enumerate(table[:-1]):
+            power = Decimal(2) ** (Decimal(4096 - d) / 256)
+            assert entry == int((power + Decimal("0.5")).to_integral_value(ROUND_FLOOR))
+
+
+def test_exp2_table_never_changes() -> None:
+    digest = hashlib.sha256(exp2_table().astype("<u4").tobytes()).hexdigest()
+    assert digest == "8fc0f2b0e33313540646cbc9b94b37edfccb5ffb59cc0f69ee2808d6ac00b4d2"

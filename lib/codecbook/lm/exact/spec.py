@@ -1,0 +1,239 @@
+"""What an exact language model consists of: constants, shape, arrays, identity; ``docs/exact-lm.md`` defines them."""
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.models.store import arrays_sha256
+from codecbook.tokens.checks import require_positive
+
+ACTIVATION_MAX = 127
+"""Greatest int8 activation or weight; -128 is not used."""
+STREAM_MAX = (1 << 20) - 1
+"""Where the residual streams saturate."""
+PRODUCT_LIMIT = 1 << 24
+"""Every sum of int8 products is proved to stay below, so that float32 holds it in whatever order it is added up."""
+MULTIPLIER_LIMIT = 1 << 20
+MIN_SHIFT, MAX_SHIFT = 1, 44
+RECIPROCAL_BITS, UNIT_BITS = 40, 20
+"""Divisions are by way of ``2^40 // divisor``; a normalised element of a stream keeps 20 bits."""
+UNITS_PER_BIT = 256
+"""Scores and logits count in 2^-8 bit."""
+EXP2_SIZE, EXP2_BITS = 4096, 16
+SHARE_BITS = 16
+"""Attention weights sum up to about 2^16."""
+SHARE_SHIFT = RECIPROCAL_BITS - SHARE_BITS
+GELU_SIZE = 4096
+ROTATION_BITS = 14
+ROTATION_EXTRA_BITS = 4
+"""Queries and keys that are rotated keep this many more bits until they are."""
+ROTATION_SHIFT = ROTATION_BITS + ROTATION_EXTRA_BITS
+ROTATION_INPUT_MAX = 4095
+
+_IDENTITY_HEADER = b"codecbook exact LM 1\n"
+
+
+@functools.cache
+def exp2_table() -> np.ndarray:
+    """Return ``E[d] = floor(2^(16 - d/256) + 1/2)`` for ``d`` = 0..4094 and ``E[4095] = 0``; int64, read-only.
+
+    Made by integer roots, as `codecbook.coding.exact.counts.exact_exp_table` is: with ``d = 256 o + f`` and
+    ``R[f] = floor(2^(17 - f/256))``, the integer 256th root of ``2^(4352 - f)``, E is ``((R[f] >> o) + 1) >> 1``.
+    The last entry stands for all greater distances.
+    """
+    roots = []
+    for f in range(256):
+        root = 1 << ((EXP2_BITS + 1) * 256 - f)
+        for _ in range(8):
+            root = math.isqrt(root)
+        roots.append(root)
+    table = np.array([((root >> octave) + 1) >> 1 for octave in range(16) for root in roots], dtype=np.int64)
+    table[-1] = 0
+    table.flags.writeable = False
+    return table
+
+
+@dataclass(frozen=True)
+class ExactConfig:
+    """Shape of an `ExactLM`.
+
+    Attributes:
+        codebook_sizes: ``V`` per codebook, all equal.
+        dim: Width of the residual stream, ``D``.
+        layers: Number of layers, ``L``.
+        heads: Number of attention heads, ``H``.
+        hidden: Width of the feed-forward layers, ``F``.
+        window_frames: Frames that attention sees, ``W``; with rotary positions, the longest sequence.
+        rotary: Positions by rotation of queries and keys (and a sequence ends after ``W`` frames), instead of a bias
+            per distance.
+        conditioned: Codes of a frame are conditioned on those of lower codebooks.
+        head_dim: With conditioning, width of the heads' stream, ``P``; else 0.
+        head_hidden: With conditioning, inner width of the heads' network; else 0.
+    """
+
+    codebook_sizes: tuple[int, ...]
+    dim: int
+    layers: int
+    heads: int
+    hidden: int
+    window_frames: int
+    rotary: bool = False
+    conditioned: bool = False
+    head_dim: int = 0
+    head_hidden: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
+        if not self.codebook_sizes or min(self.codebook_sizes) < 1 or len(set(self.codebook_sizes)) > 1:
+            raise UnsupportedInput(f"Codebook sizes {self.codebook_sizes} are not equal positive numbers.")
+        names = ["dim", "layers", "heads", "hidden", "window_frames"]
+        for name in names + (["head_dim", "head_hidden"] if self.conditioned else []):
+            require_positive(name, getattr(self, name))
+        if self.dim % (2 * self.heads):
+            raise UnsupportedInput(f"dim={self.dim} does not divide into heads={self.heads} of even width.")
+
+    @property
+    def num_codebooks(self) -> int:
+        """Number of codebooks, ``K``."""
+        return len(self.codebook_sizes)
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of codes of each codebook, ``V``."""
+        return self.codebook_sizes[0]
+
+
+ArraySpecs = dict[str, tuple[str, tuple[int, ...]]]
+
+
+def array_specs(config: ExactConfig) -> ArraySpecs:
+    """Return type and shape of every array of a model, by name."""
+    c = config
+    K, V, L, D, P = c.num_codebooks, c.codebook_size, c.layers, c.dim, c.head_dim
+    specs: ArraySpecs = {
+        **_linear("embedding", K * (V + 1), D),
+        "epsilon": ("int64", (1,)),
+        **_scale("layers.attention_norm", L, D, factor="gain"),
+        **_linear("layers.query_key_value", L, 3 * D, D),
+        **_scale("layers.score", L, c.heads),
+        **_scale("layers.mix", L, D),
+        **_linear("layers.output", L, D, D),
+        **_scale("layers.feed_forward_norm", L, D, factor="gain"),
+        **_linear("layers.inner", L, c.hidden, D),
+        "layers.gelu": ("int8", (L, GELU_SIZE)),
+        **_linear("layers.outer", L, D, c.hidden),
+        **_scale("norm", D, factor="gain"),
+        **_linear("logits", K, V, P if c.conditioned else D),
+    }
+    if c.rotary:
+        tables = (c.window_frames, D // c.heads // 2)
+        specs |= {"rotation.cosine": ("int16", tables), "rotation.sine": ("int16", tables)}
+    else:
+        specs["layers.position_bias"] = ("int32", (L, c.heads, c.window_frames))
+    if c.conditioned:
+        specs |= {
+            **_linear("project", K * P, D),
+            **_linear("frame_embedding", (K - 1) * V, P),
+            "head_epsilon": ("int64", (1,)),
+            **_scale("head_norm", P, factor="gain"),
+            **_linear("head_inner", c.head_hidden, P),
+            "head_gelu": ("int8", (GELU_SIZE,)),
+            **_linear("head_outer", P, c.head_hidden),
+            **_scale("logits_norm", P, factor="gain"),
+        }
+    return specs
+
+
+def _linear(name: str, *shape: int) -> ArraySpecs:
+    """Return the arrays of a matrix: int8 rows, and a multiplier for each."""
+    return {f"{name}.weight": ("int8", shape), **_scale(name, *shape[:-1])}
+
+
+def _scale(name: str, *shape: int, factor: str = "multiplier") -> ArraySpecs:
+    """Return the arrays of a requantisation: factors, and a shift per layer (outside of layers one)."""
+    shifts = shape[:1] if name.startswith("layers.") else (1,)
+    return {f"{name}.{factor}": ("int32", shape), f"{name}.shift": ("int32", shifts)}
+
+
+@dataclass(frozen=True, eq=False)
+class ExactLM:
+    """A language model that gives the same integer logits on every machine.
+
+    Attributes:
+        config: Shape.
+        arrays: Integer arrays as `array_specs` lists them, in any byte order; kept as read-only copies.
+
+    Raises:
+        CorruptInput: An array is missing, unknown, or of another type or shape.
+    """
+
+    config: ExactConfig
+    arrays: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        specs = array_specs(self.config)
+        for name in sorted(specs.keys() | self.arrays.keys()):
+            found = self.arrays.get(name)
+            has = "none" if found is None else f"{found.dtype.name} {list(found.shape)}"
+            needs = f"{specs[name][0]} {list(specs[name][1])}" if name in specs else "none"
+            if has != needs:
+                raise CorruptInput(
+                    f"Array {name!r} of an exact language model is {has}, its configuration needs {needs}; the two are "
+                    "not of one model, export it again."
+                )
+        kept = {}
+        for name, (kind, _) in specs.items():
+            array = np.array(self.arrays[name], dtype=kind, order="C", copy=True)  # in this machine's byte order
+            array.flags.writeable = False
+            kept[name] = array
+        object.__setattr__(self, "arrays", MappingProxyType(kept))
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes ``V`` of each codebook."""
+        return self.config.codebook_sizes
+
+    @property
+    def num_codebooks(self) -> int:
+        """Number of codebooks, ``K``."""
+        return self.config.num_codebooks
+
+    @functools.cached_property
+    def arrays_sha256(self) -> str:
+        """SHA-256 of the arrays, hex: `codecbook.models.store.tensors_sha256`."""
+        return arrays_sha256(self.arrays)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """What identifies the model in streams, hex: equal where all logits are equal by construction."""
+        text = json.dumps(asdict(self.config), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(_IDENTITY_HEADER + f"{text}\n{self.arrays_sha256}".encode()).hexdigest()
+
+    def steps(self) -> dict[str, Any]:
+        """Return the arrays by single steps, as ``layers.0.inner.weight``, and by heads, as ``logits.0.weight``.
+
+        Shifts and epsilons are Python integers, and every norm has its epsilon, as ``norm.epsilon``.
+        """
+        K = self.num_codebooks
+        steps: dict[str, Any] = {}
+        for name, array in self.arrays.items():
+            step, _, part = name.partition(".")
+            if step == "layers":
+                steps |= {f"layers.{i}.{part}": values for i, values in enumerate(array)}
+            elif step in ("project", "logits"):
+                shape = (K, -1, array.shape[-1]) if part == "weight" else (K, -1)
+                heads = array.repeat(K) if part == "shift" else array.reshape(shape)
+                steps |= {f"{step}.{k}.{part}": values for k, values in enumerate(heads)}
+            else:
+                steps[name] = array
+        for norm in [name.removesuffix(".gain") for name in steps if name.endswith(".gain")]:
+            steps[f"{norm}.epsilon"] = steps["head_epsilon" if norm in ("head_norm", "logits_norm") else "epsilon"]
+        return {name: a.item() if name.endswith(("shift", "epsilon")) else a for name, a in steps.items()}
