@@ -26,12 +26,10 @@ _MIN_CHUNK_S = 1.0
 
 @dataclass(frozen=True)
 class Encoded:
-    """Codes of a clip or a part of it as an adapter returns them, before they become `Tokens`.
+    """Codes of a clip or a part of it as an adapter returns them, before they become `Tokens`, whose fields they are.
 
     Attributes:
         codes: Integers ``[T_k]`` per codebook.
-        segment_frames: As in `Tokens`.
-        scales: As in `Tokens`.
     """
 
     codes: Sequence[np.ndarray]
@@ -48,40 +46,26 @@ class Codec(ABC):
     Clips are encoded one by one. Batching them on a CPU changes the last bits of most latent values (and so can
     change a token), pads or regroups clips of different lengths, and was measured to save no time; a clip's
     tokens must not depend on its neighbours.
-
-    Attributes:
-        name: Registry name.
-        weights: Where the weights are from.
-        sample_rate_hz: Sampling rate in and out.
-        channels: Channels in and out.
-        codebook_sizes: ``V_k`` of every codebook that the codec has.
-        frame_rates_hz: Frames per second of every codebook.
-        bandwidths_kbps: Nominal bitrates on offer, ascending; the codec uses its leading codebooks for each.
-        device: Torch device that it runs on.
-        decodes: False for a tokenizer without a decoder (semantic units).
-        chunk_s: Seconds of audio that go through the network at once; None for a codec whose every token depends on the
-            whole clip.
-        seams: How chunks are joined: ``"state"`` (the network's state is carried over), ``"context"`` (chunks overlap
-            by the receptive field), ``"segments"`` (the codec's own), or ``"none"``.
-        module: The network, in evaluation mode, or None where there is none in torch.
     """
 
-    name: str
+    name: str  # in the registry
     weights: Weights
-    sample_rate_hz: int
-    channels: int
-    codebook_sizes: tuple[int, ...]
-    frame_rates_hz: tuple[float, ...]
-    bandwidths_kbps: tuple[float, ...]
-    device: str = "cpu"
-    decodes: bool = True
-    chunk_s: float | None = None
+    sample_rate_hz: int  # in and out
+    channels: int  # in and out
+    codebook_sizes: tuple[int, ...]  # ``V_k`` of every codebook that the codec has
+    frame_rates_hz: tuple[float, ...]  # of every codebook
+    bandwidths_kbps: tuple[float, ...]  # nominal bitrates on offer, ascending, each of some leading codebooks
+    device: str = "cpu"  # torch's
+    decodes: bool = True  # False for a tokenizer without a decoder (semantic units)
+    chunk_s: float | None = None  # audio that goes through at once; None where every token depends on the whole clip
+    # how chunks are joined: "state" (the network's is carried over), "context" (they overlap by the receptive field),
+    # "segments" (the codec's own) or "none"
     seams: str = "none"
-    module: Any = None
+    module: Any = None  # the network, in evaluation mode, or None where there is none in torch
     _preferred_kbps: float = 6.0
 
     @abstractmethod
-    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
+    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float) -> Iterator[Encoded]:
         """Encode a sample or more with the leading `num_codebooks`, `chunk_s` at a time."""
 
     def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
@@ -111,8 +95,7 @@ class Codec(ABC):
                 f"{', '.join(f'{b:.4g}' for b in self.bandwidths_kbps)}."
             )
         budget = nearest * (1 + _BANDWIDTH_TOLERANCE)
-        rates = [self.bitrate_kbps(k + 1) for k in range(len(self.codebook_sizes))]
-        return max(1, int(np.searchsorted(rates, budget, side="right")))
+        return max(1, sum(self.bitrate_kbps(k + 1) <= budget for k in range(len(self.codebook_sizes))))
 
     def bitrate_kbps(self, num_codebooks: int) -> float:
         """Return the bitrate of the raw codes of the leading `num_codebooks`, in kbps."""
@@ -146,7 +129,17 @@ class Codec(ABC):
         sound = as_clip(clip, sample_rate_hz)
         if isinstance(clip, str | os.PathLike):
             sound = audio.convert(sound, self.sample_rate_hz, self.channels)
-        self._check_clip(sound)
+        label = f"Clip {sound.name!r}"
+        if sound.sample_rate_hz != self.sample_rate_hz or sound.num_channels != self.channels:
+            raise UnsupportedInput(
+                f"{label} has {sound.num_channels} channel(s) at {sound.sample_rate_hz} Hz, but {self.name} takes "
+                f"{self.channels} at {self.sample_rate_hz} Hz; use codecbook.audio.convert(clip, "
+                f"sample_rate_hz={self.sample_rate_hz}, channels={self.channels})."
+            )
+        if sound.num_samples == 0:
+            raise CorruptInput(f"{label} holds no samples; leave it out.")
+        if not np.isfinite(sound.samples).all():
+            raise CorruptInput(f"{label} has samples that are not finite; repair or cut the recording.")
         return self.encode_blocks([sound.samples], bandwidth_kbps, num_codebooks, chunk_s)
 
     def encode_blocks(
@@ -195,26 +188,23 @@ class Codec(ABC):
             CorruptInput: Fewer codes than the audio's length asks for.
         """
         if num_codebooks is not None:
-            tokens = tokens.leading(checked_count(num_codebooks))
+            tokens = tokens.leading(_checked_count(num_codebooks))
         samples = np.concatenate(list(self.decode_pieces(tokens)), axis=1)
         return Clip(samples, self.sample_rate_hz, name=self.name)
 
     def decode_pieces(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        """Return the samples of `decode` in pieces, float32 ``[C, S]``; refuses as it does, and at once."""
+        """Yield the samples of `decode` in pieces, float32 ``[C, S]``; refuses as it does."""
         if self.decodes:
             self.check_tokens(tokens)
-        return self._fitted(self._decode(tokens), tokens.num_samples)
-
-    def _fitted(self, pieces: Iterator[np.ndarray], num_samples: int | None) -> Iterator[np.ndarray]:
-        done = 0
-        for piece in pieces:
-            if num_samples is not None:
-                piece = piece[:, : max(0, num_samples - done)]
-            done += piece.shape[1]
+        missing = tokens.num_samples
+        for piece in self._decode(tokens):
+            if missing is not None:
+                piece = piece[:, :missing]
+                missing -= piece.shape[1]
             yield np.ascontiguousarray(piece, dtype=np.float32)
-        if num_samples is not None and done < num_samples:
+        if missing:
             # some networks end up to a frame early; the check of the number of codes bounds what is filled in
-            yield np.zeros((self.channels, num_samples - done), dtype=np.float32)
+            yield np.zeros((self.channels, missing), dtype=np.float32)
 
     def token_format(self, num_codebooks: int, bandwidth_kbps: float | None = None) -> TokenFormat:
         """Return what tokens of this codec say of themselves, whatever the clip."""
@@ -233,7 +223,7 @@ class Codec(ABC):
 
     def checked_settings(
         self, bandwidth_kbps: float | None, num_codebooks: int | None, chunk_s: float | None
-    ) -> tuple[int, float | None]:
+    ) -> tuple[int, float]:
         """Return the number of codebooks and the seconds at a time that settings of `encode` stand for.
 
         Raises:
@@ -246,14 +236,11 @@ class Codec(ABC):
                 f"Both bandwidth_kbps={bandwidth_kbps} and num_codebooks={num_codebooks} were given; leave one out."
             )
         else:
-            count = checked_count(num_codebooks)
-            if not 1 <= count <= len(self.codebook_sizes):
-                raise UnsupportedInput(
-                    f"num_codebooks={num_codebooks}, but {self.name} has {len(self.codebook_sizes)}; choose 1 to "
-                    f"{len(self.codebook_sizes)}."
-                )
+            count, most = _checked_count(num_codebooks), len(self.codebook_sizes)
+            if not 1 <= count <= most:
+                raise UnsupportedInput(f"num_codebooks={count}, but {self.name} has {most}; choose 1 to {most}.")
         if chunk_s is None:
-            return count, self.chunk_s
+            return count, math.inf if self.chunk_s is None else self.chunk_s
         if self.chunk_s is None:
             raise UnsupportedInput(
                 f"Every token of {self.name} depends on the whole clip, so chunk_s={chunk_s} cannot be kept to; "
@@ -262,19 +249,6 @@ class Codec(ABC):
         if not (math.isfinite(chunk_s) and chunk_s >= _MIN_CHUNK_S):
             raise UnsupportedInput(f"chunk_s={chunk_s} is no length of a chunk; give {_MIN_CHUNK_S:g} s or more.")
         return count, chunk_s
-
-    def _check_clip(self, clip: Clip) -> None:
-        label = f"Clip {clip.name!r}"
-        if clip.sample_rate_hz != self.sample_rate_hz or clip.num_channels != self.channels:
-            raise UnsupportedInput(
-                f"{label} has {clip.num_channels} channel(s) at {clip.sample_rate_hz} Hz, but {self.name} takes "
-                f"{self.channels} at {self.sample_rate_hz} Hz; use codecbook.audio.convert(clip, "
-                f"sample_rate_hz={self.sample_rate_hz}, channels={self.channels})."
-            )
-        if clip.num_samples == 0:
-            raise CorruptInput(f"{label} holds no samples; leave it out.")
-        if not np.isfinite(clip.samples).all():
-            raise CorruptInput(f"{label} has samples that are not finite; repair or cut the recording.")
 
     def check_tokens(self, tokens: Tokens) -> None:
         """Refuse tokens that this codec cannot decode; warn (`CodecbookWarning`) where their weights are not known.
@@ -285,7 +259,7 @@ class Codec(ABC):
             UnsupportedInput: They are of another codec, or were made with other weights.
             CorruptInput: Fewer codes than the audio's length asks for.
         """
-        count, own, are_same = tokens.num_codebooks, str(self.weights), same_weights(tokens, self.weights)
+        count, own, are_same = tokens.num_codebooks, str(self.weights), _same_weights(tokens, self.weights)
         if tokens.codec and tokens.codec != self.name:
             raise UnsupportedInput(f"These tokens are of {tokens.codec}, not of {self.name}; load that codec.")
         if are_same is False:
@@ -313,8 +287,15 @@ class Codec(ABC):
                 f"Tokens have frame rates {tokens.frame_rates_hz} Hz, {self.name} has {rates} Hz; they are of "
                 "another codec."
             )
-        for k, codes in enumerate(tokens.codes):
-            self._check_length(k, len(codes), tokens.num_samples)
+        for k, (codes, rate_hz) in enumerate(zip(tokens.codes, rates, strict=True)):
+            if len(codes) == 0:
+                raise CorruptInput(f"Codebook {k} holds no codes; there is nothing to decode.")
+            needed = (tokens.num_samples or 0) / self.sample_rate_hz * rate_hz
+            if len(codes) < math.floor(needed) - 1:
+                raise CorruptInput(
+                    f"Codebook {k} holds {len(codes)} codes, but {tokens.num_samples} samples of {self.name} need "
+                    f"about {math.ceil(needed)}; the tokens are cut short, or their num_samples is wrong."
+                )
         if are_same is None:
             warnings.warn(
                 f"Which weights made these tokens is not known for sure ({tokens.weights or 'no name'}); with others "
@@ -323,18 +304,8 @@ class Codec(ABC):
                 stacklevel=4,  # who called `decode`
             )
 
-    def _check_length(self, k: int, num_codes: int, num_samples: int | None) -> None:
-        if num_codes == 0:
-            raise CorruptInput(f"Codebook {k} holds no codes; there is nothing to decode.")
-        needed = 0.0 if num_samples is None else num_samples / self.sample_rate_hz * self.frame_rates_hz[k]
-        if num_codes < math.floor(needed) - 1:
-            raise CorruptInput(
-                f"Codebook {k} holds {num_codes} codes, but {num_samples} samples of {self.name} need about "
-                f"{math.ceil(needed)}; the tokens are cut short, or their num_samples is wrong."
-            )
 
-
-def same_weights(tokens: Tokens, weights: Weights) -> bool | None:
+def _same_weights(tokens: Tokens, weights: Weights) -> bool | None:
     """Say whether weights are those that made tokens; None where that is not known.
 
     Their hashes decide. Without, one name is taken for the same weights, and another kind or seed for others; another
@@ -352,12 +323,8 @@ def _short(sha256: str) -> str:
     return f" (SHA-256 {sha256[:12]}...)" if sha256 else ""
 
 
-def checked_count(num_codebooks: int) -> int:
-    """Return a number of codebooks as a plain integer.
-
-    Raises:
-        UnsupportedInput: It is none; True is no number here, and neither is '6'.
-    """
+def _checked_count(num_codebooks: int) -> int:
+    """Return a number of codebooks as a plain integer; True is no number here, and neither is '6'."""
     if isinstance(num_codebooks, bool) or not isinstance(num_codebooks, Integral):
         raise UnsupportedInput(f"num_codebooks={num_codebooks!r} is no whole number; give one from 1 on.")
     return int(num_codebooks)

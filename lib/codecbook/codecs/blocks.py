@@ -7,7 +7,6 @@ import numpy as np
 import soxr
 
 from codecbook import audio
-from codecbook.audio import Clip
 from codecbook.audio_files import AudioFile
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.paths import path_as_text
@@ -16,16 +15,10 @@ _WHOLE_SAMPLES = 1 << 20  # a file this short is read at once, with all that `au
 
 
 class AudioBlocks:
-    """What `audio.load` and `audio.convert` give, as float32 blocks ``[C, S]`` of any lengths; iterate over it once.
-
-    Args:
-        path: As for `codecbook.audio.load`.
-        sample_rate_hz: Of the blocks.
-        channels: Of the blocks.
+    """What `audio.load` and `audio.convert` give of a file, as float32 blocks ``[C, S]``; iterate over it once.
 
     Attributes:
-        source_rate_hz: Of the file; 0 until the first block has come.
-        source_channels: Of the file; 0 until the first block has come.
+        source_channels: Of the file, once a block has come.
         source_samples: Samples per channel of the file that have been read.
 
     Raises:
@@ -36,56 +29,48 @@ class AudioBlocks:
         self._path = Path(path)
         self._sample_rate_hz = sample_rate_hz
         self._channels = channels
-        self.source_rate_hz = self.source_channels = self.source_samples = 0
+        self._source_rate_hz = self.source_channels = self.source_samples = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
         with AudioFile(self._path) as file:
+            self._source_rate_hz, self.source_channels = file.sample_rate_hz, file.channels
             if file.promised_samples is None or file.promised_samples > _WHOLE_SAMPLES:
                 yield from self._streamed(file)
                 return
         clip = audio.load(self._path)
-        self._note(clip)
+        self.source_samples = clip.num_samples
         yield audio.convert(clip, self._sample_rate_hz, self._channels).samples
 
     @property
     def source_duration_s(self) -> float:
         """Seconds of the file that have been read."""
-        return self.source_samples / self.source_rate_hz
-
-    def _note(self, clip: Clip) -> None:
-        self.source_rate_hz, self.source_channels = clip.sample_rate_hz, clip.num_channels
-        self.source_samples += clip.num_samples
+        return self.source_samples / self._source_rate_hz
 
     def _streamed(self, file: AudioFile) -> Iterator[np.ndarray]:
         converter, mix, name = None, audio.Mix(), path_as_text(self._path.stem)
-        clips = (audio.clip_from_array(block.T, file.sample_rate_hz, name) for block in file.blocks())
-        clip = next(clips, None)
-        while clip is not None:
-            following = next(clips, None)
-            if not self.source_rate_hz and clip.sample_rate_hz != self._sample_rate_hz:
+        for samples in file.blocks():
+            clip = audio.clip_from_array(samples.T, file.sample_rate_hz, name)
+            if converter is None and clip.sample_rate_hz != self._sample_rate_hz:
                 audio.convert(clip, self._sample_rate_hz)  # refuses rates that lie too far apart
                 converter = soxr.ResampleStream(
                     clip.sample_rate_hz, self._sample_rate_hz, self._channels, dtype="float32", quality="VHQ"
                 )
-            self._note(clip)
+            self.source_samples += clip.num_samples
             is_mixed = self._channels == 1 < clip.num_channels
             block = mix(clip.samples) if is_mixed else audio.convert(clip, channels=self._channels).samples
             if converter is not None:
-                block = converter.resample_chunk(np.ascontiguousarray(block.T), last=following is None)
-                block = block.reshape(-1, self._channels).T
-            yield np.ascontiguousarray(block, dtype=np.float32)
-            clip = following
+                block = converter.resample_chunk(np.ascontiguousarray(block.T)).reshape(-1, self._channels).T
+            yield np.ascontiguousarray(block)
         if not self.source_samples:
             raise CorruptInput(f"{path_as_text(self._path)} holds no samples; record or export it again.")
+        if converter is not None:
+            rest = converter.resample_chunk(np.zeros((0, self._channels), dtype=np.float32), last=True)
+            yield np.ascontiguousarray(rest.reshape(-1, self._channels).T)
         mix.warn_if_cancelled(name)
 
 
 class BlockQueue:
-    """Blocks of audio or of codes, to be taken in other lengths; no more of them is read than is asked for.
-
-    Args:
-        blocks: ``[C, T]`` of any lengths.
-        channels: ``C``.
+    """Blocks ``[C, T]`` of audio or of codes, to be taken in other lengths; read no further than is asked for.
 
     Attributes:
         num_samples: ``T`` of all that have come.

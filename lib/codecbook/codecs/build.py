@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.models.store import check_kinds
+from codecbook.models.weights import seeded
 
 # after the placeholder for torchaudio that encodec_package registers
 from encodec.modules.seanet import SEANetDecoder, SEANetEncoder  # isort: skip
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     import snac
     from vector_quantize_pytorch import FSQ
 
-STRIDES = (2, 4, 5, 8)
+EncodecModel = encodec.model.EncodecModel
+_STRIDES = (2, 4, 5, 8)
 _MAX_FSQ_CODES = 1 << 20  # the package lists them
 
 
@@ -44,11 +46,9 @@ def offered_bandwidths_kbps(num_codebooks: int, codebook_size: int, frame_rate_h
         >>> offered_bandwidths_kbps(16, 1024, 75)
         [1.5, 3.0, 6.0, 12.0]
     """
-    counts = {2**exponent for exponent in range(1, num_codebooks.bit_length())}
-    counts = {count for count in counts if count <= num_codebooks} | {num_codebooks}
     each = math.log2(codebook_size) * frame_rate_hz / 1000
     offers = []
-    for count in sorted(counts):
+    for count in sorted({2**exponent for exponent in range(1, num_codebooks.bit_length())} | {num_codebooks}):
         offer = each * count
         while math.floor(offer / each) < count:
             offer = math.nextafter(offer, math.inf)
@@ -71,49 +71,14 @@ def _seanet(
     strides: Sequence[int],
     num_lstm_layers: int,
     norm: str = "weight_norm",
-    causal: bool = True,
 ) -> tuple[SEANetEncoder, SEANetDecoder]:
-    """Return an encoder and a decoder with random parameters."""
+    """Return an encoder and a decoder with random parameters, causal where they are mono."""
     arguments = {
-        "channels": channels,
-        "dimension": hidden_dim,
-        "n_filters": num_filters,
-        "ratios": list(strides),
-        "norm": norm,
-        "causal": causal,
-        "lstm": num_lstm_layers,
-    }
+        "channels": channels, "dimension": hidden_dim, "n_filters": num_filters, "ratios": list(strides), "norm": norm,
+        "causal": channels == 1, "lstm": num_lstm_layers,
+    }  # fmt: skip
     with deprecated_weight_norm():
         return SEANetEncoder(**arguments), SEANetDecoder(**arguments)
-
-
-def _encodec(
-    seanet: Callable[[], tuple[SEANetEncoder, SEANetDecoder]],
-    num_codebooks: int,
-    codebook_size: int,
-    sample_rate_hz: int,
-    bandwidth_kbps: float,
-    strides: Sequence[int],
-    name: str,
-    **settings: Any,
-) -> "encodec.model.EncodecModel":
-    _check_codebooks(num_codebooks, codebook_size)
-    hop_length = math.prod(strides)
-    if hop_length < 1 or sample_rate_hz < 1 or sample_rate_hz % hop_length:
-        raise UnsupportedInput(
-            f"The strides {tuple(strides)} multiply to {hop_length}, which does not divide {sample_rate_hz} Hz; "
-            "choose strides that give a whole number of frames a second."
-        )
-    encoder, decoder = seanet()
-    quantizer = ResidualVectorQuantizer(
-        dimension=encoder.dimension, n_q=num_codebooks, bins=codebook_size, kmeans_init=False
-    )
-    bandwidths = offered_bandwidths_kbps(num_codebooks, codebook_size, sample_rate_hz // hop_length)
-    model = encodec.model.EncodecModel(
-        encoder, decoder, quantizer, bandwidths, sample_rate_hz, encoder.channels, name=name, **settings
-    )
-    set_bandwidth(model, bandwidth_kbps)
-    return model.eval()
 
 
 def build(
@@ -123,10 +88,10 @@ def build(
     sample_rate_hz: int = 24_000,
     bandwidth_kbps: float = 6.0,
     num_filters: int = 16,
-    strides: Sequence[int] = STRIDES,
+    strides: Sequence[int] = _STRIDES,
     num_lstm_layers: int = 0,
     name: str = "encodec_24khz_mini",
-) -> "encodec.model.EncodecModel":
+) -> EncodecModel:
     """Build a causal mono EnCodec with random parameters.
 
     Args:
@@ -143,10 +108,8 @@ def build(
     Raises:
         UnsupportedInput: Codebooks, strides or bandwidth that do not fit together.
     """
-    return _encodec(
-        lambda: _seanet(1, hidden_dim, num_filters, strides, num_lstm_layers),
-        num_codebooks, codebook_size, sample_rate_hz, bandwidth_kbps, strides, name,
-    )  # fmt: skip
+    seanet = _seanet(1, hidden_dim, num_filters, strides, num_lstm_layers)
+    return _encodec(seanet, num_codebooks, codebook_size, sample_rate_hz, bandwidth_kbps, name=name)
 
 
 def build_stereo(
@@ -156,24 +119,45 @@ def build_stereo(
     sample_rate_hz: int = 48_000,
     bandwidth_kbps: float = 12.0,
     num_filters: int = 16,
-    strides: Sequence[int] = STRIDES,
+    strides: Sequence[int] = _STRIDES,
     num_lstm_layers: int = 0,
     norm: str = "weight_norm",
     name: str = "encodec_48khz_mini",
-) -> "encodec.model.EncodecModel":
+) -> EncodecModel:
     """Build a stereo EnCodec like upstream's at 48 kHz: not causal, normalised segments of 1 s with 1 % overlap.
 
     Arguments are those of `build`, and ``norm``: ``"weight_norm"``, or upstream's ``"time_group_norm"``. 150 frames/s
     of 10 bits make 1.5 kbps a codebook.
     """
-    return _encodec(
-        lambda: _seanet(2, hidden_dim, num_filters, strides, num_lstm_layers, norm, causal=False),
-        num_codebooks, codebook_size, sample_rate_hz, bandwidth_kbps, strides, name,
-        normalize=True, segment=1.0, overlap=0.01,
-    )  # fmt: skip
+    seanet = _seanet(2, hidden_dim, num_filters, strides, num_lstm_layers, norm)
+    segments = {"normalize": True, "segment": 1.0, "overlap": 0.01}
+    return _encodec(seanet, num_codebooks, codebook_size, sample_rate_hz, bandwidth_kbps, name=name, **segments)
 
 
-def set_bandwidth(model: "encodec.model.EncodecModel", bandwidth_kbps: float) -> None:
+def _encodec(
+    seanet: tuple[SEANetEncoder, SEANetDecoder],
+    num_codebooks: int,
+    codebook_size: int,
+    sample_rate_hz: int,
+    bandwidth_kbps: float,
+    **settings: Any,
+) -> EncodecModel:
+    encoder, decoder = seanet
+    _check_codebooks(num_codebooks, codebook_size)
+    hop_length = math.prod(decoder.ratios)
+    if hop_length < 1 or sample_rate_hz < 1 or sample_rate_hz % hop_length:
+        raise UnsupportedInput(
+            f"The strides {tuple(decoder.ratios)} multiply to {hop_length}, which does not divide {sample_rate_hz} Hz; "
+            "choose strides that give a whole number of frames a second."
+        )
+    quantizer = ResidualVectorQuantizer(encoder.dimension, n_q=num_codebooks, bins=codebook_size, kmeans_init=False)
+    bandwidths = offered_bandwidths_kbps(num_codebooks, codebook_size, sample_rate_hz // hop_length)
+    model = EncodecModel(encoder, decoder, quantizer, bandwidths, sample_rate_hz, encoder.channels, **settings)
+    set_bandwidth(model, bandwidth_kbps)
+    return model.eval()
+
+
+def set_bandwidth(model: EncodecModel, bandwidth_kbps: float) -> None:
     """Choose how many codebooks an EnCodec uses.
 
     Raises:
@@ -240,13 +224,7 @@ def build_snac(
 
 
 class FsqCodec(nn.Module):
-    """A SEANet around one finite scalar quantiser (Mentzer et al. 2023): one token a frame.
-
-    Attributes:
-        sample_rate_hz: Sampling rate of the mono audio in and out.
-        hop_length: Samples a frame.
-        codebook_size: Number of codes, the product of the levels.
-    """
+    """A mono SEANet around one finite scalar quantiser (Mentzer et al. 2023): one token a frame."""
 
     def __init__(self, encoder: Any, quantizer: "FSQ", decoder: Any, sample_rate_hz: int) -> None:
         super().__init__()
@@ -301,7 +279,6 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "snac": build_snac,
     "fsq": build_fsq,
 }
-_PACKAGES = {"snac": "snac", "fsq": "vector_quantize_pytorch"}
 
 
 def build_architecture(architecture: str, arguments: dict) -> nn.Module:
@@ -333,8 +310,9 @@ def architecture_shapes(architecture: str, arguments: dict) -> dict[str, list[in
     Raises:
         UnsupportedInput: As `build_architecture`.
     """
-    if architecture in _PACKAGES:
-        importlib.import_module(_PACKAGES[architecture])  # before: tensors of modules have to be real
+    packages = {"snac": "snac", "fsq": "vector_quantize_pytorch"}
+    if architecture in packages:
+        importlib.import_module(packages[architecture])  # before: tensors of modules have to be real
     with torch.device("meta"):
         module = build_architecture(architecture, arguments)
     return {name: list(value.shape) for name, value in module.state_dict().items()}
@@ -347,6 +325,5 @@ def num_parameters(module: nn.Module) -> int:
 
 def random_seeded(architecture: str, arguments: dict, seed: int) -> nn.Module:
     """Build a model whose random parameters depend on the seed alone, and leave torch's generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return build_architecture(architecture, arguments)

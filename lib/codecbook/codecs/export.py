@@ -108,6 +108,13 @@ def _export_or_fail(
 ) -> FileReport:
     """Export one recording; an `OSError` of writing passes, as it would come again with the next one."""
     source, name = path_as_text(recording.path), ""
+
+    def failed(error: Exception) -> FileReport:
+        reason = " ".join(str(error).split()) or repr(error)
+        # of a path that is no UTF-8, the message may hold bytes that no file of text takes
+        reason = reason.encode(errors="backslashreplace").decode()
+        return FileReport(source, "failed", error=reason, name=name)
+
     try:
         name = f"{_free_name(recording, outdir, file_format)}.{file_format}"
         output = outdir / name
@@ -115,37 +122,30 @@ def _export_or_fail(
             refuse_existing_file(path, overwrite=True)
             refuse_same_file(recording.path, path)
         stat = recording.path.stat()
-        settings = {
-            **settings, "source": source, "source_bytes": stat.st_size, "source_mtime_ns": stat.st_mtime_ns
+        settings = settings | {
+            "source": source, "source_bytes": stat.st_size, "source_mtime_ns": stat.st_mtime_ns
         }  # fmt: skip
         where = {"name": name, "output": path_as_text(output)}
         if companion := is_complete(output, settings):
-            return report_of({**companion.report, **where}, "skipped")
+            return report_of(companion.report | where, "skipped")
         tokens, report = _encoded(recording.path, codec, settings, on_progress)
     except (CodecbookError, OSError, MemoryError, RuntimeError) as error:  # torch without memory: RuntimeError
-        return _failed(source, name, error)
+        return failed(error)
     try:
-        write_with_companion(output, tokens, settings, {**dataclasses.asdict(report), **where})
+        write_with_companion(output, tokens, settings, dataclasses.asdict(report) | where)
     except CodecbookError as error:
-        return _failed(source, name, error)
+        return failed(error)
     written = read_companion(output)
     assert written is not None
     return report_of(written.report, "exported")
 
 
-def _failed(source: str, name: str, error: Exception) -> FileReport:
-    reason = " ".join(str(error).split()) or repr(error)
-    # of a path that is no UTF-8, the message may hold bytes that no file of text takes
-    reason = reason.encode(errors="backslashreplace").decode()
-    return FileReport(source, "failed", error=reason, name=name)
-
-
 def _free_name(recording: Recording, outdir: Path, file_format: str) -> str:
     """Return under which name a recording's tokens go, or are already; one that is another recording's is not taken."""
     suffix = path_as_text(recording.path.suffix)
-    plain = recording.name.removesuffix(suffix) if suffix else recording.name
+    plain = recording.name.removesuffix(suffix)
     owners: dict[str, Path | None] = {}
-    for name in dict.fromkeys((recording.name, plain, plain + suffix)):
+    for name in (recording.name, plain, plain + suffix):
         owners[name] = _recording_of(outdir / f"{name}.{file_format}")
         if (owner := owners[name]) and (owner == recording.path or owner.samefile(recording.path)):
             return name
@@ -171,13 +171,14 @@ def _recording_of(output: Path) -> Path | None:
 def _encoded(
     path: Path, codec: Codec, settings: dict[str, Any], on_progress: Callable[[float], None]
 ) -> tuple[Tokens, FileReport]:
-    chunk_s = settings["chunk_s"]
+    chunk_s = settings["chunk_s"] or codec.chunk_s
     blocks = AudioBlocks(path, codec.sample_rate_hz, codec.channels)
-    head, head_samples, read_s = [], _head_samples(codec, chunk_s), 0.0
+    head: list[np.ndarray] = []
+    read_s = 0.0
 
     def watched() -> Iterator[np.ndarray]:
         nonlocal read_s
-        start_s, missing = time.perf_counter(), head_samples
+        start_s, missing = time.perf_counter(), _head_samples(codec, chunk_s)
         for block in blocks:
             if missing > 0:
                 head.append(block[:, :missing])
@@ -189,7 +190,7 @@ def _encoded(
         read_s += time.perf_counter() - start_s
 
     start_s = time.perf_counter()
-    tokens = codec.encode_blocks(watched(), num_codebooks=settings["num_codebooks"], chunk_s=chunk_s)
+    tokens = codec.encode_blocks(watched(), num_codebooks=settings["num_codebooks"], chunk_s=settings["chunk_s"])
     encode_s = time.perf_counter() - start_s - read_s
     checked, differing = check_seams(codec, head, tokens, chunk_s)
     tokens = dataclasses.replace(
@@ -219,10 +220,8 @@ def _encoded(
 
 def _head_samples(codec: Codec, chunk_s: float | None) -> int:
     """Return how long a recording's beginning is that is encoded in one pass as well; 0 for a codec without seams."""
-    chunk_s = chunk_s or codec.chunk_s
-    if codec.seams not in ("state", "context") or chunk_s is None:
-        return 0
-    return round(_CHECK_CHUNKS * chunk_s * codec.sample_rate_hz)
+    has_seams = codec.seams in ("state", "context") and chunk_s is not None
+    return round(_CHECK_CHUNKS * chunk_s * codec.sample_rate_hz) if has_seams else 0
 
 
 def check_seams(codec: Codec, head: Sequence[np.ndarray], tokens: Tokens, chunk_s: float | None) -> tuple[int, int]:
@@ -231,15 +230,14 @@ def check_seams(codec: Codec, head: Sequence[np.ndarray], tokens: Tokens, chunk_
     Args:
         codec: That made the tokens.
         head: The clip, or its first two chunks: blocks of float32 ``[C, S]``.
-        tokens: Of it, made with `chunk_s`.
-        chunk_s: As in `Codec.encode`.
+        tokens: Of it.
+        chunk_s: Seconds at a time in which they were made.
 
     Returns:
         How many tokens were compared, and how many of them differ; 0 where there is no seam, or where the codec's
         own segments are the chunks.
     """
     head_samples = _head_samples(codec, chunk_s)
-    chunk_s = chunk_s or codec.chunk_s
     if not head_samples or chunk_s is None or sum(block.shape[1] for block in head) < head_samples:
         return 0, 0
     samples = np.concatenate(head, axis=1)[:, :head_samples]

@@ -19,57 +19,31 @@ _MAX_BYTES = 1 << 30  # of hundreds of thousands of recordings
 
 @dataclass(frozen=True)
 class FileReport:
-    """What became of one recording.
+    """What became of one recording; a row of the summary."""
 
-    Attributes:
-        source: Path of the recording, as `path_as_text` writes it.
-        status: ``"exported"``, ``"skipped"`` (it was complete already) or ``"failed"``.
-        error: Why it failed.
-        output: Path of the tokens, likewise; empty for a recording that failed.
-        codec: Registry name.
-        weights: Where the weights are from.
-        weights_sha256: Of the weights.
-        sample_rate_hz: Of the coded audio.
-        channels: Of the coded audio.
-        duration_s: Of the recording.
-        frame_rates_hz: Per codebook.
-        frames: Codes per codebook.
-        header_bytes: Size of the token file's description of itself.
-        file_bytes: Size of the token file.
-        source_bytes: Size of the recording's file.
-        pcm16_bytes: Size of the recording as 16-bit PCM, at its own rate and channels.
-        ratio_to_pcm16: `pcm16_bytes` over `file_bytes`.
-        ratio_to_source: `source_bytes` over `file_bytes`.
-        bitrate_kbps: Of the token file over the duration.
-        encode_s: Time that encoding took, without reading and resampling.
-        seam_tokens_checked: Tokens around the first seam that were compared with those of one pass.
-        seam_tokens_differing: How many of them differ.
-        name: Path of the tokens below the output folder, of what failed as well.
-    """
-
-    source: str
-    status: str
-    error: str = ""
-    output: str = ""
+    source: str  # path of the recording, as `path_as_text` writes it
+    status: str  # "exported", "skipped" (it was complete already) or "failed"
+    error: str = ""  # why it failed
+    output: str = ""  # path of the tokens, likewise; empty for a recording that failed
     codec: str = ""
-    weights: str = ""
+    weights: str = ""  # where they are from
     weights_sha256: str = ""
-    sample_rate_hz: int = 0
-    channels: int = 0
-    duration_s: float = 0.0
-    frame_rates_hz: tuple[float, ...] = ()
-    frames: tuple[int, ...] = ()
-    header_bytes: int = 0
-    file_bytes: int = 0
-    source_bytes: int = 0
-    pcm16_bytes: int = 0
-    ratio_to_pcm16: float = 0.0
-    ratio_to_source: float = 0.0
-    bitrate_kbps: float = 0.0
-    encode_s: float = 0.0
-    seam_tokens_checked: int = 0
+    sample_rate_hz: int = 0  # of the coded audio
+    channels: int = 0  # of the coded audio
+    duration_s: float = 0.0  # of the recording
+    frame_rates_hz: tuple[float, ...] = ()  # per codebook
+    frames: tuple[int, ...] = ()  # codes per codebook
+    header_bytes: int = 0  # of the token file, in which it describes itself
+    file_bytes: int = 0  # of the token file
+    source_bytes: int = 0  # of the recording's file
+    pcm16_bytes: int = 0  # of the recording as 16-bit PCM, at its own rate and channels
+    ratio_to_pcm16: float = 0.0  # `pcm16_bytes` over `file_bytes`
+    ratio_to_source: float = 0.0  # `source_bytes` over `file_bytes`
+    bitrate_kbps: float = 0.0  # of the token file over the duration
+    encode_s: float = 0.0  # without reading and resampling
+    seam_tokens_checked: int = 0  # tokens around the first seam that were compared with those of one pass
     seam_tokens_differing: int = 0
-    name: str = ""
+    name: str = ""  # path of the tokens below the output folder, of what failed as well
 
 
 _COLUMNS = [field.name for field in dataclasses.fields(FileReport)]
@@ -100,7 +74,11 @@ def write_summary(outdir: Path, reports: Iterable[FileReport]) -> None:
         CodecbookError: As `read_summary`.
         OSError: The file system does not take it.
     """
-    rows = [row for row in read_summary(outdir) if _is_there(outdir, row)]
+    rows = []
+    for row in read_summary(outdir):
+        about = path_from_text(row["source"]) if row["status"] == "failed" else outdir / row["name"]
+        if about.is_file():
+            rows.append(row)
     rows += [dataclasses.asdict(report) for report in reports]
     # by the token file, and what never got that far by its recording
     rows = list({row["name"] or row["source"]: row for row in rows}.values())
@@ -110,9 +88,8 @@ def write_summary(outdir: Path, reports: Iterable[FileReport]) -> None:
     writer.writeheader()
     for row in rows:
         # lists as "75;75", so that a spreadsheet shows them as text
-        writer.writerow(
-            {k: ";".join(f"{x:g}" for x in v) if isinstance(v, list | tuple) else v for k, v in row.items()}
-        )
+        lists = {name: ";".join(f"{x:g}" for x in row[name]) for name in ("frame_rates_hz", "frames")}
+        writer.writerow(row | lists)
     write_file(outdir / _CSV_NAME, table.getvalue(), overwrite=True)
 
 
@@ -134,15 +111,7 @@ def read_summary(outdir: Path) -> list[dict[str, Any]]:
     remedy = f"remove it and {_CSV_NAME}, or choose another folder"
     rows = read_json(path, list, remedy, max_bytes=_MAX_BYTES)
     for row in rows:
-        if (
-            not isinstance(row, dict)
-            or list(row) != _COLUMNS
-            or not all(isinstance(row[key], str) for key in ("source", "status", "name"))
-        ):
+        is_row = isinstance(row, dict) and list(row) == _COLUMNS
+        if not is_row or not all(isinstance(row[key], str) for key in ("source", "status", "name")):
             raise CorruptInput(f"{path} is no summary of an export; {remedy}.")
     return rows
-
-
-def _is_there(outdir: Path, row: dict[str, Any]) -> bool:
-    of = path_from_text(row["source"]) if row["status"] == "failed" else outdir / row["name"]
-    return of.is_file()

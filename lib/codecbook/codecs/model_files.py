@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from codecbook.codecs.build import ARCHITECTURES, architecture_shapes, build_architecture
 from codecbook.models.store import check_shapes, is_bundled, load_tensors, read_config, refuse_existing, save_tensors
@@ -21,19 +21,15 @@ _TRAINING_ONLY = (".embed_avg", ".cluster_size")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model from a folder.
-
-    Attributes:
-        module: The module in evaluation mode, float32, on the CPU.
-        config: Content of ``config.json``.
-        sha256: SHA-256 of the stored tensors, hex.
-        folder: Where it was read from.
-    """
+    """A model from a folder: in evaluation mode, float32, on the CPU."""
 
     module: nn.Module
-    config: dict
-    sha256: str
-    folder: Path
+    config: dict  # content of ``config.json``
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the stored tensors, hex."""
+        return self.config["sha256"]
 
 
 def save_model(
@@ -74,9 +70,6 @@ def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
 def load_model(folder: str | Path) -> LoadedModel:
     """Read a model that `save_model` wrote.
 
-    Args:
-        folder: Holds ``model.safetensors`` and ``config.json``.
-
     Raises:
         MissingWeights: One of the files is not there.
         CorruptInput: A file is truncated or altered.
@@ -91,17 +84,12 @@ def load_model(folder: str | Path) -> LoadedModel:
     module = build_architecture(architecture, arguments)
     state = module.state_dict()
     check_shapes({name: list(value.shape) for name, value in _stored(state).items()}, tensors, folder)
-    _fill(state, tensors)
-    return LoadedModel(module.float().eval(), config, config["sha256"], folder)
-
-
-@torch.no_grad()
-def _fill(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Copy stored tensors, which fit, into a module's."""
-    for name, value in tensors.items():
-        state[name].copy_(value)
-    for name, value in state.items():
-        if name.endswith(".embed_avg"):
-            value.copy_(state[name.removesuffix("_avg")])
-        elif name.endswith(".cluster_size"):
-            value.fill_(1.0)
+    with torch.no_grad():
+        for name, value in tensors.items():
+            state[name].copy_(value)
+        for name, value in state.items():
+            if name.endswith(".embed_avg"):
+                value.copy_(state[name.removesuffix("_avg")])
+            elif name.endswith(".cluster_size"):
+                value.fill_(1.0)
+    return LoadedModel(module.float().eval(), config)

@@ -1,30 +1,30 @@
 """Codecs by name."""
 
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 from codecbook.codecs.base import Codec
 from codecbook.errors import UnsupportedInput
-from codecbook.models.weights import WeightsRequest, parse_weights
+from codecbook.models.weights import parse_weights
 
-# module and function; imported at first use, because some need seconds to import, or an optional package
-_LOADERS = {
-    "encodec_24khz": ("encodec", "load_encodec"),
-    "encodec_48khz": ("encodec", "load_encodec"),
-    "snac_24khz": ("snac", "load_snac"),
-    "dac_44khz": ("dac", "load_dac"),
-    "mimi": ("mimi", "load_mimi"),
-    "neucodec": ("neucodec", "load_neucodec"),
-    "lyra_v2": ("lyra", "load_lyra"),
-    "fsq_50hz": ("fsq", "load_fsq"),
-    "units_25hz": ("units", "load_units"),
+# modules of `codecbook.codecs.adapters`, each with a function `load`; imported at first use, because some need seconds
+# for it, or an optional package
+_ADAPTERS = {
+    "encodec_24khz": "encodec",
+    "encodec_48khz": "encodec",
+    "snac_24khz": "snac",
+    "dac_44khz": "dac",
+    "mimi": "mimi",
+    "neucodec": "neucodec",
+    "lyra_v2": "lyra",
+    "fsq_50hz": "fsq",
+    "units_25hz": "units",
 }
 
 
 def codec_names() -> tuple[str, ...]:
     """Return the names that `load_codec` takes."""
-    return tuple(_LOADERS)
+    return tuple(_ADAPTERS)
 
 
 def load_codec(name: str, weights: str | Path = "bundled", device: str = "cpu") -> Codec:
@@ -49,11 +49,7 @@ def load_codec(name: str, weights: str | Path = "bundled", device: str = "cpu") 
         >>> load_codec("encodec_24khz", weights="random:0").codebook_sizes[:3]
         (1024, 1024, 1024)
     """
-    if name not in _LOADERS:
-        raise UnsupportedInput(f"There is no codec {name!r}; choose one of {', '.join(_LOADERS)}.")
-    module, function = _LOADERS[name]
+    if name not in _ADAPTERS:
+        raise UnsupportedInput(f"There is no codec {name!r}; choose one of {', '.join(_ADAPTERS)}.")
     request = parse_weights(name, weights)
-    load: Callable[[str, WeightsRequest, str], Codec] = getattr(
-        import_module(f"codecbook.codecs.adapters.{module}"), function
-    )
-    return load(name, request, device)
+    return import_module(f"codecbook.codecs.adapters.{_ADAPTERS[name]}").load(name, request, device)

@@ -1,61 +1,44 @@
-"""DAC, the Descript Audio Codec (Kumar et al. 2023), 44.1 kHz mono, through ``transformers``.
+"""DAC, the Descript Audio Codec (Kumar et al. 2023), 44.1 kHz mono, through ``transformers``."""
 
-The encoder looks ahead, but not far: long clips are encoded in pieces that overlap by the receptive field.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DacConfig, DacModel
 
-from codecbook.codecs.base import Encoded, Weights
-from codecbook.codecs.blocks import BlockQueue
-from codecbook.codecs.networks import NetworkCodec, keep_signal_alive, load_transformers
+from codecbook.codecs.base import Weights
+from codecbook.codecs.loading import keep_signal_alive, load_transformers
+from codecbook.codecs.networks import ContextCodec
 from codecbook.models.weights import WeightsRequest
 from codecbook.tokens.tokens import Tokens
 
 REPOSITORY = "descript/dac_44khz"
 
 
-class DacCodec(NetworkCodec):
-    """DAC, a ``transformers.DacModel``, behind the common interface.
-
-    Attributes:
-        context: Samples on either side that codes and audio may depend on, in whole frames.
-    """
-
-    seams = "context"
-    chunk_s = decode_chunk_s = 20.0
-    channels = 1
+class DacCodec(ContextCodec):
+    """DAC, a ``transformers.DacModel``, behind the common interface."""
 
     def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
-        config = model.config
         super().__init__(name, model, weights, device)
+        config = model.config
         self.sample_rate_hz = int(config.sampling_rate)
         self.hop_length = int(config.hop_length)
         # at hop_length's frame rate: the configuration's own is rounded up to a whole number (87)
-        self._set_codebooks(int(config.codebook_size), config.n_codebooks)
+        self._set_codebooks(int(config.codebook_size), [self.hop_length] * config.n_codebooks)
         # the network's ends reach 3 samples and 4 frames
-        reach = 3 + stages_reach(config.downsampling_ratios) + 4 * self.hop_length
-        self.context = self.hop_length * -(-reach // self.hop_length)
+        self._set_context(self.hop_length, 3 + stages_reach(config.downsampling_ratios) + 4 * self.hop_length)
 
-    @torch.inference_mode()
-    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
-        hop = self.hop_length
-        for samples, start, end in queue.pieces_in_context(self._chunk(chunk_s, hop), hop, self.context):
-            wave = pad(self._tensor(samples), (0, -samples.shape[1] % hop))
-            codes = self.module.encode(wave, num_codebooks).audio_codes[0].cpu().numpy()
-            yield Encoded(list(codes[:, start // hop : end // hop]))
+    def _codes(self, wave: Tensor, num_codebooks: int) -> Tensor:
+        return self.module.encode(pad(wave, (0, -wave.shape[-1] % self.hop_length)), num_codebooks).audio_codes[0]
 
-    @torch.inference_mode()
-    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        queue, hop = BlockQueue([np.stack(tokens.codes)], tokens.num_codebooks), self.hop_length
-        for codes, start, end in queue.pieces_in_context(self._decode_chunk(), 1, self.context // hop):
-            wave = self.module.decode(audio_codes=self._tensor(codes)).audio_values  # [1, S]
-            yield wave[:, start * hop : end * hop].cpu().numpy()
+    def _latents(self, tokens: Tokens) -> np.ndarray:
+        return np.stack(tokens.codes)
+
+    def _audio(self, latents: Tensor) -> Tensor:
+        return self.module.decode(audio_codes=latents).audio_values
 
 
 def stages_reach(strides: Sequence[int]) -> int:
@@ -71,8 +54,8 @@ def stages_reach(strides: Sequence[int]) -> int:
     return reach
 
 
-def load_dac(name: str, request: WeightsRequest, device: str) -> DacCodec:
-    """Load DAC with the weights that were asked for; see `codecbook.codecs.load_codec`."""
+def load(name: str, request: WeightsRequest, device: str) -> DacCodec:
+    """Load DAC; see `codecbook.codecs.load_codec`."""
     return DacCodec(name, *load_transformers(name, DacModel, REPOSITORY, request, _random_model), device)
 
 

@@ -8,7 +8,7 @@ a CPU (a batch changes the last bits of most latents and saves no time) and eigh
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,67 +19,57 @@ from torch.nn.functional import pad
 
 from codecbook.codecs.base import Encoded, Weights
 from codecbook.codecs.blocks import BlockQueue
-from codecbook.codecs.causal import CausalStream
 from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
-from codecbook.codecs.networks import NetworkCodec, fold_weight_norm, keep_signal_alive, load_network
+from codecbook.codecs.loading import keep_signal_alive, load_network
+from codecbook.codecs.networks import CausalCodec
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.models.weights import WeightsRequest, connect_timeout, load_state, missing, read_state
 from codecbook.tokens.tokens import Tokens
 
 EncodecModel = encodec.model.EncodecModel
 CHECKPOINTS = {"encodec_24khz": "encodec_24khz-d7cc33bc.th", "encodec_48khz": "encodec_48khz-7e698e3e.th"}
-_BUILDERS: dict[str, Callable[..., Any]] = {
-    "encodec_24khz": EncodecModel.encodec_model_24khz,
-    "encodec_48khz": EncodecModel.encodec_model_48khz,
-}
-_CHUNK_S = 1.28
-_SEGMENTS_AT_ONCE = 8
+_BUILDERS = {"encodec_24khz": EncodecModel.encodec_model_24khz, "encodec_48khz": EncodecModel.encodec_model_48khz}
 # a Gaussian codebook of 1024 in 128 dimensions takes most off its residual at about a third of its deviation
 _RANDOM_CODEBOOK_GAIN = 0.3
 
 
-class EncodecCodec(NetworkCodec):
-    """EnCodec behind the common interface; the network's weight norm is folded in place."""
+class EncodecCodec(CausalCodec):
+    """EnCodec behind the common interface."""
 
-    decode_chunk_s = _CHUNK_S
+    chunk_s = decode_chunk_s = 1.28
 
     def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
-        fold_weight_norm(model)
         super().__init__(name, model, weights, device)
         self.sample_rate_hz = model.sample_rate
         self.channels = model.channels
-        num_codebooks = model.quantizer.n_q
-        self.codebook_sizes = (model.quantizer.bins,) * num_codebooks
-        self.frame_rates_hz = (float(model.frame_rate),) * num_codebooks
-        self.bandwidths_kbps = tuple(float(bandwidth) for bandwidth in model.target_bandwidths)
         self.hop_length = int(model.encoder.hop_length)
-        self.seams, self.chunk_s = "state", _CHUNK_S
-        if model.segment is not None:
-            self.seams, self.chunk_s = "segments", float(model.segment)
-            # 8 codebooks at twice the frames, which the bundled language model codes
-            self._preferred_kbps = 12.0
-        self.segments_at_once = 1 if device == "cpu" else _SEGMENTS_AT_ONCE
+        self._set_codebooks(model.quantizer.bins, [self.hop_length] * model.quantizer.n_q)
+        self.bandwidths_kbps = tuple(float(bandwidth) for bandwidth in model.target_bandwidths)
+
+    def _quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
+        return self.module.quantizer.vq.encode(latents, n_q=num_codebooks)[:, 0]
+
+    def _dequantize(self, codes: Tensor) -> Tensor:
+        return self.module.quantizer.decode(codes.transpose(0, 1))
+
+
+class SegmentedEncodec(EncodecCodec):
+    """An EnCodec that works in segments, each normalised on its own."""
+
+    seams = "segments"
+    # 8 codebooks at twice the frames, which the bundled language model codes
+    _preferred_kbps = 12.0
+
+    def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
+        super().__init__(name, model, weights, device)
+        self.chunk_s = float(model.segment)
+        self.segments_at_once = 1 if device == "cpu" else 8
 
     @torch.inference_mode()
-    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
-        encoder = self.module.encoder
-        if self.module.segment is not None:
-            yield from self._encode_segments(queue, num_codebooks)
-            return
-        chunk = self._chunk(chunk_s, self.hop_length)
-        # a clip of one piece takes the package's own path, whose padding also serves clips of a few samples
-        run = CausalStream(encoder.model).push if queue.has(2 * chunk) else encoder
-        for piece in queue.pieces(chunk):
-            yield Encoded(list(self._quantize(run(self._tensor(piece)), num_codebooks)[0]))
-
-    def _quantize(self, latents: Tensor, num_codebooks: int) -> np.ndarray:
-        """Return codes, int64 ``[B, K, T]``, of the encoder's latents ``[B, D, T]``."""
-        return self.module.quantizer.vq.encode(latents, n_q=num_codebooks).transpose(0, 1).cpu().numpy()
-
-    def _encode_segments(self, queue: BlockQueue, num_codebooks: int) -> Iterator[Encoded]:
-        """Encode in the segments of a model that has them, each normalised on its own."""
-        model, taken = self.module, self.segments_at_once * self.module.segment_stride
+    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float) -> Iterator[Encoded]:
+        model = self.module
         length, stride = model.segment_length, model.segment_stride
+        taken = self.segments_at_once * stride
         while queue.has(1):
             wave = self._tensor(queue.peek(taken - stride + length))
             starts = range(0, min(wave.shape[-1], taken), stride)
@@ -94,28 +84,21 @@ class EncodecCodec(NetworkCodec):
                     scale = 1e-8 + volume
                     batch = batch / scale
                     scales += scale.flatten().tolist()
-                codes += list(self._quantize(model.encoder(batch), num_codebooks))
+                levels = model.quantizer.vq.encode(model.encoder(batch), n_q=num_codebooks)  # [K, B, T]
+                codes += list(levels.transpose(0, 1).cpu().numpy())
             frames = tuple(segment.shape[1] for segment in codes)
             yield Encoded(list(np.concatenate(codes, axis=1)), frames, tuple(scales))
             queue.drop(taken)
 
     @torch.inference_mode()
     def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        model, stacked = self.module, np.stack(tokens.codes)  # [K, T]
-        if model.segment is not None:
-            for wave in overlap_add(self._segments(stacked, tokens), int(model.segment_stride)):
-                yield wave[0].cpu().numpy()
-            return
-        queue, chunk = BlockQueue([stacked], len(stacked)), self._decode_chunk()
-        run = CausalStream(model.decoder.model).push if queue.has(2 * chunk) else model.decoder
-        for codes in queue.pieces(chunk):
-            latents = model.quantizer.decode(self._tensor(codes).transpose(0, 1))
-            yield run(latents)[0].cpu().numpy()
+        for wave in overlap_add(self._segments(tokens), int(self.module.segment_stride)):
+            yield wave[0].cpu().numpy()
 
-    def _segments(self, stacked: np.ndarray, tokens: Tokens) -> Iterator[Tensor]:
+    def _segments(self, tokens: Tokens) -> Iterator[Tensor]:
         frames = self._checked_segments(tokens)
-        scales = tokens.scales or (None,) * len(frames)
-        for codes, scale in zip(np.split(stacked, np.cumsum(frames)[:-1], axis=1), scales, strict=True):
+        segments = np.split(np.stack(tokens.codes), np.cumsum(frames)[:-1], axis=1)
+        for codes, scale in zip(segments, tokens.scales or (None,) * len(frames), strict=True):
             gain = None if scale is None else torch.tensor([scale], device=self.device)
             yield self.module._decode_frame((self._tensor(codes), gain))
 
@@ -177,20 +160,15 @@ def overlap_add(waves: Iterable[Tensor], stride: int) -> Iterator[Tensor]:
         total, total_weight, wave = total[..., end:], total_weight[end:], following
 
 
-def load_encodec(name: str, request: WeightsRequest, device: str) -> EncodecCodec:
-    """Load EnCodec with the weights that were asked for; see `codecbook.codecs.load_codec`."""
+def load(name: str, request: WeightsRequest, device: str) -> EncodecCodec:
+    """Load EnCodec; see `codecbook.codecs.load_codec`."""
     with deprecated_weight_norm():
         model, weights = load_network(
-            name,
-            request,
-            draw=lambda: _random_model(name),
-            own=EncodecModel,
-            fetch=lambda: _downloaded_model(name),
-            read=lambda path: _model_from(name, path),
+            name, request, EncodecModel, lambda: _random_model(name), lambda path: _published_model(name, path)
         )
     if request.kind != "bundled":
         model.name = name
-    return EncodecCodec(name, model, weights, device)
+    return (EncodecCodec if model.segment is None else SegmentedEncodec)(name, model, weights, device)
 
 
 def _random_model(name: str) -> Any:
@@ -208,21 +186,19 @@ def _random_model(name: str) -> Any:
     return model
 
 
-def _downloaded_model(name: str) -> tuple[Any, str]:
-    source = f"{encodec.model.ROOT_URL}{CHECKPOINTS[name]}"
-    try:
-        with connect_timeout():
-            return _BUILDERS[name](pretrained=True), source
-    except (OSError, RuntimeError) as error:
-        remedy = f"the file {CHECKPOINTS[name]}, or a folder that holds it"
-        raise missing(name, source, error, remedy) from error
-
-
-def _model_from(name: str, path: Path) -> Any:
-    """Read a state dict, or upstream's file from a folder, the `repository` of the package."""
-    file = path / CHECKPOINTS[name] if path.is_dir() else path
+def _published_model(name: str, path: Path | None) -> tuple[Any, str]:
+    """Read a state dict, or upstream's file from a folder, the `repository` of the package; or download it."""
+    checkpoint = CHECKPOINTS[name]
+    if path is None:
+        source = f"{encodec.model.ROOT_URL}{checkpoint}"
+        try:
+            with connect_timeout():
+                return _BUILDERS[name](pretrained=True), source
+        except (OSError, RuntimeError) as error:
+            raise missing(name, source, error, f"the file {checkpoint}, or a folder that holds it") from error
+    file = path / checkpoint if path.is_dir() else path
     if not file.is_file():
         raise missing(name, str(path), f"the folder holds no {file.name}", f"a folder with {file.name}, or a file")
     model = _BUILDERS[name](pretrained=False)
     load_state(model, read_state(file), file)
-    return model
+    return model, str(path)

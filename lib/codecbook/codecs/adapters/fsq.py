@@ -3,54 +3,38 @@
 The shape of NeuCodec's tokens, small enough to be trained here; see `codecbook.codecs.build.build_fsq`.
 """
 
-from collections.abc import Iterator
-
-import numpy as np
 import torch
+from torch import Tensor
 
-from codecbook.codecs.base import Encoded, Weights
-from codecbook.codecs.blocks import BlockQueue
+from codecbook.codecs.base import Weights
 from codecbook.codecs.build import FsqCodec, build_fsq
-from codecbook.codecs.causal import CausalStream
-from codecbook.codecs.networks import NetworkCodec, fold_weight_norm, keep_signal_alive, load_network
+from codecbook.codecs.loading import keep_signal_alive, load_network
+from codecbook.codecs.networks import CausalCodec
 from codecbook.models.weights import WeightsRequest
-from codecbook.tokens.tokens import Tokens
 
 
-class FsqAdapter(NetworkCodec):
-    """The FSQ codec behind the common interface; the network's weight norm is folded in place."""
+class FsqAdapter(CausalCodec):
+    """The FSQ codec behind the common interface."""
 
-    seams = "state"
-    chunk_s = decode_chunk_s = 1.28
     channels = 1
+    chunk_s = decode_chunk_s = 1.28
 
     def __init__(self, name: str, model: FsqCodec, weights: Weights, device: str = "cpu") -> None:
-        fold_weight_norm(model)
         super().__init__(name, model, weights, device)
         self.sample_rate_hz = model.sample_rate_hz
         self.hop_length = model.hop_length
-        self._set_codebooks(model.codebook_size, 1)
+        self._set_codebooks(model.codebook_size, [model.hop_length])
 
-    @torch.inference_mode()
-    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
-        encoder, chunk = self.module.encoder, self._chunk(chunk_s, self.hop_length)
-        run = CausalStream(encoder.model).push if queue.has(2 * chunk) else encoder
-        for piece in queue.pieces(chunk):
-            latents = run(self._tensor(piece)).transpose(1, 2)
-            yield Encoded([self.module.quantizer(latents)[1][0].long().cpu().numpy()])
+    def _quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
+        return self.module.quantizer(latents.transpose(1, 2))[1].long()
 
-    @torch.inference_mode()
-    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        queue, decoder, chunk = (BlockQueue([tokens.codes[0][None]], 1), self.module.decoder, self._decode_chunk())
-        run = CausalStream(decoder.model).push if queue.has(2 * chunk) else decoder
-        for codes in queue.pieces(chunk):
-            latents = self.module.quantizer.indices_to_codes(self._tensor(codes[0]))
-            yield run(latents.transpose(1, 2))[0].cpu().numpy()
+    def _dequantize(self, codes: Tensor) -> Tensor:
+        return self.module.quantizer.indices_to_codes(codes[:, 0]).transpose(1, 2)
 
 
-def load_fsq(name: str, request: WeightsRequest, device: str) -> FsqAdapter:
-    """Load the FSQ codec with the weights that were asked for; see `codecbook.codecs.load_codec`."""
-    return FsqAdapter(name, *load_network(name, request, draw=_random_model, own=FsqCodec), device)
+def load(name: str, request: WeightsRequest, device: str) -> FsqAdapter:
+    """Load the FSQ codec; see `codecbook.codecs.load_codec`."""
+    return FsqAdapter(name, *load_network(name, request, FsqCodec, _random_model), device)
 
 
 def _random_model() -> FsqCodec:

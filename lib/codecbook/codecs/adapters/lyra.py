@@ -48,7 +48,6 @@ class LyraCodec(Codec):
     frame_rates_hz = (50.0,) * _STAGES
     bandwidths_kbps = (3.2, 6.0, 9.2)
     seams = "state"
-    # frames go through one by one in any case
     chunk_s = 20.0
 
     def __init__(self, name: str, models: dict[str, bytes], weights: Weights) -> None:
@@ -74,16 +73,16 @@ class LyraCodec(Codec):
             raise CorruptInput(f"{_FILES[role]} is no usable model ({error}); fetch {SOURCE} again.") from error
         return interpreter
 
-    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
-        samples = queue.rest()
-        wave = np.pad(samples[0], (0, -samples.shape[1] % _FRAME_SAMPLES)).reshape(-1, 1, _FRAME_SAMPLES)
+    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float) -> Iterator[Encoded]:
         encoder = _Stateful(self._interpreter("encoder"))
         quantize = self._quantizer.get_signature_runner("encode")
-        codes = np.empty((num_codebooks, len(wave)), dtype=np.int64)
-        for t, frame in enumerate(wave):
-            result = quantize(input_frames=encoder.step(frame), num_quantizers=np.int32(num_codebooks))
-            codes[:, t] = result["output_0"][:num_codebooks, 0, 0]
-        yield Encoded(list(codes))
+        for samples in queue.pieces(round(chunk_s * self.frame_rates_hz[0]) * _FRAME_SAMPLES):
+            wave = np.pad(samples[0], (0, -samples.shape[1] % _FRAME_SAMPLES)).reshape(-1, 1, _FRAME_SAMPLES)
+            codes = np.empty((num_codebooks, len(wave)), dtype=np.int64)
+            for t, frame in enumerate(wave):
+                result = quantize(input_frames=encoder.step(frame), num_quantizers=np.int32(num_codebooks))
+                codes[:, t] = result["output_0"][:num_codebooks, 0, 0]
+            yield Encoded(list(codes))
 
     def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
         frames = tokens.to_frames()  # [T, K]
@@ -109,8 +108,8 @@ class _Stateful:
         return self._interpreter.get_tensor(self._output)
 
 
-def load_lyra(name: str, request: WeightsRequest, device: str) -> LyraCodec:
-    """Load Lyra V2 with the weights that were asked for; see `codecbook.codecs.load_codec`.
+def load(name: str, request: WeightsRequest, device: str) -> LyraCodec:
+    """Load Lyra V2; see `codecbook.codecs.load_codec`.
 
     ``"pretrained"`` looks below ``CODECBOOK_EXTRA``, the float32 files before the int8 ones: there is no hub to fetch
     them from.

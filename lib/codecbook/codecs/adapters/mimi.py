@@ -4,34 +4,31 @@ Encoder and decoder are causal: convolutions, a Transformer with a sliding windo
 through them in pieces, with the convolutions' inputs and the Transformer's keys and values carried over.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import MimiConfig, MimiModel
 from transformers.cache_utils import DynamicCache
 
-from codecbook.codecs.base import Encoded, Weights
-from codecbook.codecs.blocks import BlockQueue
+from codecbook.codecs.base import Weights
 from codecbook.codecs.causal import CausalStream
-from codecbook.codecs.networks import NetworkCodec, keep_signal_alive, load_transformers
+from codecbook.codecs.loading import keep_signal_alive, load_transformers
+from codecbook.codecs.networks import CausalCodec
 from codecbook.errors import UnsupportedInput
 from codecbook.models.weights import WeightsRequest
-from codecbook.tokens.tokens import Tokens
 
 REPOSITORY = "kyutai/mimi"
 
 
-class MimiCodec(NetworkCodec):
+class MimiCodec(CausalCodec):
     """Mimi, a ``transformers.MimiModel``, behind the common interface.
 
     Raises:
         UnsupportedInput: The configuration has several semantic codebooks, which cannot be left out one by one.
     """
 
-    seams = "state"
     chunk_s = decode_chunk_s = 20.0
 
     def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
@@ -44,28 +41,25 @@ class MimiCodec(NetworkCodec):
         self.sample_rate_hz = int(config.sampling_rate)
         self.channels = int(config.audio_channels)
         self.hop_length = int(config.frame_size)
-        self._set_codebooks(int(config.codebook_size), config.num_quantizers)
+        self._set_codebooks(int(config.codebook_size), [self.hop_length] * config.num_quantizers)
 
-    @torch.inference_mode()
-    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
-        encoder, chunk = self.module.encoder, self._chunk(chunk_s, self.hop_length)
-        stream = MimiStream(encoder.encoder_seanet.layers, encoder.encoder_transformer, [encoder.downsample])
-        is_long = queue.has(2 * chunk)
-        for piece in queue.pieces(chunk):
-            wave = self._tensor(piece)
-            latents = stream.push(wave) if is_long else encoder(wave).latents
-            yield Encoded(list(self.module.quantizer.encode(latents, num_codebooks)[:, 0].cpu().numpy()))
+    def _encoder(self, in_pieces: bool) -> Callable[[Tensor], Tensor]:
+        encoder = self.module.encoder
+        if in_pieces:
+            return MimiStream(encoder.encoder_seanet.layers, encoder.encoder_transformer, [encoder.downsample]).push
+        return lambda wave: encoder(wave).latents
 
-    @torch.inference_mode()
-    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        queue, decoder = BlockQueue([np.stack(tokens.codes)], tokens.num_codebooks), self.module.decoder
-        stream = MimiStream([decoder.upsample], decoder.decoder_transformer, decoder.decoder_seanet.layers)
-        chunk = self._decode_chunk()
-        is_long = queue.has(2 * chunk)
-        for codes in queue.pieces(chunk):
-            latents = self.module.quantizer.decode(self._tensor(codes))
-            wave = stream.push(latents) if is_long else decoder(latents).audio_values
-            yield wave[0].cpu().numpy()
+    def _decoder(self, in_pieces: bool) -> Callable[[Tensor], Tensor]:
+        decoder = self.module.decoder
+        if in_pieces:
+            return MimiStream([decoder.upsample], decoder.decoder_transformer, decoder.decoder_seanet.layers).push
+        return lambda latents: decoder(latents).audio_values
+
+    def _quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
+        return self.module.quantizer.encode(latents, num_codebooks)[:, 0]
+
+    def _dequantize(self, codes: Tensor) -> Tensor:
+        return self.module.quantizer.decode(codes)
 
 
 class MimiStream:
@@ -85,8 +79,8 @@ class MimiStream:
         return self._after.push(output.last_hidden_state.transpose(1, 2))
 
 
-def load_mimi(name: str, request: WeightsRequest, device: str) -> MimiCodec:
-    """Load Mimi with the weights that were asked for; see `codecbook.codecs.load_codec`."""
+def load(name: str, request: WeightsRequest, device: str) -> MimiCodec:
+    """Load Mimi; see `codecbook.codecs.load_codec`."""
     return MimiCodec(name, *load_transformers(name, MimiModel, REPOSITORY, request, _random_model), device)
 
 

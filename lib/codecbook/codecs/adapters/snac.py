@@ -1,19 +1,18 @@
-"""SNAC (Siuzdak et al. 2024): three levels of codes at 1, 2 and 4 times the coarsest rate, 24 kHz mono.
+"""SNAC (Siuzdak et al. 2024): three levels of codes at 1, 2 and 4 times the coarsest rate, 24 kHz mono."""
 
-The encoder looks ahead, but not far: long clips are encoded in pieces that overlap by the receptive field.
-"""
-
-from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import snac
 import torch
 from snac.layers import NoiseBlock
+from torch import Tensor
 
 from codecbook.codecs.adapters.dac import stages_reach
-from codecbook.codecs.base import Encoded, Weights
-from codecbook.codecs.blocks import BlockQueue
-from codecbook.codecs.networks import NetworkCodec, fold_weight_norm, hub_sources, keep_signal_alive, load_network
+from codecbook.codecs.base import Weights
+from codecbook.codecs.loading import keep_signal_alive, load_from_hub, load_network
+from codecbook.codecs.networks import ContextCodec
 from codecbook.errors import CorruptInput
 from codecbook.models.weights import WeightsRequest
 from codecbook.tokens.tokens import Tokens
@@ -35,65 +34,44 @@ _PUBLISHED_24KHZ = {
 }
 
 
-class SnacCodec(NetworkCodec):
+class SnacCodec(ContextCodec):
     """SNAC behind the common interface.
 
     Decoding is repeatable: noise blocks, where the model has them, are run with their noise set to zero. Levels
     beyond those that the tokens hold contribute nothing.
 
-    The network's weight norm is folded in place.
-
     Attributes:
         vq_strides: Frames for which one code of each level stands, coarse to fine.
-        align: The encoder pads a clip to a multiple of this many samples: whole codes of level 0, whole windows of
-            attention.
-        context: Samples on either side that codes and audio may depend on, a multiple of `align`.
     """
 
-    seams = "context"
-    chunk_s = decode_chunk_s = 20.0
-    channels = 1
-
     def __init__(self, name: str, model: snac.SNAC, weights: Weights, device: str = "cpu") -> None:
-        fold_weight_norm(model)
-        _silence_noise(model)
         super().__init__(name, model, weights, device)
+        for part in model.modules():
+            if isinstance(part, NoiseBlock):
+                torch.nn.init.zeros_(part.linear.weight)  # type: ignore[arg-type]
         self.sample_rate_hz = int(model.sampling_rate)
         self.hop_length = int(model.hop_length)
         self.vq_strides = tuple(int(stride) for stride in model.vq_strides)
-        self.codebook_sizes = (model.codebook_size,) * len(self.vq_strides)
-        self.frame_rates_hz = tuple(self.sample_rate_hz / (self.hop_length * stride) for stride in self.vq_strides)
-        self.bandwidths_kbps = tuple(self.bitrate_kbps(k + 1) for k in range(len(self.vq_strides)))
-        self.align = self.hop_length * int(np.lcm(self.vq_strides[0], model.attn_window_size or 1))
-        # then attention reaches a window, and the last convolution and the decoder's first 7 frames each
-        window = (model.attn_window_size or 0) + max(self.vq_strides)
-        reach = 3 + stages_reach(model.encoder_rates) + self.hop_length * (7 + window)
-        self.context = self.align * -(-reach // self.align)
+        self._set_codebooks(model.codebook_size, [self.hop_length * stride for stride in self.vq_strides])
+        # whole codes of level 0, and whole windows of attention
+        align = self.hop_length * int(np.lcm(self.vq_strides[0], model.attn_window_size or 1))
+        # after the stages, attention reaches a window, and the last convolution and the decoder's first 7 frames each
+        frames = 7 + (model.attn_window_size or 0) + max(self.vq_strides)
+        self._set_context(align, 3 + stages_reach(model.encoder_rates) + self.hop_length * frames)
 
-    @torch.inference_mode()
-    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
-        chunk = self._chunk(chunk_s, self.align)
-        steps = [self.hop_length * stride for stride in self.vq_strides[:num_codebooks]]
-        for samples, start, end in queue.pieces_in_context(chunk, self.align, self.context):
-            levels = self.module.encode(self.module.preprocess(self._tensor(samples)))
-            yield Encoded(
-                [
-                    level[0, start // step : end // step].cpu().numpy()
-                    for level, step in zip(levels, steps, strict=False)
-                ]
-            )
+    def _codes(self, wave: Tensor, num_codebooks: int) -> list[Tensor]:
+        return [level[0] for level in self.module.encode(self.module.preprocess(wave))]
 
-    @torch.inference_mode()
-    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
+    def _latents(self, tokens: Tokens) -> np.ndarray:
         self._check_levels(tokens)
-        hop = self.hop_length
         latents = torch.zeros(1, device=self.device)
         for quantizer, level in zip(self.module.quantizer.quantizers, tokens.codes, strict=False):
             codewords = quantizer.out_proj(quantizer.decode_code(self._tensor(level)))
             latents = latents + codewords.repeat_interleave(quantizer.stride, dim=-1)  # [1, D, T]
-        queue, align = BlockQueue([latents[0].cpu().numpy()], latents.shape[1]), self.align // hop
-        for piece, start, end in queue.pieces_in_context(self._decode_chunk(align), align, self.context // hop):
-            yield self.module.decoder(self._tensor(piece))[0, :, start * hop : end * hop].cpu().numpy()
+        return latents[0].cpu().numpy()
+
+    def _audio(self, latents: Tensor) -> Tensor:
+        return self.module.decoder(latents)[0]
 
     def _check_levels(self, tokens: Tokens) -> None:
         """Refuse levels that do not stand for equally many frames, or for parts of a window.
@@ -111,17 +89,14 @@ class SnacCodec(NetworkCodec):
             )
 
 
-def _silence_noise(model: snac.SNAC) -> None:
-    for part in model.modules():
-        if isinstance(part, NoiseBlock):
-            torch.nn.init.zeros_(part.linear.weight)  # type: ignore[arg-type]
+def load(name: str, request: WeightsRequest, device: str) -> SnacCodec:
+    """Load SNAC; see `codecbook.codecs.load_codec`."""
 
+    def pretrained(path: Path | None) -> tuple[Any, str]:
+        files = ("config.json", "pytorch_model.bin")
+        return load_from_hub(name, REPOSITORY, snac.SNAC.from_pretrained, files, 2, path)
 
-def load_snac(name: str, request: WeightsRequest, device: str) -> SnacCodec:
-    """Load SNAC with the weights that were asked for; see `codecbook.codecs.load_codec`."""
-    files = ("config.json", "pytorch_model.bin")
-    sources = hub_sources(name, REPOSITORY, snac.SNAC.from_pretrained, files, needed=2)
-    return SnacCodec(name, *load_network(name, request, draw=_random_model, own=snac.SNAC, **sources), device)
+    return SnacCodec(name, *load_network(name, request, snac.SNAC, _random_model, pretrained), device)
 
 
 def _random_model() -> snac.SNAC:

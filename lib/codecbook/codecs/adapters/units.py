@@ -27,7 +27,6 @@ ARCHITECTURE = "units"
 SAMPLE_RATE_HZ = 16_000
 _UNIT_SAMPLES = 640
 _WINDOW, _HOP, _FFT_LENGTH = 400, 160, 512
-_FRAMES_PER_UNIT = _UNIT_SAMPLES // _HOP
 _MARGIN = (_WINDOW - _HOP) // 2  # windows are centred on their 10 ms
 _MEL_BINS = 40
 _CEPSTRA = 13
@@ -66,20 +65,13 @@ class Units:
 
 
 class UnitsCodec(Codec):
-    """Units behind the common interface; they have no decoder.
-
-    Args:
-        name: Registry name.
-        units: The units.
-        weights: Where they are from.
-    """
+    """Units behind the common interface; they have no decoder."""
 
     sample_rate_hz = SAMPLE_RATE_HZ
     channels = 1
     frame_rates_hz = (SAMPLE_RATE_HZ / _UNIT_SAMPLES,)
     decodes = False
     seams = "context"
-    # features are computed in stretches of this length in any case
     chunk_s = 20.0
 
     def __init__(self, name: str, units: Units, weights: Weights) -> None:
@@ -89,8 +81,9 @@ class UnitsCodec(Codec):
         self.codebook_sizes = (len(units.centroids),)
         self.bandwidths_kbps = (self.bitrate_kbps(1),)
 
-    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float | None) -> Iterator[Encoded]:
-        yield Encoded([self.units.assign(unit_features(queue.rest()[0]))])
+    def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float) -> Iterator[Encoded]:
+        for features in _feature_pieces(queue, round(chunk_s * self.frame_rates_hz[0])):
+            yield Encoded([self.units.assign(features)])
 
 
 def unit_features(samples: np.ndarray) -> np.ndarray:
@@ -102,19 +95,18 @@ def unit_features(samples: np.ndarray) -> np.ndarray:
     Returns:
         float64 ``[T, 39]`` with ``T = ceil(S / 640)``.
     """
-    num_units = -(-samples.size // _UNIT_SAMPLES)
-    padded = np.pad(samples, (_MARGIN, num_units * _UNIT_SAMPLES - samples.size + _MARGIN))
-    parts = []
-    for start in range(0, num_units, _UNITS_AT_ONCE):
-        stop = min(start + _UNITS_AT_ONCE, num_units)
-        # second differences reach four frames, that is one unit, to either side
-        first, last = max(0, start - 1), min(num_units, stop + 1)
-        cepstra = _cepstra(padded[first * _UNIT_SAMPLES : last * _UNIT_SAMPLES + 2 * _MARGIN])
+    return np.concatenate(list(_feature_pieces(BlockQueue([samples[None]], 1), _UNITS_AT_ONCE)))
+
+
+def _feature_pieces(queue: BlockQueue, units_at_once: int) -> Iterator[np.ndarray]:
+    # second differences reach four frames and half a window, less than two units, to either side
+    context = 2 * _UNIT_SAMPLES
+    for samples, start, end in queue.pieces_in_context(units_at_once * _UNIT_SAMPLES, _UNIT_SAMPLES, context):
+        cepstra = _cepstra(np.pad(samples[0], (_MARGIN, -samples.shape[1] % _UNIT_SAMPLES + _MARGIN)))
         slopes = _differences(cepstra)
         frames = np.concatenate([cepstra, slopes, _differences(slopes)], axis=1)
-        units = frames.reshape(-1, _FRAMES_PER_UNIT, NUM_FEATURES).mean(axis=1)
-        parts.append(units[start - first : stop - first])
-    return np.concatenate(parts)
+        units = frames.reshape(-1, _UNIT_SAMPLES // _HOP, NUM_FEATURES).mean(axis=1)
+        yield units[start // _UNIT_SAMPLES : end // _UNIT_SAMPLES]
 
 
 def _cepstra(padded: np.ndarray) -> np.ndarray:
@@ -144,8 +136,8 @@ def _differences(frames: np.ndarray) -> np.ndarray:
     return sum(shifted, np.zeros_like(frames)) / np.square(offsets).sum()
 
 
-def load_units(name: str, request: WeightsRequest, device: str) -> UnitsCodec:
-    """Load units with the weights that were asked for; see `codecbook.codecs.load_codec`."""
+def load(name: str, request: WeightsRequest, device: str) -> UnitsCodec:
+    """Load units; see `codecbook.codecs.load_codec`."""
     if device != "cpu":
         raise UnsupportedInput(f"Units are computed on the CPU, not on {device!r}; leave the device out.")
     if request.kind == "random":

@@ -1,0 +1,178 @@
+"""Load the networks of codecs: this project's own, the authors' from the hub or a path, and random ones."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from codecbook.codecs.base import Weights
+from codecbook.codecs.model_files import load_model
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.models.store import tensors_sha256
+from codecbook.models.weights import WeightsRequest, from_hub, missing, model_source, seeded
+
+
+def load_network(
+    name: str,
+    request: WeightsRequest,
+    own: type[nn.Module],
+    draw: Callable[[], nn.Module],
+    pretrained: Callable[[Path | None], tuple[nn.Module, str]] | None = None,
+) -> tuple[Any, Weights]:
+    """Return a network in evaluation mode with the weights that were asked for, and where these are from.
+
+    Args:
+        name: Codec.
+        request: Of `parse_weights`.
+        own: What the networks of this project's model folders have to be.
+        draw: Makes the full-size network with random weights; called with torch's generator seeded.
+        pretrained: Loads the authors' network from a path, or fetches it where that is None, and says where it is from;
+            None for a codec without authors but this project.
+
+    Raises:
+        MissingWeights: The weights are not here and could not be fetched.
+        CorruptInput: Files that are damaged.
+        UnsupportedInput: Weights of another model.
+    """
+    if request.kind == "bundled":
+        assert request.path is not None
+        loaded = load_model(request.path)
+        if not isinstance(loaded.module, own):
+            raise UnsupportedInput(
+                f"The model in {request.path} is of architecture {loaded.config['architecture']}, not of {name}."
+            )
+        return loaded.module, Weights("bundled", model_source(request.path), loaded.sha256)
+    if request.kind == "random":
+        with seeded(request.seed), torch.no_grad():
+            module, source = draw(), f"seed {request.seed}"
+    elif pretrained is None:
+        raise missing(
+            name,
+            str(request.path or "the hub"),
+            "this codec is this project's own, so all of its weights are bundled",
+            "a folder that codecbook.codecs.training wrote, or use weights='bundled'",
+        )
+    else:
+        module, source = pretrained(request.path)
+    return module.eval(), Weights(request.kind, source, tensors_sha256(module.state_dict()))
+
+
+def load_from_hub(
+    name: str, repository: str, load: Callable[..., Any], files: Sequence[str], needed: int, path: Path | None
+) -> tuple[Any, str]:
+    """Load a network from a folder with the files of a repository, or from the hub; return where it is from too.
+
+    Args:
+        name: Codec.
+        repository: On the hub.
+        load: Loads a network from the name of a repository or a folder; takes ``local_files_only``.
+        files: What the repository holds, named in errors.
+        needed: How many of them, from the first, a folder must hold.
+        path: The folder; None for the hub.
+
+    Raises:
+        MissingWeights: Not fetched, or no such folder.
+        CorruptInput: Files that are damaged.
+    """
+    remedy = f"a folder with {' and '.join(files)} of {repository}"
+    if path is None:
+        return from_hub(name, repository, load, remedy)
+    absent = [file for file in files[:needed] if not (path / file).is_file()]
+    if absent:
+        raise missing(name, str(path), f"it is no folder with a {absent[0]}", remedy)
+    try:
+        return load(str(path), local_files_only=True), str(path)
+    except CodecbookError:
+        raise
+    except Exception as error:  # json, pickle, zip, shapes: each reader of a damaged file raises its own
+        reason = " ".join(str(error).split())[:300]
+        raise CorruptInput(
+            f"{path} could not be read as a {name} model ({reason}); fetch {repository} again."
+        ) from error
+
+
+def load_transformers(
+    name: str, model_class: Any, repository: str, request: WeightsRequest, draw: Callable[[], nn.Module]
+) -> tuple[Any, Weights]:
+    """As `load_network`, of a class of ``transformers`` with weights in a repository of the hub."""
+    files = ("config.json", "model.safetensors")
+    if request.kind == "bundled":
+        raise UnsupportedInput(
+            f"This project trains no {name} of its own, and {request.path} is a folder of its models; give a folder "
+            f"with {' and '.join(files)} of {repository}."
+        )
+
+    def load(place: str, local_files_only: bool) -> Any:
+        with _quiet():
+            model, info = model_class.from_pretrained(
+                place, local_files_only=local_files_only, output_loading_info=True
+            )
+        # transformers merely logs that parameters were left at random
+        left_random = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+        if left_random:
+            raise UnsupportedInput(
+                f"The weights in {place} lack {len(left_random)} parameters of {model_class.__name__} (first: "
+                f"{left_random[0]}); they are of another model."
+            )
+        return model.float()
+
+    return load_network(
+        name, request, model_class, draw, lambda path: load_from_hub(name, repository, load, files, 1, path)
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bar and its report on keys off the terminal."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@torch.no_grad()
+def keep_signal_alive(module: nn.Module, run: Callable[[Tensor], Any], probe: Tensor) -> None:
+    """Rescale random convolutions so that audio passes: zero bias, output of unit deviation, in forward order.
+
+    With the packages' default initialisation the signal dies over some fifteen convolutions, and every clip
+    would have the same tokens (data-dependent initialisation, Salimans and Kingma 2016, section 3).
+
+    Args:
+        module: Changed in place.
+        run: Sends the probe through all of it.
+        probe: ``[1, C, S]``.
+    """
+
+    def rescale(convolution: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        if convolution.bias is not None:
+            output = output - convolution.bias[:, None]
+            convolution.bias.zero_()
+        deviation = output.std()
+        # what scales the weight linearly, with weight norm of either kind or without
+        if hasattr(convolution, "weight_g"):
+            gain = convolution.weight_g
+        elif parametrize.is_parametrized(convolution, "weight"):
+            gain = convolution.parametrizations.weight.original0
+        else:
+            gain = convolution.weight
+        gain.div_(deviation)
+        return output / deviation
+
+    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv1d | nn.ConvTranspose1d)]
+    handles = [part.register_forward_hook(rescale) for part in convolutions]
+    try:
+        run(probe)
+    finally:
+        for handle in handles:
+            handle.remove()
