@@ -115,10 +115,8 @@ def _export(options: argparse.Namespace) -> int:
 def _line(report: FileReport) -> str:
     if report.status == "failed":
         return f"failed    {report.source}: {report.error}"
-    frames, rates = sorted(set(report.frames)), sorted(set(report.frame_rates_hz))
-    seams = ""
-    if report.seam_tokens_checked:
-        seams = f", {report.seam_tokens_differing} of {report.seam_tokens_checked} tokens differ from one pass"
+    frames, rates, checked = sorted(set(report.frames)), sorted(set(report.frame_rates_hz)), report.seam_tokens_checked
+    seams = f", {report.seam_tokens_differing} of {checked} tokens differ from one pass" if checked else ""
     return (
         f"{report.status:9} {report.output}: {report.codec} ({report.weights}), {report.sample_rate_hz} Hz, "
         f"{'/'.join(f'{rate:g}' for rate in rates)} frames/s x {len(report.frames)}, "
@@ -160,19 +158,15 @@ def _inspect(options: argparse.Namespace) -> int:
         kbps = tokens.bits / tokens.duration_s / 1000
         print(f"{name or file.stem}: {tokens.codec or 'codec unknown'}, {tokens.weights or 'weights unknown'}")
         print(f"  {tokens.duration_s:.3f} s, {tokens.num_tokens} tokens, {kbps:.3f} kbps raw")
-        for k, codes in enumerate(tokens.codes):
-            print(f"  codebook {k}: {_usage(codes, tokens.codebook_sizes[k], tokens.frame_rates_hz[k])}")
+        for k, (codes, size) in enumerate(zip(tokens.codes, tokens.codebook_sizes, strict=True)):
+            counts = np.unique(codes, return_counts=True)[1]
+            shares = counts / max(1, codes.size)
+            entropy_bits = -(shares * np.log2(shares)).sum()
+            print(
+                f"  codebook {k}: {codes.size} codes at {tokens.frame_rates_hz[k]:g} Hz, {counts.size} of {size} used, "
+                f"entropy {entropy_bits:.2f} of {np.log2(size):.2f} bits"
+            )
     return 0
-
-
-def _usage(codes: np.ndarray, codebook_size: int, frame_rate_hz: float) -> str:
-    _, counts = np.unique(codes, return_counts=True)
-    shares = counts / max(1, codes.size)
-    entropy_bits = float(-(shares * np.log2(shares)).sum())
-    return (
-        f"{codes.size} codes at {frame_rate_hz:g} Hz, {counts.size} of {codebook_size} used, "
-        f"entropy {entropy_bits:.2f} of {np.log2(codebook_size):.2f} bits"
-    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,7 @@
 """Build small codecs, in evaluation mode, from published parts: EnCodec (mono and stereo), SNAC, and an FSQ codec.
 
-The modules are those of the packages ``encodec``, ``snac`` and ``vector-quantize-pytorch``, so whatever reads
-their models reads ours. They are built with random parameters; `codecbook.codecs.training` trains them.
-
-Small SEANets are built with their strides in the order 2, 4, 5, 8 (decoder's view): the encoder then shortens
-the signal eightfold at its first stage, where upstream halves it. Most arithmetic of a SEANet is spent at the full
-rate, so that this order trains twice as fast at the same width.
+Whatever reads models of the packages ``encodec``, ``snac`` and ``vector-quantize-pytorch`` reads ours, whose parameters
+are random until `codecbook.codecs.training` trains them.
 """
 
 import importlib
@@ -32,6 +28,8 @@ if TYPE_CHECKING:
     from vector_quantize_pytorch import FSQ
 
 EncodecModel = encodec.model.EncodecModel
+# the decoder's: the encoder shortens the signal eightfold at its first stage, where upstream halves it. Most arithmetic
+# of a SEANet is spent at the full rate, so that this order trains twice as fast at the same width
 _STRIDES = (2, 4, 5, 8)
 _MAX_FSQ_CODES = 1 << 20  # the package lists them
 

@@ -1,10 +1,8 @@
 """Run causal networks over a signal piece by piece, carrying the state of every layer: the exact way to cut.
 
 A causal convolution needs its last ``(kernel - 1) dilation - (stride - 1)`` inputs, a transposed one its last
-``(kernel - stride) / stride``, an LSTM its hidden and cell state. With these carried over, the outputs are those of
-the whole signal at once, however long it is (Mimi's "streaming equals batch"; Defossez et al. 2022, section 3.1). The
-layers are those of the packages ``encodec`` and ``transformers`` (Mimi), recognised by the attributes that they share;
-their own padding rules hold at both ends.
+``(kernel - stride) / stride``, an LSTM its hidden and cell state (Defossez et al. 2022, section 3.1). The layers are
+those of ``encodec`` and ``transformers`` (Mimi), told by their attributes; their padding rules hold at both ends.
 """
 
 from collections.abc import Iterable

@@ -1,47 +1,43 @@
 """Import the package ``encodec`` on machines where torchaudio cannot be loaded.
 
-``encodec`` 0.1.1 imports torchaudio at module level, and needs it only for resampling, file I/O and the
-spectrogram of its discriminator; here soxr, soundfile and torch.stft do these. Where torchaudio is absent, a
-placeholder is registered first, whose use (rather than import) says what is missing.
-
-    from codecbook.codecs.encodec_package import encodec
+``encodec`` 0.1.1 imports torchaudio at module level, only for resampling, files and its discriminator's spectrogram;
+here soxr, soundfile and torch.stft do these. Where it is absent, a placeholder says so when it is used.
 """
 
 import contextlib
+import functools
 import importlib.machinery
 import importlib.util
 import sys
 import types
 import warnings
 from collections.abc import Iterator
+from typing import Any, NoReturn
 
 from codecbook.errors import UnsupportedInput
 
 
-def _unavailable(name: str) -> type:
-    def refuse(self, *args, **kwargs) -> None:
-        raise ImportError(
-            f"torchaudio.{name} was called, but torchaudio is not installed; codecbook does not need it: use "
-            "codecbook.audio for files and resampling."
-        )
-
-    return type(name, (), {"__init__": refuse, "__doc__": f"Placeholder for torchaudio.{name}."})
+def _unavailable(name: str, *_args: Any, **_settings: Any) -> NoReturn:
+    raise ImportError(
+        f"{name} was called, but torchaudio is not installed; codecbook does not need it: use codecbook.audio for "
+        "files and resampling."
+    )
 
 
-def _register_placeholder() -> None:
-    classes = {"torchaudio": ("load", "save"), "torchaudio.transforms": ("Spectrogram", "Resample")}
-    for path, names in classes.items():
-        module = types.ModuleType(path)
-        # importlib.util.find_spec("torchaudio") is how other packages ask; without a spec it raises
-        module.__spec__ = importlib.machinery.ModuleSpec(path, loader=None)
-        for name in names:
-            setattr(module, name, _unavailable(f"{path}.{name}".removeprefix("torchaudio.")))
-        sys.modules[path] = module
-    sys.modules["torchaudio"].transforms = sys.modules["torchaudio.transforms"]  # type: ignore[attr-defined]
+def _placeholder(path: str, names: tuple[str, ...]) -> Any:
+    """Register a module whose names raise when they are called."""
+    module = types.ModuleType(path)
+    # importlib.util.find_spec("torchaudio") is how other packages ask; without a spec it raises
+    module.__spec__ = importlib.machinery.ModuleSpec(path, loader=None)
+    for name in names:
+        setattr(module, name, functools.partial(_unavailable, f"{path}.{name}"))
+    sys.modules[path] = module
+    return module
 
 
 if "torchaudio" not in sys.modules and importlib.util.find_spec("torchaudio") is None:
-    _register_placeholder()
+    torchaudio = _placeholder("torchaudio", ("load", "save"))
+    torchaudio.transforms = _placeholder("torchaudio.transforms", ("Spectrogram", "Resample"))
 
 if importlib.util.find_spec("encodec") is None:
     raise UnsupportedInput(

@@ -1,10 +1,7 @@
 """Export recordings as tokens: many files, long files, interrupted and resumed.
 
-    reports = export(find_recordings(["music/**/*.mp3"]), codec, Path("tokens"))
-
-Recordings are read and encoded in chunks, where the codec can (`Codec.encode_blocks`), so that memory does not
-grow with their length. Where a codec joins them by its own state or by overlap, tokens do not
-depend on the chunks, up to rounding in the last bits of a latent; so the beginning of every longer file is also
+Recordings are read and encoded in chunks where the codec can. Where it joins them by its state or by overlap, tokens do
+not depend on the chunks, up to rounding in the last bits of a latent; so the beginning of every longer file is also
 encoded in one pass, and the report states how many tokens around the first seam differ.
 """
 
@@ -54,8 +51,8 @@ def export(
     one); they stay where they are when another recording comes along.
 
     Args:
-        recordings: Of `find_recordings`.
-        codec: Recordings are resampled to its rate; stereo is averaged for a mono codec, mono doubled for stereo.
+        recordings: Of `find_recordings`; they are brought to the codec's rate and channels.
+        codec: Encodes them.
         outdir: Made if it does not exist.
         file_format: ``"npq"`` or ``"parquet"``.
         bandwidth_kbps: As in `Codec.encode`.
@@ -201,11 +198,11 @@ def _encoded(
     report = FileReport(
         source=settings["source"],
         status="exported",
-        codec=codec.name,
-        weights=str(codec.weights),
-        weights_sha256=codec.weights.sha256,
-        sample_rate_hz=codec.sample_rate_hz,
-        channels=codec.channels,
+        codec=tokens.codec,
+        weights=tokens.weights,
+        weights_sha256=tokens.weights_sha256,
+        sample_rate_hz=tokens.sample_rate_hz,
+        channels=tokens.channels,
         duration_s=blocks.source_duration_s,
         frame_rates_hz=tokens.frame_rates_hz,
         frames=tuple(len(codes) for codes in tokens.codes),

@@ -1,8 +1,7 @@
-"""Save and load trained codecs, in the folders of `codecbook.models.store`, with a card ``README.md`` beside.
+"""Save and load trained codecs, in the folders of `codecbook.models.store`.
 
-``architecture`` and ``arguments`` are what `codecbook.codecs.build.build_architecture` takes. Tensors are stored as
-float16 and used as float32, which is exact. EnCodec's running averages (``embed_avg``, ``cluster_size``) are of use in
-training alone and are not stored.
+Tensors are stored as float16 and used as float32, which is exact. EnCodec's running averages (``embed_avg``,
+``cluster_size``) are of use in training alone and are not stored.
 """
 
 from collections.abc import Mapping
@@ -35,18 +34,15 @@ class LoadedModel:
 def save_model(
     folder: str | Path, module: nn.Module, architecture: str, arguments: dict, provenance: dict, overwrite: bool = False
 ) -> str:
-    """Write a model's parameters and configuration.
+    """Write a model that `build_architecture(architecture, arguments)` built, and return the SHA-256 of its tensors.
 
     Args:
         folder: Made if it does not exist.
-        module: Built by `build_architecture(architecture, arguments)`.
+        module: The model.
         architecture: Name of the builder.
         arguments: Its keyword arguments (lists, numbers and strings).
         provenance: Whatever tells where the weights are from: data, seed, steps, measured quality.
         overwrite: Replace a model that is there.
-
-    Returns:
-        The SHA-256 of the stored tensors.
 
     Raises:
         CodecbookError: The folder holds a model and `overwrite` is False, or one of another kind.

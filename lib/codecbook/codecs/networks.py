@@ -19,7 +19,7 @@ from codecbook.tokens.tokens import Tokens
 class NetworkCodec(Codec):
     """A codec whose network runs in torch, on any of its devices.
 
-    The network is changed in place: its weight norm is folded, and it is moved to the device in evaluation mode.
+    The network is changed in place: its weight norm is folded, and it goes to the device in evaluation mode.
 
     Raises:
         UnsupportedInput: No such device on this machine.

@@ -1,9 +1,7 @@
 """EnCodec (Defossez et al. 2022): 24 kHz mono, causal, and 48 kHz stereo in normalised segments of a second.
 
-Both run the package ``encodec``'s own modules. The mono codec goes through a clip in pieces with the state of its
-convolutions and LSTM carried over: the tokens are those of the whole clip at once, in memory that does not grow, and
-pieces of little more than a second stay in the processor's cache. Segments of the stereo codec are run one by one on
-a CPU (a batch changes the last bits of most latents and saves no time) and eight at a time elsewhere.
+Pieces of little more than a second stay in the processor's cache. Segments are run one by one on a CPU (a batch changes
+the last bits of most latents and saves no time) and eight at a time elsewhere.
 """
 
 import itertools
@@ -29,8 +27,6 @@ from codecbook.tokens.tokens import Tokens
 EncodecModel = encodec.model.EncodecModel
 CHECKPOINTS = {"encodec_24khz": "encodec_24khz-d7cc33bc.th", "encodec_48khz": "encodec_48khz-7e698e3e.th"}
 _BUILDERS = {"encodec_24khz": EncodecModel.encodec_model_24khz, "encodec_48khz": EncodecModel.encodec_model_48khz}
-# a Gaussian codebook of 1024 in 128 dimensions takes most off its residual at about a third of its deviation
-_RANDOM_CODEBOOK_GAIN = 0.3
 
 
 class EncodecCodec(CausalCodec):
@@ -180,7 +176,8 @@ def _random_model(name: str) -> Any:
     for layer in model.quantizer.vq.layers:
         codebook = layer._codebook
         mean, deviation = residual.mean(dim=(0, 2)), residual.std(dim=(0, 2))
-        codebook.embed.copy_(mean + _RANDOM_CODEBOOK_GAIN * deviation * torch.randn_like(codebook.embed))
+        # a Gaussian codebook of 1024 in 128 dimensions takes most off its residual at about a third of its deviation
+        codebook.embed.copy_(mean + 0.3 * deviation * torch.randn_like(codebook.embed))
         codebook.inited.fill_(1.0)
         residual = residual - layer.decode(layer.encode(residual))
     return model

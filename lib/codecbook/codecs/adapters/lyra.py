@@ -1,14 +1,12 @@
 """Lyra V2, Google's SoundStream for speech (Zeghidour et al. 2021), 16 kHz mono, through ``ai-edge-litert``.
 
 Three TensorFlow Lite files: encoder and decoder, which keep a state from frame to frame of 320 samples, and the
-residual quantiser of 46 stages with 16 codes each. The state cannot be reset in place, so every clip gets a fresh
-interpreter. Files with float32 and with int8 weights exist and give different tokens.
+residual quantiser. Files with float32 and with int8 weights exist and give different tokens.
 """
 
 import hashlib
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,18 +22,11 @@ SOURCE = "https://github.com/google/lyra (lyra/model_coeffs)"
 _FILES = {"encoder": "soundstream_encoder.tflite", "quantizer": "quantizer.tflite", "decoder": "lyragan.tflite"}
 _FRAME_SAMPLES = 320
 _STAGES = 46
-_STAGE_CODES = 16
-_UNUSED = -1
 _EXTRA_FOLDERS = ("data/lyra/v1_float32", "data/lyra/v2_int8")
 
 
 class LyraCodec(Codec):
-    """Lyra V2 behind the common interface.
-
-    Args:
-        name: Registry name.
-        models: Content of the files by role: ``"encoder"``, ``"quantizer"``, ``"decoder"``.
-        weights: Where they are from.
+    """Lyra V2 behind the common interface, made of the content of its files by role (as in `_FILES`).
 
     Raises:
         UnsupportedInput: The package ``ai-edge-litert`` is not installed.
@@ -44,7 +35,7 @@ class LyraCodec(Codec):
 
     sample_rate_hz = 16_000
     channels = 1
-    codebook_sizes = (_STAGE_CODES,) * _STAGES
+    codebook_sizes = (16,) * _STAGES
     frame_rates_hz = (50.0,) * _STAGES
     bandwidths_kbps = (3.2, 6.0, 9.2)
     seams = "state"
@@ -56,14 +47,14 @@ class LyraCodec(Codec):
         self.name = name
         self.weights = weights
         self._models = models
-        quantizer = self._interpreter("quantizer")
-        if set(quantizer.get_signature_list()) != {"encode", "decode"}:
+        self._quantizer = self._interpreter("quantizer")
+        if set(self._quantizer.get_signature_list()) != {"encode", "decode"}:
             raise CorruptInput(f"{_FILES['quantizer']} lacks the signatures encode and decode; fetch {SOURCE} again.")
-        self._quantizer = quantizer
         for role in ("encoder", "decoder"):
             self._interpreter(role)
 
     def _interpreter(self, role: str) -> Any:
+        """Return a fresh one for each clip: the state cannot be reset in place."""
         from ai_edge_litert.interpreter import Interpreter
 
         try:
@@ -74,38 +65,31 @@ class LyraCodec(Codec):
         return interpreter
 
     def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float) -> Iterator[Encoded]:
-        encoder = _Stateful(self._interpreter("encoder"))
+        encoder = self._interpreter("encoder")
         quantize = self._quantizer.get_signature_runner("encode")
         for samples in queue.pieces(round(chunk_s * self.frame_rates_hz[0]) * _FRAME_SAMPLES):
             wave = np.pad(samples[0], (0, -samples.shape[1] % _FRAME_SAMPLES)).reshape(-1, 1, _FRAME_SAMPLES)
             codes = np.empty((num_codebooks, len(wave)), dtype=np.int64)
             for t, frame in enumerate(wave):
-                result = quantize(input_frames=encoder.step(frame), num_quantizers=np.int32(num_codebooks))
+                result = quantize(input_frames=_step(encoder, frame), num_quantizers=np.int32(num_codebooks))
                 codes[:, t] = result["output_0"][:num_codebooks, 0, 0]
             yield Encoded(list(codes))
 
     def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
         frames = tokens.to_frames()  # [T, K]
-        indices = np.full((len(frames), _STAGES, 1, 1), _UNUSED, dtype=np.int32)
+        indices = np.full((len(frames), _STAGES, 1, 1), -1, dtype=np.int32)  # those that are not used
         indices[:, : frames.shape[1], 0, 0] = frames
         dequantize = self._quantizer.get_signature_runner("decode")
-        decoder = _Stateful(self._interpreter("decoder"))
+        decoder = self._interpreter("decoder")
         for stages in indices:
-            yield decoder.step(dequantize(encoding_indices=stages)["output_0"])
+            yield _step(decoder, dequantize(encoding_indices=stages)["output_0"])
 
 
-class _Stateful:
-    """An interpreter with one input and one output that remembers earlier frames."""
-
-    def __init__(self, interpreter: Any) -> None:
-        self._interpreter = interpreter
-        self._input = interpreter.get_input_details()[0]["index"]
-        self._output = interpreter.get_output_details()[0]["index"]
-
-    def step(self, frame: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self._input, frame)
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output)
+def _step(interpreter: Any, frame: np.ndarray) -> np.ndarray:
+    """Run an interpreter, which remembers earlier frames, on the next one."""
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], frame)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
 def load(name: str, request: WeightsRequest, device: str) -> LyraCodec:
@@ -119,7 +103,9 @@ def load(name: str, request: WeightsRequest, device: str) -> LyraCodec:
     remedy = f"a folder with {', '.join(_FILES.values())}"
     if request.kind != "pretrained":
         raise missing(name, SOURCE, f"there are no {request.kind} ones, only the authors'", remedy)
-    folder = request.path or _extra_folder()
+    folder, extra = request.path, paths.extra_dir()
+    if folder is None and extra is not None:
+        folder = next((extra / name for name in _EXTRA_FOLDERS if (extra / name).is_dir()), None)
     if folder is None:
         raise missing(name, SOURCE, "they are in no hub, and not below CODECBOOK_EXTRA", remedy)
     absent = [file for file in _FILES.values() if not (folder / file).is_file()]
@@ -129,9 +115,3 @@ def load(name: str, request: WeightsRequest, device: str) -> LyraCodec:
     digest = hashlib.sha256(b"".join(models.values())).hexdigest()
     source = str(folder) if request.path else f"google/lyra {folder.name}"
     return LyraCodec(name, models, Weights("pretrained", source, digest))
-
-
-def _extra_folder() -> Path | None:
-    extra = paths.extra_dir()
-    folders = [extra / folder for folder in _EXTRA_FOLDERS] if extra else []
-    return next((folder for folder in folders if folder.is_dir()), None)

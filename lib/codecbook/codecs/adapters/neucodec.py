@@ -1,8 +1,7 @@
 """NeuCodec (Julian et al. 2025): one FSQ codebook of 65,536, 50 frames/s, through ``transformers``.
 
-An acoustic encoder and a speech model (w2v-BERT) look at the whole clip, at 16 kHz, and a Transformer decodes to
-24 kHz. So every token depends on the whole clip, and long recordings must be cut. Here clips go in and out at
-24 kHz, so that they can be compared; the encoder's input is resampled to 16 kHz.
+An acoustic encoder and a speech model (w2v-BERT) look at the whole clip, so every token depends on all of it, and long
+recordings must be cut. They take 16 kHz; here clips go in, as they come out, at 24 kHz, so that they can be compared.
 """
 
 from collections.abc import Iterator

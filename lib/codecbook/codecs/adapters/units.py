@@ -1,9 +1,7 @@
-"""Units: k-means over MFCC features, 25 tokens a second.
+"""Units: k-means over MFCC features, averaged over 40 ms, 25 tokens a second.
 
-The oldest of discrete speech representations, and the first targets of HuBERT (Hsu et al. 2021, section 2.1: k-means
-on 13 MFCCs with their first and second differences). Here the features of four frames of 10 ms are averaged before
-clustering, so that a unit stands for 40 ms. They give comparisons of bits per second a representation that keeps
-little but what is said, without a large model. `codecbook.codecs.training.units` makes them.
+The first targets of HuBERT (Hsu et al. 2021, section 2.1) were such clusters, of 10 ms. They give comparisons of bits
+per second a representation that keeps little but what is said. `codecbook.codecs.training.units` makes them.
 """
 
 from collections.abc import Iterator
@@ -26,15 +24,10 @@ from codecbook.models.weights import WeightsRequest, missing, model_source
 ARCHITECTURE = "units"
 SAMPLE_RATE_HZ = 16_000
 _UNIT_SAMPLES = 640
-_WINDOW, _HOP, _FFT_LENGTH = 400, 160, 512
-_MARGIN = (_WINDOW - _HOP) // 2  # windows are centred on their 10 ms
-_MEL_BINS = 40
+_WINDOW, _HOP = 400, 160
 _CEPSTRA = 13
-_DIFFERENCE_REACH = 2
 NUM_FEATURES = 3 * _CEPSTRA
-# windows of this many units take some 30 MB
-_UNITS_AT_ONCE = 500
-_RANDOM_UNITS = 512
+_UNITS_AT_ONCE = 500  # whose windows take some 30 MB
 
 
 @dataclass(frozen=True)
@@ -101,8 +94,9 @@ def unit_features(samples: np.ndarray) -> np.ndarray:
 def _feature_pieces(queue: BlockQueue, units_at_once: int) -> Iterator[np.ndarray]:
     # second differences reach four frames and half a window, less than two units, to either side
     context = 2 * _UNIT_SAMPLES
+    margin = (_WINDOW - _HOP) // 2  # windows are centred on their 10 ms
     for samples, start, end in queue.pieces_in_context(units_at_once * _UNIT_SAMPLES, _UNIT_SAMPLES, context):
-        cepstra = _cepstra(np.pad(samples[0], (_MARGIN, -samples.shape[1] % _UNIT_SAMPLES + _MARGIN)))
+        cepstra = _cepstra(np.pad(samples[0], (margin, -samples.shape[1] % _UNIT_SAMPLES + margin)))
         slopes = _differences(cepstra)
         frames = np.concatenate([cepstra, slopes, _differences(slopes)], axis=1)
         units = frames.reshape(-1, _UNIT_SAMPLES // _HOP, NUM_FEATURES).mean(axis=1)
@@ -112,16 +106,8 @@ def _feature_pieces(queue: BlockQueue, units_at_once: int) -> Iterator[np.ndarra
 def _cepstra(padded: np.ndarray) -> np.ndarray:
     """Return 13 MFCCs of each frame of 10 ms, float64 ``[T, 13]``."""
     frames = sliding_window_view(padded.astype(np.float64), _WINDOW)[::_HOP]
-    spectra = np.fft.rfft(frames * window_function(_WINDOW, "hann"), _FFT_LENGTH)
-    filters = mel_filter_bank(
-        num_frequency_bins=_FFT_LENGTH // 2 + 1,
-        num_mel_filters=_MEL_BINS,
-        min_frequency=20,
-        max_frequency=SAMPLE_RATE_HZ / 2,
-        sampling_rate=SAMPLE_RATE_HZ,
-        norm=None,
-        mel_scale="htk",
-    )
+    spectra = np.fft.rfft(frames * window_function(_WINDOW, "hann"), 512)
+    filters = mel_filter_bank(spectra.shape[1], 40, 20, SAMPLE_RATE_HZ / 2, SAMPLE_RATE_HZ, norm=None, mel_scale="htk")
     mel = np.square(np.abs(spectra)) @ filters
     # the floor lies some 10 dB below the noise of 16-bit audio
     return np.asarray(scipy.fft.dct(np.log(mel + 1e-7), axis=1, norm="ortho"))[:, :_CEPSTRA]
@@ -129,11 +115,9 @@ def _cepstra(padded: np.ndarray) -> np.ndarray:
 
 def _differences(frames: np.ndarray) -> np.ndarray:
     """Return the slope of a line through five frames at each frame; the ends are continued as constants."""
-    reach = _DIFFERENCE_REACH
-    padded = np.pad(frames, ((reach, reach), (0, 0)), mode="edge")
-    offsets = np.arange(-reach, reach + 1)
-    shifted = (offset * padded[reach + offset : reach + offset + len(frames)] for offset in offsets)
-    return sum(shifted, np.zeros_like(frames)) / np.square(offsets).sum()
+    padded = np.pad(frames, ((2, 2), (0, 0)), mode="edge")
+    shifted = (offset * padded[2 + offset : 2 + offset + len(frames)] for offset in range(-2, 3))
+    return sum(shifted, np.zeros_like(frames)) / 10.0
 
 
 def load(name: str, request: WeightsRequest, device: str) -> UnitsCodec:
@@ -167,8 +151,7 @@ def load_units_model(folder: Path) -> tuple[Units, str]:
         raise UnsupportedInput(f"The model in {folder} is of architecture {config['architecture']}, not units.")
     tensors = load_tensors(folder, config)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    num_units = shapes.get("centroids", (0,))[0]
-    row = (NUM_FEATURES,)
+    num_units, row = shapes.get("centroids", (0,))[0], (NUM_FEATURES,)
     if num_units < 1 or shapes != {"centroids": (num_units, *row), "mean": row, "deviation": row}:
         raise CorruptInput(f"The parameters in {folder} are no units ({shapes}); make or fetch them again.")
     return Units(**{name: tensor.numpy() for name, tensor in tensors.items()}), config["sha256"]
@@ -176,9 +159,9 @@ def load_units_model(folder: Path) -> tuple[Units, str]:
 
 def _random_units(seed: int) -> Units:
     rng = np.random.default_rng(seed)
-    centroids = rng.standard_normal((_RANDOM_UNITS, NUM_FEATURES)).astype(np.float32)
+    centroids = rng.standard_normal((512, NUM_FEATURES)).astype(np.float32)
     # of the size that cepstra of speech have, so that clips fall into many units
-    deviation = np.repeat([4.0, 0.5, 0.2], NUM_FEATURES // 3).astype(np.float32)
+    deviation = np.repeat([4.0, 0.5, 0.2], _CEPSTRA).astype(np.float32)
     mean = np.zeros(NUM_FEATURES, dtype=np.float32)
     mean[0] = -30.0
     return Units(centroids, mean, deviation)
