@@ -447,22 +447,6 @@ def test_samples_that_are_not_finite_are_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_normalising_reaches_the_target():
-    clip = audio.normalise_loudness(tone(1.0, level=0.01), -23.0)
-    assert audio.loudness_lufs(clip) == pytest.approx(-23.0, abs=0.01)
-    assert (clip.name, clip.domain) == ("tone", "music")
-
-
-def test_normalising_stops_at_the_peak():
-    clip = audio.normalise_loudness(tone(1.0), 6.0, max_peak=0.9)
-    assert clip.peak == pytest.approx(0.9, rel=1e-6)
-
-
-def test_silence_cannot_be_normalised():
-    with pytest.raises(UnsupportedInput, match=r"'hush' is silent .*\(peak 0\).*leave it out"):
-        audio.normalise_loudness(audio.clip_from_array(np.zeros(48000), 48000, "hush"), -23.0)
-
-
 def test_rms_of_a_sine_is_its_level_over_root_two():
     # 440 Hz in 0.5 s: whole periods
     assert audio.rms(tone(0.5, level=0.5)) == pytest.approx(0.5 / math.sqrt(2), rel=1e-6)

@@ -32,7 +32,7 @@ def test_a_full_disk_is_told_by_the_systems_error(suffix: str, room: Callable, t
 
 
 def test_a_disk_that_has_room_again_is_no_limit_of_the_format(tmp_path: Path) -> None:
-    error = audio.write_failure(soundfile.LibsndfileError(2), tmp_path / "part", tmp_path / "a.wav", 24_000, 1)
+    error = audio._write_failure(soundfile.LibsndfileError(2), tmp_path / "part", tmp_path / "a.wav", 24_000, 1)
     assert isinstance(error, OSError)
     assert (error.errno, error.filename) == (errno.EIO, str(tmp_path / "a.wav"))
 

@@ -56,7 +56,7 @@ def test_the_clips_are_small_and_of_both_domains():
 @pytest.mark.parametrize("name", ENTRIES)
 def test_a_bundled_clip_is_what_the_catalogue_says(name):
     entry = ENTRIES[name]
-    [clip] = clips.load_bundled(names=[name])
+    clip = clips.load_entry(ENTRIES[name])
     assert (clip.name, clip.domain) == (name, entry.domain)
     assert (clip.sample_rate_hz, clip.num_channels) == (entry.sample_rate_hz, entry.channels)
     assert clip.duration_s == pytest.approx(entry.duration_s, abs=1e-4)
@@ -70,7 +70,7 @@ def test_a_bundled_clip_is_what_the_catalogue_says(name):
 
 @pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.domain == "speech"])
 def test_speech_has_a_voice_and_a_transcript_of_fitting_length(name):
-    [clip] = clips.load_bundled(names=[name])
+    clip = clips.load_entry(ENTRIES[name])
     assert clip.num_channels == 1
     assert ENTRIES[name].voice
     assert not ENTRIES[name].instruments
@@ -81,7 +81,7 @@ def test_speech_has_a_voice_and_a_transcript_of_fitting_length(name):
 
 @pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.domain == "music"])
 def test_music_is_wide_in_space_and_frequency(name):
-    [clip] = clips.load_bundled(names=[name])
+    clip = clips.load_entry(ENTRIES[name])
     assert (clip.num_channels, clip.sample_rate_hz) == (2, 48000)
     assert ENTRIES[name].instruments
     assert not ENTRIES[name].transcript
@@ -92,21 +92,12 @@ def test_music_is_wide_in_space_and_frequency(name):
     assert 10 * math.log10(above_8_khz) > -50
 
 
-def test_load_bundled_selects():
-    assert {clip.domain for clip in clips.load_bundled("music")} == {"music"}
-    assert len(clips.load_bundled("speech", limit=3)) == 3
-    assert [clip.domain for clip in clips.load_bundled(limit=4)] == ["speech", "speech", "music", "music"]
-    names = list(ENTRIES)[:2]
-    assert [clip.name for clip in clips.load_bundled(names=names[::-1])] == names
-
-
-def test_load_bundled_names_what_it_does_not_know():
-    with pytest.raises(UnsupportedInput, match=r"no bundled clips named nope; choose from speech_01"):
-        clips.load_bundled(names=["nope"])
-    with pytest.raises(UnsupportedInput, match=r"Unknown domain 'noise'; choose from music, speech"):
-        clips.load_bundled("noise")
+def test_a_limit_takes_bundled_clips_of_both_domains():
+    loaded, skipped = clips.load_clips(limit=4)
+    assert [clip.domain for clip in loaded] == ["speech", "speech", "music", "music"]
+    assert not skipped
     with pytest.raises(UnsupportedInput, match=r"at least 1, or None for all clips; received 0"):
-        clips.load_bundled(limit=0)
+        clips.load_clips(limit=0)
 
 
 @pytest.fixture
@@ -120,7 +111,7 @@ def own_data(tmp_path, monkeypatch):
     (folder / "catalogue.json").write_text(json.dumps(catalogue), encoding="utf-8")
     shutil.copy(source / catalogue["clips"][0]["file"], folder)
     monkeypatch.setenv("CODECBOOK_DATA", str(tmp_path))
-    assert len(clips.load_bundled()) == 1
+    assert len(clips.load_clips()[0]) == 1
     return folder
 
 
@@ -128,14 +119,14 @@ def test_an_altered_bundled_clip_is_refused(own_data):
     [path] = own_data.glob("*.flac")
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(CorruptInput, match=r"has SHA-256 [0-9a-f]{64}, and the catalogue says .*restore it"):
-        clips.load_bundled()
+        clips.load_clips()
 
 
 def test_a_missing_bundled_clip_is_named(own_data):
     [path] = own_data.glob("*.flac")
     path.unlink()
     with pytest.raises(MissingInput, match=r"speech_01_slt\.flac is missing; restore it"):
-        clips.load_bundled()
+        clips.load_clips()
 
 
 def test_a_broken_catalogue_of_the_bundled_clips_is_refused(own_data):
@@ -229,7 +220,7 @@ UNUSABLE = {
     "empty.wav": r"empty\.wav could not be read as audio",
     "no_samples.wav": r"no_samples\.wav holds no samples; record",
     "nan.wav": r"'nan' has 1 sample\(s\) that are not finite",
-    "one_sample.wav": r"one_sample\.wav is too short for any measure: 1 sample\(s\) at 16000 Hz, .*min_duration_s",
+    "one_sample.wav": r"one_sample\.wav is too short for any measure: 1 sample\(s\) at 16000 Hz, .*of at least 0\.1 s",
     "silent.wav": r"silent\.wav is silent: all 4000 samples of 2 channel\(s\) are zero; leave",
     "text.mp3": r"text\.mp3 could not be read as audio",
 }
@@ -324,14 +315,6 @@ def test_what_is_left_out_is_said_and_what_was_done_is_noted(tmp_path, caplog):
     ]
 
 
-def test_the_shortest_duration_is_a_parameter(tmp_path):
-    write(tmp_path / "short.wav", duration_s=0.05)
-    with pytest.raises(UnsupportedInput, match=r"0\.05 s of at least 0\.1 s"):
-        clips.load_folder(tmp_path)
-    loaded, _ = clips.load_folder(tmp_path, min_duration_s=0.05)
-    assert loaded[0].num_samples == 800
-
-
 def test_more_than_two_channels_are_averaged_and_noted(tmp_path):
     path = write(tmp_path / "surround.wav", channels=6)
     [clip], skipped = clips.load_folder(tmp_path)
@@ -339,17 +322,6 @@ def test_more_than_two_channels_are_averaged_and_noted(tmp_path):
     assert clip.note == "6 channels averaged to mono"
     assert audio.convert(clip, 24000, 2).note == clip.note
     assert not skipped
-
-
-def test_domains_select_and_unknown_files_always_pass(tmp_path):
-    for name in ("speech/a.wav", "music/b.wav", "c.wav"):
-        write(tmp_path / name)
-    loaded, _ = clips.load_folder(tmp_path, domains=["music"])
-    assert [clip.name for clip in loaded] == ["c", "b"]
-    with pytest.raises(UnsupportedInput, match=r"Unknown domain 'noise'; choose from music, speech, unknown"):
-        clips.load_folder(tmp_path, domains=["noise"])
-    with pytest.raises(UnsupportedInput, match=r"no clip of domain music \(it has 1 speech\); ask for another"):
-        clips.load_folder(tmp_path / "speech", domains=["music"])
 
 
 def test_a_limit_counts_usable_clips_and_cuts_domains_alike(tmp_path):
@@ -368,8 +340,8 @@ def test_a_limit_counts_usable_clips_and_cuts_domains_alike(tmp_path):
 
 
 def test_load_clips_takes_the_bundled_clips_or_a_folder(tmp_path):
-    bundled, skipped = clips.load_clips(domains=["music"], limit=2)
-    assert [clip.domain for clip in bundled] == ["music", "music"]
+    bundled, skipped = clips.load_clips()
+    assert [clip.name for clip in bundled] == list(ENTRIES)
     assert not skipped
     write(tmp_path / "a.wav")
     write(tmp_path / "b.wav", np.zeros(4000))
@@ -377,11 +349,6 @@ def test_load_clips_takes_the_bundled_clips_or_a_folder(tmp_path):
         own, skipped = clips.load_clips(clips_dir)
         assert [clip.name for clip in own] == ["a"]
         assert [skip.path.name for skip in skipped] == ["b.wav"]
-
-
-def test_load_clips_without_a_limit_loads_all_bundled_clips():
-    loaded, _ = clips.load_clips()
-    assert [clip.name for clip in loaded] == list(ENTRIES)
 
 
 def test_the_bundled_folder_reads_as_a_folder_too():

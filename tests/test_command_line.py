@@ -201,8 +201,7 @@ def test_one_command_leads_to_all_others(tmp_path: Path, capsys) -> None:
         done = python("-m", "codecbook", *words, folder=tmp_path)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert message in done.stderr
-    assert set(console.COMMANDS) == set(console.HELP)
-    for module in console.COMMANDS.values():
+    for module, _ in console.COMMANDS.values():
         assert importlib.util.find_spec(module) is not None
 
 

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import math
 import sys
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
+from codecbook import audio
 from codecbook.clips import catalogue
 from codecbook.errors import UnsupportedInput
 from codecbook.paths import repository_dir
@@ -123,3 +126,26 @@ def test_the_same_tools_make_the_same_bytes(script, tmp_path, name):
     [listed] = [listed for listed in catalogue() if listed.name == name]
     assert entry["sha256"] == listed.sha256
     assert hashlib.sha256((SCRIPT_DIR / listed.file).read_bytes()).hexdigest() == listed.sha256
+
+
+# ---------------------------------------------------------------- loudness
+
+
+def tone(level: float) -> audio.Clip:
+    return audio.clip_from_array(level * np.sin(np.arange(48_000) * (math.tau * 440 / 48_000)), 48_000, "tone", "music")
+
+
+def test_normalising_reaches_the_target(script):
+    clip = script.normalise_loudness(tone(0.01), -23.0, 0.98)
+    assert audio.loudness_lufs(clip) == pytest.approx(-23.0, abs=0.01)
+    assert (clip.name, clip.domain) == ("tone", "music")
+
+
+def test_normalising_stops_at_the_peak(script):
+    clip = script.normalise_loudness(tone(0.5), 6.0, 0.9)
+    assert clip.peak == pytest.approx(0.9, rel=1e-6)
+
+
+def test_silence_cannot_be_normalised(script):
+    with pytest.raises(UnsupportedInput, match=r"'hush' is silent .*\(peak 0\).*leave it out"):
+        script.normalise_loudness(audio.clip_from_array(np.zeros(48_000), 48_000, "hush"), -23.0, 0.98)

@@ -34,7 +34,7 @@ def found(folder):
 
 
 def left(folder):
-    return [str(kind) for kind in search(folder)[1]]
+    return search(folder)[1]
 
 
 def named(*inputs):

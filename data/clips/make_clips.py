@@ -10,10 +10,12 @@ packages soundfile, numpy and pyloudnorm give the same bytes again.
 import argparse
 import hashlib
 import json
+import math
 import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -155,9 +157,30 @@ def music_entry(score: Score) -> dict:
     }
 
 
+def normalise_loudness(clip: audio.Clip, target_lufs: float, max_peak: float) -> audio.Clip:
+    """Scale a clip to a loudness, or as near to it as its peak allows.
+
+    Args:
+        clip: A clip that is not silent.
+        target_lufs: Loudness to reach, in LUFS.
+        max_peak: Largest magnitude allowed in the result; it wins over the target.
+
+    Raises:
+        UnsupportedInput: The clip is too quiet to measure.
+    """
+    measured_lufs = audio.loudness_lufs(clip)
+    if not math.isfinite(measured_lufs):
+        raise UnsupportedInput(
+            f"Clip {clip.name!r} is silent by the standard's gate (peak {clip.peak:.3g}) and has no loudness to scale; "
+            "leave it out."
+        )
+    gain = min(10.0 ** ((target_lufs - measured_lufs) / 20.0), max_peak / clip.peak)
+    return replace(clip, samples=(clip.samples * np.float32(gain)).astype(np.float32))
+
+
 def write_clip(clip: audio.Clip, loudness_lufs: float, own_fields: dict, out: Path) -> dict:
     """Write a clip as FLAC at its loudness, and return its entry of the catalogue."""
-    path = audio.save(audio.normalise_loudness(clip, loudness_lufs, max_peak=0.95), out / f"{clip.name}.flac", True)
+    path = audio.save(normalise_loudness(clip, loudness_lufs, max_peak=0.95), out / f"{clip.name}.flac", True)
     return {
         "file": path.name,
         "domain": clip.domain,

@@ -14,20 +14,12 @@ from codecbook.command_line import ArgumentParser, call_as
 
 # each is a module of the same name below codecbook, determinism below its probes
 COMMANDS = {
-    "codecs": "codecbook.codecs.__main__",
-    "codecs.corpus": "codecbook.codecs.corpus.__main__",
-    "codecs.train": "codecbook.codecs.training.__main__",
-    "coding": "codecbook.coding.__main__",
-    "lm": "codecbook.lm.__main__",
-    "determinism": "codecbook.probes.determinism.__main__",
-}
-HELP = {
-    "codecs": "audio to token files and back",
-    "codecs.corpus": "recordings to corpora of tokens",
-    "codecs.train": "train a codec",
-    "coding": "recordings to streams and back",
-    "lm": "language models on tokens",
-    "determinism": "whether streams decode elsewhere",
+    "codecs": ("codecbook.codecs.__main__", "audio to token files and back"),
+    "codecs.corpus": ("codecbook.codecs.corpus.__main__", "recordings to corpora of tokens"),
+    "codecs.train": ("codecbook.codecs.training.__main__", "train a codec"),
+    "coding": ("codecbook.coding.__main__", "recordings to streams and back"),
+    "lm": ("codecbook.lm.__main__", "language models on tokens"),
+    "determinism": ("codecbook.probes.determinism.__main__", "whether streams decode elsewhere"),
 }
 
 
@@ -39,11 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"codecbook {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for name, text in HELP.items():
+    for name, (_, text) in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     parser.parse_args(words[:1])  # what follows is the command's own business
     call_as("codecbook")
-    return importlib.import_module(COMMANDS[words[0]]).main(words[1:])
+    return importlib.import_module(COMMANDS[words[0]][0]).main(words[1:])
 
 
 if __name__ == "__main__":

@@ -41,21 +41,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Clip:
-    """A waveform.
+    """A waveform."""
 
-    Attributes:
-        samples: float32 ``[C, S]``, full scale = 1.0. `load` and `clip_from_array` make sure that all are finite.
-        sample_rate_hz: Samples per second and channel.
-        name: What to call the clip in tables; the file's stem when it was loaded.
-        domain: What it contains (``"speech"``, ``"music"``), or empty where unknown.
-        note: What was done to the samples on the way here that a reader of tables should know; mostly empty.
-    """
-
-    samples: np.ndarray
-    sample_rate_hz: int
-    name: str = ""
-    domain: str = ""
-    note: str = ""
+    samples: np.ndarray  # float32 [C, S], full scale = 1.0; `load` and `clip_from_array` see that all are finite
+    sample_rate_hz: int  # samples per second and channel
+    name: str = ""  # in tables; the file's stem when it was loaded
+    domain: str = ""  # "speech", "music"; empty where unknown
+    note: str = ""  # what was done to the samples that a reader of tables should know; mostly empty
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or self.samples.dtype != np.float32:
@@ -126,11 +118,7 @@ def _float_from_pcm(array: np.ndarray) -> np.ndarray:
 def clip_from_array(samples: np.ndarray, sample_rate_hz: int, name: str = "", domain: str = "") -> Clip:
     """Make a clip from an array ``[S]`` or ``[C, S]`` of floats (full scale 1.0) or PCM integers.
 
-    Args:
-        samples: Floats of any width, int8 to int64 (full scale is the type's lowest value), or uint8 (around 128).
-        sample_rate_hz: Samples per second and channel.
-        name: What to call the clip.
-        domain: What it contains.
+    Floats have any width, integers are int8 to int64 (full scale is the type's lowest value) or uint8 (around 128).
 
     Raises:
         CorruptInput: A sample is not finite, or beyond the range of float32.
@@ -196,8 +184,8 @@ def convert(clip: Clip, sample_rate_hz: int | None = None, channels: int | None 
 
     Args:
         clip: Any clip.
-        sample_rate_hz: New rate; None keeps the clip's.
-        channels: New number of channels; None keeps the clip's.
+        sample_rate_hz: None keeps the clip's.
+        channels: None keeps the clip's.
 
     Raises:
         UnsupportedInput: A change of channels with no obvious meaning (say, 5 to 2), a rate that is not positive,
@@ -278,11 +266,7 @@ def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
     """Write a clip as wav or flac (16-bit PCM), ogg or mp3, by the path's suffix.
 
     The file appears under its name only when it is complete. Samples beyond full scale are clipped, and counted in
-    a warning of the logger ``codecbook.audio``; use `normalise_loudness` or scale the clip to avoid that. Samples
-    that came from a 16-bit file return to it unchanged.
-
-    Returns:
-        The path that was written.
+    a warning of the logger ``codecbook.audio``. Samples that came from a 16-bit file return to it unchanged.
 
     Raises:
         UnsupportedInput: The suffix is none of these, or its format cannot hold the clip's rate or channels.
@@ -290,7 +274,6 @@ def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
         CodecbookError: The file exists and `overwrite` is False.
         OSError: The file system does not take it: the disk is full, for one.
     """
-    write_format(path)  # before any work
     _refuse_not_finite(clip.samples, clip.name)
     save_pieces([clip.samples], clip.sample_rate_hz, clip.num_channels, path, overwrite)
     return Path(path)
@@ -302,8 +285,7 @@ def save_pieces(
     """Write audio that comes in pieces ``[C, S]`` as `save` writes a clip; return how many samples there were.
 
     Raises:
-        CodecbookError: As `save`.
-        OSError: As `save`.
+        CodecbookError, OSError: As `save`.
     """
     path = Path(path)
     file_format, subtype = write_format(path)
@@ -318,7 +300,7 @@ def save_pieces(
                         file.write(samples[start : start + _WRITE_BLOCK_SAMPLES])
                     count += len(samples)
         except soundfile.LibsndfileError as error:
-            raise write_failure(error, partial, path, sample_rate_hz, channels) from error
+            raise _write_failure(error, partial, path, sample_rate_hz, channels) from error
     if beyond:
         _log.warning(
             "%d of %d samples were beyond full scale and clipped in %s", beyond, count * channels, path_as_text(path)
@@ -326,20 +308,12 @@ def save_pieces(
     return count
 
 
-def write_failure(
+def _write_failure(
     error: soundfile.LibsndfileError, partial: Path, path: Path, sample_rate_hz: int, channels: int
 ) -> Exception:
     """Return what to raise where libsndfile could not write: it does not tell a full disk from a limit of the format.
 
-    Args:
-        error: Of libsndfile.
-        partial: What it wrote to; not to be used afterwards.
-        path: The file that it was to become.
-        sample_rate_hz: Of the audio.
-        channels: Of the audio.
-
-    Returns:
-        An `OSError` that names `path` where the system takes no more bytes, else an `UnsupportedInput`.
+    What it wrote to, `partial`, is not to be used afterwards.
     """
     cause = write_error(partial)
     if cause is not None:
@@ -376,27 +350,6 @@ def loudness_lufs(clip: Clip) -> float:
     block_s = min(_LOUDNESS_BLOCK_S, math.nextafter(clip.duration_s, 0.0))
     meter = pyloudnorm.Meter(clip.sample_rate_hz, block_size=block_s)
     return float(meter.integrated_loudness(clip.samples.T.astype(np.float64)))
-
-
-def normalise_loudness(clip: Clip, target_lufs: float, max_peak: float = 0.98) -> Clip:
-    """Scale a clip to a loudness, or as near to it as its peak allows.
-
-    Args:
-        clip: A clip that is not silent.
-        target_lufs: Loudness to reach, in LUFS.
-        max_peak: Largest magnitude allowed in the result; it wins over the target.
-
-    Raises:
-        UnsupportedInput: The clip is too quiet to measure, or as `loudness_lufs`.
-    """
-    measured_lufs = loudness_lufs(clip)
-    if not math.isfinite(measured_lufs):
-        raise UnsupportedInput(
-            f"Clip {clip.name!r} is silent by the standard's gate (peak {clip.peak:.3g}) and has no loudness to scale; "
-            "leave it out."
-        )
-    gain = min(10.0 ** ((target_lufs - measured_lufs) / 20.0), max_peak / clip.peak)
-    return replace(clip, samples=(clip.samples * np.float32(gain)).astype(np.float32))
 
 
 def rms(clip: Clip) -> float:

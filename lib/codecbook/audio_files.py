@@ -61,9 +61,7 @@ class AudioFile:
         path: Any file that libsndfile reads, by its content; the suffix does not count.
 
     Attributes:
-        path: The file.
-        sample_rate_hz: Of its first part.
-        channels: Of its first part.
+        sample_rate_hz, channels: Of its first part.
         promised_samples: Per channel, by the header; None where that is not known (joined, or written to a pipe).
         note: Once it is read: what was done to the samples that a reader of tables should know; mostly empty.
 
@@ -239,31 +237,31 @@ def _missing_length(path: Path) -> int | None:
     """Return where a wav holds the length of its samples, if that is 0 and samples follow; else None."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(_HEADER_BYTES)
-        for name, at, length in _chunks(head, 12):
+        at = 12
+        while at < _HEADER_BYTES and (chunk := _chunk(file, at)):
+            name, end = chunk
             if name == b"data":
-                file.seek(at + 8)
-                follows = size - at - 8
-                return at + 4 if length == 0 and follows and not _are_chunks(file, follows) else None
+                follows = end == at + 8 and end < size and not _are_chunks(file, end, size)
+                return at + 4 if follows else None
+            at = end
     return None
 
 
-def _chunks(data: bytes, at: int) -> Iterator[tuple[bytes, int, int]]:
-    while at + 8 <= len(data):
-        length = int.from_bytes(data[at + 4 : at + 8], "little")
-        yield data[at : at + 4], at, length
-        at += 8 + length + length % 2
-
-
-def _are_chunks(file: BinaryIO, size: int) -> bool:
+def _are_chunks(file: BinaryIO, at: int, size: int) -> bool:
     """Say whether chunks fill the rest of a file: what follows no samples, and is none itself."""
-    at = 0
-    begin = file.tell()
     while at < size:
-        file.seek(begin + at)
-        head = file.read(8)
-        if len(head) < 8 or not re.fullmatch(rb"[ -~]{4}", head[:4]):
+        chunk = _chunk(file, at)
+        if chunk is None or not re.fullmatch(rb"[ -~]{4}", chunk[0]):
             return False
-        length = int.from_bytes(head[4:], "little")
-        at += 8 + length + length % 2
+        at = chunk[1]
     return at <= size + 1
+
+
+def _chunk(file: BinaryIO, at: int) -> tuple[bytes, int] | None:
+    """Return the name of a chunk of a wav and where it ends; None where the file ends before."""
+    file.seek(at)
+    head = file.read(8)
+    if len(head) < 8:
+        return None
+    length = int.from_bytes(head[4:], "little")
+    return head[:4], at + 8 + length + length % 2

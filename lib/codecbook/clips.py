@@ -1,14 +1,14 @@
 """Where a notebook's clips come from: the bundled ones, or a folder of the reader's own.
 
-Notebooks call `load_clips`, which takes either. The bundled clips lie in ``data/clips`` with a catalogue that says
-of each who speaks or plays what, how it was made and under which licence; ``data/clips/make_clips.py`` makes them.
-A folder of one's own needs no catalogue: the names of sub-folders say what its files are.
+The bundled clips lie in ``data/clips`` with a catalogue that says of each who speaks or plays what, how it was made and
+under which licence; ``data/clips/make_clips.py`` makes them. A folder of one's own needs no catalogue: the names of
+sub-folders say what its files are.
 """
 
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path, PurePath
@@ -24,43 +24,29 @@ from codecbook.files import sha256_of
 from codecbook.paths import data_dir, path_as_text
 from codecbook.recordings import log_left_out, search
 
-CATALOGUE_NAME = "catalogue.json"
-DOMAINS = ("speech", "music")
-UNKNOWN_DOMAIN = "unknown"
+_CATALOGUE_NAME = "catalogue.json"
+_DOMAINS = ("speech", "music")
+_UNKNOWN_DOMAIN = "unknown"
 # the spectral measures look through windows of up to 2048 samples, 85 ms at 24 kHz
-DEFAULT_MIN_DURATION_S = 0.1
+_MIN_DURATION_S = 0.1
 _SHOWN_REASONS = 10
 
 
 @dataclass(frozen=True)
 class ClipEntry:
-    """What the catalogue says of a bundled clip.
+    """What the catalogue says of a bundled clip."""
 
-    Attributes:
-        file: Name of the file in ``data/clips``.
-        domain: ``"speech"`` or ``"music"``.
-        duration_s: Duration in seconds, rounded to 0.1 ms.
-        sample_rate_hz: Samples per second and channel.
-        channels: Number of channels.
-        licence: Of the text or score, and of what spoke or played it.
-        how_made: The command that made it.
-        sha256: Digest of the file.
-        voice: Who speaks; empty for music.
-        transcript: What is said; empty for music.
-        instruments: Who plays; empty for speech.
-    """
-
-    file: str
-    domain: str
-    duration_s: float
+    file: str  # name of the file in data/clips
+    domain: str  # "speech" or "music"
+    duration_s: float  # rounded to 0.1 ms
     sample_rate_hz: int
     channels: int
-    licence: str
-    how_made: str
-    sha256: str
-    voice: str = ""
-    transcript: str = ""
-    instruments: tuple[str, ...] = ()
+    licence: str  # of the text or score, and of what spoke or played it
+    how_made: str  # the command that made it
+    sha256: str  # of the file
+    voice: str = ""  # empty for music
+    transcript: str = ""  # empty for music
+    instruments: tuple[str, ...] = ()  # empty for speech
 
     @property
     def name(self) -> str:
@@ -70,12 +56,7 @@ class ClipEntry:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that could not be used, and why.
-
-    Attributes:
-        path: The file.
-        reason: Condition, received value and remedy, in words.
-    """
+    """A file that could not be used, and why: condition, received value and remedy."""
 
     path: Path
     reason: str
@@ -86,59 +67,78 @@ class Skipped:
         return path_as_text(self.path.name)
 
 
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    name: str
+    domain: str
+
+
+_Item = TypeVar("_Item", ClipEntry, _File)
+
+
 def catalogue() -> tuple[ClipEntry, ...]:
     """Return the catalogue of the bundled clips, in its own order: speech, then music.
 
     Raises:
         CorruptInput: The catalogue is missing or damaged.
     """
-    entries = _read_catalogue(data_dir() / "clips")
+    folder = data_dir() / "clips"
+    entries = _read_catalogue(folder)
     if not entries:
-        raise CorruptInput(
-            f"{data_dir() / 'clips' / CATALOGUE_NAME} lists no clips; restore the folder from the repository."
-        )
-    known = {field.name for field in dataclasses.fields(ClipEntry)}
+        raise CorruptInput(f"{folder / _CATALOGUE_NAME} lists no clips; restore the folder from the repository.")
     try:
         return tuple(ClipEntry(**{**entry, "instruments": tuple(entry.get("instruments", ()))}) for entry in entries)
     except TypeError as error:
+        known = sorted(field.name for field in dataclasses.fields(ClipEntry))
         raise CorruptInput(
-            f"{data_dir() / 'clips' / CATALOGUE_NAME} has an entry with other fields than {sorted(known)} ({error}); "
-            "restore the folder from the repository."
+            f"{folder / _CATALOGUE_NAME} has an entry with other fields than {known} ({error}); restore the folder "
+            "from the repository."
         ) from error
 
 
-def load_bundled(domain: str | None = None, names: Sequence[str] | None = None, limit: int | None = None) -> list[Clip]:
-    """Load bundled clips at their own rates and channels, in the order of the catalogue.
-
-    Args:
-        domain: ``"speech"``, ``"music"``, or None for both.
-        names: Load these clips only; None loads all.
-        limit: Load at most this many, taken from the domains in turn.
+def load_entry(entry: ClipEntry) -> Clip:
+    """Load a bundled clip at its own rate and channels.
 
     Raises:
-        MissingInput: A file is missing.
-        CorruptInput: A file differs from the digest in the catalogue.
-        UnsupportedInput: An unknown domain or name, or a limit below 1.
+        MissingInput: The file is missing.
+        CorruptInput: It differs from the digest in the catalogue.
     """
-    _check_selection(() if domain is None else (domain,), limit)
-    entries = catalogue()
-    unknown = sorted(set(names or ()) - {entry.name for entry in entries})
-    if unknown:
-        raise UnsupportedInput(
-            f"There are no bundled clips named {', '.join(unknown)}; choose from "
-            f"{', '.join(entry.name for entry in entries)}."
+    path = data_dir() / "clips" / entry.file
+    if not path.is_file():
+        raise MissingInput(f"The bundled clip {path} is missing; restore it from the repository.")
+    digest = sha256_of(path)
+    if digest != entry.sha256:
+        raise CorruptInput(
+            f"The bundled clip {path} has SHA-256 {digest}, and the catalogue says {entry.sha256}; restore it from "
+            "the repository, or remake all clips with data/clips/make_clips.py."
         )
-    chosen = [entry for entry in entries if domain in (None, entry.domain) and (names is None or entry.name in names)]
-    taken = set(islice(_in_turn(chosen), limit))
-    return [_load_entry(entry) for entry in chosen if entry in taken]
+    return replace(audio.load(path), domain=entry.domain)
 
 
-def load_folder(
-    clips_dir: str | Path,
-    domains: Iterable[str] = (),
-    limit: int | None = None,
-    min_duration_s: float = DEFAULT_MIN_DURATION_S,
-) -> tuple[list[Clip], list[Skipped]]:
+def load_clips(clips_dir: str | Path = "", limit: int | None = None) -> tuple[list[Clip], list[Skipped]]:
+    """Load the bundled clips, or those of a folder: what a notebook's parameters name.
+
+    Args:
+        clips_dir: A folder, see `load_folder`; the empty string stands for the bundled clips, in the catalogue's order.
+        limit: Load at most this many, taken from the domains in turn; None loads all.
+
+    Returns:
+        The clips at their own rates and channels (`codecbook.audio.convert` brings them to a codec's), and the files
+        that were skipped, of which the bundled clips have none.
+
+    Raises:
+        CodecbookError: As `load_folder` or `load_entry`.
+    """
+    if str(clips_dir):
+        return load_folder(clips_dir, limit)
+    _check_limit(limit)
+    entries = catalogue()
+    taken = set(islice(_in_turn(entries), limit))
+    return [load_entry(entry) for entry in entries if entry in taken], []
+
+
+def load_folder(clips_dir: str | Path, limit: int | None = None) -> tuple[list[Clip], list[Skipped]]:
     """Load every usable audio file of a folder and its sub-folders, in the order of their paths.
 
     Files that cannot be used are skipped with a reason, and the others go on: those that are missing though the
@@ -153,84 +153,48 @@ def load_folder(
 
     Args:
         clips_dir: Folder of files in any of `AUDIO_SUFFIXES`, of any rate and number of channels.
-        domains: Load clips of these domains, and clips of unknown domain, only; empty loads all.
         limit: Stop after this many usable clips, taken from the domains in turn.
-        min_duration_s: Skip what is shorter.
 
     Returns:
         The clips, at their files' rates, and the files that were tried and skipped.
 
     Raises:
         MissingInput: There is no such folder.
-        UnsupportedInput: An unknown domain, a limit below 1, or no usable clip (each file's reason is listed).
+        UnsupportedInput: A limit below 1, or no usable clip (each file's reason is listed).
         CorruptInput: The folder's catalogue is damaged.
     """
+    _check_limit(limit)
     folder = Path(clips_dir).expanduser()
-    domains = tuple(domains)
     found = _find_files(folder)
-    _check_selection(domains, limit, {*DOMAINS, *(file.domain for file in found)})
-    wanted = [file for file in found if not domains or file.domain in (*domains, UNKNOWN_DOMAIN)]
+    if not found:
+        raise UnsupportedInput(
+            f"There is no audio file in {folder} or its sub-folders; expected names that end in "
+            f"{', '.join(AUDIO_SUFFIXES)}."
+        )
     clips: dict[Path, Clip] = {}
     skipped: list[Skipped] = []
-    for file in _in_turn(wanted):
-        if limit is not None and len(clips) == limit:
+    for file in _in_turn(found):
+        if len(clips) == limit:
             break
         try:
-            clips[file.path] = _load_usable(file, min_duration_s)
+            clips[file.path] = _load_usable(file)
         except CodecbookError as error:
             skipped.append(Skipped(file.path, str(error)))
         except OSError as error:
             reason = f"could not be read ({error.strerror or error}); see to it, or remove it."
             skipped.append(Skipped(file.path, f"{path_as_text(file.path)} {reason}"))
     if not clips:
-        raise UnsupportedInput(_nothing_usable(folder, found, domains, skipped))
+        reasons = [f"- {skip.reason}" for skip in skipped[:_SHOWN_REASONS]]
+        if len(skipped) > _SHOWN_REASONS:
+            reasons.append(f"- and {len(skipped) - _SHOWN_REASONS} more")
+        raise UnsupportedInput(
+            f"None of the {len(skipped)} audio files in {folder} can be used:\n" + "\n".join(reasons)
+        )
     skipped.sort(key=lambda skip: skip.path)
     return [clips[path] for path in sorted(clips)], skipped
 
 
-def load_clips(
-    clips_dir: str | Path = "",
-    domains: Iterable[str] = (),
-    limit: int | None = None,
-    min_duration_s: float = DEFAULT_MIN_DURATION_S,
-) -> tuple[list[Clip], list[Skipped]]:
-    """Load the bundled clips, or those of a folder: what a notebook's parameters name.
-
-    Args:
-        clips_dir: A folder, see `load_folder`; the empty string stands for the bundled clips.
-        domains: Domains to load; empty loads all.
-        limit: Load at most this many, taken from the domains in turn; None loads all.
-        min_duration_s: Skip what is shorter, in a folder.
-
-    Returns:
-        The clips at their own rates and channels (`codecbook.audio.convert` brings them to a codec's), and the files
-        that were skipped, of which the bundled clips have none.
-
-    Raises:
-        CodecbookError: As `load_folder` and `load_bundled`.
-    """
-    if str(clips_dir):
-        return load_folder(clips_dir, domains, limit, min_duration_s)
-    domains = tuple(domains)
-    _check_selection(domains, limit)
-    chosen = [entry for entry in catalogue() if not domains or entry.domain in domains]
-    return load_bundled(names=[entry.name for entry in islice(_in_turn(chosen), limit)]), []
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    name: str
-    domain: str
-
-
-_Item = TypeVar("_Item", ClipEntry, _File)
-
-
-def _check_selection(domains: tuple[str, ...], limit: int | None, known: Iterable[str] = DOMAINS) -> None:
-    unknown = [domain for domain in domains if domain not in known]
-    if unknown:
-        raise UnsupportedInput(f"Unknown domain {unknown[0]!r}; choose from {', '.join(sorted(known))}.")
+def _check_limit(limit: int | None) -> None:
     if limit is not None and limit < 1:
         raise UnsupportedInput(f"limit must be at least 1, or None for all clips; received {limit}.")
 
@@ -245,7 +209,7 @@ def _in_turn(items: Iterable[_Item]) -> Iterator[_Item]:
 
 def _read_catalogue(folder: Path) -> list[dict]:
     """Return the entries of a folder's catalogue, each with a ``file``; none where the folder has no catalogue."""
-    path = folder / CATALOGUE_NAME
+    path = folder / _CATALOGUE_NAME
     if not path.is_file():
         return []
     try:
@@ -263,25 +227,12 @@ def _read_catalogue(folder: Path) -> list[dict]:
 
 def _entry_problem(entry: dict) -> str:
     """Say what is wrong with an entry of a catalogue; empty where nothing is."""
-    file, domain = entry["file"], entry.get("domain", UNKNOWN_DOMAIN)
+    file, domain = entry["file"], entry.get("domain", _UNKNOWN_DOMAIN)
     if not isinstance(file, str) or not isinstance(domain, str):
         return f"file {file!r} and domain {domain!r} should be strings"
     if not file or PurePath(file).is_absolute() or ".." in PurePath(file).parts:
         return f"file {file!r} should be a path inside the folder"
     return ""
-
-
-def _load_entry(entry: ClipEntry) -> Clip:
-    path = data_dir() / "clips" / entry.file
-    if not path.is_file():
-        raise MissingInput(f"The bundled clip {path} is missing; restore it from the repository.")
-    digest = sha256_of(path)
-    if digest != entry.sha256:
-        raise CorruptInput(
-            f"The bundled clip {path} has SHA-256 {digest}, and the catalogue says {entry.sha256}; restore it from "
-            "the repository, or remake all clips with data/clips/make_clips.py."
-        )
-    return replace(audio.load(path), domain=entry.domain)
 
 
 def _find_files(folder: Path) -> list[_File]:
@@ -300,20 +251,18 @@ def _find_files(folder: Path) -> list[_File]:
 
 
 def _domain_of(folder: Path, inside: Path) -> str:
-    for part in (*reversed(inside.parts[:-1]), folder.resolve().name):
-        if part.lower() in DOMAINS:
-            return part.lower()
-    return UNKNOWN_DOMAIN
+    names = [part.lower() for part in (*reversed(inside.parts[:-1]), folder.resolve().name)]
+    return next((name for name in names if name in _DOMAINS), _UNKNOWN_DOMAIN)
 
 
-def _load_usable(file: _File, min_duration_s: float) -> Clip:
+def _load_usable(file: _File) -> Clip:
     """Load a file of a folder, or raise why it is of no use."""
     clip = replace(audio.load(file.path), name=file.name, domain=file.domain)
     shown = path_as_text(file.path)
-    if clip.duration_s < min_duration_s:
+    if clip.duration_s < _MIN_DURATION_S:
         raise UnsupportedInput(
             f"{shown} is too short for any measure: {clip.num_samples} sample(s) at {clip.sample_rate_hz} Hz, "
-            f"{clip.duration_s:.4g} s of at least {min_duration_s:g} s; pass a smaller min_duration_s to use it."
+            f"{clip.duration_s:.4g} s of at least {_MIN_DURATION_S:g} s; leave it out, or record more."
         )
     if clip.num_channels > 2:
         note = f"{clip.num_channels} channels averaged to mono"
@@ -324,19 +273,3 @@ def _load_usable(file: _File, min_duration_s: float) -> Clip:
             "leave it out, or record it again."
         )
     return clip
-
-
-def _nothing_usable(folder: Path, found: list[_File], domains: tuple[str, ...], skipped: list[Skipped]) -> str:
-    """Explain why a folder gave no clip."""
-    if not found:
-        return (
-            f"There is no audio file in {folder} or its sub-folders; expected names that end in "
-            f"{', '.join(AUDIO_SUFFIXES)}."
-        )
-    if not skipped:
-        counts = ", ".join(f"{n} {domain}" for domain, n in Counter(f.domain for f in found).items())
-        return f"{folder} has no clip of domain {', '.join(domains)} (it has {counts}); ask for another domain."
-    reasons = [f"- {skip.reason}" for skip in skipped[:_SHOWN_REASONS]]
-    if len(skipped) > _SHOWN_REASONS:
-        reasons.append(f"- and {len(skipped) - _SHOWN_REASONS} more")
-    return f"None of the {len(skipped)} audio files in {folder} can be used:\n" + "\n".join(reasons)

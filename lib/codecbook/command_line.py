@@ -98,11 +98,7 @@ def in_option_words(text: str, options: argparse.Namespace) -> str:
     """Say an error of a function in the words of the command that called it.
 
     What functions call ``overwrite=True`` is ``--overwrite`` here, ``lm=None`` is ``--lm none``, and a remedy that this
-    command has no option for is left out where another one is given.
-
-    Args:
-        text: Message of an error.
-        options: What an `ArgumentParser` returned.
+    command has no option for is left out where another one is given. `options` is what an `ArgumentParser` returned.
     """
     words: Mapping[str, tuple[str, bool]] = getattr(options, _WORDS, {})
 
@@ -140,8 +136,7 @@ def exit_status(
         run: The command, its arguments bound; returns an exit status.
         when_interrupted: What becomes of the work on Ctrl-C ("nothing was written"); None lets `KeyboardInterrupt`
             pass, for commands that have nothing to say about it.
-        options: The parsed command line, in whose words errors are told (`in_option_words`); None tells them as they
-            are.
+        options: The parsed command line, in whose words errors are told (`in_option_words`).
 
     Returns:
         What `run` returned; `EXIT_ERROR` after a `CodecbookError` or an `OSError`; `EXIT_INTERRUPTED` after Ctrl-C.

@@ -28,11 +28,11 @@ numba: Any = optional_module("numba")
 
 
 def kernel(function: _Function) -> _Function:
-    """Compile a function of integers and integer arrays at its first call, without the interpreter lock.
+    """Compile a function of numbers and arrays at its first call, without the interpreter lock.
 
     Args:
-        function: Uses numba's subset of Python; no floats, so that the result is the same on every machine. The
-            kernels and constants of other files that it uses are imported above it.
+        function: Uses numba's subset of Python; no floats where a result decides how a stream is coded, as machines
+            round differently. The kernels and constants of other files that it uses are imported above it.
 
     Returns:
         The compiled function; `function` itself where numba is not installed.
@@ -47,14 +47,6 @@ def kernel(function: _Function) -> _Function:
         return cast(_Function, numba.njit(cache=True, nogil=True)(function))
     finally:
         numba.config.CACHE_DIR = given
-
-
-def float_kernel(function: _Function) -> _Function:
-    """Compile as `kernel` does a loop of floats, whose results are figures and never decide how a stream is coded.
-
-    Another machine may round otherwise. Integers stay below 2^63 here too.
-    """
-    return kernel(function)
 
 
 def kernel_or(arrays: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

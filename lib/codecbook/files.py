@@ -19,10 +19,10 @@ from typing import Any, NoReturn, TypeVar
 
 from codecbook.errors import CodecbookError, CorruptInput
 
-MAX_JSON_BYTES = 16 << 20
+_MAX_JSON_BYTES = 16 << 20
 MAX_JSON_DEPTH = 64
 
-Kind = TypeVar("Kind", dict, list)
+_Kind = TypeVar("_Kind", dict, list)
 
 _PROBE_BYTES = 1 << 16  # more than the blocks of a file system
 _LONGEST_NAME = 255  # bytes, of Linux's and macOS' own file systems
@@ -36,20 +36,14 @@ def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     A reader sees the old file or the whole new one, whatever interrupts the writer; after an exception nothing
     is left behind and the old file is untouched. Missing folders are made. Of two writers that may not overwrite,
     one succeeds. What a process that was killed left half-written is removed when another one writes to the folder.
-
-    Args:
-        path: Where the file shall be.
-        overwrite: Replace a file that exists; where `path` is a link, the file that it leads to.
-
-    Yields:
-        A path of no file yet, in the same folder (a rename is atomic within one file system only).
+    Where `path` is a link and `overwrite` is True, the file that it leads to is replaced.
 
     Raises:
         CodecbookError: The file exists and `overwrite` is False, or what is in its place is no file (a folder, a
             device, a pipe), or a part of the name is too long.
         OSError: The file system does not take it; the error names `path`.
     """
-    target = _target(Path(path), overwrite)
+    target = checked_target(path, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(target.parent.absolute())
     temporary = target.parent / _temporary_name()
@@ -58,7 +52,7 @@ def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # else a power cut may keep the rename and lose the contents
         if overwrite:
-            temporary.replace(_target(target, overwrite))  # what stands there may be another thing by now
+            temporary.replace(checked_target(target, overwrite))  # what stands there may be another thing by now
         else:
             _claim(temporary, target)
     except OSError as error:
@@ -71,11 +65,7 @@ def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def write_file(path: str | Path, content: bytes | str, overwrite: bool = False) -> Path:
-    """Write bytes, or text as UTF-8, by way of `new_file`; return the path.
-
-    Raises:
-        CodecbookError: As `new_file`.
-    """
+    """Write bytes, or text as UTF-8, by way of `new_file`, and raise as it does; return the path."""
     with new_file(path, overwrite) as partial:
         partial.write_bytes(content if isinstance(content, bytes) else content.encode())
     return Path(path)
@@ -102,34 +92,19 @@ def write_error(path: Path) -> OSError | None:
     return None
 
 
-def refuse_existing_file(path: str | Path, overwrite: bool = False) -> None:
-    """Refuse a name that `new_file` would not take, whatever the file system says to it.
-
-    Raises:
-        CodecbookError: As `new_file`.
-    """
-    _target(Path(path), overwrite)
-
-
 def check_target(path: str | Path, overwrite: bool = False) -> None:
     """Refuse, before long work, a place where `new_file` could not write after it; nothing is left there.
 
-    Args:
-        path: Where the file shall be.
-        overwrite: As for `new_file`.
-
     Raises:
-        CodecbookError: As `new_file`, or as `check_folder` of the folder that `path` is in.
-        OSError: As `check_folder`.
+        CodecbookError, OSError: As `new_file`, or as `check_folder` of the folder that `path` is in.
     """
-    check_folder(_target(Path(path), overwrite).parent)
+    check_folder(checked_target(path, overwrite).parent)
 
 
 def check_folder(folder: str | Path) -> None:
     """Refuse, before long work, a folder in which no files could be made after it; nothing is left there.
 
-    Args:
-        folder: It need not be there yet, as long as the nearest folder above it that is there can be written to.
+    It need not be there yet, as long as the nearest folder above it that is there can be written to.
 
     Raises:
         CodecbookError: What is in its place, or above it, is no folder.
@@ -171,13 +146,10 @@ def _temporary_name() -> str:
 @functools.cache
 def _machine() -> str:
     """Return a digest of what process numbers belong to: a host, and on Linux a container."""
+    name = os.uname().nodename
     with contextlib.suppress(OSError):
-        return _digest(f"{os.uname().nodename} {Path('/proc/self/ns/pid').stat().st_ino}")
-    return _digest(os.uname().nodename)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+        name += f" {Path('/proc/self/ns/pid').stat().st_ino}"
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 @functools.lru_cache(maxsize=4096)  # once a folder: some hold a hundred thousand files
@@ -196,13 +168,23 @@ def _is_gone(process: int) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:  # it is another user's
-        return False
+        pass
     return False
 
 
-def _target(path: Path, overwrite: bool) -> Path:
-    """Return the file to be made or replaced: `path`, or where it leads to as a link."""
-    _refuse_long_name(path)
+def checked_target(path: str | Path, overwrite: bool = False) -> Path:
+    """Return the file to be made or replaced, `path` or where it leads to as a link, without a look at the disk's room.
+
+    Raises:
+        CodecbookError: As `new_file`.
+    """
+    path = Path(path)
+    for part in path.parts:
+        if len(os.fsencode(part)) > _LONGEST_NAME:
+            raise CodecbookError(
+                f"The name {part} is too long: {len(os.fsencode(part))} bytes, of {_LONGEST_NAME} that file systems "
+                "take; shorten it."
+            )
     _folder_above(path.parent)
     if path.is_dir():
         raise CodecbookError(f"{path} is a folder; name a file inside it.")
@@ -216,15 +198,6 @@ def _target(path: Path, overwrite: bool) -> Path:
     if target.is_symlink():
         raise CodecbookError(f"{path} is a link that leads back to itself; remove it, or choose another name.")
     return target
-
-
-def _refuse_long_name(path: Path) -> None:
-    for part in path.parts:
-        if len(os.fsencode(part)) > _LONGEST_NAME:
-            raise CodecbookError(
-                f"The name {part} is too long: {len(os.fsencode(part))} bytes, of {_LONGEST_NAME} that file systems "
-                "take; shorten it."
-            )
 
 
 def _claim(temporary: Path, target: Path) -> None:
@@ -250,16 +223,9 @@ def _exists(path: Path) -> CodecbookError:
 
 
 def read_json(
-    path: str | os.PathLike[str], kind: type[Kind], remedy: str, max_bytes: int = MAX_JSON_BYTES, finite: bool = True
-) -> Kind:
-    """Return the content of a JSON file.
-
-    Args:
-        path: The file.
-        kind: ``dict`` or ``list``: what the text must be.
-        remedy: What to do about a file that cannot be used, the end of the message: ``"fetch the model again"``.
-        max_bytes: Longer files are not read.
-        finite: False lets numbers pass that are not, where they are a finding.
+    path: str | os.PathLike[str], kind: type[_Kind], remedy: str, max_bytes: int = _MAX_JSON_BYTES, finite: bool = True
+) -> _Kind:
+    """Return the content of a JSON file, of which no more than `max_bytes` are read; see `parse_json`.
 
     Raises:
         CorruptInput: As `parse_json`.
@@ -271,17 +237,22 @@ def read_json(
 
 
 def parse_json(
-    data: bytes | str, kind: type[Kind], source: str, remedy: str, max_bytes: int = MAX_JSON_BYTES, finite: bool = True
-) -> Kind:
+    data: bytes | str,
+    kind: type[_Kind],
+    source: str,
+    remedy: str,
+    max_bytes: int = _MAX_JSON_BYTES,
+    finite: bool = True,
+) -> _Kind:
     """Return the content of a JSON text.
 
     Args:
         data: The text; bytes are UTF-8.
         kind: ``dict`` or ``list``: what the text must be.
         source: Where it is from, named in errors.
-        remedy: As for `read_json`.
+        remedy: What to do about a text that cannot be used, the end of the message: ``"fetch the model again"``.
         max_bytes: Longer texts are refused.
-        finite: As for `read_json`.
+        finite: False lets numbers pass that are not, where they are a finding.
 
     Raises:
         CorruptInput: The text is too long, no JSON, nested deeper than `MAX_JSON_DEPTH`, of another kind, or holds a

@@ -24,9 +24,7 @@ def lazy_names(
 
         __getattr__, __dir__ = lazy_names(__name__, {"codecbook.lm.models": ("TinyGPT", "build_lm")})
 
-    Args:
-        module: The offering module's ``__name__``.
-        places: Names by the module that defines them.
+    `module` is the offering module's ``__name__``; `places` has the names by the module that defines them.
     """
     origins = {name: place for place, names in places.items() for name in names}
 

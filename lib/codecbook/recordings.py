@@ -10,12 +10,13 @@ position, one clip more would move the others, and what had been trained on woul
 stays when a file is renamed: the codes or samples themselves (`content_identity`), or the speaker.
 """
 
+# ruff: noqa: PTH111, PTH112, PTH113 (what the system does not tell of is no file and no folder here; Path raises)
+
 import fnmatch
 import hashlib
 import logging
 import os
-import stat
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,51 +47,23 @@ _KINDS = {
     "closed": ("folder that may not be read", "folders that may not be read", "; change permissions"),
 }
 _SHOWN_NAMES = 3
-_MAGIC = "*?["
 
 _log = logging.getLogger(__name__)
-_Leave = Callable[[str, Path], None]
+_Left = dict[str, list[Path]]  # what a search leaves out, by kind
 _Read = TypeVar("_Read")
 _Identity = TypeVar("_Identity", str, bytes)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A file to encode.
-
-    Attributes:
-        path: Where it is.
-        name: What to call what is made of it, without suffix, as `path_as_text` writes it; may contain folders.
-    """
+    """A file to encode, and what to call what is made of it: without suffix, as `path_as_text`, with folders."""
 
     path: Path
     name: str
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """Files of one kind that a search met and did not take; printed, one line with their number and names.
-
-    Attributes:
-        kind: ``"unreadable"``, ``"hidden"``, ``"other"``, ``"again"``, ``"broken"`` or ``"closed"``.
-        paths: The files, or links, or folders.
-    """
-
-    kind: str
-    paths: tuple[Path, ...]
-
-    def __str__(self) -> str:
-        one, several, remedy = _KINDS[self.kind]
-        by_suffix = self.kind in ("unreadable", "other")
-        names = [(path.suffix.lower() or path.name) if by_suffix else path.name for path in self.paths]
-        names = list(dict.fromkeys(map(path_as_text, names)))
-        more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-        count = len(self.paths)
-        return f"left out: {count} {one if count == 1 else several} ({', '.join(names[:_SHOWN_NAMES])}{more}){remedy}"
-
-
-def search(folder: str | Path) -> tuple[list[Path], list[LeftOut]]:
-    """Return the recordings below a folder, sorted, and what else lies there, by kind.
+def search(folder: str | Path) -> tuple[list[Path], list[str]]:
+    """Return the recordings below a folder, sorted, and a line on each kind of what else lies there.
 
     Args:
         folder: Every path that is returned begins with it.
@@ -98,16 +71,16 @@ def search(folder: str | Path) -> tuple[list[Path], list[LeftOut]]:
     Raises:
         MissingInput: There is no such folder.
     """
-    if not _is_folder(folder):
+    if not os.path.isdir(folder):
         raise MissingInput(f"There is no folder {path_as_text(folder)}; name the one that holds the recordings.")
-    left = _Left()
-    return _below(Path(folder), left.leave), left.kinds()
+    left: _Left = defaultdict(list)
+    return _below(Path(folder), left), _lines(left)
 
 
-def log_left_out(left_out: Iterable[LeftOut]) -> None:
-    """Say in the log of ``codecbook.recordings`` what a search left out, one line a kind."""
-    for kind in left_out:
-        _log.warning("%s", kind)
+def log_left_out(lines: Iterable[str]) -> None:
+    """Say in the log of ``codecbook.recordings`` what a search left out."""
+    for line in lines:
+        _log.warning("%s", line)
 
 
 def each_usable(
@@ -161,60 +134,39 @@ def find_recordings(inputs: Sequence[str | Path] | str | Path) -> list[Recording
         MissingInput: An input that is not there, or a pattern that matches nothing.
         UnsupportedInput: An input that is empty, no file or folder, or holds nothing that can be read.
     """
-    texts = [_home_expanded(text) for text in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    left = _Left()
+    given = [os.fspath(text) for text in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    # no shell writes ~ out in quotes
+    texts = [text if os.path.lexists(text) else os.path.expanduser(text) for text in given]
+    left: _Left = defaultdict(list)
     roots: dict[Path, Path] = {}  # of each recording: where its name begins
-    singles = [_resolved(text) for text in texts if _is_file(text)]
+    singles = [_resolved(text) for text in texts if os.path.isfile(text)]
     shared = Path(os.path.commonpath([path.parent for path in singles])) if singles else Path()
     taken: set[str] = set()
     for text in texts:
-        root, paths = (shared, [_resolved(text)]) if _is_file(text) else _matching(text, left)
+        root, paths = (shared, [_resolved(text)]) if os.path.isfile(text) else _matching(text, left)
         for path in paths:
             real = os.path.realpath(path)
             if real not in taken:
                 taken.add(real)
                 roots[path] = root
-    log_left_out(left.kinds())
+    log_left_out(_lines(left))
     return _named(roots)
 
 
-class _Left:
-    """What a search leaves out, by kind."""
-
-    def __init__(self) -> None:
-        self._paths: dict[str, list[Path]] = {kind: [] for kind in _KINDS}
-
-    def leave(self, kind: str, path: Path) -> None:
-        self._paths[kind].append(path)
-
-    def kinds(self) -> list[LeftOut]:
-        return [LeftOut(kind, tuple(dict.fromkeys(paths))) for kind, paths in self._paths.items() if paths]
-
-
-def _home_expanded(text: str | Path) -> str:
-    """Write ``~`` out, which no shell does in quotes, unless a file has that name."""
-    if os.path.lexists(text) or not os.fspath(text).startswith("~"):
-        return os.fspath(text)
-    try:
-        return str(Path(text).expanduser())
-    except RuntimeError:  # of a user that is not known
-        return os.fspath(text)
-
-
-def _is_file(path: str | Path) -> bool:
-    return stat.S_ISREG(_mode(path))
-
-
-def _is_folder(path: str | Path) -> bool:
-    return stat.S_ISDIR(_mode(path))
-
-
-def _mode(path: str | Path) -> int:
-    """Return what the system says of a path; 0 where it says nothing, for any reason (`Path.is_file` raises some)."""
-    try:
-        return Path(path).stat().st_mode
-    except OSError:
-        return 0
+def _lines(left: _Left) -> list[str]:
+    """Return a line for each kind of what was left out, with number and names."""
+    lines = []
+    for kind, (one, several, remedy) in _KINDS.items():
+        paths = list(dict.fromkeys(left.get(kind, [])))
+        if not paths:
+            continue
+        by_suffix = kind in ("unreadable", "other")
+        names = [(path.suffix.lower() or path.name) if by_suffix else path.name for path in paths]
+        names = list(dict.fromkeys(map(path_as_text, names)))
+        shown = ", ".join(names[:_SHOWN_NAMES])
+        more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+        lines.append(f"left out: {len(paths)} {one if len(paths) == 1 else several} ({shown}{more}){remedy}")
+    return lines
 
 
 def _resolved(text: str) -> Path:
@@ -228,9 +180,9 @@ def _matching(text: str, left: _Left) -> tuple[Path, list[Path]]:
     if not text.strip():
         raise UnsupportedInput(f"An input is empty ({text!r}); name a file, a folder (. for this one) or a pattern.")
     path = Path(text)
-    if _is_folder(path):
+    if os.path.isdir(path):
         root = Path(os.path.realpath(path))
-        paths = _below(root, left.leave)
+        paths = _below(root, left)
         if not paths:
             raise UnsupportedInput(f"{path_as_text(path)} holds no recording that can be read{_instead(left)}.")
         return root, paths
@@ -246,7 +198,7 @@ def _matching(text: str, left: _Left) -> tuple[Path, list[Path]]:
     found = list(_expanded(root, pattern))
     paths = []
     for match in found:
-        paths += _below(match, left.leave) if _is_folder(match) else _usable([match], left.leave)
+        paths += _below(match, left) if os.path.isdir(match) else _usable([match], left)
     if not found:
         hint = "" if "**" not in text or "**" in pattern else "; for folders of any depth write **/*, not **"
         raise MissingInput(f"Nothing matches '{path_as_text(text)}'; check the path, and quote patterns{hint}.")
@@ -256,7 +208,7 @@ def _matching(text: str, left: _Left) -> tuple[Path, list[Path]]:
 
 
 def _instead(left: _Left) -> str:
-    kinds = "; ".join(map(str, left.kinds()))
+    kinds = "; ".join(_lines(left))
     return f" ({kinds})" if kinds else f"; expected names that end in {', '.join(AUDIO_SUFFIXES)}"
 
 
@@ -265,7 +217,7 @@ def _split_pattern(path: Path) -> tuple[Path, tuple[str, ...]]:
     parts = path.parts
     for index, part in enumerate(parts):
         before = Path(*parts[:index])
-        if any(sign in part for sign in _MAGIC) and not os.path.lexists(before / part):
+        if any(sign in part for sign in "*?[") and not os.path.lexists(before / part):
             return Path(os.path.realpath(before)), parts[index:]
     return path, ()
 
@@ -277,40 +229,36 @@ def _expanded(folder: Path, pattern: tuple[str, ...]) -> Iterator[Path]:
         return
     part, rest = pattern[0], pattern[1:]
     if part == "**":
-        for inner, _ in _folders(folder, _ignore):
+        for inner, _ in _folders(folder, defaultdict(list)):
             yield from _expanded(inner, rest)
     elif os.path.lexists(folder / part):
         yield from _expanded(folder / part, rest)
     else:
-        for path in _entries(folder, _ignore, hidden=part.startswith(".")):
-            if fnmatch.fnmatchcase(path.name, part) and (not rest or _is_folder(path)):
+        for path in _entries(folder, defaultdict(list), hidden=part.startswith(".")):
+            if fnmatch.fnmatchcase(path.name, part) and (not rest or os.path.isdir(path)):
                 yield from _expanded(path, rest)
 
 
-def _ignore(kind: str, path: Path) -> None:
-    """Leave out what a pattern does not name anyway."""
-
-
-def _below(root: Path, leave: _Leave) -> list[Path]:
-    files = [path for _, entries in _folders(root, leave) for path in entries if not _is_folder(path)]
+def _below(root: Path, left: _Left) -> list[Path]:
+    files = [path for _, entries in _folders(root, left) for path in entries if not os.path.isdir(path)]
     # a link after the file that it leads to, which is to keep its name
-    return sorted(_usable(sorted(files, key=lambda path: (path.is_symlink(), path)), leave))
+    return sorted(_usable(sorted(files, key=lambda path: (path.is_symlink(), path)), left))
 
 
-def _usable(files: Iterable[Path], leave: _Leave) -> list[Path]:
+def _usable(files: Iterable[Path], left: _Left) -> list[Path]:
     taken: dict[str, Path] = {}
     for path in files:
         suffix = path.suffix.lower()
-        if not _is_file(path):
-            leave("broken" if path.is_symlink() else "other", path)
+        if not os.path.isfile(path):
+            left["broken" if path.is_symlink() else "other"].append(path)
         elif suffix not in AUDIO_SUFFIXES:
-            leave("unreadable" if suffix in _UNREADABLE_SUFFIXES else "other", path)
+            left["unreadable" if suffix in _UNREADABLE_SUFFIXES else "other"].append(path)
         elif taken.setdefault(os.path.realpath(path), path) != path:
-            leave("again", path)
+            left["again"].append(path)
     return list(taken.values())
 
 
-def _folders(root: Path, leave: _Leave) -> Iterator[tuple[Path, list[Path]]]:
+def _folders(root: Path, left: _Left) -> Iterator[tuple[Path, list[Path]]]:
     """Yield a folder and all below it with their entries; each once, and none around the root, whatever links say."""
     home = Path(os.path.realpath(root))
     seen: set[Path] = set()
@@ -319,29 +267,26 @@ def _folders(root: Path, leave: _Leave) -> Iterator[tuple[Path, list[Path]]]:
         folder = waiting.pop() if waiting else links.pop(0)
         real = Path(os.path.realpath(folder))
         if real in seen or (folder != root and home.is_relative_to(real)):
-            leave("again", folder)
+            left["again"].append(folder)
             continue
         seen.add(real)
-        entries = _entries(folder, leave)
+        entries = _entries(folder, left)
         yield folder, entries
         for path in entries:
-            if _is_folder(path):
+            if os.path.isdir(path):
                 (links if path.is_symlink() else waiting).append(path)
 
 
-def _entries(folder: Path, leave: _Leave, hidden: bool = False) -> list[Path]:
+def _entries(folder: Path, left: _Left, hidden: bool = False) -> list[Path]:
     try:
         paths = sorted(folder.iterdir())
     except OSError:
-        leave("closed", folder)
+        left["closed"].append(folder)
         return []
-    shown = []
-    for path in paths:
-        if path.name.startswith(".") and not hidden:
-            leave("hidden", path)
-        else:
-            shown.append(path)
-    return shown
+    if hidden:
+        return paths
+    left["hidden"] += [path for path in paths if path.name.startswith(".")]
+    return [path for path in paths if not path.name.startswith(".")]
 
 
 def _named(roots: dict[Path, Path]) -> list[Recording]:

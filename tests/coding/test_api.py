@@ -12,7 +12,7 @@ import torch
 
 from codecbook import audio
 from codecbook.audio import Clip
-from codecbook.clips import load_bundled
+from codecbook.clips import load_clips
 from codecbook.codecs import load_codec
 from codecbook.codecs.base import Weights
 from codecbook.coding import api, compress, compress_file, decompress, decompress_file, default_lm, inspect, verify
@@ -217,7 +217,7 @@ def test_language_models_by_folder_by_name_and_by_default(codec_of, tmp_path, mo
 
 
 def test_the_bundled_model_is_the_default(codec_of):
-    codec, clip = codec_of("encodec_24khz"), load_bundled(names=["speech_01_slt"])[0]
+    codec, clip = codec_of("encodec_24khz"), load_clips(limit=1)[0][0]
     data = compress(clip, codec)
     assert len(data) < 0.9 * len(compress(clip, codec, lm=None))
     header = inspect(data).header

@@ -11,7 +11,7 @@ Mattern, Mixing strategies in data compression, DCC 2012, which shows it to be g
 
 import numpy as np
 
-from codecbook.compiled import float_kernel, kernel
+from codecbook.compiled import kernel
 from codecbook.lm.baselines.ngrams import TokenCost, check_corpora
 from codecbook.lm.data.corpus import Corpus
 
@@ -85,7 +85,7 @@ def _slot(context, node, which, k, mask):
     return ((key ^ (key >> 31)) & mask) + which * (mask + 1)
 
 
-@float_kernel
+@kernel
 def _code_lengths(rows, starts, widths, slot_bits):
     """Return the cost of each code in bits, float64 ``[T, K]``, learning along the way."""
     T, K = rows.shape
