@@ -90,13 +90,13 @@ def test_token_map_draws_codebooks_at_their_own_rates():
 
 
 def test_codebook_usage_draws_what_it_is_given(tokens):
-    statistics = codebook_statistics(tokens)
+    statistics = codebook_statistics([tokens])
     axes = figures.codebook_usage(statistics).axes[0]
     entropy, capacity = ([bar.get_width() for bar in bars] for bars in (axes.containers[1], axes.containers[0]))
-    assert entropy == [entry.entropy_bits for entry in statistics]
+    assert entropy == statistics["entropy_bits"].tolist()
     assert capacity == [6.0] * 4
     with pytest.raises(UnsupportedInput, match="no codebooks"):
-        figures.codebook_usage([])
+        figures.codebook_usage(statistics[:0])
 
 
 def test_rate_quality_draws_points_and_intervals():

@@ -17,8 +17,8 @@ from codecbook.measure.rates.coder_costs import (
     coder_costs,
     cost_table,
     exact_coder_cost,
-    leading_rows,
-    logit_chunks,
+    float_logits,
+    leading,
     saving,
 )
 from codecbook.tokens.text import TextTokens
@@ -30,52 +30,49 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_logits_in_chunks_are_those_of_a_whole_pass(small_lm: RVQTransformer, small_clips: Corpus) -> None:
     codes = small_clips.clip(1)
-    parts = list(logit_chunks(small_lm, codes, chunk_frames=16))
-    assert [start for start, _ in parts] == [0, 16, 32]
     with torch.inference_mode():
         whole = small_lm(torch.from_numpy(np.array(codes))[None])[0].transpose(1, 2).numpy()
     # chunks and whole passes round differently, in float32
-    np.testing.assert_allclose(np.concatenate([part for _, part in parts]), whole, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(float_logits(small_lm, codes, chunk_frames=16), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_each_coder_is_charged_what_it_writes(
     small_lm: RVQTransformer, small_exact: ExactLM, small_clips: Corpus
 ) -> None:
-    costs = coder_costs(small_lm, small_exact, small_clips)
-    assert next(iter(costs)) == "raw"
-    assert costs["raw"].written.bits_per_token == pytest.approx(np.log2(V))
+    written, intervals = coder_costs(small_lm, small_exact, small_clips)
+    assert next(iter(written)) == "raw"
+    assert written["raw"].bits_per_token == pytest.approx(np.log2(V))
     for i in range(len(small_clips)):
         codes = small_clips.clip(i)
-        logits = np.concatenate([part for _, part in logit_chunks(small_lm, codes)])
+        logits = float_logits(small_lm, codes)
         upstream = encode_upstream(codes.T, cdf_upstream(logits))
         grid = encode_grid(codes.T, GRID_DIALECTS["qstep64"].cdf(logits))
-        assert costs["upstream (acv 2)"].written.clip_bits[i].sum() == 8 * len(upstream)
-        assert costs["acv 4, qstep 1/64"].written.clip_bits[i].sum() == 8 * len(grid)
-        assert costs["exact"].written.clip_bits[i].sum() == 8 * len(encode_frames(small_exact, codes).payload)
-    ideal = costs["float model, ideal"].written.bits_per_token
+        assert written["upstream (acv 2)"].clip_bits[i].sum() == 8 * len(upstream)
+        assert written["acv 4, qstep 1/64"].clip_bits[i].sum() == 8 * len(grid)
+        assert written["exact"].clip_bits[i].sum() == 8 * len(encode_frames(small_exact, codes).payload)
+    ideal = written["float model, ideal"].bits_per_token
+    assert list(intervals) == ["upstream (acv 2)", "acv 4, qstep 1/128", "acv 4, qstep 1/64", "exact"]
     for name in ("upstream (acv 2)", "acv 4, qstep 1/128", "exact"):
-        intervals = costs[name].intervals
-        assert intervals is not None
         # a forced width costs up to V / 2^20 of the mass, the grid half a step of a nat
-        assert intervals.bits_per_token == pytest.approx(ideal, rel=2e-3)
-        assert costs[name].written.bits_per_token >= intervals.bits_per_token
+        assert intervals[name].bits_per_token == pytest.approx(ideal, rel=2e-3)
+        assert written[name].bits_per_token >= intervals[name].bits_per_token
 
 
-def test_leading_rows_keep_the_codes(small_clips: Corpus) -> None:
-    short = leading_rows(small_clips, ["clip 2", "clip 0"], 10)
+def test_leading_rows_and_codebooks_keep_the_codes(small_clips: Corpus) -> None:
+    short = leading(small_clips.subset(["clip 2", "clip 0"]), 10, 2)
     assert short.clips == ("clip 0", "clip 2")
-    np.testing.assert_array_equal(short.clip(1), small_clips.clip(2)[:10])
+    np.testing.assert_array_equal(short.clip(1), small_clips.clip(2)[:10, :2])
 
 
 def test_exact_cost_of_no_frames_is_one_byte(small_exact: ExactLM, small_clips: Corpus) -> None:
-    empty = leading_rows(small_clips, ["clip 0"], 0)
-    assert exact_coder_cost(small_exact, empty).written.clip_bits.tolist() == [[8.0]]
+    empty = leading(small_clips.subset(["clip 0"]), 0)
+    assert exact_coder_cost(small_exact, empty)[0].clip_bits.tolist() == [[8.0]]
 
 
 def test_text_has_no_codebooks() -> None:
     text = Corpus.from_text({"a": TextTokens(np.arange(4), 10, 1.0)})
     with pytest.raises(UnsupportedInput, match="no codebooks"):
-        leading_rows(text, ["a"], 2)
+        leading(text, 2)
 
 
 def _cost(name: str, bits: np.ndarray, tokens: np.ndarray) -> TokenCost:
@@ -86,7 +83,7 @@ def test_tables_hold_models_codebooks_and_savings():
     tokens = np.array([20, 40])
     first = _cost("a", np.array([[60.0, 80.0], [120.0, 160.0]]), tokens)
     second = _cost("b", np.array([[70.0, 90.0], [140.0, 180.0]]), tokens)
-    table = cost_table([first, second], raw_bits_per_token=10.0)
+    table = cost_table({"a": first, "b": second}, raw_bits_per_token=10.0)
     assert table["model"].tolist() == ["a", "b"]
     assert table["bits_per_token"].tolist() == [7.0, 8.0]
     assert table["of_raw_percent"].tolist() == pytest.approx([70.0, 80.0])

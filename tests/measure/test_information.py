@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from codecbook.errors import UnsupportedInput
@@ -14,6 +15,11 @@ from codecbook.tokens.tokens import Tokens, tokens_from_frames
 
 def tokens_of(codes, size: int, **metadata) -> Tokens:
     return tokens_from_frames(np.asarray(codes, dtype=np.int64)[:, None], size, 75.0, **metadata)
+
+
+def row_of(*tokens: Tokens) -> dict:
+    (row,) = codebook_statistics(tokens).to_dict("records")
+    return row
 
 
 def test_nominal_bitrates_of_known_codecs():
@@ -51,50 +57,48 @@ def test_counts_must_be_counts():
 def test_correction_removes_most_of_the_bias():
     rng = np.random.default_rng(0)
     size, count = 64, 300
-    records = [codebook_statistics(tokens_of(rng.integers(0, size, count), size))[0] for _ in range(200)]
+    rows = pd.concat(codebook_statistics([tokens_of(rng.integers(0, size, count), size)]) for _ in range(200))
     predicted_bias = (size - 1) / (2 * count * np.log(2))
-    assert 6 - np.mean([record.entropy_bits for record in records]) == pytest.approx(predicted_bias, rel=0.1)
-    assert abs(6 - np.mean([record.entropy_corrected_bits for record in records])) < 0.1 * predicted_bias
+    assert 6 - rows["entropy_bits"].mean() == pytest.approx(predicted_bias, rel=0.1)
+    assert abs(6 - rows["entropy_corrected_bits"].mean()) < 0.1 * predicted_bias
 
 
 def test_statistics_of_a_small_stream_by_hand():
-    (record,) = codebook_statistics(tokens_of([0, 1, 0, 1, 0, 2, 0, 1], size=8))
-    assert (record.codebook, record.size, record.count, record.used) == (0, 8, 8, 3)
-    assert record.frame_rate_hz == 75.0
-    assert record.usage == 3 / 8
-    assert record.usage_if_uniform == pytest.approx(1 - (7 / 8) ** 8)
     entropy = 0.5 * 1 + 3 / 8 * np.log2(8 / 3) + 1 / 8 * 3
-    assert record.entropy_bits == pytest.approx(entropy, rel=1e-12)
-    assert record.entropy_corrected_bits == pytest.approx(entropy + 2 / (16 * np.log(2)), rel=1e-12)
+    expected = {
+        "codebook": 0, "size": 8, "frame_rate_hz": 75.0, "count": 8, "used": 3, "usage": 3 / 8,
+        "usage_if_uniform": 1 - (7 / 8) ** 8, "entropy_bits": entropy,
+        "entropy_corrected_bits": entropy + 2 / (16 * np.log(2)),
+    }  # fmt: skip
+    assert row_of(tokens_of([0, 1, 0, 1, 0, 2, 0, 1], size=8)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_uniform_codes_reach_the_capacity():
-    (record,) = codebook_statistics(tokens_of(np.tile(np.arange(16), 50), size=16))
-    assert record.usage == 1.0
-    assert record.entropy_bits == record.entropy_corrected_bits == 4.0  # the correction is capped at log2 V
+    row = row_of(tokens_of(np.tile(np.arange(16), 50), size=16))
+    assert row["usage"] == 1.0
+    assert row["entropy_bits"] == row["entropy_corrected_bits"] == 4.0  # the correction is capped at log2 V
 
 
 def test_few_tokens_show_as_much_use_as_an_even_source_would():
     codes = np.random.default_rng(1).integers(0, 1024, 500)
-    (record,) = codebook_statistics(tokens_of(codes, size=1024))
-    assert record.entropy_bits < record.entropy_corrected_bits < 10
-    assert record.usage == pytest.approx(record.usage_if_uniform, abs=0.03)
+    row = row_of(tokens_of(codes, size=1024))
+    assert row["entropy_bits"] < row["entropy_corrected_bits"] < 10
+    assert row["usage"] == pytest.approx(row["usage_if_uniform"], abs=0.03)
 
 
 def test_several_clips_and_rates():
-    (pooled,) = codebook_statistics([tokens_of([0, 0, 0], 4), tokens_of([1, 1, 1], 4)])
-    assert (pooled.count, pooled.used, pooled.entropy_bits) == (6, 2, 1.0)
+    pooled = row_of(tokens_of([0, 0, 0], 4), tokens_of([1, 1, 1], 4))
+    assert (pooled["count"], pooled["used"], pooled["entropy_bits"]) == (6, 2, 1.0)
     tokens = Tokens((np.array([1, 2]), np.array([0, 1, 0, 1])), (4, 2), (10.0, 20.0))
-    assert [record.count for record in codebook_statistics(tokens)] == [2, 4]
-    (record,) = codebook_statistics(tokens_of([65535, 0, 65535], size=65536))
-    assert record.used == 2
+    assert codebook_statistics([tokens])["count"].tolist() == [2, 4]
+    assert row_of(tokens_of([65535, 0, 65535], size=65536))["used"] == 2
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_codes(count):
-    (record,) = codebook_statistics(tokens_of(np.zeros(count, dtype=np.int64), size=4))
-    assert record.usage == count / 4
-    assert np.isnan(record.entropy_bits) == np.isnan(record.entropy_corrected_bits) == (count == 0)
+    row = row_of(tokens_of(np.zeros(count, dtype=np.int64), size=4))
+    assert row["usage"] == count / 4
+    assert np.isnan(row["entropy_bits"]) == np.isnan(row["entropy_corrected_bits"]) == (count == 0)
 
 
 def test_tokens_must_belong_together():
@@ -114,7 +118,7 @@ def test_an_even_source_shows_less_than_its_capacity():
     random = np.random.default_rng(1)
     samples = [entropy_bits(np.bincount(random.integers(64, size=500), minlength=64)) for _ in range(300)]
     assert 0 <= np.mean(np.array(samples) < even_entropy_bits(64, 500)) < 0.04
-    with pytest.raises(UnsupportedInput, match=r"received 0, 5, 200 and 0\.01"):
+    with pytest.raises(UnsupportedInput, match="received 0 and 5"):
         even_entropy_bits(0, 5)
 
 
@@ -125,4 +129,4 @@ def test_what_a_clip_costs_with_the_frequencies_of_the_others():
     assert left_out_bits([a, b]) == pytest.approx([expected], rel=1e-12)
     assert np.isnan(left_out_bits([a])).all(), "one clip has no others"
     even = [tokens_of(np.random.default_rng(n).integers(256, size=400), 256) for n in range(4)]
-    assert left_out_bits(even)[0] > 8.0 > codebook_statistics(even)[0].entropy_bits
+    assert left_out_bits(even)[0] > 8.0 > codebook_statistics(even)["entropy_bits"][0]

@@ -138,9 +138,10 @@ def test_a_tokenizer_without_decoder_gives_rates_and_no_quality():
 
 
 def test_quality_by_codebooks_rises():
-    table = survey.quality_by_codebooks(Rounder(), CLIPS[:2], (2, 4, 8), ("si_sdr_db",))
+    table = survey.survey_codec(Rounder(), CLIPS[:2], (2, 4, 8), ("si_sdr_db",)).table
     for _, rows in table.groupby("clip"):
         assert rows.codebooks.tolist() == [2, 4, 8]
+        assert rows.bandwidth_kbps.tolist() == [32.0, 64.0, 128.0]
         assert rows.si_sdr_db.is_monotonic_increasing
 
 

@@ -5,45 +5,13 @@ needs per token is measured in `codecbook.lm`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pandas as pd
 
 from codecbook.errors import UnsupportedInput
 from codecbook.tokens.tokens import Tokens
-
-
-@dataclass(frozen=True)
-class CodebookStatistics:
-    """How one codebook is used by a set of clips.
-
-    The plug-in entropy is too low by about ``(used - 1) / (2 count ln 2)`` bits; the corrected value adds that back.
-    Where codes are seen once or twice each, the true bias is larger and both remain too low.
-
-    Attributes:
-        codebook: Index, 0 is the coarsest.
-        size: ``V``.
-        frame_rate_hz: Codes per second.
-        count: Tokens that were seen.
-        used: Codes that occur at least once.
-        usage: ``used / size``.
-        usage_if_uniform: Usage to be expected of `count` draws from a uniform source: what "all codes in use" would
-            look like with this little data.
-        entropy_bits: Plug-in entropy of the codes.
-        entropy_corrected_bits: The same with that correction, at most ``log2 V``. Source: Miller, Note on the bias of
-            information estimates, 1955; see Paninski, Neural Computation 15, 2003.
-    """
-
-    codebook: int
-    size: int  # codes
-    frame_rate_hz: float  # Hz
-    count: int  # tokens
-    used: int  # codes
-    usage: float  # 0 to 1
-    usage_if_uniform: float  # 0 to 1
-    entropy_bits: float  # bit/token
-    entropy_corrected_bits: float  # bit/token
 
 
 def nominal_bitrate_kbps(codebook_sizes: Sequence[int], frame_rates_hz: Sequence[float]) -> float:
@@ -97,13 +65,10 @@ def even_entropy_bits(size: int, count: int, quantile: float = 0.01, draws: int 
         draws: Samples that are simulated, always with the same seed.
 
     Raises:
-        UnsupportedInput: A value outside its range.
+        UnsupportedInput: No codes or no tokens.
     """
-    if size < 1 or count < 1 or not 0 < quantile < 1 or draws < 1:
-        raise UnsupportedInput(
-            f"size, count and draws must be at least 1 and quantile between 0 and 1; received {size}, {count}, "
-            f"{draws} and {quantile}."
-        )
+    if size < 1 or count < 1:
+        raise UnsupportedInput(f"size and count must be at least 1; received {size} and {count}.")
     random = np.random.default_rng(0)
     if count < size:  # whichever is less work
         samples = (np.unique(random.integers(size, size=count), return_counts=True)[1] for _ in range(draws))
@@ -117,82 +82,74 @@ def left_out_bits(tokens: Sequence[Tokens]) -> list[float]:
 
     This is what a coder with fixed frequencies can have on clips like these: unlike the entropy, it does not know
     the frequencies of what it codes. Half a code is added to each count (Krichevsky and Trofimov 1981), as codes
-    that the other clips lack must be coded too.
-
-    Args:
-        tokens: Of one codec, one entry per clip.
-
-    Returns:
-        One value per codebook, coarsest first; NaN for a single clip, which has no others.
+    that the other clips lack must be coded too. NaN for a single clip, which has no others.
 
     Raises:
         UnsupportedInput: As `codebook_statistics`.
     """
-    clips = _same_codec(tokens)
-    return [_left_out_bits(clips, k) for k in range(clips[0].num_codebooks)]
+    _check_same_codec(tokens)
+    bits = []
+    for k, size in enumerate(tokens[0].codebook_sizes):
+        counts = np.stack([np.bincount(clip.codes[k], minlength=size) for clip in tokens])  # [clips, V]
+        total = counts.sum(axis=0)
+        cost = 0.0
+        for own in counts:
+            others = total - own + 0.5
+            cost -= float(own @ np.log2(others / others.sum()))
+        bits.append(cost / int(total.sum()) if len(tokens) > 1 else float("nan"))
+    return bits
 
 
-def _left_out_bits(clips: Sequence[Tokens], k: int) -> float:
-    if len(clips) < 2:
-        return float("nan")
-    size = clips[0].codebook_sizes[k]
-    counts = [np.bincount(clip.codes[k], minlength=size) for clip in clips]
-    total = np.sum(counts, axis=0)  # [V]
-    bits = 0.0
-    for own in counts:
-        others = total - own + 0.5
-        bits -= float(own @ np.log2(others / others.sum()))
-    return bits / int(total.sum())
+def codebook_statistics(tokens: Sequence[Tokens]) -> pd.DataFrame:
+    """Count the codes of clips, pooled, codebook by codebook.
 
-
-def codebook_statistics(tokens: Tokens | Sequence[Tokens]) -> list[CodebookStatistics]:
-    """Count the codes of one or more clips, codebook by codebook.
-
-    Counts of several clips are pooled.
+    The plug-in entropy is too low by about ``(used - 1) / (2 count ln 2)`` bits; the corrected value adds that back,
+    up to ``log2 V``. Where codes are seen once or twice each, the true bias is larger and both remain too low. Source:
+    Miller, Note on the bias of information estimates, 1955; see Paninski, Neural Computation 15, 2003.
 
     Args:
         tokens: Of one codec.
 
     Returns:
-        One record per codebook, coarsest first.
+        One row per codebook, the coarsest first: ``codebook`` (its index), ``size`` (V), ``frame_rate_hz``, ``count``
+        (tokens that were seen), ``used`` (codes that occur), ``usage`` (their share of V), ``usage_if_uniform`` (to be
+        expected of so many draws from a uniform source: what "all codes in use" would look like with this little
+        data), ``entropy_bits`` and ``entropy_corrected_bits`` (per token).
 
     Raises:
         UnsupportedInput: No tokens, or tokens with different codebooks or rates.
     """
-    clips = _same_codec([tokens] if isinstance(tokens, Tokens) else tokens)
-    return [_statistics_of(clips, k) for k in range(clips[0].num_codebooks)]
+    _check_same_codec(tokens)
+    rows = []
+    for k, (size, rate_hz) in enumerate(zip(tokens[0].codebook_sizes, tokens[0].frame_rates_hz, strict=True)):
+        counts = np.bincount(np.concatenate([clip.codes[k] for clip in tokens]), minlength=size)  # [V]
+        count, used, entropy = int(counts.sum()), int(np.count_nonzero(counts)), entropy_bits(counts)
+        bias = (used - 1) / (2 * count * np.log(2)) if count else 0.0
+        rows.append(
+            {
+                "codebook": k,
+                "size": size,
+                "frame_rate_hz": rate_hz,
+                "count": count,
+                "used": used,
+                "usage": used / size,
+                "usage_if_uniform": float(1 - (1 - 1 / size) ** count),
+                "entropy_bits": entropy,
+                "entropy_corrected_bits": float(np.minimum(entropy + bias, np.log2(size))),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
-def _same_codec(tokens: Sequence[Tokens]) -> list[Tokens]:
-    """Return the tokens as a list, or say why they cannot be counted together."""
-    clips = list(tokens)
-    if not clips:
+def _check_same_codec(tokens: Sequence[Tokens]) -> None:
+    """Refuse tokens that cannot be counted together."""
+    if not tokens:
         raise UnsupportedInput("Codes are counted in the tokens of at least one clip; received none.")
-    first = clips[0]
-    for clip in clips:
+    first = tokens[0]
+    for clip in tokens:
         if clip.codebook_sizes != first.codebook_sizes or clip.frame_rates_hz != first.frame_rates_hz:
             raise UnsupportedInput(
                 f"Tokens with codebooks {first.codebook_sizes} at {first.frame_rates_hz} Hz and with "
                 f"{clip.codebook_sizes} at {clip.frame_rates_hz} Hz cannot be counted together; use tokens of one "
                 "codec and bandwidth (tokens.leading(...) cuts to fewer codebooks)."
             )
-    return clips
-
-
-def _statistics_of(clips: Sequence[Tokens], k: int) -> CodebookStatistics:
-    size = clips[0].codebook_sizes[k]
-    counts = np.bincount(np.concatenate([clip.codes[k] for clip in clips]), minlength=size)  # [V]
-    count, used = int(counts.sum()), int(np.count_nonzero(counts))
-    entropy = entropy_bits(counts)
-    bias = (used - 1) / (2 * count * np.log(2)) if count else 0.0
-    return CodebookStatistics(
-        codebook=k,
-        size=size,
-        frame_rate_hz=clips[0].frame_rates_hz[k],
-        count=count,
-        used=used,
-        usage=used / size,
-        usage_if_uniform=float(1 - (1 - 1 / size) ** count),
-        entropy_bits=entropy,
-        entropy_corrected_bits=float(np.minimum(entropy + bias, np.log2(size))),
-    )

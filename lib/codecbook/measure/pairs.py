@@ -1,8 +1,7 @@
 """Check that a reference clip and its estimate are comparable, and tell whether they are aligned.
 
-Every measure of `quality` compares sample by sample, so a pair that is shifted, truncated or at another
-rate gives a number that says nothing of the codec. The checks here refuse such pairs; nothing is shifted
-or resampled behind the caller's back.
+Every measure of `quality` compares sample by sample, so a pair that is shifted, truncated or at another rate gives a
+number that says nothing of the codec. Such pairs are refused here; nothing is shifted or resampled to make them fit.
 """
 
 import numpy as np
@@ -18,16 +17,11 @@ _MAX_LAG_S = 0.25
 _USUAL_RATES_HZ = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
-def check_pair(reference: Clip, estimate: Clip, frame_samples: int = FRAME_SAMPLES) -> tuple[np.ndarray, np.ndarray]:
+def check_pair(reference: Clip, estimate: Clip) -> tuple[np.ndarray, np.ndarray]:
     """Check that two clips may be compared, and cut them to their common length.
 
     A decoder works in whole frames and may return up to one more, or one less, than went in; the end of the
-    longer clip is cut then. A larger difference is an error of the caller's.
-
-    Args:
-        reference: What went into the codec.
-        estimate: What came out of it.
-        frame_samples: Largest difference in length, in samples, that is cut.
+    longer clip is cut then. A difference above `FRAME_SAMPLES` is an error of the caller's.
 
     Returns:
         Reference and estimate, float64 ``[C, S]``.
@@ -55,10 +49,10 @@ def check_pair(reference: Clip, estimate: Clip, frame_samples: int = FRAME_SAMPL
                 f"The {role} {label}has samples that are not finite; did the decoder overflow? Leave the clip "
                 "out, and count it as a failure."
             )
-    if abs(reference.num_samples - estimate.num_samples) > frame_samples:
+    if abs(reference.num_samples - estimate.num_samples) > FRAME_SAMPLES:
         raise UnsupportedInput(
             f"The reference {label}has {reference.num_samples} samples and the estimate {estimate.num_samples}, "
-            f"both at {reference.sample_rate_hz} Hz: more than one frame ({frame_samples} samples) apart. "
+            f"both at {reference.sample_rate_hz} Hz: more than one frame ({FRAME_SAMPLES} samples) apart. "
             + _guess_why_lengths_differ(reference, estimate)
         )
     length = min(reference.num_samples, estimate.num_samples)
@@ -74,27 +68,11 @@ def misalignment_note(reference: np.ndarray, estimate: np.ndarray, sample_rate_h
     many clips is a delay that should be removed before measuring.
 
     "Clearly" is a gain of more than 0.05 in the normalised cross-correlation, so that the one-sample lags of
-    coarse codecs pass unremarked.
-
-    Args:
-        reference: float64 ``[C, S]``.
-        estimate: float64 ``[C, S]``.
-        sample_rate_hz: Sampling rate of both.
+    coarse codecs pass unremarked. Both clips are float64 ``[C, S]``.
     """
-    lag, gain = _lag_and_gain(reference, estimate, sample_rate_hz)
-    if gain <= 0.05:
-        return lag, ""
-    return lag, (
-        f"estimate is {abs(lag)} samples {'late' if lag > 0 else 'early'} (correlation would rise by {gain:.2f}); "
-        "did you forget to remove the codec's delay?"
-    )
-
-
-def _lag_and_gain(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> tuple[int, float]:
-    """Return the best lag, and by how much it raises the normalised cross-correlation over lag 0."""
     norm = np.sqrt(np.sum(reference**2) * np.sum(estimate**2))
     if norm == 0:
-        return 0, 0.0
+        return 0, ""
     length = reference.shape[1]
     lags = correlation_lags(length, length)
     correlation = np.zeros(len(lags))  # [2 S - 1]
@@ -107,7 +85,13 @@ def _lag_and_gain(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: i
     # the FFT's rounding must not decide between lags that are equally good, as for a periodic signal
     best = lags[correlation >= peak - 1e-9]
     lag = int(best[np.argmin(np.abs(best))])
-    return lag, float(peak - correlation[lags == 0][0])
+    gain = float(peak - correlation[lags == 0][0])
+    if gain <= 0.05:
+        return lag, ""
+    return lag, (
+        f"estimate is {abs(lag)} samples {'late' if lag > 0 else 'early'} (correlation would rise by {gain:.2f}); "
+        "did you forget to remove the codec's delay?"
+    )
 
 
 def _guess_why_lengths_differ(reference: Clip, estimate: Clip) -> str:

@@ -4,14 +4,13 @@ Conventions. Both clips are compared sample by sample, as they are: nothing is s
 except that STOI works at 10 kHz and PESQ at 16 kHz by definition. A difference in length of up to one codec
 frame is cut (`pairs.check_pair`). Several channels are measured one by one, and the mean over the channels is
 reported. Where a measure is undefined, a silent reference for instance, its value is NaN rather than a number
-that would spoil an average, and `evaluate` says why in `Quality.notes`; input that contradicts itself
-(rates, channels, lengths, samples that are not finite) is an error.
+that would spoil an average, and `evaluate` says why; input that contradicts itself (rates, channels, lengths,
+samples that are not finite) is an error.
 """
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import wraps
 
 import numpy as np
@@ -19,7 +18,7 @@ import pystoi
 
 from codecbook.audio import Clip, clip_from_array, convert
 from codecbook.errors import UnsupportedInput
-from codecbook.measure.pairs import FRAME_SAMPLES, check_pair, misalignment_note
+from codecbook.measure.pairs import check_pair, misalignment_note
 from codecbook.measure.spectral import STFT_MIN_SAMPLES, channel_log_mel_distance_db, channel_stft_distance
 
 _SILENT_REFERENCE = "the reference is silent"
@@ -149,69 +148,38 @@ def pesq_wideband(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: i
 
 
 MEASURES = tuple(_CHANNEL)
-"""Names of all measures: fields of `Quality`, functions of this module."""
+"""Names of all measures: functions of this module."""
 
 
-@dataclass(frozen=True)
-class Quality:
-    """Measures of one clip; None where not asked for, NaN where undefined (`notes` says why).
-
-    Attributes:
-        name: The reference's name.
-        domain: The reference's domain.
-        compared_s: Duration that was compared.
-        lag_samples: By how much the estimate is late, from the cross-correlation.
-        notes: What a reader of the figures should know: undefined measures, channels left out, a delay.
-    """
-
-    name: str
-    domain: str
-    compared_s: float  # s
-    lag_samples: int  # samples, positive: the estimate is late
-    si_sdr_db: float | None = None  # dB, higher is better
-    snr_db: float | None = None  # dB, higher is better
-    log_mel_distance_db: float | None = None  # dB, 0 is best
-    stft_distance: float | None = None  # dimensionless, 0 is best
-    stoi: float | None = None  # about 0 to 1, higher is better
-    extended_stoi: float | None = None  # about 0 to 1, higher is better
-    pesq_wideband: float | None = None  # MOS-LQO, 1.04 to 4.64, higher is better
-    notes: tuple[str, ...] = ()
-
-
-def evaluate(
-    reference: Clip, estimate: Clip, measures: Iterable[str] | None = None, frame_samples: int = FRAME_SAMPLES
-) -> Quality:
+def evaluate(reference: Clip, estimate: Clip, measures: Sequence[str]) -> tuple[dict[str, float], list[str]]:
     """Measure a decoded clip against its original.
 
     Args:
         reference: What went into the codec.
         estimate: What came out, at the same rate and channels.
-        measures: Names out of `MEASURES`; None takes all, PESQ only where its package is installed.
-        frame_samples: Largest difference in length, in samples, that is cut.
+        measures: Names out of `MEASURES`.
+
+    Returns:
+        Each measure's value, NaN where it is undefined; and what a reader of the figures should know: undefined
+        measures, channels left out, a difference in length, a delay.
 
     Raises:
         UnsupportedInput: Rates, channels or lengths differ; an unknown measure; PESQ asked for but not installed.
         CorruptInput: A clip holds no samples, or samples that are not finite.
     """
-    wanted, received = check_pair(reference, estimate, frame_samples)
-    notes = []
-    if measures is None:
-        measures = [name for name in MEASURES if name != "pesq_wideband" or pesq_available()]
-        if not pesq_available():
-            notes.append("pesq_wideband: the package pesq is not installed")
-    measures = list(measures)
+    wanted, received = check_pair(reference, estimate)
     _check_measures(measures)
+    notes = []
     if reference.num_samples != estimate.num_samples:
         notes.append(f"estimate has {estimate.num_samples - reference.num_samples:+d} samples; compared without")
-    lag, delay = misalignment_note(wanted, received, reference.sample_rate_hz)
+    _, delay = misalignment_note(wanted, received, reference.sample_rate_hz)
     if delay:
         notes.append(delay)
     values = {}
     for name in measures:
         values[name], reasons = _mean_over_channels(_CHANNEL[name], wanted, received, reference.sample_rate_hz)
         notes.extend(f"{name}: {reason}" for reason in reasons)
-    compared_s = wanted.shape[1] / reference.sample_rate_hz
-    return Quality(reference.name, reference.domain, compared_s, lag, notes=tuple(notes), **values)
+    return values, notes
 
 
 def pesq_available() -> bool:
@@ -262,7 +230,7 @@ def _mean_over_channels(
     return (float(np.mean(values)) if values else float("nan")), reasons
 
 
-def _check_measures(measures: list[str]) -> None:
+def _check_measures(measures: Sequence[str]) -> None:
     unknown = [name for name in measures if name not in MEASURES]
     if unknown:
         raise UnsupportedInput(

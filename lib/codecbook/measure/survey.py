@@ -1,7 +1,7 @@
 """Rate and quality of a codec over clips: the table behind every comparison of codecs."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -22,17 +22,11 @@ SPEECH_MEASURES = ("stoi", "extended_stoi", "pesq_wideband")
 
 @dataclass(frozen=True)
 class Survey:
-    """What `survey_codec` found.
+    """What `survey_codec` found."""
 
-    Attributes:
-        table: One row per clip and bandwidth, see `survey_codec`.
-        tokens: Codes of each clip at the highest bandwidth that was asked for, by clip name.
-        skipped: ``(clip name, reason)`` of the clips that could not be coded or measured.
-    """
-
-    table: pd.DataFrame
-    tokens: dict[str, Tokens] = field(default_factory=dict)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
+    table: pd.DataFrame  # one row per clip and number of codebooks
+    tokens: dict[str, Tokens]  # by clip, codes at the highest bandwidth
+    skipped: list[tuple[str, str]]  # (clip, reason) of those that could not be coded or measured
 
 
 def load_listed(listed: Iterable[str], weights: str = "bundled", device: str = "cpu") -> dict[str, Codec]:
@@ -107,11 +101,11 @@ def convert_all(clips: Sequence[Clip], sample_rate_hz: int, channels: int) -> tu
 def survey_codec(
     codec: Codec,
     clips: Sequence[Clip],
-    bandwidths_kbps: Sequence[float] | None = None,
+    counts: Sequence[int] | None = None,
     measures: Sequence[str] = DEFAULT_MEASURES,
     progress: Callable[[str], None] = lambda message: None,
 ) -> Survey:
-    """Encode every clip, decode it at every bandwidth, and measure.
+    """Encode every clip, decode it from several numbers of codebooks, and measure.
 
     Each clip is encoded once, at the highest bandwidth: a residual quantiser's codes at a lower one are the
     leading codebooks of these. A clip is judged against itself after conversion to the codec's rate and channels,
@@ -119,32 +113,34 @@ def survey_codec(
     that cannot be coded or measured is left out as a whole, with the reason; `SPEECH_MEASURES` are not taken of music.
 
     Args:
-        codec: One without a decoder gives one row per clip and bandwidth all the same, with its measures missing.
+        codec: One without a decoder gives its rows all the same, with their measures missing.
         clips: Of any rate and any number of channels that `codecbook.audio.convert` takes.
-        bandwidths_kbps: Of those that the codec offers; None takes all.
+        counts: Numbers of leading codebooks; None takes those of the bandwidths that the codec offers.
         measures: As `codecbook.measure.quality.evaluate` takes them.
         progress: Called with a line before each step of each clip.
 
     Returns:
-        The table has the columns ``codec``, ``weights``, ``clip``, ``domain``, ``duration_s``, ``bandwidth_kbps``
-        (nominal), ``codebooks``, ``actual_kbps`` (raw codes over duration), one column per measure, ``notes``
-        (undefined measures, a delay), ``encode_rtf`` (all codebooks) and ``decode_rtf`` (processing time over
-        duration, one call each, so only indicative).
+        The table has one row per clip and number of codebooks, with the columns ``codec``, ``weights``, ``clip``,
+        ``domain``, ``duration_s``, ``bandwidth_kbps`` (nominal), ``codebooks``, ``actual_kbps`` (raw codes over
+        duration), one column per measure, ``notes`` (undefined measures, a delay), ``encode_rtf`` (all codebooks) and
+        ``decode_rtf`` (processing time over duration, one call each, so only indicative).
     """
-    offered = tuple(bandwidths_kbps or codec.bandwidths_kbps)
-    highest = max(offered)
+    if counts is None:
+        offered = {kbps: codec.num_codebooks_at(kbps) for kbps in codec.bandwidths_kbps}
+    else:
+        offered = {codec.bitrate_kbps(count): count for count in counts}
     rows, kept, skipped = [], {}, []
     for number, original in enumerate(clips, start=1):
         progress(f"{codec.name}: {number}/{len(clips)} {original.name}")
         try:
             reference = converted(original, codec.sample_rate_hz, codec.channels)
             start = perf_counter()
-            tokens = codec.encode(reference, highest)
+            tokens = codec.encode(reference, max(codec.bandwidths_kbps))
             encode_rtf = (perf_counter() - start) / reference.duration_s
             of_clip = []
-            for bandwidth_kbps in offered:
+            for bandwidth_kbps, count in offered.items():
                 progress(f"{codec.name}: {number}/{len(clips)} {original.name}, {bandwidth_kbps:.3g} kbps")
-                leading = tokens.leading(codec.num_codebooks_at(bandwidth_kbps))
+                leading = tokens.leading(count)
                 of_clip.append(
                     {
                         "codec": codec.name,
@@ -153,7 +149,7 @@ def survey_codec(
                         "domain": original.domain,
                         "duration_s": reference.duration_s,
                         "bandwidth_kbps": bandwidth_kbps,
-                        "codebooks": leading.num_codebooks,
+                        "codebooks": count,
                         "actual_kbps": leading.bits / reference.duration_s / 1000,
                         "encode_rtf": encode_rtf,
                         **_decode_and_measure(codec, leading, reference, measures),
@@ -167,45 +163,6 @@ def survey_codec(
     return Survey(pd.DataFrame(rows), kept, skipped)
 
 
-def quality_by_codebooks(
-    codec: Codec,
-    clips: Sequence[Clip],
-    counts: Sequence[int],
-    measures: Sequence[str] = DEFAULT_MEASURES,
-    progress: Callable[[str], None] = lambda message: None,
-) -> pd.DataFrame:
-    """Decode each clip from its first codebook, its first two, and so on, and measure.
-
-    Args:
-        codec: With a decoder.
-        clips: Of any rate and any number of channels that `codecbook.audio.convert` takes.
-        counts: How many leading codebooks to decode from, such as ``(1, 2, 4, 8)``.
-        measures: As `codecbook.measure.quality.evaluate` takes them.
-        progress: Called with a line before each step of each clip.
-
-    Returns:
-        One row per clip and count: ``codec``, ``weights``, ``clip``, ``domain``, ``codebooks``, one column per
-        measure, ``notes``, ``decode_rtf``.
-    """
-    rows = []
-    for number, original in enumerate(clips, start=1):
-        reference = convert(original, codec.sample_rate_hz, codec.channels)
-        tokens = codec.encode(reference)
-        for count in counts:
-            progress(f"{codec.name}: {number}/{len(clips)} {original.name}, {count} codebooks")
-            rows.append(
-                {
-                    "codec": codec.name,
-                    "weights": codec.weights.kind,
-                    "clip": original.name,
-                    "domain": original.domain,
-                    "codebooks": count,
-                    **_decode_and_measure(codec, tokens.leading(count), reference, measures),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
 def _decode_and_measure(codec: Codec, tokens: Tokens, reference: Clip, measures: Sequence[str]) -> dict:
     """Return the columns that a row owes to decoding; missing ones for a tokenizer that cannot decode."""
     if not codec.decodes:
@@ -214,9 +171,8 @@ def _decode_and_measure(codec: Codec, tokens: Tokens, reference: Clip, measures:
     estimate = codec.decode(tokens)
     decode_rtf = (perf_counter() - start) / reference.duration_s
     taken = [name for name in measures if reference.domain != "music" or name not in SPEECH_MEASURES]
-    quality = evaluate(reference, estimate, measures=taken)
-    values = {name: getattr(quality, name) if name in taken else np.nan for name in measures}
-    return {**values, "notes": "; ".join(quality.notes), "decode_rtf": decode_rtf}
+    values, notes = evaluate(reference, estimate, taken)
+    return {**dict.fromkeys(measures, np.nan), **values, "notes": "; ".join(notes), "decode_rtf": decode_rtf}
 
 
 def summarise(
@@ -228,7 +184,7 @@ def summarise(
     """Average measures over the clips of each group, with bootstrap intervals.
 
     Args:
-        table: Of one or more surveys, one row per clip and bandwidth.
+        table: Of one or more surveys.
         measures: Columns to average.
         by: Columns that make up a group.
         seed: Seed of the bootstrap.
@@ -255,13 +211,7 @@ def summarise(
 def changes(table: pd.DataFrame, measure: str, seed: int = 0) -> dict[str, Interval]:
     """Return by how much a measure changes from the lowest to the highest bandwidth, clip by clip, per domain.
 
-    Args:
-        table: Of one survey.
-        measure: A column of it; what is not finite counts as missing.
-        seed: Seed of the bootstrap.
-
-    Returns:
-        By domain; empty for a codec with one bandwidth.
+    `table` is of one survey; a value that is not finite counts as missing. Empty for a codec with one bandwidth.
     """
     by_rate = table.pivot(index=["domain", "clip"], columns="bandwidth_kbps", values=measure).astype(float)
     by_rate = by_rate.where(np.isfinite(by_rate))

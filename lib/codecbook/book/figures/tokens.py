@@ -1,15 +1,13 @@
 """Pictures of tokens: which codes are used when, how evenly, and what one takes of the coder's interval."""
 
-from collections.abc import Sequence
-
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from codecbook.book.figures.style import BLUE, GRID, INK, MUTED, RC, RED, new_figure
 from codecbook.errors import UnsupportedInput
 from codecbook.measure.coding_steps import CodedSymbol
-from codecbook.measure.information import CodebookStatistics
 from codecbook.tokens.tokens import Tokens
 
 
@@ -48,44 +46,42 @@ def token_map(tokens: Tokens, max_frames: int = 300) -> Figure:
     return figure
 
 
-def codebook_usage(statistics: Sequence[CodebookStatistics]) -> Figure:
+def codebook_usage(statistics: pd.DataFrame) -> Figure:
     """Draw for each codebook how many bits its codes carry, out of how many its size could.
 
     The mark beside the bar is the entropy corrected for the small sample (Miller-Madow); far from the bar, the
     sample is too small for either. Codebooks that use less than half of their codes are pointed out.
 
     Args:
-        statistics: One per codebook, as `codecbook.measure.information.codebook_statistics` returns them.
+        statistics: From `codecbook.measure.information.codebook_statistics`.
 
     Raises:
-        UnsupportedInput: An empty sequence.
+        UnsupportedInput: An empty table.
     """
-    if not statistics:
+    if statistics.empty:
         raise UnsupportedInput(
-            "There are no codebooks to draw; received an empty sequence. Pass codebook_statistics(tokens)."
+            "There are no codebooks to draw; received an empty table. Pass codebook_statistics(tokens)."
         )
     rows = np.arange(len(statistics))
-    capacity_bits = np.log2([entry.size for entry in statistics])
+    capacity_bits = np.log2(statistics["size"].to_numpy())
     with mpl.rc_context(RC):
         figure = new_figure(7.2, max(1.7, 0.8 + 0.27 * len(rows)))
         axes = figure.subplots()
         axes.barh(rows, capacity_bits, height=0.72, color=GRID, label="capacity, log2 of the size")
-        axes.barh(
-            rows, [entry.entropy_bits for entry in statistics], height=0.72, color=BLUE, label="entropy of the codes"
-        )
-        corrected_bits = [entry.entropy_corrected_bits for entry in statistics]
+        axes.barh(rows, statistics["entropy_bits"], height=0.72, color=BLUE, label="entropy of the codes")
+        corrected_bits = statistics["entropy_corrected_bits"].to_numpy()
         axes.plot(
             corrected_bits, rows, color=INK, marker="|", markersize=9, markeredgewidth=1.6, linestyle="none",
             label="corrected for the sample",
         )  # fmt: skip
-        for row, entry in enumerate(statistics):
-            color = RED if entry.used < entry.size / 2 else INK
-            text = f"{entry.used} of {entry.size} used"
+        for row, (used, size) in enumerate(zip(statistics["used"], statistics["size"], strict=True)):
+            color = RED if used < size / 2 else INK
+            text = f"{used} of {size} used"
             at = max(capacity_bits[row], corrected_bits[row]) + 0.08
             axes.text(at, row, text, va="center", fontsize=8.5, color=color)
         axes.set(xlabel="Information per code (bits)", ylabel="Codebook", ylim=(len(rows) - 0.4, -0.6))
         axes.set_xlim(0, max(*capacity_bits, *corrected_bits) * 1.22)
-        axes.set_yticks(rows, [str(entry.codebook) for entry in statistics])
+        axes.set_yticks(rows, statistics["codebook"].astype(str))
         axes.grid(visible=False, axis="y")
         figure.legend(loc="outside upper left", ncols=3)
     return figure

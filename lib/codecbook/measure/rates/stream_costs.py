@@ -9,13 +9,12 @@ import pandas as pd
 
 from codecbook.coding.stream import StreamReader, encode_tokens
 from codecbook.coding.stream.segment import SEGMENT_HEADER_BYTES
-from codecbook.errors import UnsupportedInput
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact import ExactLM, export_exact
 from codecbook.lm.training.train import Budget, TrainOptions, train
 from codecbook.measure.coder_speed import torch_threads
-from codecbook.measure.rates.coder_costs import layout_of, leading_codebooks
+from codecbook.measure.rates.coder_costs import layout_of, leading
 from codecbook.measure.statistics import ratio_interval
 from codecbook.tokens.layout import Layout
 
@@ -37,12 +36,7 @@ def spread_clips(clips: Corpus, domains: Mapping[str, str], count: int) -> tuple
 
     Returns:
         Names, in the order of the corpus.
-
-    Raises:
-        UnsupportedInput: A negative number.
     """
-    if count < 0:
-        raise UnsupportedInput(f"count={count}; give how many clips to take, or 0 for all.")
     if count == 0 or count >= len(clips):
         return clips.clips
     groups: dict[str, list[str]] = {}
@@ -56,21 +50,14 @@ def spread_clips(clips: Corpus, domains: Mapping[str, str], count: int) -> tuple
     return tuple(name for name in clips.clips if name in chosen)
 
 
-def stream_sizes(
-    clips: Corpus,
-    model: ExactLM | None,
-    lm_name: str = "",
-    segment_s: float = WHOLE_S,
-    domains: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
-    """Encode each clip into a stream of its own and measure it.
+def stream_sizes(clips: Corpus, model: ExactLM | None, lm_name: str, domains: Mapping[str, str]) -> pd.DataFrame:
+    """Encode each clip into a stream of its own, of one segment, and measure it.
 
     Args:
         clips: Tokens of a codec.
         model: Exact language model; None for raw coding.
         lm_name: Its name, which the header holds.
-        segment_s: Seconds in a segment.
-        domains: By clip; None calls all the same.
+        domains: By clip, where they are known.
 
     Returns:
         One row per clip: ``clip``, ``domain``, ``duration_s``, ``tokens``, ``raw_bits`` (of the codes at
@@ -83,9 +70,9 @@ def stream_sizes(
     rows = []
     for i, name in enumerate(clips.clips):
         codes = clips.clip(i)
-        sizes = _measured(layout, codes, model, lm_name, segment_s)
         duration_s = len(codes) / layout.frame_rate_hz
-        rows.append({"clip": name, "domain": (domains or {}).get(name, ""), "duration_s": duration_s, **sizes})
+        sizes = _measured(layout, codes, model, lm_name, WHOLE_S)
+        rows.append({"clip": name, "domain": domains.get(name, ""), "duration_s": duration_s, **sizes})
     return pd.DataFrame(rows)
 
 
@@ -102,23 +89,19 @@ def gain_table(sizes: pd.DataFrame, by: Sequence[str], seed: int = 0) -> pd.Data
         headers), ``gain_percent`` (what payloads are smaller than raw codes), ``gain_low``, ``gain_high``.
     """
     rows = []
-    for key, group in sizes.groupby(list(by), sort=False):
-        seconds = group["duration_s"].sum() * 1000
-        saved = ratio_interval(
-            100 * (group["raw_bits"] - group["payload_bits"]).to_numpy(), group["raw_bits"].to_numpy(), seed=seed
-        )
-        names = key if isinstance(key, tuple) else (key,)
+    for _, group in sizes.groupby(list(by), sort=False):
+        duration_ms = group["duration_s"].sum() * 1000
+        raw_bits = group["raw_bits"].to_numpy()
+        saved = ratio_interval(100 * (raw_bits - group["payload_bits"].to_numpy()), raw_bits, seed=seed)
         rows.append(
-            {**dict(zip(by, names, strict=True)), "clips": len(group),
-             **{f"{part}_kbps": group[f"{part}_bits"].sum() / seconds for part in ("raw", "payload", "stream")},
+            {**group.iloc[0][list(by)], "clips": len(group),
+             **{f"{part}_kbps": group[f"{part}_bits"].sum() / duration_ms for part in ("raw", "payload", "stream")},
              "gain_percent": saved.mean, "gain_low": saved.low, "gain_high": saved.high}
         )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def segment_table(
-    clips: Corpus, model: ExactLM, seconds: Sequence[float], lm_name: str = "", max_rows: int | None = None
-) -> pd.DataFrame:
+def segment_table(clips: Corpus, model: ExactLM, seconds: Sequence[float], lm_name: str, max_rows: int) -> pd.DataFrame:
     """Measure a recording in segments of several lengths. The recording is all clips, end to end.
 
     Args:
@@ -126,7 +109,7 @@ def segment_table(
         model: Exact language model.
         seconds: Lengths of segments.
         lm_name: Its name, which the header holds.
-        max_rows: Rows of the recording at most; None takes all.
+        max_rows: Rows of the recording at most.
 
     Returns:
         One row per length: ``segment_s``, ``segments``, ``payload_bits_per_token``, ``stream_bits_per_token``,
@@ -136,8 +119,7 @@ def segment_table(
         UnsupportedInput: As `stream_sizes`, or a length out of range.
     """
     layout = layout_of(clips)
-    count = clips.num_rows if max_rows is None else min(max_rows, clips.num_rows)
-    codes = clips.rows(0, count)
+    codes = clips.rows(0, min(max_rows, clips.num_rows))
     rows = []
     for segment_s in seconds:
         sizes = _measured(layout, codes, model, lm_name, segment_s)
@@ -214,9 +196,9 @@ def bandwidth_sizes(
     parts = []
     for count in num_codebooks:
         tokens = bundled_tokens(codec, num_codebooks=count)
-        held_out = leading_codebooks(clips, count)
+        held_out = leading(clips, num_codebooks=count)
         model = train_exact(tokens.train, held_out.subset(held_out.clips[:2]), steps, seed)
-        sizes = stream_sizes(held_out, model, "trained here", domains=domains)
+        sizes = stream_sizes(held_out, model, "trained here", domains)
         raw_kbps = float(np.log2(held_out.codebook_sizes).sum() * held_out.frame_rate_hz / 1000)
         parts.append(sizes.assign(codebooks=count, nominal_kbps=raw_kbps))
     return pd.concat(parts, ignore_index=True)

@@ -14,13 +14,12 @@ import numpy as np
 import pandas as pd
 
 from codecbook.errors import UnsupportedInput
-from codecbook.measure.statistics import RESAMPLES, Interval, pooled_share, rate_interval, share_interval
+from codecbook.measure.statistics import LEVEL, RESAMPLES, Interval, pooled_share, rate_interval, share_interval
 from codecbook.probes.determinism.compare import CellResult, CoderResult
 
 POOLED = "all cells"
 """Name of the row that pools the cells of a coder."""
 _PER_MILLION = 1e6
-_LEVEL = 0.95  # of all intervals, as the statistics room has it
 
 
 @dataclass(frozen=True)
@@ -177,8 +176,8 @@ def _survival(coder: str, parts: list[CoderResult], num_frames: int, frame_rate_
     by_segment = (first[:, :, None] >= times).mean(axis=0)  # [N, T + 1]
     share = by_segment.mean(axis=0)
     draws = np.random.default_rng(seed).multinomial(N, np.full(N, 1 / N), size=RESAMPLES) / N
-    low, high = np.quantile(draws @ by_segment, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=0)
-    bound = (1 - _LEVEL) ** (1 / N)  # where all segments are alike; see share_interval
+    low, high = np.quantile(draws @ by_segment, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    bound = (1 - LEVEL) ** (1 / N)  # where all segments are alike; see share_interval
     low, high = np.where(share == 1, bound, low), np.where(share == 0, 1 - bound, high)
     low[0] = 1.0  # nothing can have parted before the first frame
     parted = first < num_frames
