@@ -43,7 +43,7 @@ def quiet(_line: str) -> None:
 
 
 def own_of(clips, *names: str):
-    return encode_own(clips, {name: Counter(name) for name in names or ("counter",)}, say=quiet)
+    return encode_own(clips, {name: Counter(name) for name in names or ("counter",)}, None, quiet)
 
 
 def test_sides_follow_the_content_and_none_is_empty() -> None:
@@ -126,12 +126,12 @@ def test_own_clips_take_the_place_of_those_held_out() -> None:
     codec = Counter("units_25hz")
     codec.codebook_sizes, codec.frame_rates_hz = bundled.held_out.codebook_sizes, (25.0,)
     with pytest.raises(UnsupportedInput, match="are of others"):
-        measured_on_own(bundled, [clip("mine")], codec)
+        measured_on_own(bundled, [clip("mine")], codec, quiet)
     codec.weights = Weights("random", "none", bundled.entry.codec_weights_sha256)
-    found, skipped = measured_on_own(bundled, [clip("mine", domain="music"), clip("silent", value=0.0)], codec)
+    found, skipped = measured_on_own(bundled, [clip("mine", domain="music"), clip("silent", value=0.0)], codec, quiet)
     assert found.train is bundled.train
     assert found.held_out.clips == ("mine",)
     assert [(row.clip, row.domain) for row in found.clips if row.split == "held_out"] == [("mine", "music")]
     assert skipped == [("units_25hz: silent", "Nothing is heard.")]
     with pytest.raises(UnsupportedInput, match="takes none of 1 clips; Nothing is heard"):
-        measured_on_own(bundled, [clip("silent", value=0.0)], codec)
+        measured_on_own(bundled, [clip("silent", value=0.0)], codec, quiet)

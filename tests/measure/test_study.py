@@ -10,6 +10,7 @@ from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.data.streams import Stream, code_stream
 from codecbook.lm.models import build_lm
 from codecbook.lm.score import token_bits
+from codecbook.measure.rates.bits_per_second import rate_of
 from codecbook.measure.rates.study import (
     StudyRecipe,
     batches,
@@ -17,7 +18,6 @@ from codecbook.measure.rates.study import (
     distinct_share,
     leading_clips,
     learn,
-    rate_of,
     score_levels,
     split_clips,
 )
@@ -56,7 +56,7 @@ def test_many_voices_are_split_by_speaker() -> None:
     rows = [
         row(f"{s:02d}-{i}", f"s{s:02d}", "held_out" if s % 5 == 0 else "train") for s in range(15) for i in range(2)
     ]
-    parts = split_clips(rows, validation_every=4)
+    parts = split_clips(rows)
     sides = [{clip.split("-")[0] for clip in side} for side in (parts.train, parts.validation, parts.test)]
     assert len(sides[0]) + len(sides[1]) == 12
     assert not sides[0] & sides[1]
@@ -132,10 +132,10 @@ def test_a_model_learns_what_is_regular(tmp_path: Path, num_codebooks: int) -> N
     assert learned.tokens_seen == pytest.approx(2500, rel=0.05)  # whole windows
     assert learned.passes == pytest.approx(learned.tokens_seen / (18 * 20 * num_codebooks))
     rate = rate_of(learned, {clip: "four" for clip in parts.test})
-    assert rate.tokens_per_s == 20 * num_codebooks
-    assert rate.bits_per_s == pytest.approx(learned.level_bits_per_s.sum())
-    assert rate.bits_per_byte == pytest.approx(learned.level_bits.sum() / 16)
-    assert rate.training_flops == 6 * learned.trunk_parameters * learned.tokens_seen
+    assert rate["tokens_per_s"] == 20 * num_codebooks
+    assert rate["bits_per_s"] == pytest.approx(learned.level_bits_per_s.sum())
+    assert rate["bits_per_byte"] == pytest.approx(learned.level_bits.sum() / 16)
+    assert rate["training_flops"] == 6 * learned.trunk_parameters * learned.tokens_seen
     with pytest.raises(UnsupportedInput, match="no text"):
         rate_of(learned, {})
 

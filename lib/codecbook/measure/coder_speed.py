@@ -4,9 +4,9 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 
 from codecbook.coding.ecdc.lm import PackageStepper, decode_steps, encode_steps
@@ -20,51 +20,6 @@ from codecbook.models.weights import seeded
 DIRECTIONS = ("encode", "decode")
 _PROBE_FRAMES = 8
 _TOO_SLOW = 2.0
-
-
-@dataclass(frozen=True)
-class CoderTime:
-    """Time of one coder in one direction.
-
-    Attributes:
-        coder: Which.
-        direction: ``"encode"`` or ``"decode"``.
-        threads: Of torch; the compiled coder always runs on one.
-        frame_ms: Median milliseconds per frame, from tokens to bytes or back.
-        frame_ms_low: 25th percentile.
-        frame_ms_high: 75th percentile.
-        processor_share: Processor time of the process over wall time, median, at most 1: below it, something else was
-            running.
-        seconds: Wall time of every repeat, in order.
-    """
-
-    coder: str
-    direction: str
-    threads: int
-    frame_ms: float  # ms
-    frame_ms_low: float  # ms
-    frame_ms_high: float  # ms
-    processor_share: float  # 0 to 1
-    seconds: tuple[float, ...]  # s
-
-
-@dataclass(frozen=True)
-class BatchTime:
-    """Throughput of many streams decoded together.
-
-    Attributes:
-        streams: How many.
-        threads: Python threads, each with an equal share of the streams.
-        frames_per_s: Median, of all streams together.
-        frames_per_s_low: 25th percentile.
-        frames_per_s_high: 75th percentile.
-    """
-
-    streams: int
-    threads: int
-    frames_per_s: float
-    frames_per_s_low: float
-    frames_per_s_high: float
 
 
 def same_size_exact(
@@ -83,19 +38,13 @@ def same_size_exact(
         seed: For the weights.
     """
     shape = UPSTREAM_SHAPE
+    config = RVQTransformerConfig(
+        (codebook_size,) * num_codebooks, dim=int(shape["dim"]), layers=int(shape["layers"]), heads=10,
+        hidden=int(shape["hidden"]), dropout=0.0, window_frames=int(shape["context_s"] * frame_rate_hz),
+        conditioning="none",
+    )  # fmt: skip
     with seeded(seed):
-        model = RVQTransformer(
-            RVQTransformerConfig(
-                (codebook_size,) * num_codebooks,
-                dim=int(shape["dim"]),
-                layers=int(shape["layers"]),
-                heads=10,
-                hidden=int(shape["hidden"]),
-                dropout=0.0,
-                window_frames=int(shape["context_s"] * frame_rate_hz),
-                conditioning="none",
-            )
-        )
+        model = RVQTransformer(config)
     return export_exact(model.eval(), [codes])
 
 
@@ -106,7 +55,7 @@ def time_coders(
     repeats: int = 5,
     threads: Sequence[int] = (1, 2),
     clock: Callable[[], float] = time.perf_counter,
-) -> list[CoderTime]:
+) -> pd.DataFrame:
     """Time coders on the same frames, in turns, so that what slows the machine slows all of them.
 
     Upstream's model steps as its package does, with this project's compiled arithmetic coder in place of the
@@ -122,40 +71,41 @@ def time_coders(
         clock: Returns seconds; monotonic.
 
     Returns:
-        One row per coder, direction and number of threads.
+        One row per coder, direction (`DIRECTIONS`) and number of threads: ``coder``, ``direction``, ``threads`` (of
+        torch; the compiled coder always runs on one), ``frame_ms`` (median milliseconds per frame, from tokens to bytes
+        or back), ``frame_ms_low`` and ``frame_ms_high`` (quartiles), ``processor_share`` (processor time of the process
+        over wall time, median, at most 1: below it, something else was running) and ``seconds`` (wall time of every
+        repeat, in order).
 
     Raises:
-        UnsupportedInput: Fewer than one repeat.
         CorruptInput: A decoder returned other codes than were encoded.
     """
-    if repeats < 1:
-        raise UnsupportedInput(f"repeats={repeats}; give 1 or more.")
     runs: dict[tuple[str, str, int], Callable[[], object]] = {}
     for count in _useful_threads(codes[:_PROBE_FRAMES], upstream, threads, clock):
         _add_upstream(runs, codes, upstream, count)
     for name, model in exact.items():
         _add_exact(runs, codes, name, model)
-    seconds: dict[tuple[str, str, int], list[float]] = {key: [] for key in runs}
-    shares: dict[tuple[str, str, int], list[float]] = {key: [] for key in runs}
-    for repeat in range(repeats + 1):
+    rounds: dict[tuple[str, str, int], list[tuple[float, float]]] = {key: [] for key in runs}
+    for _ in range(repeats + 1):
         for key, run in runs.items():
             with torch_threads(key[2]):
                 processor, start = time.process_time(), clock()
                 run()
                 taken, used = clock() - start, time.process_time() - processor
-            if repeat:
-                seconds[key].append(taken)
-                shares[key].append(min(1.0, used / max(taken, 1e-9)))
+            rounds[key].append((taken, min(1.0, used / max(taken, 1e-9))))
     rows = []
-    for (name, direction, count), values in seconds.items():
-        low, median, high = np.percentile(values, [25, 50, 75]) * 1000 / len(codes)
-        share = float(np.median(shares[name, direction, count]))
-        rows.append(CoderTime(name, direction, count, median, low, high, share, tuple(values)))
-    return rows
+    for (name, direction, count), measured in rounds.items():
+        seconds, shares = np.array(measured[1:]).T
+        low, median, high = np.percentile(seconds, [25, 50, 75]) * 1000 / len(codes)
+        rows.append(
+            {"coder": name, "direction": direction, "threads": count, "frame_ms": median, "frame_ms_low": low,
+             "frame_ms_high": high, "processor_share": np.median(shares), "seconds": seconds}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
-def speedup(rows: Sequence[CoderTime], slow: str, fast: str, direction: str) -> tuple[float, float, float]:
-    """Return median, 25th and 75th percentile of one coder's time over another's, round by round.
+def speedup(times: pd.DataFrame, slow: str, fast: str, direction: str) -> tuple[float, float, float]:
+    """Return median and quartiles of one coder's time over another's in `time_coders`, round by round.
 
     Each coder is taken at the number of threads at which its median is best.
 
@@ -164,13 +114,13 @@ def speedup(rows: Sequence[CoderTime], slow: str, fast: str, direction: str) -> 
     """
     best = []
     for name in (slow, fast):
-        found = [row for row in rows if (row.coder, row.direction) == (name, direction)]
-        if not found:
+        found = times[(times["coder"] == name) & (times["direction"] == direction)]
+        if found.empty:
             raise UnsupportedInput(
-                f"{name!r} was not timed at {direction!r}; there are {sorted({r.coder for r in rows})}."
+                f"{name!r} was not timed at {direction!r}; there are {sorted(times['coder'].unique())}."
             )
-        best.append(min(found, key=lambda row: row.frame_ms))
-    low, median, high = np.percentile(np.divide(best[0].seconds, best[1].seconds), [25, 50, 75])
+        best.append(found.loc[found["frame_ms"].idxmin(), "seconds"])
+    low, median, high = np.percentile(np.divide(*best), [25, 50, 75])
     return float(median), float(low), float(high)
 
 
@@ -180,40 +130,39 @@ def batch_throughput(
     threads: int = 1,
     repeats: int = 5,
     clock: Callable[[], float] = time.perf_counter,
-) -> BatchTime:
-    """Decode many streams side by side and say how many frames a second that makes.
+) -> dict[str, float]:
+    """Decode many streams side by side and say how many frames a second that makes, of all streams together.
 
     Args:
         model: Exact model.
         clips: Integers ``[T, K]``, one stream each.
-        threads: Python threads; compiled code runs on several at once.
+        threads: Python threads, each with an equal share of the streams; compiled code runs on several at once.
         repeats: Rounds; one more before them is not counted.
         clock: Returns seconds; monotonic.
 
+    Returns:
+        ``streams``, ``threads``, ``frames_per_s`` (median), ``frames_per_s_low`` and ``frames_per_s_high`` (quartiles).
+
     Raises:
-        UnsupportedInput: More threads than streams.
         CorruptInput: A decoder returned other codes than were encoded.
     """
-    if not 1 <= threads <= len(clips):
-        raise UnsupportedInput(f"{threads} threads for {len(clips)} streams; give 1 to as many as streams.")
     payloads = [encode_frames(model, clip).payload for clip in clips]
     lengths = [len(clip) for clip in clips]
     parts = [slice(i, None, threads) for i in range(threads)]
     rates = []
     with ThreadPoolExecutor(threads) as pool:
-        for repeat in range(repeats + 1):
+        for _ in range(repeats + 1):
             start = clock()
             results = list(pool.map(lambda part: decode_many(model, payloads[part], lengths[part]), parts))
-            taken = clock() - start
-            if repeat:
-                rates.append(sum(lengths) / taken)
+            rates.append(sum(lengths) / (clock() - start))
     for part, decoded in zip(parts, results, strict=True):
         for clip, result in zip(clips[part], decoded, strict=True):
             if isinstance(result, CorruptInput):
                 raise result
             _check_equal(clip, result[0])
-    low, median, high = map(float, np.percentile(rates, [25, 50, 75]))
-    return BatchTime(len(clips), threads, median, low, high)
+    low, median, high = np.percentile(rates[1:], [25, 50, 75])
+    return {"streams": len(clips), "threads": threads, "frames_per_s": median, "frames_per_s_low": low,
+            "frames_per_s_high": high}  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -5,50 +5,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from codecbook.coding import range_coder as kernels
+from codecbook.coding.cdf import coded_intervals
 from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, cdf_exact
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact import ExactLM, ExactStepper
+from codecbook.lm.exact import ExactLM, kernel_logits
 from codecbook.tokens.checks import checked_codes
 
 
 @dataclass(frozen=True)
 class CoderState:
-    """The range coder between two symbols.
+    """The range coder between two symbols."""
 
-    Attributes:
-        low: Where the interval begins, of 2^56.
-        range: Its width.
-        num_bytes: Bytes written so far; a carry may still change them.
-    """
-
-    low: int
-    range: int
-    num_bytes: int
+    low: int  # where the interval begins, of 2^56
+    range: int  # its width
+    num_bytes: int  # written so far; a carry may still change them
 
 
 @dataclass(frozen=True, eq=False)
 class CodedSymbol:
-    """One symbol as the exact coder codes it.
+    """One symbol as the exact coder codes it."""
 
-    Attributes:
-        frame: Which frame of the segment.
-        codebook: Which codebook of the frame.
-        code: Its value.
-        logits: int32 ``[V]``, in 2^-8 bit.
-        counts: int64 ``[V]``, widths of all codes' intervals, of sum ``total``.
-        low: Where the code's interval begins, of ``total``.
-        high: Where it ends.
-        before: The coder before the symbol.
-        after: The coder after it.
-    """
-
-    frame: int
+    frame: int  # of the segment
     codebook: int
     code: int
-    logits: np.ndarray
-    counts: np.ndarray
-    low: int
-    high: int
+    logits: np.ndarray  # int32 [V], in 2^-8 bit
+    counts: np.ndarray  # int64 [V], widths of all codes' intervals
+    low: int  # where the code's interval begins, of `total`
+    high: int  # where it ends
     before: CoderState
     after: CoderState
 
@@ -64,13 +47,7 @@ class CodedSymbol:
 
 
 def trace_symbol(model: ExactLM, codes: np.ndarray, frame: int, codebook: int) -> CodedSymbol:
-    """Encode a segment up to one symbol and keep what happens at it.
-
-    Args:
-        model: Exact language model.
-        codes: Integers ``[T, K]``.
-        frame: Which frame.
-        codebook: Which codebook.
+    """Encode a segment, integers ``[T, K]``, up to one symbol and keep what happens at it.
 
     Raises:
         UnsupportedInput: There is no such frame or codebook.
@@ -82,21 +59,20 @@ def trace_symbol(model: ExactLM, codes: np.ndarray, frame: int, codebook: int) -
         raise UnsupportedInput(
             f"Frame {frame}, codebook {codebook} of {T} frames of {K} codebooks; choose one of them."
         )
+    coded = codes[: frame + 1]
+    logits = kernel_logits(model, coded)  # [T, K, V]
+    cdf = cdf_exact(logits.transpose(0, 2, 1))
+    low, high = (ends.ravel().tolist() for ends in coded_intervals(coded.T, cdf))
     state, buffer = kernels.fresh_state(), np.zeros(3 * codes.size + 8, dtype=np.uint8)
-    stepper = ExactStepper(model)
-    for t in range(frame + 1):
-        stepper.begin_frame()
-        for k in range(K):
-            logits, code = stepper.logits(k), int(codes[t, k])
-            cdf = cdf_exact(logits)
-            low, high = (int(cdf[code - 1]) if code else 0), int(cdf[code])
-            before = _snapshot(state)
-            kernels.encode_step(state, buffer, low, high, EXACT_TOTAL_BITS)
-            if (t, k) == (frame, codebook):
-                counts = np.diff(cdf, prepend=0)
-                return CodedSymbol(t, k, code, logits, counts, low, high, before, _snapshot(state))
-            stepper.push(k, code)
-    raise AssertionError("the symbol is inside the frames")
+    place = frame * K + codebook
+    for i in range(place):
+        kernels.encode_step(state, buffer, low[i], high[i], EXACT_TOTAL_BITS)
+    before = _snapshot(state)
+    kernels.encode_step(state, buffer, low[place], high[place], EXACT_TOTAL_BITS)
+    return CodedSymbol(
+        frame, codebook, int(codes[frame, codebook]), logits[frame, codebook],
+        np.diff(cdf[frame, codebook], prepend=0), low[place], high[place], before, _snapshot(state),
+    )  # fmt: skip
 
 
 def _snapshot(state: np.ndarray) -> CoderState:

@@ -34,50 +34,40 @@ from codecbook.tokens.parquet import iterate_tokens
 from codecbook.tokens.token_files import read_token_file
 from codecbook.tokens.transcripts import find_transcripts, read_transcripts
 
-TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
-"""Expected shares of clips that are measured on, and that weights are chosen on."""
+_TEST_SHARE, _VALIDATION_SHARE = 0.2, 0.1  # expected: of the clips that are measured on, and that weights are chosen on
 _CUTS = {"beginning": 0.6, "middle": 0.75, "end": 1.0}
 _SOURCE = "own"
 _BY_INDEX, _BY_CONTENT = "held out as the index says", "held out by what a clip holds"
 
 
-def _quiet(_line: str) -> None:
-    pass
-
-
 @dataclass(frozen=True, eq=False)
 class Material:
-    """Clips, which of them are for what, and where their tokens come from.
+    """Clips, which of them are for what, and where their tokens come from."""
 
-    Attributes:
-        rows: What is known of each clip, by name.
-        parts: Which clips are for what.
-        texts: What is said in each of them; empty where that is not known of all.
-        voices: Further clips, of speakers of whom none is on two sides; None where there are none.
-        index: Of the folder with their tokens; None where `tokens` holds them.
-        tokens: By codec, by clip; every codec has the same clips.
-        skipped: What could not be used, and why.
-        note: How the sides were made, in words.
-    """
-
-    rows: Mapping[str, ClipRow]
+    rows: Mapping[str, ClipRow]  # what is known of each clip, by name
     parts: ClipParts
-    texts: Mapping[str, str] = field(default_factory=dict)
-    voices: ClipParts | None = None
-    index: TokenIndex | None = None
-    tokens: Mapping[str, Mapping[str, Tokens]] = field(default_factory=dict)
-    skipped: tuple[tuple[str, str], ...] = ()
-    note: str = _BY_INDEX
+    texts: Mapping[str, str] = field(default_factory=dict)  # what is said in each; empty where not known of all
+    voices: ClipParts | None = None  # further clips, of speakers of whom none is on two sides
+    index: TokenIndex | None = None  # of the folder with their tokens; None where `tokens` holds them
+    tokens: Mapping[str, Mapping[str, Tokens]] = field(default_factory=dict)  # by codec, the same clips of each
+    skipped: tuple[tuple[str, str], ...] = ()  # what could not be used, and why
+    note: str = _BY_INDEX  # how the sides were made, in words
 
     @property
     def codecs(self) -> tuple[str, ...]:
         """Codecs whose tokens are at hand."""
         return tuple(self.tokens if self.index is None else self.index.corpora)
 
-    def with_texts(self, texts: Mapping[str, str]) -> "Material":
-        """Return the same with what is said, by clip, where that is known of all clips."""
-        known = {clip: texts[clip] for clip in self.parts.all if clip in texts}
-        return replace(self, texts=known if len(known) == len(self.parts.all) else {})
+    def with_texts(self, folder: str | Path) -> "Material":
+        """Return the same with what is said (`codecbook.tokens.transcripts.find_transcripts`) where all of it is known.
+
+        Texts of a folder that holds other things too are a convenience: one that cannot be read is no error.
+        """
+        try:
+            known = find_transcripts(folder, self.parts.all)
+        except CodecbookError:
+            return self
+        return replace(self, texts=known) if set(known) == set(self.parts.all) else self
 
     def sides(self, codec: str) -> tuple[Corpus, Corpus]:
         """Return what to train on (validation included) and what to measure on, in the codec's natural order."""
@@ -88,8 +78,8 @@ class Material:
     def unnamed(self, specifications: Iterable[str]) -> list[str]:
         """Return ``codec:order``, in its natural order, of each codec of which `specifications` name no stream."""
         named = {part.partition(":")[0] for part in specifications}
-        first = {codec: next(iter(clips.values())) for codec, clips in self.tokens.items()}
-        return [f"{codec}:{natural_order(of)}" for codec, of in first.items() if codec not in named]
+        unnamed = {codec: next(iter(clips.values())) for codec, clips in self.tokens.items() if codec not in named}
+        return [f"{codec}:{natural_order(first)}" for codec, first in unnamed.items()]
 
     def stream(
         self,
@@ -173,34 +163,10 @@ def load_available(names: Iterable[str]) -> tuple[dict[str, Codec], dict[str, st
     return codecs, absent
 
 
-def texts_beside(folder: str | Path, clips: Iterable[str]) -> dict[str, str]:
-    """Return what is said in recordings, by `codecbook.tokens.transcripts.find_transcripts`.
-
-    Texts of a folder that holds other things too are a convenience: where one cannot be read, none are returned.
-    """
-    try:
-        return find_transcripts(folder, clips)
-    except CodecbookError:
-        return {}
-
-
-def encode_clips(
-    clips: Sequence[Clip], codec: Codec, num_codebooks: int | None = None, say: Callable[[str], None] = _quiet
+def _encode_clips(
+    clips: Sequence[Clip], codec: Codec, num_codebooks: int, say: Callable[[str], None]
 ) -> tuple[dict[str, Tokens], list[tuple[str, str]]]:
-    """Encode clips of any rate and number of channels.
-
-    Args:
-        clips: With names that differ.
-        codec: The codec.
-        num_codebooks: How many leading codebooks; None takes as many as the codec's bundled tokens have, or up to 8.
-        say: Takes a line for each clip.
-
-    Returns:
-        Tokens by clip, and the clips that the codec cannot take, with the reason.
-    """
-    if num_codebooks is None:
-        bundled = read_index().corpora.get(codec.name)
-        num_codebooks = min(8, len(codec.codebook_sizes)) if bundled is None else bundled.num_codebooks
+    """Return tokens by clip, and the clips that the codec cannot take, with the reason."""
     tokens: dict[str, Tokens] = {}
     skipped: list[tuple[str, str]] = []
     for number, clip in enumerate(clips, 1):
@@ -218,17 +184,18 @@ def encode_own(
     clips: Sequence[Clip],
     codecs: Mapping[str, Codec],
     num_codebooks: int | None = None,
-    say: Callable[[str], None] = _quiet,
+    say: Callable[[str], None] = print,
 ) -> Material:
-    """Encode clips with several codecs and choose their sides.
+    """Encode clips, of any rate and number of channels, with several codecs and choose their sides.
 
     A clip that one of the codecs cannot take is left out of all of them, so that all are measured on the same clips.
 
     Args:
         clips: With names that differ.
         codecs: By the name that their tokens get.
-        num_codebooks: As in `encode_clips`, at most all that a codec has.
-        say: As in `encode_clips`.
+        num_codebooks: How many leading codebooks, at most all that a codec has; None takes as many as the codec's
+            bundled tokens have, or up to 8.
+        say: Takes a line for each clip.
 
     Raises:
         UnsupportedInput: No clip that every codec takes, or too few frames to cut.
@@ -236,8 +203,13 @@ def encode_own(
     tokens: dict[str, dict[str, Tokens]] = {}
     skipped: list[tuple[str, str]] = []
     for name, codec in codecs.items():
-        count = None if num_codebooks is None else min(num_codebooks, len(codec.codebook_sizes))
-        tokens[name], left = encode_clips(clips, codec, count, say)
+        if num_codebooks is None:
+            bundled = read_index().corpora.get(codec.name)
+            wanted = 8 if bundled is None else bundled.num_codebooks
+        else:
+            wanted = num_codebooks
+        count = min(wanted, len(codec.codebook_sizes))
+        tokens[name], left = _encode_clips(clips, codec, count, say)
         skipped += left
     identities = {clip.name: content_identity(clip.samples) for clip in clips}
     return _with_sides(tokens, identities, {clip.name: clip.domain for clip in clips}, skipped)
@@ -265,7 +237,7 @@ def read_own(folder: str | Path) -> Material:
             known[clip] = of_clip
     first = next(iter(tokens.values()), {})
     identities = {clip: content_identity(of_clip.codes[0]) for clip, of_clip in first.items()}
-    return _with_sides(tokens, identities, dict.fromkeys(first, "unknown"), [])
+    return _with_sides(tokens, identities, dict.fromkeys(first, "unknown"))
 
 
 def token_sides(path: str | Path, codec: str, num_codebooks: int | None = None) -> tuple[Corpus, Corpus, str]:
@@ -293,20 +265,20 @@ def token_sides(path: str | Path, codec: str, num_codebooks: int | None = None) 
         return *whole.split(held_out_every=10), _BY_CONTENT
     assert whole.layout is not None
     tokens = {name: whole.layout.to_tokens(whole.clip(i)) for i, name in enumerate(whole.clips)}
-    own = _with_sides({codec: tokens}, dict.fromkeys(tokens, ""), dict.fromkeys(tokens, "unknown"), [])
+    own = _with_sides({codec: tokens}, dict.fromkeys(tokens, ""), dict.fromkeys(tokens, "unknown"))
     return *own.sides(codec), own.note
 
 
 def measured_on_own(
-    bundled: BundledTokens, clips: Sequence[Clip], codec: Codec, say: Callable[[str], None] = _quiet
+    bundled: BundledTokens, clips: Sequence[Clip], codec: Codec, say: Callable[[str], None] = print
 ) -> tuple[BundledTokens, list[tuple[str, str]]]:
     """Return the bundled tokens of a codec with clips of one's own in place of those that are held out.
 
     Args:
         bundled: What models were trained on.
-        clips: With names that differ.
+        clips: Of any rate and number of channels, with names that differ.
         codec: Of the weights that made the bundled tokens.
-        say: As in `encode_clips`.
+        say: Takes a line for each clip.
 
     Returns:
         The tokens, and the clips that the codec cannot take, with the reason.
@@ -318,12 +290,13 @@ def measured_on_own(
         raise UnsupportedInput(
             f"{codec.name} has the weights {codec.weights}, but the bundled tokens are of others; load those."
         )
-    tokens, skipped = encode_clips(clips, codec, bundled.entry.num_codebooks, say)
+    tokens, skipped = _encode_clips(clips, codec, bundled.entry.num_codebooks, say)
     if not tokens:
         raise UnsupportedInput(f"{codec.name} takes none of {len(clips)} clips; {skipped[0][1] if skipped else ''}")
-    domains = {clip.name: clip.domain for clip in clips}
     rows = tuple(
-        ClipRow(name, _SOURCE, domains[name], "", "held_out", of_clip.duration_s) for name, of_clip in tokens.items()
+        ClipRow(clip.name, _SOURCE, clip.domain, "", "held_out", tokens[clip.name].duration_s)
+        for clip in clips
+        if clip.name in tokens
     )
     trained_on = tuple(row for row in bundled.clips if row.split == "train")
     corpus = Corpus.from_tokens(tokens, bundled.layout.order)
@@ -354,10 +327,9 @@ def _with_sides(
     tokens: Mapping[str, Mapping[str, Tokens]],
     identities: Mapping[str, str],
     domains: Mapping[str, str],
-    skipped: Iterable[tuple[str, str]],
+    skipped: Sequence[tuple[str, str]] = (),
 ) -> Material:
     """Keep the clips that all codecs have, and choose their sides."""
-    skipped = tuple(skipped)
     shared = [clip for clip in identities if tokens and all(clip in of_codec for of_codec in tokens.values())]
     if not shared:
         reasons = "; ".join(f"{what}: {why}" for what, why in skipped[:3]) or "there are none"
@@ -373,19 +345,19 @@ def _with_sides(
         domains = {f"{clip}, {place}": domains[clip] for clip in shared for place in _CUTS}
     else:
         note = _BY_CONTENT
-        test = held_out({identities[clip] for clip in shared}, TEST_SHARE)
+        contents = {identities[clip] for clip in shared}
+        test = held_out(contents, _TEST_SHARE)
         # of what the first rule leaves, a place below the sum of both shares
-        others = {identities[clip] for clip in shared} - test
-        validation = held_out(others, TEST_SHARE + VALIDATION_SHARE)
-        side = {clip: 2 if identities[clip] in test else int(identities[clip] in validation) for clip in shared}
-        parts = ClipParts(*(tuple(clip for clip in shared if side[clip] == number) for number in range(3)))
-    first, test_clips = next(iter(kept.values())), set(parts.test)
+        validation = held_out(contents - test, _TEST_SHARE + _VALIDATION_SHARE)
+        sides = (contents - test - validation, validation, test)
+        parts = ClipParts(*(tuple(clip for clip in shared if identities[clip] in side) for side in sides))
+    first = next(iter(kept.values()))
     rows = {
-        clip: ClipRow(clip, _SOURCE, domains[clip], "", "held_out" if clip in test_clips else "train",
-                      first[clip].duration_s)
-        for clip in parts.all
-    }  # fmt: skip
-    return Material(rows, parts, tokens=kept, skipped=skipped, note=note)
+        clip: ClipRow(clip, _SOURCE, domains[clip], "", split, first[clip].duration_s)
+        for split, names in (("train", parts.train + parts.validation), ("held_out", parts.test))
+        for clip in names
+    }
+    return Material(rows, parts, tokens=kept, skipped=tuple(skipped), note=note)
 
 
 def _any_tokens(path: Path) -> Tokens:

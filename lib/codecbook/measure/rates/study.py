@@ -3,7 +3,7 @@
     parts = split_clips(rows)
     for stream in streams:
         learned = learn(stream, parts, StudyRecipe(), folder / stream.key)
-        print(stream.label, rate_of(learned, texts).bits_per_s)
+        print(stream.label, rate_of(learned, texts)["bits_per_s"])
 
 Every model sees the same number of tokens, which is the same training work in trunks of equal shape (a row of several
 columns counts as several tokens), unless `StudyRecipe.max_passes` over its clips come first: more of them only memorise
@@ -12,7 +12,7 @@ scored clips decide nothing.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,44 +28,33 @@ from codecbook.lm.data.windows import Windows
 from codecbook.lm.score import token_bits
 from codecbook.lm.token_lm import TokenLM, num_trunk_parameters
 from codecbook.lm.training.train import Budget, Evaluation, TrainOptions, train
-from codecbook.measure.rates.bits_per_second import StreamRate, stream_rate
 from codecbook.recordings import held_out
 
 _MAX_CONTEXT_WASTE = 1.25
+_VALIDATION_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class StudyRecipe:
     """How every stream's model is made. Only table sizes differ between streams.
 
-    Attributes:
-        dim: Width of the trunk; feed-forward layers have four times that.
-        layers: Its layers.
-        heads: Its attention heads.
-        dropout: In training.
-        context_tokens: Longest context; clips that are longer are read in pieces, each from its own beginning. A row
-            of K columns counts as K, so that the same codes in a row and one by one are seen over the same time.
-        train_tokens: Tokens that training sees, repetitions counted.
-        max_passes: Passes over the training clips at most.
-        tokens_per_step: Tokens of a batch at most; short corpora take less, for 20 steps a pass.
-        learning_rate: Peak; warm-up 5 %, then constant, then a half cosine over the last 40 %.
-        evaluations: Looks at the validation clips.
-        validation_tokens: How many tokens of those clips are looked at, about.
-        seed: Of parameters, dropout and order.
+    The learning rate warms up over 5 % of the steps, stays, and falls by a half cosine over the last 40 %. Clips that
+    are longer than the context are read in pieces, each from its own beginning. A row of K columns counts as K tokens
+    of the context, so that the same codes in a row and one by one are seen over the same time.
     """
 
-    dim: int = 128
+    dim: int = 128  # width of the trunk; feed-forward layers have four times that
     layers: int = 2
     heads: int = 4
     dropout: float = 0.1
-    context_tokens: int = 256
-    train_tokens: int = 60_000
-    max_passes: int = 12
-    tokens_per_step: int = 256
-    learning_rate: float = 3e-3
-    evaluations: int = 6
-    validation_tokens: int = 4000
-    seed: int = 0
+    context_tokens: int = 256  # at most
+    train_tokens: int = 60_000  # that training sees, repetitions counted
+    max_passes: int = 12  # over the training clips
+    tokens_per_step: int = 256  # at most; short corpora take less, for 20 steps a pass
+    learning_rate: float = 3e-3  # peak
+    evaluations: int = 6  # looks at the validation clips
+    validation_tokens: int = 4000  # of those clips that are looked at, about
+    seed: int = 0  # of parameters, dropout and order
 
     def arguments(self, architecture: str, context_rows: int) -> dict[str, Any]:
         """Return the model's arguments, for `codecbook.lm.models.build_lm`, without its codebooks."""
@@ -92,15 +81,11 @@ class ClipParts:
         return self.train + self.validation + self.test
 
 
-def split_clips(rows: Iterable[ClipRow], validation_every: int = 10) -> ClipParts:
+def split_clips(rows: Iterable[ClipRow]) -> ClipParts:
     """Test on the clips that are held out, validate on some of the others, train on the rest.
 
-    A clip's label is its speaker, where there are several; a clip of the only speaker is a label of its own. Clips to
-    validate on are chosen by label, see `codecbook.recordings`.
-
-    Args:
-        rows: The clips, with the given split.
-        validation_every: One label in this many is validated on, on average, and at least one.
+    A clip's label is its speaker, where there are several; a clip of the only speaker is a label of its own. One label
+    in ten is validated on, on average, and at least one (`codecbook.recordings.held_out`).
 
     Raises:
         UnsupportedInput: A side would be empty, or one of several speakers is on both sides of the given split.
@@ -115,7 +100,7 @@ def split_clips(rows: Iterable[ClipRow], validation_every: int = 10) -> ClipPart
         raise UnsupportedInput(
             f"Speakers {shared[:3]} are among the clips that are held out and among the others; split by speaker."
         )
-    validated = held_out({labels[clip] for clip in others}, 1 / validation_every)
+    validated = held_out({labels[clip] for clip in others}, _VALIDATION_SHARE)
     parts = ClipParts(
         tuple(clip for clip in others if labels[clip] not in validated),
         tuple(clip for clip in others if labels[clip] in validated),
@@ -131,40 +116,22 @@ def split_clips(rows: Iterable[ClipRow], validation_every: int = 10) -> ClipPart
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What one model made of one stream.
-
-    Attributes:
-        stream: The stream.
-        clips: Names of the test clips, in order.
-        level_bits: float64 ``[clips, levels]``, bits of each test clip by level, of the chosen weights.
-        level_tokens: int64 ``[clips, levels]``.
-        durations_s: float64 ``[clips]``.
-        unigram_bits_per_token: By each level's (or column's) own code frequencies in the training clips.
-        stream_unigram_bits_per_token: By the frequencies of the stream's tokens, whatever their place: what a model
-            that reads the stream has to beat to have learned anything.
-        bigram_bits_per_token: The better of the code before and the level above, with back-off.
-        trunk_parameters: ``N``.
-        tokens_seen: In training, repetitions counted.
-        passes: Over the training clips.
-        evaluations: On validation clips, in order.
-        training_s: Seconds that training and evaluation took.
-        distinct_share: Share of the codes that occur in the training clips, mean over columns.
-    """
+    """What one model made of one stream, with the weights that were chosen."""
 
     stream: Stream
-    clips: tuple[str, ...]
-    level_bits: np.ndarray
-    level_tokens: np.ndarray
-    durations_s: np.ndarray
-    unigram_bits_per_token: float
+    clips: tuple[str, ...]  # names of the test clips, in order
+    level_bits: np.ndarray  # float64 [clips, levels], bits of each test clip by level
+    level_tokens: np.ndarray  # int64 [clips, levels]
+    durations_s: np.ndarray  # float64 [clips]
+    unigram_bits_per_token: float  # by each level's (or column's) own code frequencies in the training clips
+    # by the frequencies of the stream's tokens, whatever their place: what a model of it has to beat
     stream_unigram_bits_per_token: float
-    bigram_bits_per_token: float
-    trunk_parameters: int
-    tokens_seen: int
-    passes: float
-    evaluations: tuple[Evaluation, ...]
-    training_s: float
-    distinct_share: float
+    bigram_bits_per_token: float  # the better of the code before and the level above, with back-off
+    trunk_parameters: int  # N
+    tokens_seen: int  # in training, repetitions counted
+    passes: float  # over the training clips
+    evaluations: tuple[Evaluation, ...]  # on validation clips, in order
+    distinct_share: float  # of the codes, those that occur in the training clips, mean over columns
 
     @property
     def bits_per_token(self) -> float:
@@ -199,7 +166,7 @@ def learn(
         UnsupportedInput: A clip that the stream does not have, or settings that cannot be.
         CodecbookError: Training diverged for good.
     """
-    training, validation, test = (stream.corpus.subset(names) for names in (parts.train, parts.validation, parts.test))
+    training, validation, test = map(stream.corpus.subset, (parts.train, parts.validation, parts.test))
     longest = max(1, recipe.context_tokens // len(training.codebook_sizes))
     context = context_rows(training.clip_rows, min(longest, validation.num_rows))
     batch_size, steps = batches(training, context, recipe)
@@ -213,7 +180,7 @@ def learn(
         recipe.arguments(stream.architecture, context), options, device, say=say,
     )  # fmt: skip
     level_bits, level_tokens = score_levels(stream, report.model, test)
-    columns = [stream.columns.subset(names) for names in (parts.train, parts.test)]
+    columns = stream.columns.subset(parts.train), stream.columns.subset(parts.test)
     counted = {kind: count_model(*columns, kind=kind).bits_per_token for kind in ("unigram", "bigram", "in_frame")}
     return Learned(
         stream=stream,
@@ -228,20 +195,15 @@ def learn(
         tokens_seen=report.evaluations[-1].tokens_seen,
         passes=report.evaluations[-1].tokens_seen / training.num_tokens,
         evaluations=report.evaluations,
-        training_s=report.elapsed_s,
         distinct_share=distinct_share(columns[0]),
     )
 
 
 def context_rows(clip_rows: np.ndarray, longest: int) -> int:
-    """Return how many rows a window shall have: all of most clips, without too much filling, and at most `longest`.
+    """Return how many rows a window shall have, given those of the clips, int64 ``[clips]``; at most `longest`.
 
-    Clips are shorter than a window by what has to be filled up, and filling costs as much as tokens. The context is
-    the largest, of those at which windows have at most a quarter more rows than the clips.
-
-    Args:
-        clip_rows: int64 ``[clips]``.
-        longest: Rows at most.
+    Clips that are shorter than a window are filled up, and filling costs as much as tokens. The context is the largest
+    at which windows have at most a quarter more rows than the clips.
     """
     longest = min(longest, int(clip_rows.max()))
     for context in range(longest, 0, -1):
@@ -286,36 +248,3 @@ def distinct_share(corpus: Corpus) -> float:
     rows = corpus.rows(0, corpus.num_rows)
     shares = [len(np.unique(rows[:, k])) / size for k, size in enumerate(corpus.codebook_sizes)]
     return float(np.mean(shares))
-
-
-def rate_of(learned: Learned, texts: Mapping[str, str] | None = None, seed: int = 0) -> StreamRate:
-    """Return what a second of the test clips carries in a stream.
-
-    Args:
-        learned: From `learn`.
-        texts: What is said in the test clips, by clip name, for bits per byte; None goes without.
-        seed: Of the bootstrap.
-
-    Raises:
-        UnsupportedInput: A test clip without a text.
-    """
-    num_bytes = None
-    if texts is not None:
-        missing = [clip for clip in learned.clips if clip not in texts]
-        if missing:
-            raise UnsupportedInput(
-                f"{len(missing)} test clips have no text, such as {missing[0]}; leave the texts out, or those clips."
-            )
-        num_bytes = sum(len(texts[clip].encode()) for clip in learned.clips)
-    columns = len(learned.stream.corpus.codebook_sizes)
-    return stream_rate(
-        learned.level_bits.sum(axis=1),
-        learned.level_tokens.sum(axis=1),
-        learned.durations_s,
-        learned.stream.vocabulary_size,
-        learned.trunk_parameters,
-        learned.tokens_seen / columns,
-        columns,
-        num_bytes,
-        seed,
-    )
