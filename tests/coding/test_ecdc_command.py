@@ -14,7 +14,6 @@ from codecbook.codecs import load_codec
 from codecbook.coding import decompress, ecdc, inspect, stream
 from codecbook.coding.__main__ import main
 from codecbook.coding.convert import convert
-from codecbook.coding.ecdc import models as ecdc_models
 from codecbook.coding.ecdc.segments import MODEL_SHAPES
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.tokens import Tokens
@@ -44,7 +43,7 @@ def some_tokens(name: str, segments: int = 2) -> Tokens:
 
 @pytest.fixture(scope="module")
 def lm() -> Any:
-    return ecdc_models.lm_like("random:0", MODEL_SHAPES["encodec_24khz_mini"])
+    return ecdc.load_upstream_lm(MODEL_SHAPES["encodec_24khz_mini"], "random:0")
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +63,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("codecbook.coding.__main__.lm_like", refuse)
-    monkeypatch.setattr("codecbook.coding.convert.lm_like", refuse)
+    monkeypatch.setattr("codecbook.coding.ecdc.models.load_upstream_lm", refuse)
     monkeypatch.setattr("codecbook.coding.stream.models.load_codec", refuse)
 
 
@@ -197,13 +195,25 @@ def test_what_cannot_be_converted_is_refused(streams: dict, lm: Any, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("changes", [{"al": 1 << 40}, {"nc": 33}, {"m": "mimi"}, {"x": [[[]]]}])
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("qstep128", {"al": 1 << 40}, "claims"),
+        ("qstep128", {"nc": 33}, "33 codebooks"),
+        ("qstep128", {"m": "mimi"}, "'mimi'"),
+        ("qstep128", {"x": [[[]]]}, "unknown keys"),
+        ("qstep128", {"fp": 4096}, "no known dialect"),
+        ("qstep128", {"mr": 20000}, "does not fit 2^24"),
+        ("upstream", {"al": 1, "nc": 1}, "at most"),
+        ("stereo", {"al": 51361}, "bytes; the stream has"),
+    ],
+)
 @pytest.mark.parametrize("command", ["verify", "decompress", "convert"])
 @pytest.mark.usefixtures("no_models")
 def test_lies_are_refused_before_models_are_loaded(
-    command: str, changes: dict, streams: dict, tmp_path: Path, capsys
+    command: str, name: str, changes: dict, message: str, streams: dict, tmp_path: Path, capsys
 ) -> None:
-    data = streams["qstep128"].read_bytes()
+    data = streams[name].read_bytes()
     header, body = ecdc.read_ecdc_header(data)
     text = json.dumps(header.metadata() | changes).encode()
     bad = tmp_path / "bad.ecdc"
@@ -211,8 +221,23 @@ def test_lies_are_refused_before_models_are_loaded(
     target = [] if command == "verify" else [str(tmp_path / ("x.wav" if command == "decompress" else "x.cbs"))]
     assert main([command, str(bad), *target]) == 2
     out, error = capsys.readouterr()
-    assert (out, error.count("\n")) == ("", 1)
+    assert (out, error.count("\n"), message in error) == ("", 1, True)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.ecdc"]
+
+
+@pytest.mark.usefixtures("no_models")
+def test_damage_that_codes_show_is_refused_before_models_are_loaded(streams: dict, tmp_path: Path, capsys) -> None:
+    data = bytearray(streams["stereo"].read_bytes())
+    data[ecdc.read_ecdc_header(data)[1]] |= 0x80  # the sign of the first scale
+    bad = tmp_path / "bad.ecdc"
+    bad.write_bytes(data)
+    assert main(["decompress", str(bad), str(tmp_path / "x.wav")]) == 2
+    assert "must be above 0" in capsys.readouterr().err
+    data = bytearray(streams["qstep128"].read_bytes())
+    data[-3] ^= 1
+    bad.write_bytes(data)
+    assert main(["convert", str(bad), str(tmp_path / "x.cbs")]) == 2
+    assert "(checksum)" in capsys.readouterr().err
 
 
 def test_the_reader_of_codecbook_streams_names_the_other_format(streams: dict) -> None:

@@ -7,7 +7,9 @@ import torch
 from codecbook.codecs.encodec_package import encodec
 from codecbook.coding.arithmetic import encode_grid, encode_upstream
 from codecbook.coding.counts import GRID_DIALECTS, GridDialect
-from codecbook.coding.ecdc.lm import PackageStepper, decode_steps, encode_steps, placed
+from codecbook.coding.ecdc.lm import PackageStepper, decode_steps, encode_steps
+from codecbook.coding.ecdc.models import placed_lm
+from codecbook.coding.ecdc.segments import MODEL_SHAPES
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 V, K, T = 32, 3, 12
@@ -104,7 +106,7 @@ def test_placement_leaves_the_model_alone(lm: torch.nn.Module) -> None:
     with pytest.raises(UnsupportedInput, match="cannot be used here"):
         PackageStepper(lm, device="cuda:99")
     with pytest.raises(UnsupportedInput, match="lm_dtype='float16'"):
-        PackageStepper(lm, GridDialect(1 / 128, 65536, 1, "float16"))
+        GridDialect(lm_dtype="float16")
 
 
 def test_what_does_not_fit(lm: torch.nn.Module) -> None:
@@ -112,12 +114,8 @@ def test_what_does_not_fit(lm: torch.nn.Module) -> None:
         encode_steps(np.zeros((4, 1), dtype=np.int64), PackageStepper(lm))
     with pytest.raises(CorruptInput, match=r"Segment 0, frame 0: Symbol 32 .* outside 0\.\.31"):
         encode_steps(np.full((K, 1), V), PackageStepper(lm))
-    with pytest.raises(UnsupportedInput, match="placed for upstream"):
-        placed(PackageStepper(lm), GRID_DIALECTS["qstep64"], V)
     with pytest.raises(UnsupportedInput, match="has 32 codes, the codec's codebooks have 1024"):
-        placed(lm, None, 1024)
-    with pytest.raises(UnsupportedInput, match="torch module"):
-        placed("lm", None, V)  # type: ignore[arg-type]
+        placed_lm(lm, None, MODEL_SHAPES["encodec_24khz"])
 
 
 @pytest.mark.parametrize("dialect", RULES)

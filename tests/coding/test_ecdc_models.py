@@ -5,7 +5,7 @@ import torch
 
 from codecbook.codecs import load_codec
 from codecbook.codecs.build import build
-from codecbook.coding.ecdc.models import load_upstream_lm, network_of, random_upstream_lm
+from codecbook.coding.ecdc.models import load_upstream_lm, network_of
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 
 
@@ -24,7 +24,7 @@ def test_adapters_and_models_are_taken() -> None:
 
 def test_built_and_loaded(tmp_path: Path) -> None:
     model = small()
-    lm = random_upstream_lm(model, seed=4)
+    lm = load_upstream_lm(model, "random:4")
     assert (lm.n_q, lm.card, lm.dim, len(lm.transformer.layers)) == (4, 16, 200, 5)
     assert lm.transformer.past_context == 262
     assert not lm.training
@@ -33,7 +33,7 @@ def test_built_and_loaded(tmp_path: Path) -> None:
     for source in (file, tmp_path):
         loaded = load_upstream_lm(model, source)
         assert all(torch.equal(a, b) for a, b in zip(lm.parameters(), loaded.parameters(), strict=True))
-    assert not torch.equal(random_upstream_lm(model, 5).emb[0].weight, lm.emb[0].weight)
+    assert not torch.equal(load_upstream_lm(model, "random:5").emb[0].weight, lm.emb[0].weight)
 
 
 def test_what_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

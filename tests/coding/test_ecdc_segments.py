@@ -1,28 +1,28 @@
 import math
+from dataclasses import replace
 
 import pytest
 
-from codecbook.coding.ecdc.segments import SegmentLayout, chunks_of, scale_at
+from codecbook.coding.ecdc.segments import MODEL_SHAPES, chunks_of, scale_at
 from codecbook.errors import CorruptInput
 
 
 @pytest.mark.parametrize("num_samples", [1, 80, 47519, 47520, 47521, 48000, 48001, 95520, 120000, 480000])
 @pytest.mark.parametrize("stride", [47520, 24000, 48000])
 def test_segments_are_the_packages(num_samples: int, stride: int) -> None:
-    layout = SegmentLayout(num_samples, 48000, stride, 48000, 150)
+    shape = replace(MODEL_SHAPES["encodec_48khz"], stride_samples=stride)
     starts = list(range(0, num_samples, stride))
     samples = [min(num_samples - start, 48000) for start in starts]
-    assert layout.count == len(starts)
-    assert [layout.samples(i) for i in range(layout.count)] == samples
-    assert [layout.frames(i) for i in range(layout.count)] == [math.ceil(n / 320) for n in samples]
-    assert layout.num_whole == samples.count(48000)
-    assert layout.num_frames == sum(math.ceil(n / 320) for n in samples)
+    assert shape.num_segments(num_samples) == len(starts)
+    assert shape.segments(num_samples) == samples
+    assert [shape.frames(n) for n in samples] == [math.ceil(n / 320) for n in samples]
 
 
 def test_frames_are_counted_in_integers() -> None:
     # the package's floats count a frame too many here
     assert math.ceil(6720 / 24000 * 75) == 22
-    assert SegmentLayout(6720, 6720, 6720, 24000, 75).frames(0) == 21
+    shape = MODEL_SHAPES["encodec_24khz"]
+    assert (shape.segments(6720), shape.frames(6720)) == ([6720], 21)
 
 
 def test_chunks() -> None:

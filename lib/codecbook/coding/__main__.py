@@ -28,8 +28,7 @@ from codecbook.coding import api, pipes
 from codecbook.coding.convert import convert, format_named
 from codecbook.coding.counts import GRID_DIALECTS
 from codecbook.coding.ecdc.header import MAGIC, EcdcHeader
-from codecbook.coding.ecdc.models import lm_like
-from codecbook.coding.ecdc.read import read_ecdc, read_ecdc_codes
+from codecbook.coding.ecdc.read import decode_audio, read_ecdc_codes
 from codecbook.coding.ecdc.segments import MAX_DURATION_S, EcdcOutline, outline_ecdc
 from codecbook.coding.stream import models as stream_models
 from codecbook.coding.stream.reader import check_stretch
@@ -190,14 +189,14 @@ def _decompress(options: argparse.Namespace) -> int:
 
 
 def _decompress_ecdc(options: argparse.Namespace) -> int:
-    outline, lm = _ecdc(options)
+    outline = _ecdc(options)
     if options.start != 0 or options.end is not None:
         check_stretch(outline.duration_s, options.start, options.end)
+    read = read_ecdc_codes(outline.data, _lm(options), **_ecdc_options(options))
     codec = stream_models.codec_by_name(outline.shape.codec, options.weights or outline.shape.weights)
-    read = read_ecdc(outline.data, codec, lm, **_ecdc_options(options))
     rate_hz = outline.shape.sample_rate_hz
     end = None if options.end is None else round(options.end * rate_hz)
-    clip = audio.clip_from_array(read.clip.samples[:, round(options.start * rate_hz) : end], rate_hz)
+    clip = audio.clip_from_array(decode_audio(read, codec).samples[:, round(options.start * rate_hz) : end], rate_hz)
     audio.save(clip, options.target, options.overwrite)
     print(f"{options.label}: {clip.duration_s:.3f} s, {codec.name} ({codec.weights})")
     return _damage(read.damage)
@@ -225,14 +224,14 @@ def _inspect(options: argparse.Namespace) -> int:
 def _inspect_ecdc(options: argparse.Namespace) -> int:
     """Print what a stream says of itself, and what its checksums say of it, without loading a model."""
     outline = outline_ecdc(options.source.read_bytes(), max_duration_s=float("inf"))
-    header, shape, layout = outline.header, outline.shape, outline.layout
+    header, shape = outline.header, outline.shape
     print(f"{options.label}: .ecdc, {_ecdc_summary(outline)}")
     print(f"  codec {shape.codec}, by its name with {shape.weights} weights")
     print(f"  {shape.sample_rate_hz} Hz, {shape.channels} channel(s), {header.num_samples} samples")
     print(f"  {header.num_codebooks} codebook(s): {shape.codebook_size} at {shape.frame_rate_hz} Hz")
     print(f"  coder {_ecdc_coder(header)}")
     checks = "each with a checksum" if header.is_chunked else "without checksums"
-    print(f"  {layout.num_frames} frames in {layout.count} segment(s), {checks}")
+    print(f"  {sum(outline.frames)} frames in {len(outline.frames)} segment(s), {checks}")
     return _damage(
         [
             f"Segment {index}, bytes {chunk.start} to {chunk.end}, is damaged: its checksum differs."
@@ -244,8 +243,8 @@ def _inspect_ecdc(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     if _is_ecdc(options.source):
-        outline, lm = _ecdc(options)
-        damage, notes = read_ecdc_codes(outline.data, lm, **_ecdc_options(options)).damage, ()
+        outline = _ecdc(options)
+        damage, notes = read_ecdc_codes(outline.data, _lm(options), **_ecdc_options(options)).damage, ()
         print(f"{options.label}: .ecdc, {_ecdc_summary(outline)}")
         intact = "intact: every code is coded again to the bytes of the stream"
         if not outline.header.uses_lm:
@@ -292,14 +291,12 @@ def _is_ecdc(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def _ecdc(options: argparse.Namespace) -> tuple[EcdcOutline, Any]:
-    """Check an ``.ecdc`` stream, and then load its language model where it has one."""
+def _ecdc(options: argparse.Namespace) -> EcdcOutline:
+    """Check an ``.ecdc`` stream as far as that is possible without models."""
     outline = outline_ecdc(options.source.read_bytes(), max_duration_s=options.max_seconds)
-    if not outline.header.uses_lm:
-        return outline, None
-    if options.lm == "none":
+    if outline.header.uses_lm and options.lm == "none":
         raise UnsupportedInput("The stream is coded with a language model, and lm=None was given; leave it out.")
-    return outline, lm_like(options.lm, outline.shape)
+    return outline
 
 
 def _ecdc_options(options: argparse.Namespace) -> dict[str, Any]:

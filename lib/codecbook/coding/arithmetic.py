@@ -35,15 +35,17 @@ from codecbook.errors import CorruptInput, UnsupportedInput
 
 _MOST_ABOVE_TOTAL = 1024  # upstream's float32 rounding adds a few units to 2^24 at most
 EXHAUSTED, NO_SYMBOL, OVERFLOW = -1, -2, -3
+_REASONS = {
+    EXHAUSTED: "its {} bytes are used up: it is truncated or damaged",
+    NO_SYMBOL: "its bytes point between two symbols: they are damaged, or the CDF is not the encoder's (another model "
+    "or machine made it)",
+    OVERFLOW: "the interval exceeds the range, which no encoder writes: the bytes are damaged",
+}
 LOW, HIGH, MAX_BIT, PENDING, BITS, CURRENT = range(6)  # places in the state array
 
 
 def encode_upstream(symbols: Any, cdf: Any) -> bytes:
-    """Encode with the coder of package ``encodec`` 0.1.1.
-
-    Args:
-        symbols: Integers ``[K, T]``.
-        cdf: int64 ``[T, K, V]`` from `codecbook.coding.counts.cdf_upstream`.
+    """Encode symbols ``[K, T]`` as package ``encodec`` 0.1.1 does, by a CDF of `codecbook.coding.counts.cdf_upstream`.
 
     Raises:
         CorruptInput: A symbol outside ``0..V-1``.
@@ -63,7 +65,7 @@ def decode_upstream(data: bytes, cdf: Any) -> np.ndarray:
 
 
 def encode_grid(symbols: Any, cdf: Any) -> bytes:
-    """Encode with the coder of ``acv=4``; `cdf` is from `codecbook.coding.counts.cdf_grid`, see `encode_upstream`."""
+    """Encode as ``acv=4`` does, by a CDF of `codecbook.coding.counts.cdf_grid`; see `encode_upstream`."""
     return GridEncoder().encode(symbols, cdf)
 
 
@@ -73,11 +75,7 @@ def decode_grid(data: bytes, cdf: Any) -> np.ndarray:
 
 
 class _Encoder(Encoder):
-    """Encode as symbols come.
-
-    Args:
-        check: False skips the check that every row is increasing (needed only to show what a faulty CDF does).
-    """
+    """Encode as symbols come; `check` False takes rows that do not increase, to show what a faulty CDF does."""
 
     _upstream: bool
 
@@ -86,7 +84,6 @@ class _Encoder(Encoder):
         self._state, self._buffer = _fresh_state(), np.zeros(64, dtype=np.uint8)
 
     def push_frames(self, symbols: Any, cdf: Any) -> None:
-        """Encode symbols ``[K, T]`` of rows ``[T, K, V]``."""
         low, high = (ends.ravel() for ends in coded_intervals(symbols, _as_cdf(cdf, self._upstream, self._check)))
         self._reserve(len(low))
         stopped = int(_push_all(self._state, self._buffer, low, high, self._upstream))
@@ -98,7 +95,6 @@ class _Encoder(Encoder):
             )
 
     def finish(self) -> bytes:
-        """Return all bytes; the encoder is then empty again."""
         self._reserve(0)
         _flush(self._state, self._buffer)
         data = self._buffer[: (self._state[BITS] + 7) // 8].tobytes()
@@ -113,12 +109,7 @@ class _Encoder(Encoder):
 
 
 class _Decoder(Decoder):
-    """Decode as rows come.
-
-    Args:
-        data: From the first byte of the stream on; it may go on beyond its end.
-        check: As for the encoder.
-    """
+    """Decode as rows come, from the first byte of `data` on, which may go on beyond the stream's end."""
 
     _upstream: bool
 
@@ -132,23 +123,17 @@ class _Decoder(Decoder):
         return int(self._state[BITS] + 7) // 8
 
     def pull_frames(self, cdf: Any) -> np.ndarray:
-        """Decode the codes ``[T, K]`` of all rows ``[T, K, V]``."""
         rows = _as_cdf(cdf, self._upstream, self._check)
         codes = np.empty(rows.shape[0] * rows.shape[1], dtype=np.int64)
         done = int(_pull_all(self._state, self._data, rows, self._upstream, codes))
         if done < len(codes):
-            reason = {
-                EXHAUSTED: f"its {len(self._data)} bytes are used up: it is truncated or damaged",
-                NO_SYMBOL: "its bytes point between two symbols: they are damaged, or the CDF is not the "
-                "encoder's (another model or machine made it)",
-                OVERFLOW: "the interval exceeds the range, which no encoder writes: the bytes are damaged",
-            }[int(codes[done])]
+            reason = _REASONS[int(codes[done])].format(len(self._data))
             raise CorruptInput(f"The stream breaks off at symbol {done} of this call: {reason}.")
         return codes.reshape(rows.shape[:2])
 
 
 class UpstreamEncoder(_Encoder):
-    """Encode as package ``encodec`` 0.1.1 does.
+    """The coder of package ``encodec`` 0.1.1.
 
     Upstream's CDF may end a little above 2^24, which is common where the model is sure of one code. Then the last
     code's interval reaches beyond the coder's range, and where that has no room the package fails an assertion;
@@ -159,22 +144,19 @@ class UpstreamEncoder(_Encoder):
 
 
 class GridEncoder(_Encoder):
-    """Encode as ``acv=4`` does."""
+    """The coder of ``acv=4``."""
 
     _upstream = False
 
 
 class UpstreamDecoder(_Decoder):
-    """Decode what `UpstreamEncoder` wrote.
-
-    Segments of an upstream file follow each other without a length: start the next one `bytes_consumed` further.
-    """
+    """Its decoder. Segments of a file follow each other without a length: the next one begins at `bytes_consumed`."""
 
     _upstream = True
 
 
 class GridDecoder(_Decoder):
-    """Decode what `GridEncoder` wrote. Damaged bytes give symbols too."""
+    """Its decoder. Damaged bytes give symbols too."""
 
     _upstream = False
 
@@ -269,39 +251,24 @@ def _flush(state, buffer):
 
 
 @kernel
-def _find_upstream(offset, row, span):
-    """Return the code whose interval holds `offset`, and the interval; NO_SYMBOL where there is none."""
-    least, most = 0, row.shape[0] - 1
-    while least <= most:
-        code = (least + most) >> 1
-        first, last = _share(span, row[code - 1] if code > 0 else np.int64(0), row[code], True)
-        if offset < first:
-            most = code - 1
-        elif offset > last:
-            least = code + 1
-        else:
-            return code, first, last
-    return NO_SYMBOL, np.int64(0), np.int64(0)
+def _find(offset, row, span, upstream):
+    """Return the code whose share holds `offset`, and the share; NO_SYMBOL where there is none.
 
-
-@kernel
-def _find_grid(offset, row, span):
-    """Return the least code whose share ends beyond `offset`, as a binary search has it; NO_SYMBOL where there is none.
-
-    ``floor(c span / 2^24) <= offset`` says the same as ``c <= ((offset + 1) 2^24 - 1) // span``, which is the form
-    that the pull request searches with; so that even for a faulty row the search goes the same way.
+    It is the least whose share ends at `offset` or later, by binary search. For acv=4, ``floor(c span / 2^24) <=
+    offset`` says the same as ``c <= ((offset + 1) 2^24 - 1) // span``, which is the form that the pull request searches
+    with; so that even for a faulty row the search goes the same way.
     """
     least, end = 0, row.shape[0]
     while least < end:
         code = (least + end) >> 1
-        if (row[code] * span) >> TOTAL_BITS <= offset:
+        if _share(span, np.int64(0), row[code], upstream)[1] < offset:
             least = code + 1
         else:
             end = code
     if least == row.shape[0]:
         return NO_SYMBOL, np.int64(0), np.int64(0)
-    first, last = _share(span, row[least - 1] if least > 0 else np.int64(0), row[least], False)
-    return least, first, last
+    first, last = _share(span, row[least - 1] if least > 0 else np.int64(0), row[least], upstream)
+    return (NO_SYMBOL if upstream and first > offset else least), first, last
 
 
 @kernel
@@ -322,8 +289,7 @@ def _pull_all(state, data, cdf, upstream, codes):
             state[BITS] = place + 1
         span = state[HIGH] - state[LOW] + 1
         offset = state[CURRENT] - state[LOW]
-        row = cdf[n // K, n % K]
-        code, first, last = _find_upstream(offset, row, span) if upstream else _find_grid(offset, row, span)
+        code, first, last = _find(offset, cdf[n // K, n % K], span, upstream)
         codes[n] = code
         if code >= 0 and not _narrow(state, nowhere, first, last, False):
             codes[n] = OVERFLOW

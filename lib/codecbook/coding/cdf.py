@@ -45,13 +45,9 @@ def as_columns(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, ...
 def as_cdf(cdf: Any, min_width: int, last_range: tuple[int, int]) -> np.ndarray:
     """Return a CDF as int64 ``[T, K, V]``, checked.
 
-    Args:
-        cdf: Integers ``[T, K, V]``.
-        min_width: Least width of a code; 0 or below checks nothing but the type and the axes.
-        last_range: Least and greatest last value of a row.
-
     Raises:
-        UnsupportedInput: Not integers, other axes, a width below `min_width`, or a last value out of range.
+        UnsupportedInput: Not integers, or other axes; where `min_width` is above 0, also a narrower code, or a row
+            whose last value is outside `last_range`.
     """
     array = as_array(cdf)
     if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[2] == 0:
@@ -70,13 +66,9 @@ def as_cdf(cdf: Any, min_width: int, last_range: tuple[int, int]) -> np.ndarray:
 
 
 def coded_intervals(symbols: Any, cdf: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return what each symbol's coding depends on: ``cdf[symbol-1]`` and ``cdf[symbol]``.
+    """Return what the coding of symbols ``[K, T]`` depends on: ``cdf[symbol-1]`` and ``cdf[symbol]``.
 
-    Two machines whose intervals agree produce the same bytes, whatever the rest of their CDFs.
-
-    Args:
-        symbols: Integers ``[K, T]``.
-        cdf: Integers ``[T, K, V]``, which may be a broadcast view of one row.
+    Two machines whose intervals agree produce the same bytes, whatever the rest of their CDFs ``[T, K, V]``.
 
     Returns:
         ``(cum_low, cum_high)``, each int64 ``[T, K]``, in coding order when flattened.
@@ -158,7 +150,6 @@ class Decoder(ABC):
 
 
 def _first_bad_row_of_arrays(cdf: np.ndarray, min_width: int, least_last: int, greatest_last: int) -> int:
-    """See `_first_bad_row`."""
     last = cdf[:, :, -1]
     bad = (cdf[:, :, 0] < min_width) | (last < least_last) | (last > greatest_last)
     bad |= (cdf[:, :, 1:] - cdf[:, :, :-1] < min_width).any(axis=2)

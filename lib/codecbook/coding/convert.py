@@ -12,9 +12,8 @@ from pathlib import Path
 from codecbook.codecs import Codec
 from codecbook.coding import stream
 from codecbook.coding.ecdc.header import MAGIC
-from codecbook.coding.ecdc.models import lm_like
 from codecbook.coding.ecdc.read import read_ecdc_codes
-from codecbook.coding.ecdc.segments import MAX_DURATION_S, MODEL_SHAPES, outline_ecdc
+from codecbook.coding.ecdc.segments import MAX_DURATION_S, MODEL_SHAPES, shape_named
 from codecbook.coding.ecdc.write import shape_of_tokens, write_ecdc_codes
 from codecbook.coding.stream import models as stream_models
 from codecbook.coding.stream.models import LMLike
@@ -53,7 +52,7 @@ def convert(
         data: A whole ``.cbs`` or ``.ecdc`` stream, undamaged.
         to: ``"cbs"`` or ``"ecdc"``.
         lm: The language model that it was coded with: for ``.cbs`` as for `codecbook.coding.decompress`, for ``.ecdc``
-            as for `codecbook.coding.ecdc.models.lm_like`.
+            as for `codecbook.coding.ecdc.load_upstream_lm`.
         to_lm: The one to code the new stream with, likewise; None codes raw.
         acv: Of a new ``.ecdc`` stream; see `codecbook.coding.ecdc.write_ecdc`.
         dialect: Likewise.
@@ -78,8 +77,7 @@ def convert(
     else:
         tokens, load_codec = _from_cbs(data, lm, weights)
     if to == "ecdc":
-        model = lm_like(to_lm, shape_of_tokens(tokens)) if acv else None
-        new = write_ecdc_codes(tokens, model, acv, dialect)
+        new = write_ecdc_codes(tokens, to_lm if acv else None, acv, dialect)
         return Converted(new, tokens, () if is_ecdc else _lost_in_ecdc(tokens, acv))
     named = None
     if isinstance(to_lm, str) and to_lm == "default":
@@ -105,12 +103,8 @@ def _from_ecdc(
     max_duration_s: float,
 ) -> tuple[Tokens, Callable[[], Codec]]:
     """Return the codes of an ``.ecdc``, and how to load their codec."""
-    outline = outline_ecdc(data, max_duration_s=max_duration_s)
-    shape = outline.shape
-    model = lm_like(lm, shape) if outline.header.uses_lm else None
-    tokens = read_ecdc_codes(
-        data, model, qstep=qstep, lm_dtype=lm_dtype, strict=True, max_duration_s=max_duration_s
-    ).tokens
+    read = read_ecdc_codes(data, lm, qstep=qstep, lm_dtype=lm_dtype, strict=True, max_duration_s=max_duration_s)
+    shape, tokens = shape_named(read.header.model_name), read.tokens
     if weights is None:
         tokens = replace(tokens, weights=tokens.weights or "pretrained")
         return tokens, lambda: stream_models.codec_by_name(shape.codec, shape.weights)

@@ -36,16 +36,18 @@ _LOGITS_AT_ONCE = 1 << 18  # bounds the float64 intermediates; frames do not int
 
 @dataclass(frozen=True)
 class GridDialect:
-    """One of the two meanings of ``acv=4``; a header tells them apart by `fp_scale` alone.
+    """Parameters of ``acv=4``; by default those of its pull request's text, "qstep128".
+
+    The number has two meanings (`GRID_DIALECTS`), which a header tells apart by `fp_scale` alone.
 
     Raises:
         UnsupportedInput: A parameter out of range.
     """
 
-    qstep: float  # step of the logit grid, in nats, > 0
-    fp_scale: int  # counts before the CDF is made: floor(p * fp_scale), 1 to 2^32 (header key fp)
-    min_range: int  # least width of a code's interval, of 2^24 (header key mr)
-    lm_dtype: str  # "float32" or "float64", of the language model and of the division by qstep
+    qstep: float = 1 / 128  # step of the logit grid, in nats, > 0
+    fp_scale: int = 65536  # counts before the CDF is made: floor(p * fp_scale), 1 to 2^32 (header key fp)
+    min_range: int = 1  # least width of a code's interval, of 2^24 (header key mr)
+    lm_dtype: str = "float32"  # "float32" or "float64", of the language model and of the division by qstep
     tau: float = 1.0  # temperature that divides the logits, > 0 (header key tau)
 
     def __post_init__(self) -> None:
@@ -70,7 +72,7 @@ class GridDialect:
 
 
 GRID_DIALECTS = {
-    "qstep128": GridDialect(qstep=1 / 128, fp_scale=65536, min_range=1, lm_dtype="float32"),
+    "qstep128": GridDialect(),
     "qstep64": GridDialect(qstep=1 / 64, fp_scale=8192, min_range=2, lm_dtype="float64"),
 }
 
@@ -136,9 +138,9 @@ def cdf_grid(
 
     Args:
         logits: float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats; cast to `lm_dtype` first.
-        qstep: As the other parameters, a field of `GridDialect`.
+        qstep: This and the others are fields of `GridDialect`.
         fp_scale: Likewise.
-        min_range: At most ``2^24 / V``.
+        min_range: Likewise.
         tau: Likewise.
         lm_dtype: Likewise.
 

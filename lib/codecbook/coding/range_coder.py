@@ -48,12 +48,7 @@ EXHAUSTED, NO_SYMBOL = -1, -2
 
 
 def encode_range(symbols: Any, cdf: Any, total_bits: int = EXACT_TOTAL_BITS) -> bytes:
-    """Encode symbols, frame by frame and within a frame codebook by codebook.
-
-    Args:
-        symbols: Integers ``[K, T]``.
-        cdf: int64 ``[T, K, V]``, widths >= 1, last value ``2^total_bits``, as `cdf_exact` makes it.
-        total_bits: 1 to 24.
+    """Encode symbols ``[K, T]`` by a CDF of `cdf_exact`, whose last values are ``2^total_bits``, 1 to 24 bits.
 
     Raises:
         CorruptInput: A symbol outside ``0..V-1``.
@@ -78,8 +73,7 @@ def decode_range(data: bytes, cdf: Any, total_bits: int = EXACT_TOTAL_BITS) -> n
 class RangeEncoder(Encoder):
     """Encode as symbols come: `push`, `push_frames` or `push_intervals`, then `finish`.
 
-    Args:
-        total_bits: Intervals are shares of ``2^total_bits``, 1 to 24.
+    Intervals are shares of ``2^total_bits``, 1 to 24 bits.
     """
 
     def __init__(self, total_bits: int = EXACT_TOTAL_BITS) -> None:
@@ -119,11 +113,8 @@ class RangeEncoder(Encoder):
 class RangeDecoder(Decoder):
     """Decode as rows come: `pull`, `pull_frames` or `decode`, then `finish`, which checks how the bytes end.
 
-    Until then symbols are provisional: those decoded from damaged bytes look like any others.
-
-    Args:
-        data: The bytes of one stream.
-        total_bits: As for the encoder.
+    `data` are the bytes of one stream. Until the end symbols are provisional: those decoded from damaged bytes look
+    like any others.
     """
 
     def __init__(self, data: bytes, total_bits: int = EXACT_TOTAL_BITS) -> None:

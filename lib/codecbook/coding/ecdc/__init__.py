@@ -19,32 +19,13 @@ checks that need no model. ``header`` has the header, ``segments`` what follows 
 alone, ``models`` the language models, ``damage`` measurements.
 """
 
-from codecbook.coding.ecdc.header import EcdcHeader, dialect_of, read_ecdc_header, write_ecdc_header
-from codecbook.coding.ecdc.lm import PackageStepper, decode_steps, encode_steps
-from codecbook.coding.ecdc.models import load_upstream_lm, random_upstream_lm, upstream_lm
+from codecbook.coding.ecdc.header import EcdcHeader, read_ecdc_header
+from codecbook.coding.ecdc.models import load_upstream_lm, upstream_lm
 from codecbook.coding.ecdc.read import DamagedSegment, DecodedClip, DecodedCodes, read_ecdc, read_ecdc_codes
-from codecbook.coding.ecdc.segments import EcdcOutline, chunks_of, outline_ecdc
+from codecbook.coding.ecdc.segments import EcdcOutline, outline_ecdc
 from codecbook.coding.ecdc.write import write_ecdc, write_ecdc_codes
 
 __all__ = [
-    "DamagedSegment",
-    "DecodedClip",
-    "DecodedCodes",
-    "EcdcHeader",
-    "EcdcOutline",
-    "PackageStepper",
-    "chunks_of",
-    "decode_steps",
-    "dialect_of",
-    "encode_steps",
-    "load_upstream_lm",
-    "outline_ecdc",
-    "random_upstream_lm",
-    "read_ecdc",
-    "read_ecdc_codes",
-    "read_ecdc_header",
-    "upstream_lm",
-    "write_ecdc",
-    "write_ecdc_codes",
-    "write_ecdc_header",
+    "DamagedSegment", "DecodedClip", "DecodedCodes", "EcdcHeader", "EcdcOutline", "load_upstream_lm", "outline_ecdc",
+    "read_ecdc", "read_ecdc_codes", "read_ecdc_header", "upstream_lm", "write_ecdc", "write_ecdc_codes",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 `precision_eval` and `payload_decode_matrix` are the pull request's two scripts, as functions.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,12 +14,13 @@ import pandas as pd
 from torch import nn
 
 from codecbook.audio import Clip
+from codecbook.coding.counts import GridDialect
 from codecbook.coding.ecdc.header import read_ecdc_header
 from codecbook.coding.ecdc.models import network_of
 from codecbook.coding.ecdc.read import DecodedClip, read_ecdc
-from codecbook.coding.ecdc.segments import chunks_of, shape_of
+from codecbook.coding.ecdc.segments import outline_ecdc, shape_of
 from codecbook.coding.ecdc.write import dialect_to_write, write_ecdc
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.models.weights import checked_device
 
 BAD_SAMPLE_THRESHOLD = 1e-3
@@ -57,36 +59,24 @@ def flip_byte(data: bytes, model: Any, fraction: float) -> FlippedByte:
 
     Raises:
         UnsupportedInput: A fraction outside 0 to 1.
-        CorruptInput: The stream is damaged already, or has no payload.
+        CorruptInput: The stream is damaged already.
     """
     if not 0 <= fraction <= 1:
         raise UnsupportedInput(f"fraction={fraction} is outside 0 to 1.")
-    header, body = read_ecdc_header(data)
-    ranges = [(body, len(data))]
-    if header.is_chunked:
-        count = shape_of(network_of(model)).layout(header.num_samples).count
-        ranges = [(chunk.start, chunk.end) for chunk in chunks_of(data, body, count)]
-    total = sum(end - start for start, end in ranges)
-    if total == 0:
-        raise CorruptInput("The stream has no payload to damage; it is cut off.")
-    left = min(total - 1, int(total * fraction))
-    index = 0
-    while left >= ranges[index][1] - ranges[index][0]:
-        left -= ranges[index][1] - ranges[index][0]
-        index += 1
-    place = ranges[index][0] + left
+    outline = outline_ecdc(data, shape_of(network_of(model)), math.inf)
+    ranges = [(chunk.start, chunk.end) for chunk in outline.chunks] or [(outline.body, len(data))]
+    places = np.concatenate([np.arange(start, end) for start, end in ranges])
+    place = int(places[min(len(places) - 1, int(len(places) * fraction))])
     damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
-    if header.is_chunked:
-        return FlippedByte(damaged, place, place - body, index, left)
-    return FlippedByte(damaged, place, place - body, None, None)
+    index = next((i for i, chunk in enumerate(outline.chunks) if place < chunk.end), None)
+    chunk_byte = None if index is None else place - outline.chunks[index].start
+    return FlippedByte(damaged, place, place - outline.body, index, chunk_byte)
 
 
 def compare_decodes(clean: Clip, corrupt: Clip) -> Corruption:
     """Return where and how much decoded audio differs from that of the undamaged stream.
 
-    Args:
-        clean: Decoded from the undamaged stream.
-        corrupt: Decoded from the damaged one; samples beyond the shorter of the two are left out.
+    Samples beyond the shorter of the two are left out.
 
     Raises:
         UnsupportedInput: Other rates or channels.
@@ -97,11 +87,13 @@ def compare_decodes(clean: Clip, corrupt: Clip) -> Corruption:
             f"{corrupt.num_channels} at {corrupt.sample_rate_hz} Hz; compare two decodes of one codec."
         )
     length = min(clean.num_samples, corrupt.num_samples)
-    difference = np.abs(corrupt.samples[:, :length].astype(np.float64) - clean.samples[:, :length].astype(np.float64))
+    difference = np.abs(corrupt.samples[:, :length].astype(np.float64) - clean.samples[:, :length])
+    mae, max_abs = float(difference.mean()), float(difference.max())
     bad = np.flatnonzero(difference.max(axis=0) > BAD_SAMPLE_THRESHOLD)
-    first, last = (int(bad[0]), int(bad[-1])) if bad.size else (None, None)
-    duration_s = None if first is None or last is None else (last - first + 1) / clean.sample_rate_hz
-    return Corruption(float(difference.mean()), float(difference.max()), first, last, duration_s)
+    if bad.size == 0:
+        return Corruption(mae, max_abs, None, None, None)
+    first, last = int(bad[0]), int(bad[-1])
+    return Corruption(mae, max_abs, first, last, (last - first + 1) / clean.sample_rate_hz)
 
 
 def precision_eval(
@@ -109,24 +101,17 @@ def precision_eval(
     clip: Clip,
     lm: nn.Module | None = None,
     acv: int = 0,
+    dialect: str | GridDialect | None = None,
     *,
+    bandwidth_kbps: float | None = None,
     corrupt_fraction: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
-    **options: Any,
 ) -> dict[str, Any]:
     """Encode and decode a clip, and measure rate, error, time, and what one flipped bit does.
 
-    Both directions are timed once, as in the original; call it twice to leave out what a first call pays for.
-
-    Args:
-        model: An ``EncodecModel`` or an adapter of one.
-        clip: At the model's rate and channels.
-        lm: The language model, for `acv` 1 and 4.
-        acv: See `codecbook.coding.ecdc.write_ecdc`.
-        corrupt_fraction: 0 to 1: flip the lowest bit of the byte at this share of the payload (of an acv=4 stream:
-            of its chunks' payloads, sparing lengths and checksums); None leaves it out.
-        clock: Returns seconds; monotonic.
-        options: Other keyword arguments of `write_ecdc`: ``dialect``, ``qstep``, ``bandwidth_kbps`` ...
+    Both directions are timed once (`clock` returns seconds), as in the original; call it twice to leave out what a
+    first call pays for. The bit is flipped at `corrupt_fraction` of the payload (`flip_byte`); None leaves that out.
+    The other arguments are those of `write_ecdc`.
 
     Returns:
         The pull request's figures, None where there is none: ``success`` (the undamaged stream decoded, without
@@ -138,16 +123,13 @@ def precision_eval(
         stream, or else the damaged one, did not decode.
 
     Raises:
-        UnsupportedInput: See `write_ecdc`, or a fraction outside 0 to 1.
-        CorruptInput: See `write_ecdc`.
-        MissingWeights: See `write_ecdc`.
+        CodecbookError: As `write_ecdc` and `flip_byte`.
     """
     start = clock()
-    data = write_ecdc(model, clip, lm, acv, **options)
+    data = write_ecdc(model, clip, lm, acv, dialect, bandwidth_kbps=bandwidth_kbps)
     encode_s = clock() - start
     header, body = read_ecdc_header(data)
-    changes = {key: options.get(key) for key in ("qstep", "fp_scale", "min_range", "tau", "lm_dtype")}
-    grid = dialect_to_write(acv, options.get("dialect"), **changes)
+    grid = dialect_to_write(acv, dialect)
     told = {"qstep": grid.qstep, "lm_dtype": grid.lm_dtype} if grid else {}  # what the header does not store
 
     def decode(stream: bytes) -> tuple[DecodedClip | None, str]:
@@ -159,30 +141,30 @@ def precision_eval(
 
     start = clock()
     clean, error = decode(data)
-    decode_s = clock() - start
-    figures: dict[str, Any] = {
+    decode_s = None if clean is None else clock() - start
+    flipped, corrupt, corrupt_error = None, None, ""
+    if corrupt_fraction is not None:
+        flipped = flip_byte(data, model, corrupt_fraction)
+        corrupt, corrupt_error = decode(flipped.data)
+    damage, change = _fields(FlippedByte, flipped), _compared(clean, corrupt)
+    return {
         "success": not error,
         "encode_s": encode_s,
-        "decode_s": None if clean is None else decode_s,
+        "decode_s": decode_s,
         "rtf_encode": encode_s / clip.duration_s,
-        "rtf_decode": None if clean is None else decode_s / clip.duration_s,
+        "rtf_decode": None if decode_s is None else decode_s / clip.duration_s,
         **_errors(clip, clean),
         "bps": 8 * len(data) / clip.duration_s,
         "encoded_bytes": len(data),
         "payload_bytes": len(data) - body,
         "header_metadata": header.metadata(),
+        **{f"corrupt_{name}": value for name, value in damage.items() if name != "data"},
+        "corruption_mae_vs_clean_decode": change.pop("mae"),
+        "corruption_max_abs_vs_clean_decode": change.pop("max_abs"),
+        **{f"corruption_{name}": value for name, value in change.items()},
+        # with checksums the damaged stream decodes too, one segment of it to silence
+        "decode_error": error or ("" if corrupt else corrupt_error),
     }
-    flipped, corrupt, corrupt_error = None, None, ""
-    if corrupt_fraction is not None:
-        flipped = flip_byte(data, model, corrupt_fraction)
-        corrupt, corrupt_error = decode(flipped.data)
-    for name in ("absolute_byte", "payload_byte", "chunk_index", "chunk_byte"):
-        figures[f"corrupt_{name}"] = None if flipped is None else getattr(flipped, name)
-    for name, value in _compared(clean, corrupt).items():
-        figures[f"corruption_{name}" + "_vs_clean_decode" * (name in ("mae", "max_abs"))] = value
-    # with checksums the damaged stream decodes too, one segment of it to silence
-    figures["decode_error"] = error or ("" if corrupt else corrupt_error)
-    return figures
 
 
 def payload_decode_matrix(
@@ -192,7 +174,6 @@ def payload_decode_matrix(
     *,
     devices: Sequence[str] = ("cpu",),
     pairs: Sequence[tuple[str, str]] = (),
-    **options: Any,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decode streams on several devices, and compare damaged ones with their originals.
 
@@ -203,7 +184,6 @@ def payload_decode_matrix(
         lm: Their language model, which is copied to each device.
         devices: Torch devices.
         pairs: ``(clean, corrupt)`` names of streams.
-        options: Keyword arguments of `codecbook.coding.ecdc.read_ecdc_codes`: ``qstep``, ``lm_dtype`` ...
 
     Returns:
         A table with a row per stream and device: ``file``, ``device``, ``success`` (it decoded, without damaged
@@ -228,7 +208,7 @@ def payload_decode_matrix(
             found, error = None, ""
             try:
                 network.to(checked_device(device))
-                found = read_ecdc(data, model, lm, lm_device=device, **options)
+                found = read_ecdc(data, model, lm, lm_device=device)
                 error = found.damage[0].reason if found.damage else ""
             except (CodecbookError, RuntimeError, AssertionError) as problem:  # torch's own for an absent device
                 error = str(problem).splitlines()[0]
@@ -266,7 +246,9 @@ def _errors(clip: Clip, decoded: DecodedClip | None) -> dict[str, float | None]:
 
 
 def _compared(clean: DecodedClip | None, corrupt: DecodedClip | None) -> dict[str, Any]:
-    """Return the fields of `Corruption`, None where one of the two did not decode."""
-    if clean is None or corrupt is None:
-        return dict.fromkeys(Corruption.__dataclass_fields__)
-    return asdict(compare_decodes(clean.clip, corrupt.clip))
+    return _fields(Corruption, compare_decodes(clean.clip, corrupt.clip) if clean and corrupt else None)
+
+
+def _fields(kind: type, record: Any) -> dict[str, Any]:
+    """Return the fields of a record of this kind, None where there is no record."""
+    return dict.fromkeys(kind.__dataclass_fields__) if record is None else asdict(record)

@@ -23,15 +23,16 @@ from codecbook.coding.counts import GRID_DIALECTS, GridDialect
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 MAGIC = b"ECDC"
-FIXED_BYTES = 9
 MAX_JSON_BYTES = 1 << 16
 MAX_SAMPLES = 1 << 48
-SUCCESSOR_KEYS = ("lmh", "cs", "cst", "fl")
 UPSTREAM_KEYS = ("m", "al", "nc", "lm")
 GRID_KEYS = ("fp", "mr", "acv", "tau")
+SUCCESSOR_KEYS = ("lmh", "cs", "cst", "fl")
 
 _FIXED = struct.Struct(">4sBI")
+_LIMITS = {"acv": (0, MAX_SAMPLES), "al": (1, MAX_SAMPLES), "nc": (1, 1 << 16), "fp": (1, 1 << 32), "mr": (1, 1 << 24)}
 _UNSET_MODEL = "unset"  # what the package calls a model that it did not load
+_DTYPE_NAMES = {"float32": "float32", "fp32": "float32", "float64": "float64", "fp64": "float64"}
 
 
 @dataclass(frozen=True)
@@ -92,18 +93,18 @@ def read_ecdc_header(data: bytes) -> tuple[EcdcHeader, int]:
     """
     if not MAGIC.startswith(data[:4]):
         raise UnsupportedInput(f"An .ecdc stream begins with {MAGIC!r}; this one begins with {bytes(data[:4])!r}.")
-    if len(data) < FIXED_BYTES:
+    if len(data) < _FIXED.size:
         raise CorruptInput(f"The stream ends after {len(data)} bytes, within its header; it is cut off.")
     _, version, length = _FIXED.unpack_from(data)
     if version != 0:
         raise UnsupportedInput(f"The stream has format version {version}; only version 0 is known.")
-    end = FIXED_BYTES + length
+    end = _FIXED.size + length
     if length > MAX_JSON_BYTES or end > len(data):
         raise CorruptInput(
-            f"The header claims {length} bytes of JSON, where {len(data) - FIXED_BYTES} bytes follow and at most "
+            f"The header claims {length} bytes of JSON, where {len(data) - _FIXED.size} bytes follow and at most "
             f"{MAX_JSON_BYTES} are read; the stream is cut off or damaged."
         )
-    return _header_of(_json_object(data[FIXED_BYTES:end])), end
+    return _header_of(_json_object(data[_FIXED.size : end])), end
 
 
 def dialect_of(
@@ -126,7 +127,7 @@ def dialect_of(
             and ``ENCODEC_LM_TAU`` stand in for keys that an early header lacks.
 
     Raises:
-        UnsupportedInput: Nothing tells the step or the type, a variable cannot be read, or
+        UnsupportedInput: Nothing tells the step or the type, a value is out of range or cannot be read, or
             ``ENCODEC_USE_NEAR_UNIFORM`` is on.
     """
     variables = os.environ if environ is None else environ
@@ -134,19 +135,30 @@ def dialect_of(
         raise UnsupportedInput(
             "ENCODEC_USE_NEAR_UNIFORM is on, an experiment of the pull request that no published stream uses; unset it."
         )
+
+    def first(value: Any, name: str, read: Callable[[str], Any], default: Any) -> Any:
+        if value is not None or name not in variables:
+            return default if value is None else value
+        try:
+            return read(variables[name])
+        except ValueError as error:
+            raise UnsupportedInput(
+                f"The environment variable {name} is {variables[name]!r} ({error}); correct or unset it."
+            ) from error
+
     usual = GRID_DIALECTS["qstep128"]
-    fp_scale = _first(header.fp_scale, variables, "ENCODEC_AC_FP_SCALE", int, usual.fp_scale)
-    min_range = _first(header.min_range, variables, "ENCODEC_AC_MIN_RANGE", int, usual.min_range)
-    tau = _first(header.tau, variables, "ENCODEC_LM_TAU", float, 1.0)
-    known = {dialect.fp_scale: dialect for dialect in GRID_DIALECTS.values()}.get(fp_scale)
-    step = _first(qstep, variables, "ENCODEC_LOGIT_QSTEP", _fraction, known and known.qstep)
-    dtype = _first(lm_dtype, variables, "ENCODEC_DETERMINISTIC_LM_DTYPE", _dtype_name, known and known.lm_dtype)
+    fp_scale = first(header.fp_scale, "ENCODEC_AC_FP_SCALE", int, usual.fp_scale)
+    min_range = first(header.min_range, "ENCODEC_AC_MIN_RANGE", int, usual.min_range)
+    tau = first(header.tau, "ENCODEC_LM_TAU", float, usual.tau)
+    known = next((dialect for dialect in GRID_DIALECTS.values() if dialect.fp_scale == fp_scale), None)
+    step = first(qstep, "ENCODEC_LOGIT_QSTEP", _fraction, known and known.qstep)
+    dtype = first(lm_dtype, "ENCODEC_DETERMINISTIC_LM_DTYPE", _dtype_name, known and known.lm_dtype)
     if step is None or dtype is None:
         raise UnsupportedInput(
             f"The stream's fp = {fp_scale} is of no known dialect, and the header does not store the logit step nor "
             "the model's float type; give qstep= and lm_dtype=."
         )
-    return GridDialect(qstep=step, fp_scale=fp_scale, min_range=min_range, lm_dtype=dtype, tau=tau)
+    return GridDialect(step, fp_scale, min_range, dtype, tau)
 
 
 def _json_object(text: bytes) -> dict[str, Any]:
@@ -174,7 +186,7 @@ def _header_of(values: dict[str, Any]) -> EcdcHeader:
             f"This is a stream of encodec-rs (its header has {', '.join(successor)}), whose acv = "
             f"{values.get('acv')!r} means another coder than encodec's; decode it with encodec-rs."
         )
-    unknown = sorted(set(values) - set(UPSTREAM_KEYS) - set(GRID_KEYS))
+    unknown = sorted(set(values) - {*UPSTREAM_KEYS, *GRID_KEYS})
     if unknown:
         raise UnsupportedInput(
             f"The header has the unknown keys {[key[:20] for key in unknown[:5]]}; the stream is of another writer, or "
@@ -183,7 +195,13 @@ def _header_of(values: dict[str, Any]) -> EcdcHeader:
     missing = [key for key in UPSTREAM_KEYS if key not in values]
     if missing:
         raise CorruptInput(f"The header lacks {', '.join(missing)}; the stream is damaged.")
-    acv = _integer(values, "acv", 0, MAX_SAMPLES)
+    for key, (least, most) in _LIMITS.items():
+        value = values.get(key, least)
+        if type(value) is not int or not least <= value <= most:
+            raise CorruptInput(
+                f"The header says {key} = {str(value)[:40]}, outside {least} to {most}; the stream is damaged."
+            )
+    acv, tau = values.get("acv"), values.get("tau")
     if acv is not None and acv > 4:
         raise UnsupportedInput(f"The stream has acv = {acv}, of a later coder; known are 0 to 4.")
     if not isinstance(values["m"], str) or not isinstance(values["lm"], bool):
@@ -193,44 +211,11 @@ def _header_of(values: dict[str, Any]) -> EcdcHeader:
         )
     if acv is not None and values["lm"] != (acv > 0):
         raise CorruptInput(f"The header contradicts itself: lm = {values['lm']} with acv = {acv}; it is damaged.")
-    tau = values.get("tau")
-    if tau is not None and not (type(tau) in (int, float) and abs(tau) < 1e9 and tau > 0):
-        raise CorruptInput(f"The header says tau = {str(tau)[:40]}; a temperature is above 0: it is damaged.")
-    return EcdcHeader(
-        model_name=values["m"],
-        num_samples=_integer(values, "al", 1, MAX_SAMPLES) or 0,
-        num_codebooks=_integer(values, "nc", 1, 1 << 16) or 0,
-        uses_lm=values["lm"],
-        fp_scale=_integer(values, "fp", 1, 1 << 32),
-        min_range=_integer(values, "mr", 1, 1 << 24),
-        acv=acv,
-        tau=None if tau is None else float(tau),
-    )
-
-
-def _integer(values: dict[str, Any], key: str, least: int, most: int) -> int | None:
-    if key not in values:
-        return None
-    value = values[key]
-    if type(value) is not int or not least <= value <= most:
-        raise CorruptInput(
-            f"The header says {key} = {str(value)[:40]}, outside {least} to {most}; the stream is damaged."
-        )
-    return value
-
-
-def _first(value: Any, variables: Mapping[str, str], name: str, read: Callable[[str], Any], default: Any) -> Any:
-    """Return `value`, else the environment variable, else `default`."""
-    if value is not None:
-        return value
-    if name not in variables:
-        return default
-    try:
-        return read(variables[name])
-    except ValueError as error:
-        raise UnsupportedInput(
-            f"The environment variable {name} is {variables[name]!r} ({error}); correct or unset it."
-        ) from error
+    if tau is not None:
+        if not (type(tau) in (int, float) and 0 < tau < 1e9):
+            raise CorruptInput(f"The header says tau = {str(tau)[:40]}; a temperature is above 0: it is damaged.")
+        values["tau"] = float(tau)
+    return EcdcHeader(*map(values.get, (*UPSTREAM_KEYS, *GRID_KEYS)))
 
 
 def _fraction(text: str) -> float:
@@ -245,7 +230,6 @@ def _fraction(text: str) -> float:
 
 
 def _dtype_name(text: str) -> str:
-    names = {"float32": "float32", "fp32": "float32", "float64": "float64", "fp64": "float64"}
-    if text.lower() not in names:
-        raise ValueError(f"choose one of {', '.join(names)}")
-    return names[text.lower()]
+    if text.lower() not in _DTYPE_NAMES:
+        raise ValueError(f"choose one of {', '.join(_DTYPE_NAMES)}")
+    return _DTYPE_NAMES[text.lower()]

@@ -20,8 +20,6 @@ from codecbook.coding.counts import GridDialect, cdf_upstream_from_pdf
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.models.weights import checked_device
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
 
 class PackageStepper:
     """Step a language model the way package ``encodec`` does: the baseline for speed, and what the format needs.
@@ -36,10 +34,10 @@ class PackageStepper:
 
     Args:
         lm: The package's ``LMModel``, or a module that is called alike: ``(indices [1, K, 1], states, offset)``,
-            returning ``(probabilities [1, V, K, 1], states, offset)``. It is not changed; where device, type or mode
-            differ, a copy is used.
-        dialect: Whose CDF the streams use; None is upstream's. The model runs in its ``lm_dtype``; for upstream, in
-            its own type.
+            returning ``(probabilities [1, V, K, 1], states, offset)``. It is not changed, but copied where device, type
+            or mode differ.
+        dialect: Whose CDF the streams use, and in whose ``lm_dtype`` the model runs; None is upstream's, in the model's
+            own type.
         device: Torch device for the model, and for upstream's CDFs. A grid's CDFs and the coder stay on the CPU.
 
     Raises:
@@ -55,11 +53,7 @@ class PackageStepper:
         self._offset: Any = 0
 
     def start(self, num_codebooks: int) -> None:
-        """Forget all steps; the next one is the first of a segment.
-
-        Raises:
-            UnsupportedInput: The model has fewer codebooks.
-        """
+        """Forget all steps; the next one is the first of a segment. UnsupportedInput: the model has fewer codebooks."""
         most = getattr(self.lm, "n_q", num_codebooks)
         if not 1 <= num_codebooks <= most:
             raise UnsupportedInput(
@@ -70,10 +64,7 @@ class PackageStepper:
 
     @torch.inference_mode()
     def step(self, codes: np.ndarray | None = None) -> np.ndarray:
-        """Return the CDF of the next frame, int64 ``[K, V]``.
-
-        Args:
-            codes: int64 ``[K]`` of the frame before; None at the first step.
+        """Return the CDF of the next frame, int64 ``[K, V]``, after codes int64 ``[K]`` (None at the first step).
 
         Raises:
             CorruptInput: The model gives values that are not finite (upstream's CDF only; a grid's column becomes
@@ -91,9 +82,9 @@ class PackageStepper:
             )
         if self.dialect is not None:
             logits = values if are_logits else values.log()
-            return self.dialect.cdf(logits[0, :, :, 0][None])[0]
+            return self.dialect.cdf(logits[..., 0])[0]
         pdf = torch.softmax(values, dim=1) if are_logits else values
-        return cdf_upstream_from_pdf(pdf[0, :, :, 0][None])[0]
+        return cdf_upstream_from_pdf(pdf[..., 0])[0]
 
     def _outputs(self, indices: Tensor) -> tuple[Tensor, bool]:
         """Run the model one step; return ``[1, V, K, 1]``, and whether these are logits, or else probabilities."""
@@ -110,39 +101,12 @@ class PackageStepper:
         return pdf, False
 
 
-def placed(
-    lm: nn.Module | PackageStepper, dialect: GridDialect | None, num_codes: int, device: str = "cpu"
-) -> PackageStepper:
-    """Place a language model for a stream of `num_codes` codes, or check that one that is placed already fits.
-
-    Raises:
-        UnsupportedInput: It is placed for another dialect, has another V, or is no module.
-    """
-    if isinstance(lm, PackageStepper):
-        if lm.dialect != dialect:
-            raise UnsupportedInput(
-                f"The language model is placed for {lm.dialect or 'upstream'}, the stream asks for "
-                f"{dialect or 'upstream'}; place it anew with PackageStepper(lm, dialect)."
-            )
-    elif isinstance(lm, nn.Module):
-        lm = PackageStepper(lm, dialect, device)
-    else:
-        raise UnsupportedInput(f"A language model must be a torch module; received {type(lm).__name__}.")
-    size = getattr(lm.lm, "card", num_codes)
-    if size != num_codes:
-        raise UnsupportedInput(
-            f"The language model has {size} codes, the codec's codebooks have {num_codes}; it belongs to another codec."
-        )
-    return lm
-
-
 def encode_steps(codes: np.ndarray, stepper: PackageStepper, segment: int = 0) -> bytes:
     """Encode the tokens of one segment, int64 ``[K, T]``; errors call it by its number.
 
     Raises:
         CorruptInput: A code outside the model's range.
-        UnsupportedInput: Too many codebooks, or a symbol that upstream's coder cannot express (see
-            `codecbook.coding.arithmetic.UpstreamEncoder`).
+        UnsupportedInput: Too many codebooks, or a symbol that upstream's coder cannot express.
     """
     stepper.start(len(codes))
     encoder = UpstreamEncoder() if stepper.dialect is None else GridEncoder()
@@ -162,15 +126,7 @@ def decode_steps(
 
     Damage, or another machine's rounding, gives wrong tokens rather than an error. Most of it shows at the end: the
     decoded tokens are encoded along the way, and must give the bytes that were read. That adds no bit to the format
-    and leaves about one failure in 2^24 unseen.
-
-    Args:
-        data: From the first byte of the segment on.
-        stepper: The language model.
-        num_codebooks: K.
-        num_frames: T.
-        segment: What to call this segment in errors.
-        verify: False skips the comparison, to look at the wrong tokens.
+    and leaves about one failure in 2^24 unseen. `verify` False skips it, to look at the wrong tokens.
 
     Returns:
         Codes, int64 ``[K, T]``, and how many bytes they took: upstream's segments follow each other without any mark.
@@ -180,9 +136,8 @@ def decode_steps(
         UnsupportedInput: Too many codebooks for the model.
     """
     stepper.start(num_codebooks)
-    upstream = stepper.dialect is None
-    decoder = (UpstreamDecoder if upstream else GridDecoder)(data)
-    encoder = (UpstreamEncoder if upstream else GridEncoder)()
+    decoder = UpstreamDecoder(data) if stepper.dialect is None else GridDecoder(data)
+    encoder = UpstreamEncoder() if stepper.dialect is None else GridEncoder()
     frames: list[np.ndarray] = []  # grows with what the bytes hold, whatever a header claims
     for t in range(num_frames):
         cdf = stepper.step(frames[-1] if frames else None)
@@ -210,10 +165,7 @@ def _naming(segment: int, frame: int) -> Iterator[None]:
 
 def _placed(lm: nn.Module, device: str, dtype: str | None) -> nn.Module:
     """Return the model, or a copy of it where it is not in evaluation mode, or its device or type differs."""
-    if dtype is not None and dtype not in _DTYPES:
-        raise UnsupportedInput(f"lm_dtype={dtype!r}; choose one of {', '.join(_DTYPES)}.")
-    wanted = None if dtype is None else _DTYPES[dtype]
-    place = torch.device(device)
+    place, wanted = torch.device(device), None if dtype is None else getattr(torch, dtype)
     fits = all(
         tensor.device == place and (wanted is None or not tensor.is_floating_point() or tensor.dtype == wanted)
         for tensor in (*lm.parameters(), *lm.buffers())

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from codecbook.codecs.base import Codec
+from codecbook.coding.counts import GridDialect
+from codecbook.coding.ecdc.lm import PackageStepper
 from codecbook.coding.ecdc.segments import ModelShape, shape_of
 from codecbook.errors import UnsupportedInput
 from codecbook.models.weights import connect_timeout, load_state, missing, parse_weights, read_state, seeded
@@ -16,6 +19,8 @@ if TYPE_CHECKING:  # else where it is used: streams of codecbook are read withou
 LM_CHECKPOINTS = {"encodec_24khz": "encodec_lm_24khz-1608e3c0.th", "encodec_48khz": "encodec_lm_48khz-7add9fc3.th"}
 UPSTREAM_SHAPE = {"dim": 200, "layers": 5, "heads": 8, "hidden": 800, "context_s": 3.5}
 """Of EnCodec's language models (section 3.3 and package ``encodec`` 0.1.1); all codebooks in parallel."""
+LMSource = nn.Module | str | Path | None
+"""A language model: itself, what `load_upstream_lm` takes as `source`, or None."""
 _ROOT_URL = "https://dl.fbaipublicfiles.com/encodec/v0/"
 
 
@@ -39,11 +44,7 @@ def network_of(model: Any) -> "EncodecModel":
 def upstream_lm(num_codebooks: int, codebook_size: int, frame_rate_hz: float, seed: int = 0) -> "LMModel":
     """Build upstream's language model with random weights, which cost as much time as trained ones.
 
-    Args:
-        num_codebooks: K.
-        codebook_size: V.
-        frame_rate_hz: Of the codec; sets how many frames the model remembers.
-        seed: For the weights.
+    The codec's frame rate sets how many frames the model remembers.
     """
     from codecbook.codecs.encodec_package import encodec
 
@@ -56,32 +57,27 @@ def upstream_lm(num_codebooks: int, codebook_size: int, frame_rate_hz: float, se
     return lm.eval()
 
 
-def random_upstream_lm(model: Any, seed: int = 0) -> "LMModel":
-    """Return `upstream_lm` for an ``EncodecModel``, an adapter of one, or the shape of one.
-
-    Raises:
-        UnsupportedInput: Another kind of model.
-    """
-    shape = _shape(model)
-    return upstream_lm(shape.num_codebooks, shape.codebook_size, shape.frame_rate_hz, seed)
-
-
-def load_upstream_lm(model: Any, source: str | Path | None = None) -> "LMModel":
+def load_upstream_lm(model: Any, source: str | Path = "default") -> "LMModel":
     """Load upstream's language model for ``encodec_24khz`` or ``encodec_48khz``, in evaluation mode on the CPU.
 
     Args:
         model: An ``EncodecModel``, an adapter of one, or the shape of one.
-        source: A file with its weights, or a folder that holds upstream's file; None downloads it (torch.hub's cache
-            first).
+        source: ``"default"`` for the authors' weights, downloaded where they are not in torch.hub's cache; a file with
+            weights, or a folder that holds upstream's file; ``"random"`` or ``"random:SEED"`` (for code paths and
+            tests).
 
     Raises:
         MissingWeights: The file is not there, or could not be fetched.
-        UnsupportedInput: Another kind of model, one for which upstream has none, or weights of another shape.
+        UnsupportedInput: Another kind of model, one for which upstream has none, weights of another shape, or a seed
+            that is no number.
         CorruptInput: The file is damaged.
     """
-    shape = _shape(model)
+    shape = model if isinstance(model, ModelShape) else shape_of(network_of(model))
     name, checkpoint = f"the language model of {shape.name}", LM_CHECKPOINTS.get(shape.name, "")
-    if source is not None:
+    seed, state, file = 0, None, Path(checkpoint)
+    if str(source).partition(":")[0] == "random":
+        seed = parse_weights("lm", source).seed
+    elif source != "default":
         path = Path(source)
         file = path / checkpoint if path.is_dir() else path
         if not file.is_file():
@@ -90,7 +86,7 @@ def load_upstream_lm(model: Any, source: str | Path | None = None) -> "LMModel":
             )
         state = read_state(file)
     elif checkpoint:
-        file, url = Path(checkpoint), f"{_ROOT_URL}{checkpoint}"
+        url = f"{_ROOT_URL}{checkpoint}"
         try:
             with connect_timeout():
                 state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True)
@@ -99,32 +95,28 @@ def load_upstream_lm(model: Any, source: str | Path | None = None) -> "LMModel":
     else:
         raise UnsupportedInput(
             f"Upstream has language models for {', '.join(LM_CHECKPOINTS)}, not for {shape.name!r}; give a file, "
-            "or random_upstream_lm(...) with random weights."
+            "or 'random:0' for random weights."
         )
-    lm = random_upstream_lm(shape)
-    load_state(lm, state, file)
+    lm = upstream_lm(shape.num_codebooks, shape.codebook_size, shape.frame_rate_hz, seed)
+    if state is not None:
+        load_state(lm, state, file)
     return lm
 
 
-def lm_like(lm: Any, model: Any) -> Any:
-    """Load a language model that is given by name, file or itself.
-
-    Args:
-        lm: ``"default"`` for the authors', ``"random"`` or ``"random:SEED"`` (for code paths and tests), a file or
-            folder as for `load_upstream_lm`, a module, or None.
-        model: As for `load_upstream_lm`.
+def placed_lm(lm: LMSource, dialect: GridDialect | None, shape: ModelShape, device: str = "cpu") -> PackageStepper:
+    """Load a language model that is given by name or file, and place it for streams of a model of this shape.
 
     Raises:
-        CodecbookError: As `load_upstream_lm`; of a seed, as `codecbook.codecs.load_codec`.
+        CodecbookError: As `load_upstream_lm` and `PackageStepper`, or it has another V, or is no module.
     """
-    if not isinstance(lm, str | Path):
-        return lm
-    if lm == "default":
-        return load_upstream_lm(model)
-    if str(lm).partition(":")[0] == "random":
-        return random_upstream_lm(model, parse_weights("lm", lm).seed)
-    return load_upstream_lm(model, lm)
-
-
-def _shape(model: Any) -> ModelShape:
-    return model if isinstance(model, ModelShape) else shape_of(network_of(model))
+    if isinstance(lm, str | Path):
+        lm = load_upstream_lm(shape, lm)
+    if not isinstance(lm, nn.Module):
+        raise UnsupportedInput(f"A language model must be a torch module; received {type(lm).__name__}.")
+    size = getattr(lm, "card", shape.codebook_size)
+    if size != shape.codebook_size:
+        raise UnsupportedInput(
+            f"The language model has {size} codes, the codec's codebooks have {shape.codebook_size}; it belongs to "
+            "another codec."
+        )
+    return PackageStepper(lm, dialect, device)

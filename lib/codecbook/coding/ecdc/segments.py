@@ -22,6 +22,7 @@ SCALE = struct.Struct(">f")
 MINI = "_mini"
 """How the names of bundled models end."""
 MAX_DURATION_S = 3600.0
+_MOST_BITS_PER_TOKEN = 25  # a range below 2^25 has at most 25 bits to lose
 _LEAST_BITS_OF_SILENCE = 0.1  # what a damaged segment must spend on a token for its length to be believed
 
 
@@ -54,19 +55,31 @@ class ModelShape:
         """Bytes of a segment's scale."""
         return SCALE.size if self.normalises else 0
 
-    def layout(self, num_samples: int) -> "SegmentLayout":
-        """Return how a clip of this many samples per channel is cut."""
-        return SegmentLayout(
-            num_samples=num_samples,
-            length=self.segment_samples or num_samples,
-            stride=self.stride_samples or num_samples,
-            sample_rate_hz=self.sample_rate_hz,
-            frame_rate_hz=self.frame_rate_hz,
-        )
+    def num_segments(self, num_samples: int) -> int:
+        """Return how many segments a clip of this many samples per channel has."""
+        return -(-num_samples // (self.stride_samples or num_samples))
+
+    def segments(self, num_samples: int) -> list[int]:
+        """Return the samples of each: `segment_samples` or what is left, starting `stride_samples` after the last."""
+        length, stride = self.segment_samples or num_samples, self.stride_samples or num_samples
+        return [min(length, num_samples - start) for start in range(0, num_samples, stride)]
+
+    def frames(self, num_samples: int) -> int:
+        """Return the frames of a segment: ``ceil(samples * frame_rate / sample_rate)``, in integers.
+
+        The package computes the same in floats (``samples / sample_rate * frame_rate``), which rounds up to a frame too
+        many for some lengths: at 24 kHz already for 6720 samples, 22 in place of 21. It writes such streams and cannot
+        read them; here they are read.
+        """
+        return -(-num_samples * self.frame_rate_hz // self.sample_rate_hz)
 
     def raw_bytes(self, num_codebooks: int, num_frames: int) -> int:
         """Return what a segment takes without a language model, its scale included."""
         return self.scale_bytes + packed_bytes((self.codebook_size,) * num_codebooks, num_frames)
+
+    def most_bytes(self, num_codebooks: int, num_frames: int) -> int:
+        """Return what a segment can take with a language model, its scale included."""
+        return self.scale_bytes + num_codebooks * num_frames * _MOST_BITS_PER_TOKEN // 8 + 8
 
 
 _24KHZ = ModelShape("encodec_24khz", 32, 1024, 24_000, 75, 1, False)
@@ -109,46 +122,6 @@ def shape_of(network: Any) -> ModelShape:
         segment_samples=network.segment_length,
         stride_samples=network.segment_stride,
     )
-
-
-@dataclass(frozen=True)
-class SegmentLayout:
-    """Segments of a clip: each `length` samples, or what is left, and starting `stride` samples after the last.
-
-    Frames are ``ceil(samples * frame_rate / sample_rate)``, in integers. The package computes the same in floats
-    (``samples / sample_rate * frame_rate``), which rounds up to a frame too many for some lengths: at 24 kHz already
-    for 6720 samples, 22 in place of 21. It writes such streams and cannot read them; here they are read.
-    """
-
-    num_samples: int  # of the clip, per channel
-    length: int  # samples
-    stride: int  # samples
-    sample_rate_hz: int  # Hz
-    frame_rate_hz: int  # Hz
-
-    @property
-    def count(self) -> int:
-        """Number of segments."""
-        return -(-self.num_samples // self.stride)
-
-    def samples(self, segment: int) -> int:
-        """Return the samples of a segment."""
-        return min(self.num_samples - segment * self.stride, self.length)
-
-    def frames(self, segment: int) -> int:
-        """Return the frames of a segment."""
-        return -(-self.samples(segment) * self.frame_rate_hz // self.sample_rate_hz)
-
-    @property
-    def num_whole(self) -> int:
-        """How many segments, all at the beginning, have `length` samples."""
-        return max(0, (self.num_samples - self.length) // self.stride + 1)
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of all segments."""
-        whole = self.num_whole * self.frames(0)
-        return whole + sum(self.frames(segment) for segment in range(self.num_whole, self.count))
 
 
 @dataclass(frozen=True)
@@ -219,7 +192,7 @@ class EcdcOutline:
     header: EcdcHeader
     body: int  # where the first segment begins
     shape: ModelShape  # of the model that the header names
-    layout: SegmentLayout
+    frames: tuple[int, ...]  # of each segment
     chunks: tuple[Chunk, ...] = ()  # one for each segment where the stream has checksums (acv 4)
 
     @property
@@ -234,7 +207,7 @@ def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: f
     Args:
         data: The whole stream.
         shape: Of the model; None takes what the header's name stands for.
-        max_duration_s: See `codecbook.coding.ecdc.read_ecdc`.
+        max_duration_s: See `codecbook.coding.ecdc.read_ecdc_codes`.
 
     Raises:
         CorruptInput: The stream is cut off, goes on, contradicts itself, or claims more than its bytes can hold.
@@ -242,6 +215,39 @@ def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: f
     """
     header, body = read_ecdc_header(data)
     shape = shape_named(header.model_name) if shape is None else shape
+    check_model(header, shape)
+    duration_s = header.num_samples / shape.sample_rate_hz
+    if header.uses_lm and duration_s > max_duration_s:
+        raise UnsupportedInput(
+            f"The header claims {duration_s:.0f} s of audio, above max_duration_s={max_duration_s:g}; raise it if you "
+            "trust the stream."
+        )
+    available = len(data) - body
+    count = shape.num_segments(header.num_samples)
+    if count > available:
+        raise CorruptInput(
+            f"The header claims {count} segment(s), which {available} bytes cannot hold; the stream is cut off, or its "
+            "header is damaged."
+        )
+    frames = tuple(shape.frames(samples) for samples in shape.segments(header.num_samples))
+    outline = EcdcOutline(data, header, body, shape, frames)
+    if not header.uses_lm:
+        _check_raw_size(outline)
+        return outline
+    _check_coded_size(outline)
+    if not header.is_chunked:
+        if shape.normalises:
+            scale_at(data, body, 0)
+        return outline
+    outline = replace(outline, chunks=chunks_of(data, body, count))
+    for index, chunk in enumerate(outline.chunks):
+        if not chunk.is_intact:
+            check_silence(outline, index, "checksum")
+    return outline
+
+
+def check_model(header: EcdcHeader, shape: ModelShape) -> None:
+    """Raise UnsupportedInput where a stream is of another model, by its name or its number of codebooks."""
     if header.model_name != shape.name:
         raise UnsupportedInput(
             f"The stream is of the model {header.model_name[:60]!r}, received {shape.name!r}; load that model."
@@ -251,60 +257,46 @@ def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: f
             f"The stream has {header.num_codebooks} codebooks, {shape.name} has {shape.num_codebooks}; it is of "
             "another model, or damaged."
         )
-    outline = EcdcOutline(data, header, body, shape, shape.layout(header.num_samples))
-    if header.coding == "raw":
-        _check_raw_size(outline)
-        return outline
-    _check_coded_size(outline, max_duration_s)
-    if not header.is_chunked:
-        return outline
-    outline = replace(outline, chunks=chunks_of(data, body, outline.layout.count))
-    for index, chunk in enumerate(outline.chunks):
-        if not chunk.is_intact:
-            check_silence(outline, index, chunk, "checksum")
-    return outline
 
 
-def check_silence(outline: EcdcOutline, index: int, chunk: Chunk, kind: str) -> None:
+def check_silence(outline: EcdcOutline, index: int, kind: str) -> None:
     """Raise CorruptInput for a damaged segment that is far too long for its bytes to be filled in."""
-    tokens = outline.header.num_codebooks * outline.layout.frames(index)
-    if 8 * (chunk.end - chunk.start) < tokens * _LEAST_BITS_OF_SILENCE:
+    tokens = outline.header.num_codebooks * outline.frames[index]
+    num_bytes = outline.chunks[index].end - outline.chunks[index].start
+    if 8 * num_bytes < tokens * _LEAST_BITS_OF_SILENCE:
         raise CorruptInput(
-            f"Segment {index} is damaged ({kind}), and its {chunk.end - chunk.start} bytes are too few for the "
-            f"{tokens} tokens that the header claims; the header is damaged too."
+            f"Segment {index} is damaged ({kind}), and its {num_bytes} bytes are too few for the {tokens} tokens that "
+            "the header claims; the header is damaged too."
         )
 
 
 def _check_raw_size(outline: EcdcOutline) -> None:
-    layout, shape, K = outline.layout, outline.shape, outline.header.num_codebooks
-    whole = layout.num_whole
-    expected = whole * shape.raw_bytes(K, layout.frames(0))
-    available = len(outline.data) - outline.body
-    if expected <= available:  # else the segments that are left need not be counted, however many there are
-        expected += sum(shape.raw_bytes(K, layout.frames(i)) for i in range(whole, layout.count))
+    K, available = outline.header.num_codebooks, len(outline.data) - outline.body
+    expected = sum(outline.shape.raw_bytes(K, frames) for frames in outline.frames)
     if expected != available:
         raise CorruptInput(
-            f"The header's {layout.num_samples} samples and {K} codebooks take {expected} bytes or more; the stream "
+            f"The header's {outline.header.num_samples} samples and {K} codebooks take {expected} bytes; the stream "
             f"has {available}: it is cut off, goes on, or its header is damaged."
         )
 
 
-def _check_coded_size(outline: EcdcOutline, max_duration_s: float) -> None:
-    """Refuse too long a clip, and more tokens than the bytes could hold if each were as likely as the CDF can say."""
-    layout, shape, header = outline.layout, outline.shape, outline.header
-    if outline.duration_s > max_duration_s:
-        raise UnsupportedInput(
-            f"The header claims {outline.duration_s:.0f} s of audio, above max_duration_s={max_duration_s:g}; raise it "
-            "if you trust the stream."
-        )
+def _check_coded_size(outline: EcdcOutline) -> None:
+    """Refuse more tokens than the bytes could hold if each were as likely, or fewer than if as rare, as can be."""
+    shape, header, count = outline.shape, outline.header, len(outline.frames)
     num_bytes = len(outline.data) - outline.body
-    overhead = layout.count * (CHUNK.size * header.is_chunked + shape.scale_bytes)
+    tokens = header.num_codebooks * sum(outline.frames)
     min_range = 2 if header.coding == "upstream" else header.min_range or 1
     likeliest = 1 - (shape.codebook_size - 2) * min_range / TOTAL
     least_bits = -math.log2(likeliest) if 0 < likeliest < 1 else 0.0
-    tokens = header.num_codebooks * layout.num_frames
+    overhead = count * (CHUNK.size * header.is_chunked + shape.scale_bytes)
     if 8 * (num_bytes - overhead) < tokens * least_bits:
         raise CorruptInput(
-            f"The header claims {tokens} tokens in {layout.count} segment(s), which {num_bytes} bytes cannot hold; the "
-            "stream is cut off, or its header is damaged."
+            f"The header claims {tokens} tokens in {count} segment(s), which {num_bytes} bytes cannot hold; the stream "
+            "is cut off, or its header is damaged."
+        )
+    most = sum(shape.most_bytes(header.num_codebooks, frames) for frames in outline.frames)
+    if not header.is_chunked and num_bytes > most:
+        raise CorruptInput(
+            f"The header claims {tokens} tokens, which take at most {most} bytes, where {num_bytes} follow; the stream "
+            "goes on, or its header is damaged."
         )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codecbook.audio import Clip
 from codecbook.coding.counts import GRID_DIALECTS, GridDialect
 from codecbook.coding.ecdc.header import EcdcHeader, write_ecdc_header
-from codecbook.coding.ecdc.lm import PackageStepper, encode_steps, placed
-from codecbook.coding.ecdc.models import network_of
+from codecbook.coding.ecdc.lm import PackageStepper, encode_steps
+from codecbook.coding.ecdc.models import LMSource, network_of, placed_lm
 from codecbook.coding.ecdc.segments import CHUNK, MINI, SCALE, ModelShape, shape_named, shape_of
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.tokens import Tokens
@@ -27,46 +27,41 @@ if TYPE_CHECKING:
 def write_ecdc(
     model: Any,
     wav: Clip | np.ndarray | Tensor,
-    lm: nn.Module | PackageStepper | None = None,
+    lm: LMSource = None,
     acv: int = 0,
     dialect: str | GridDialect | None = None,
     *,
     bandwidth_kbps: float | None = None,
-    **changes: Any,
 ) -> bytes:
     """Encode a clip as an ``.ecdc`` stream.
 
     Args:
         model: An ``EncodecModel`` or an adapter of one, on any device.
         wav: A clip, or float ``[C, S]``, at the model's rate and channels.
-        lm: The language model, for `acv` 1 and 4.
+        lm: The language model, for `acv` 1 and 4; by name or file as for `codecbook.coding.ecdc.load_upstream_lm`.
         acv: 0: raw. 1: upstream's language-model stream. 4: pull request 95's, in chunks with checksums.
-        dialect: For 4, a name in `codecbook.coding.counts.GRID_DIALECTS` or parameters; ``"qstep128"`` by default.
-            For 0, whose four extra header keys to write (None: none, as upstream). Not for 1.
+        dialect: For 4, a name in `codecbook.coding.counts.GRID_DIALECTS` (``"qstep128"`` by default) or parameters, of
+            which a reader must be told ``qstep`` and ``lm_dtype``: the header stores neither. For 0, whose four extra
+            header keys to write (None: none, as upstream). Not for 1.
         bandwidth_kbps: One of the model's; None takes what it is set to.
-        changes: Fields of `GridDialect` that replace the dialect's: ``qstep`` and ``lm_dtype`` (the header stores
-            neither: a reader must be told), ``fp_scale``, ``min_range``, ``tau``. None replaces nothing.
 
     Raises:
-        UnsupportedInput: Another kind of model, rate, shape or `acv`; parameters that do not belong together or are
-            out of range; or a clip that upstream's coder cannot express.
+        UnsupportedInput: Another kind of model, rate, shape or `acv`; parameters that do not belong together; or a
+            clip that upstream's coder cannot express.
         CorruptInput: No samples, or samples that are not finite.
-        MissingWeights: A language model is needed, and none was given.
+        MissingWeights: A language model is needed, and none was given or found.
     """
     network = network_of(model)
-    grid, shape = dialect_to_write(acv, dialect, **changes), shape_of(network)
+    shape = shape_of(network)
+    grid = dialect_to_write(acv, dialect)
     stepper = _stepper(lm, acv, grid, shape)
     samples = _checked_samples(wav, network)
     frames = _encode(network, samples, bandwidth_kbps)
-    return _written(shape, samples.shape[1], frames, acv, grid, stepper)
+    return _written(shape, samples.shape[1], frames, grid, stepper)
 
 
 def write_ecdc_codes(
-    tokens: Tokens,
-    lm: nn.Module | PackageStepper | None = None,
-    acv: int = 0,
-    dialect: str | GridDialect | None = None,
-    **changes: Any,
+    tokens: Tokens, lm: LMSource = None, acv: int = 0, dialect: str | GridDialect | None = None
 ) -> bytes:
     """Write codes that are there already as an ``.ecdc`` stream; see `write_ecdc` for all but the first argument.
 
@@ -74,12 +69,11 @@ def write_ecdc_codes(
     whether they are this project's bundled ones.
 
     Raises:
-        UnsupportedInput: Tokens of another codec than ``encodec_24khz`` and ``encodec_48khz``, without length, or in
-            other segments than the format's; else as `write_ecdc`.
-        MissingWeights: As `write_ecdc`.
+        CodecbookError: As `write_ecdc`, or tokens of another codec than ``encodec_24khz`` and ``encodec_48khz``,
+            without length, or in other segments than the format's.
     """
     shape = shape_of_tokens(tokens)
-    sizes = {(size, rate) for size, rate in zip(tokens.codebook_sizes, tokens.frame_rates_hz, strict=True)}
+    sizes = set(zip(tokens.codebook_sizes, tokens.frame_rates_hz, strict=True))
     if sizes != {(shape.codebook_size, shape.frame_rate_hz)} or tokens.num_codebooks > shape.num_codebooks:
         raise UnsupportedInput(
             f"An .ecdc stream of {shape.name} holds up to {shape.num_codebooks} codebooks of {shape.codebook_size} "
@@ -89,16 +83,16 @@ def write_ecdc_codes(
         raise UnsupportedInput(
             "These tokens do not say how long their audio is, and an .ecdc stream must; set num_samples."
         )
-    grid = dialect_to_write(acv, dialect, **changes)
     counts = list(tokens.segment_frames) or [len(tokens.codes[0])]
     if len(tokens.scales) != (len(counts) if shape.normalises else 0):
         raise UnsupportedInput(
             f"{len(counts)} segments of {shape.name} have {len(tokens.scales)} scales; the tokens are of another codec."
         )
+    grid = dialect_to_write(acv, dialect)
+    stepper = _stepper(lm, acv, grid, shape)
     parts = np.split(np.stack(tokens.codes), np.cumsum(counts)[:-1], axis=1)
     frames = list(zip(parts, tokens.scales or [None] * len(parts), strict=True))
-    stepper = _stepper(lm, acv, grid, shape)
-    return _written(shape, tokens.num_samples, frames, acv, grid, stepper)
+    return _written(shape, tokens.num_samples, frames, grid, stepper)
 
 
 def shape_of_tokens(tokens: Tokens) -> ModelShape:
@@ -111,77 +105,60 @@ def shape_of_tokens(tokens: Tokens) -> ModelShape:
     return shape_named(mini if tokens.weights == f"bundled: {mini}" else tokens.codec)
 
 
-def dialect_to_write(acv: int, dialect: str | GridDialect | None, **changes: Any) -> GridDialect | None:
-    """Return the parameters that `write_ecdc` uses, or None where upstream's rules apply.
-
-    Raises:
-        UnsupportedInput: An `acv` that is not written, an unknown name, or parameters for upstream's stream.
-    """
-    changes = {key: value for key, value in changes.items() if value is not None}
+def dialect_to_write(acv: int, dialect: str | GridDialect | None) -> GridDialect | None:
+    """Return the parameters that `write_ecdc` uses (None: upstream's rules); UnsupportedInput where they do not fit."""
     if acv not in (0, 1, 4):
         raise UnsupportedInput(f"acv={acv} is not written; choose 0 (raw), 1 (upstream) or 4.")
-    if acv == 1 and (dialect is not None or changes):
+    if acv == 1 and dialect is not None:
         raise UnsupportedInput(
-            f"Upstream's stream (acv=1) has no dialect or parameters; leave out {dialect or list(changes)}, or choose "
-            "acv=4."
+            f"Upstream's stream (acv=1) has no dialect or parameters; leave out {dialect}, or choose acv=4."
         )
     if dialect is None:
-        if acv != 4 and not changes:
-            return None
-        dialect = "qstep128"
-    if isinstance(dialect, str):
-        if dialect not in GRID_DIALECTS:
-            raise UnsupportedInput(f"There is no dialect {dialect!r}; choose one of {', '.join(GRID_DIALECTS)}.")
-        dialect = GRID_DIALECTS[dialect]
-    return replace(dialect, **changes)
+        return GRID_DIALECTS["qstep128"] if acv == 4 else None
+    if isinstance(dialect, GridDialect):
+        return dialect
+    if dialect not in GRID_DIALECTS:
+        raise UnsupportedInput(f"There is no dialect {dialect!r}; choose one of {', '.join(GRID_DIALECTS)}.")
+    return GRID_DIALECTS[dialect]
 
 
-def _stepper(
-    lm: nn.Module | PackageStepper | None, acv: int, grid: GridDialect | None, shape: ModelShape
-) -> PackageStepper | None:
-    if acv == 0 and lm is not None:
-        raise UnsupportedInput("acv=0 is raw and uses no language model; leave lm out, or choose acv=1 or 4.")
+def _stepper(lm: LMSource, acv: int, grid: GridDialect | None, shape: ModelShape) -> PackageStepper | None:
     if acv == 0:
+        if lm is not None:
+            raise UnsupportedInput("acv=0 is raw and uses no language model; leave lm out, or choose acv=1 or 4.")
         return None
     if lm is None:
         raise MissingWeights(f"acv={acv} codes with a language model; pass lm=, or choose acv=0.")
-    return placed(lm, grid if acv == 4 else None, shape.codebook_size)
+    return placed_lm(lm, grid, shape)
 
 
 def _written(
     shape: ModelShape,
     num_samples: int,
     frames: Sequence[tuple[np.ndarray, float | None]],
-    acv: int,
     grid: GridDialect | None,
     stepper: PackageStepper | None,
 ) -> bytes:
     """Return the stream of segments, each ``(codes [K, T], scale)``."""
-    layout = shape.layout(num_samples)
     counts = [codes.shape[1] for codes, _ in frames]
-    expected = [layout.frames(index) for index in range(layout.count)]
+    expected = [shape.frames(samples) for samples in shape.segments(num_samples)]
     if counts != expected:
         raise UnsupportedInput(
             f"The model makes segments of {counts[:3]} frames, where the format expects {expected[:3]}; its hop length "
             "does not fit its frame rate."
         )
-    header = EcdcHeader(
-        shape.name,
-        num_samples,
-        len(frames[0][0]),
-        uses_lm=acv > 0,
-        fp_scale=grid.fp_scale if grid else None,
-        min_range=grid.min_range if grid else None,
-        acv=acv if grid else None,
-        tau=float(grid.tau) if grid else None,
-    )
+    header = EcdcHeader(shape.name, num_samples, len(frames[0][0]), uses_lm=stepper is not None)
+    if grid is not None:
+        acv = 4 if header.uses_lm else 0
+        header = replace(header, fp_scale=grid.fp_scale, min_range=grid.min_range, acv=acv, tau=float(grid.tau))
     parts = [write_ecdc_header(header)]
     for index, (codes, scale) in enumerate(frames):
         if stepper is None:
-            coded = pack_bits(codes.T, (shape.codebook_size,) * len(codes))
+            payload = pack_bits(codes.T, (shape.codebook_size,) * len(codes))
         else:
-            coded = encode_steps(codes, stepper, index)
-        payload = coded if scale is None else SCALE.pack(scale) + coded
+            payload = encode_steps(codes, stepper, index)
+        if scale is not None:
+            payload = SCALE.pack(scale) + payload
         if header.is_chunked:
             parts.append(CHUNK.pack(len(payload), zlib.crc32(payload)))
         parts.append(payload)
