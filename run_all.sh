@@ -142,7 +142,8 @@ run_tests() {
     check "format" "$python" -m ruff format --check .
     check "lint" "$python" -m ruff check .
     check "types" "$python" -m pyright --pythonpath "$python"
-    check "tests" "$python" -m pytest "$@"
+    # in up to four processes, as nearly all tests compute on one thread; `-n 0` has them in one
+    check "tests" "$python" -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal "$@"
     echo "$summary"
     exit "$status"
 }

@@ -157,6 +157,7 @@ def test_empty_mappings_and_clips_are_refused():
         ("rate_overhead_percent", "Rate overhead (%)"),
         ("Loss (bits)", "Loss (bits)"),
         ("s", "S"),
+        ("bits_per_s", "Bits per s"),
     ],
 )
 def test_axis_labels(name, expected):

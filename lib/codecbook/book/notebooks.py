@@ -42,10 +42,10 @@ def first_heading(notebook: NotebookNode) -> str:
 
 
 def lead(notebook: NotebookNode) -> str:
-    """Return the first paragraph below the first heading as plain text, empty where there is none."""
+    """Return the question: the first paragraph below the first heading as plain text, empty where there is none."""
     paragraphs = (block.strip() for block in re.split(r"\n\s*\n", _prose(notebook)))
     texts = (text for text in paragraphs if text and not text.startswith(("#", "|", "-", "<", "$")))
-    return _plain(next(texts, ""))
+    return _plain(next(texts, "")).removeprefix("Question. ")
 
 
 def _prose(notebook: NotebookNode) -> str:
@@ -61,7 +61,7 @@ def contents(folder: Path | None = None) -> str:
     lines = ["| notebook | question |", "|---|---|"]
     for path in sorted((folder or repository_dir() / "notebooks").glob("*.ipynb"))[1:]:
         notebook = nbformat.read(path, as_version=4)
-        title, question = first_heading(notebook), lead(notebook).removeprefix("Question. ")
+        title, question = first_heading(notebook), lead(notebook)
         cells = [f"[{path.stem}]({path.name}) {title}", question]
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines)

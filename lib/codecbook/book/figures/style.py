@@ -86,7 +86,7 @@ def axis_label(name: str) -> str:
     if " " in name:
         return name
     words, _, last = name.rpartition("_")
-    unit = _UNITS.get(last) if words else None
+    unit = _UNITS.get(last) if words and not words.endswith("_per") else None
     text = words if unit else name
     for plain, written in _ACRONYMS.items():
         text = "_".join(written if part == plain else part for part in _parts(text, plain))
