@@ -14,7 +14,7 @@ def test_packages_compares_with_the_lock(monkeypatch):
 
 
 def test_a_build_tag_is_no_difference(monkeypatch):
-    monkeypatch.setattr(environment.importlib.metadata, "version", lambda name: "2.13.0+cpu")
+    monkeypatch.setattr(environment, "installed_version", lambda name: "2.13.0+cpu")
     monkeypatch.setattr(environment, "pinned_versions", lambda: {"torch": "2.13.0"})
     assert environment.packages(["torch"])["as_pinned"].tolist() == [True]
 

@@ -3,7 +3,6 @@
 Each function returns a table that `codecbook.book.tables.show` displays and that the index notebook asserts on.
 """
 
-import importlib.metadata
 import importlib.util
 import shutil
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import pandas as pd
 import torch
 from packaging.version import Version
 
+from codecbook.book.provenance import installed_version
 from codecbook.clips import ClipEntry
 from codecbook.codecs import load_codec
 from codecbook.errors import MissingWeights
@@ -39,11 +39,7 @@ def packages(names: Sequence[str] = SHOWN_PACKAGES) -> pd.DataFrame:
     pinned = pinned_versions()
     rows = []
     for name in names:
-        try:
-            installed = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            installed = ""
-        wanted = pinned.get(name.lower(), "")
+        installed, wanted = installed_version(name), pinned.get(name.lower(), "")
         same = bool(installed) and bool(wanted) and Version(installed).public == Version(wanted).public
         rows.append({"package": name, "installed": installed, "pinned": wanted, "as_pinned": same})
     return pd.DataFrame(rows)

@@ -35,6 +35,14 @@ def failing_cell(notebook: NotebookNode) -> NotebookNode | None:
     return None
 
 
+def error_line(cell: NotebookNode | None) -> str:
+    """Return in one line what a cell raised, empty where it raised nothing."""
+    for output in [] if cell is None else cell.get("outputs", []):
+        if output.output_type == "error":
+            return f"{output.ename}: {output.evalue}".strip().splitlines()[0]
+    return ""
+
+
 def first_heading(notebook: NotebookNode) -> str:
     """Return the text of the first ``#`` heading, empty where there is none."""
     match = re.search(r"^# +(.+?)\s*#*$", _prose(notebook), re.MULTILINE)

@@ -43,7 +43,7 @@ def collect(
     return {
         **(code or checkout()),
         "python": platform.python_version(),
-        "packages": _package_versions(),
+        "packages": {name: version for name in _PACKAGES if (version := installed_version(name))},
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpuinfo.get_cpu_info().get("brand_raw") or platform.processor() or "unknown",
         "cores": os.cpu_count(),
@@ -101,14 +101,12 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _package_versions() -> dict[str, str]:
-    installed = {}
-    for name in _PACKAGES:
-        try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return installed
+def installed_version(package: str) -> str:
+    """Return the version of an installed package, empty where it is not there."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _threads() -> int:

@@ -36,8 +36,7 @@ def waveforms(clips: Mapping[str, Clip]) -> Figure:
         raise UnsupportedInput(f"Of {list(clips)} some clip holds no samples, or there are none; leave it out.")
     longest_s = max(clip.duration_s for clip in clips.values())
     peak = max(1e-4, *(float(np.abs(clip.samples[0]).max()) for clip in clips.values()))
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, 0.5 + 1.05 * len(clips))
+    with new_figure(7.2, 0.5 + 1.05 * len(clips)) as figure:
         panels = figure.subplots(len(clips), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         for axes, (label, clip) in zip(panels, clips.items(), strict=True):
             _draw_waveform(axes, clip)
@@ -55,8 +54,8 @@ def overview(clip: Clip, peak: float, reference: float) -> Figure:
         peak: Amplitude at the edge of the waveform panel, common to the clips that are compared.
         reference: Power that counts as 0 dB, common to them as well (`loudest_power`).
     """
-    with mpl.rc_context({**RC, "axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8}):
-        figure = new_figure(5.2, 2.0)
+    small = {"axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8}
+    with new_figure(5.2, 2.0, **small) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.2))
         _draw_waveform(top, clip)
         top.set(ylim=(-1.05 * peak, 1.05 * peak), yticks=[])

@@ -13,7 +13,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from codecbook.audio import Clip
 from codecbook.book.figures.audio import waveforms
 from codecbook.book.figures.style import BLUE, INK, LINES, MUTED, PALETTE, RC, RED, cycle, new_figure
-from codecbook.errors import UnsupportedInput
 from codecbook.probes.determinism.failures import POOLED
 
 _LOG_BELOW = 0.02  # a share that small cannot be told from 0 on a linear axis
@@ -29,11 +28,8 @@ def failure_rates(rates: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     Args:
         rates: `codecbook.probes.determinism.failures.failure_rates`.
         titles: What to call each coder, in the order of the rows.
-
-    Raises:
-        UnsupportedInput: None of these coders has a row.
     """
-    shown = _of_coders(rates, titles)
+    shown = rates[rates["coder"].isin(list(titles))]
     pooled = {row["coder"]: row for row in shown.to_dict("records") if row["cell"] == POOLED}
     ends = ("wrong_share", "wrong_share_low", "wrong_share_high", "wrong_share_high_if_independent")
     # what a log axis has to reach down to
@@ -43,8 +39,7 @@ def failure_rates(rates: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     floor = drawn[drawn > 0].min() / 2 if in_decades else 0.0
     names = [name for name in titles if name in pooled]
     words = []
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, 1.0 + 0.52 * len(names))
+    with new_figure(7.2, 1.0 + 0.52 * len(names)) as figure:
         axes = figure.subplots()
         for y, name in enumerate(names):
             row = pooled[name]
@@ -79,13 +74,9 @@ def survival_curves(curves: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         curves: Columns ``coder``, ``time_s``, ``share``, ``low``, ``high``: the tables of
             `codecbook.probes.determinism.failures.survival`, one below the other.
         titles: What to call each coder, in the order of the legend.
-
-    Raises:
-        UnsupportedInput: None of these coders has a row.
     """
-    shown = _of_coders(curves, titles)
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, 3.6)
+    shown = curves[curves["coder"].isin(list(titles))]
+    with new_figure(7.2, 3.6) as figure:
         axes = figure.subplots()
         names = [name for name in titles if name in set(shown["coder"])]
         for i, name in enumerate(names):
@@ -112,18 +103,14 @@ def consequence_spread(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure
     Args:
         table: `codecbook.probes.determinism.consequences.consequence_table`.
         titles: What to call each coder, in the order of the rows.
-
-    Raises:
-        UnsupportedInput: None of these coders has a row.
     """
-    shown = _of_coders(table, titles)
+    shown = table[table["coder"].isin(list(titles))]
     names = [name for name in titles if name in set(shown["coder"])]
     panels = (
         ("snr_after_db", "SNR after the first wrong frame (dB)"),
         ("bad_duration_s", "From first to last bad sample (s)"),
     )
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, 1.15 + 0.62 * len(names))
+    with new_figure(7.2, 1.15 + 0.62 * len(names)) as figure:
         for axes, (column, label) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
             _segment_points(axes, shown, names, column)
             axes.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
@@ -150,9 +137,6 @@ def wrong_example(clips: Mapping[str, Clip], first_wrong_s: float) -> Figure:
     Args:
         clips: By label, such as ``{"true tokens": ..., "decoded": ...}``.
         first_wrong_s: When that frame begins.
-
-    Raises:
-        UnsupportedInput: No clips, or an empty one.
     """
     figure = waveforms(clips)
     with mpl.rc_context(RC):
@@ -160,15 +144,6 @@ def wrong_example(clips: Mapping[str, Clip], first_wrong_s: float) -> Figure:
         words = ["where the first wrong frame begins"]
         figure.legend(lines[:1], words, loc="outside lower left", handlelength=3)
     return figure
-
-
-def _of_coders(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    shown = table.loc[table["coder"].isin(list(titles))] if "coder" in table.columns else table.iloc[:0]
-    if shown.empty:
-        raise UnsupportedInput(
-            f"Of {len(table)} rows none is of the coders {list(titles)}, so there is nothing to draw."
-        )
-    return shown
 
 
 def _segment_points(axes: Axes, shown: pd.DataFrame, names: list[str], column: str) -> None:

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from codecbook.book.figures.style import BLUE, GRID, INK, MARKERS, MUTED, PALETTE, RC, RED, SURFACE, cycle, new_figure
-from codecbook.errors import UnsupportedInput
+from codecbook.book.figures.style import BLUE, GRID, INK, MARKERS, MUTED, PALETTE, RED, SURFACE, cycle, new_figure
 
 # outcome: fill, ink on it, symbol, words; colours of Okabe and Ito, and each outcome has a symbol of its own
 _OUTCOMES = {
@@ -35,16 +33,7 @@ def outcome_matrix(table: pd.DataFrame, titles: Mapping[str, str], groups: Mappi
         titles: What to call each coder, in their order; coders that are not named are left out.
         groups: Title of the group that each cell belongs to. Groups stand in the order in which they appear in it;
             cells that it lacks come last. None leaves the cells in the table's order.
-
-    Raises:
-        UnsupportedInput: No rows, or an outcome that has no symbol.
     """
-    unknown = set(table["outcome"]) - set(_OUTCOMES)
-    if table.empty or unknown or not titles:
-        raise UnsupportedInput(
-            f"The table has {len(table)} rows and outcomes {unknown}, for {len(titles)} coders; give what tabulate "
-            "returns."
-        )
     shown = table.loc[table["coder"].isin(list(titles))]
     grouped = _grouped(list(dict.fromkeys(shown["cell"])), groups)
     places, headings, y = {}, {}, 0.0
@@ -53,8 +42,7 @@ def outcome_matrix(table: pd.DataFrame, titles: Mapping[str, str], groups: Mappi
             headings[y], y = title, y + 1.0
         places |= {cell: y + i for i, cell in enumerate(members)}
         y += len(members) + 0.25 * bool(title)
-    with mpl.rc_context(RC):
-        figure = new_figure(1.8 + 0.76 * len(titles), 2.4 + 0.235 * y)
+    with new_figure(1.8 + 0.76 * len(titles), 2.4 + 0.235 * y) as figure:
         axes = figure.subplots()
         for row in shown.to_dict("records"):
             _tile(axes, row, list(titles).index(row["coder"]), places[row["cell"]])
@@ -99,15 +87,9 @@ def rounding_law(points: pd.DataFrame) -> Figure:
 
     Args:
         points: Columns ``series``, ``expected_ppm``, ``measured_ppm``; points without a mismatch are left out.
-
-    Raises:
-        UnsupportedInput: No point has a mismatch.
     """
     shown = points[(points["measured_ppm"] > 0) & (points["expected_ppm"] > 0)]
-    if shown.empty:
-        raise UnsupportedInput("No rounded logit differs in any cell, so there is nothing to draw.")
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, 4.0)
+    with new_figure(7.2, 4.0) as figure:
         axes = figure.subplots()
         ends = np.array([shown["expected_ppm"].min() / 2, shown["expected_ppm"].max() * 2])
         axes.plot(ends, ends, color=MUTED, linewidth=1, label="1e6 E|d| / step")
@@ -130,15 +112,9 @@ def divergence_timeline(rows: pd.DataFrame, num_frames: int, titles: Sequence[st
             ``token_frame`` (the first wrong token); -1 where there is none.
         num_frames: Length of a segment.
         titles: Coders, in the order of their panels.
-
-    Raises:
-        UnsupportedInput: No rows.
     """
-    if rows.empty:
-        raise UnsupportedInput("There are no segments to draw.")
     cells = list(dict.fromkeys(rows["cell"]))
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, 1.5 + 0.24 * len(cells))
+    with new_figure(7.2, 1.5 + 0.24 * len(cells)) as figure:
         panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
         for axes, title in zip(panels, titles, strict=True):
             part = rows[rows["coder"] == title]

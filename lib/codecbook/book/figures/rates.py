@@ -1,8 +1,5 @@
 """Rates: against quality with intervals, and on an axis of decades, one line a stream."""
 
-from collections.abc import Sequence
-
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,7 +12,6 @@ from codecbook.book.figures.style import (
     MARKERS,
     MUTED,
     PALETTE,
-    RC,
     SURFACE,
     axis_label,
     cycle,
@@ -40,22 +36,14 @@ def rate_quality(
         high: Column of its upper end; given with `low`.
 
     Raises:
-        UnsupportedInput: A column is missing, only one end of the interval is given, or more than six series.
+        UnsupportedInput: No series, or more than six.
     """
-    wanted = [x, y, series, *(name for name in (low, high) if name is not None)]
-    missing = [name for name in wanted if name not in table.columns]
-    if missing or (low is None) != (high is None):
-        raise UnsupportedInput(
-            f"Columns {missing or [low, high]} are missing or incomplete; the table has {list(table.columns)}. Name "
-            "existing columns, and both ends of the interval or neither."
-        )
     groups = list(table.groupby(series, sort=False))
     if not 1 <= len(groups) <= len(PALETTE):
         raise UnsupportedInput(
             f"{len(groups)} series cannot be told apart; draw 1 to {len(PALETTE)}, the rest in a second figure."
         )
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, 3.6)
+    with new_figure(7.2, 3.6) as figure:
         axes = figure.subplots()
         for i, (name, group) in enumerate(groups):
             points = group.sort_values(x)
@@ -83,7 +71,7 @@ def stream_dots(
     low: str | None = None,
     high: str | None = None,
     published: pd.DataFrame | None = None,
-    label: str | None = None,
+    label: str = "",
 ) -> Figure:
     """Draw one dot per stream on a logarithmic axis; published figures stand below as hollow dots.
 
@@ -94,18 +82,11 @@ def stream_dots(
         low: Column of the interval's lower end, None for no intervals.
         high: Column of its upper end.
         published: Rows of another study, with the columns `stream`, `value` and, where given, `capacity`.
-        label: Of the axis; None makes it of `value`.
-
-    Raises:
-        UnsupportedInput: A column is missing, there are no rows, or a value is below 0.
+        label: Of the axis.
     """
     tables = [ours] if published is None else [ours, published]
-    for table in tables:
-        _check(table, ["stream", value, *([capacity] if capacity else [])])
-    _check(ours, [name for name in (low, high) if name])
     names = [name for table in tables for name in table["stream"]]
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, 1.1 + _LINE_IN * len(names))
+    with new_figure(7.2, 1.1 + _LINE_IN * len(names)) as figure:
         axes = figure.subplots()
         start = 0
         for table in tables:
@@ -125,7 +106,7 @@ def stream_dots(
             start += len(table)
         if published is not None:
             axes.axhline(len(ours) - 0.5, color=MUTED, linewidth=0.8)
-        axes.set(xscale="log", xlabel=label or axis_label(value), ylim=(len(names) - 0.4, -0.6))
+        axes.set(xscale="log", xlabel=label, ylim=(len(names) - 0.4, -0.6))
         axes.set_yticks(range(len(names)), names)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(_plain_number))
@@ -135,21 +116,16 @@ def stream_dots(
     return figure
 
 
-def level_bars(table: pd.DataFrame, value: str, label: str | None = None) -> Figure:
+def level_bars(table: pd.DataFrame, value: str, label: str) -> Figure:
     """Draw a bar per stream, cut into its levels from the coarsest on.
 
     Args:
         table: One row per ``stream`` and ``level`` (numbers, 0 first), in order.
         value: Column of the lengths, which add up.
-        label: Of the axis; None makes it of `value`.
-
-    Raises:
-        UnsupportedInput: A column is missing, there are no rows, or a value is below 0.
+        label: Of the axis.
     """
-    _check(table, ["stream", "level", value])
     names = list(dict.fromkeys(table["stream"]))
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, 1.1 + 0.34 * len(names))
+    with new_figure(7.2, 1.1 + 0.34 * len(names)) as figure:
         axes = figure.subplots()
         reached = np.zeros(len(names))
         for i, (number, group) in enumerate(table.groupby("level", sort=True)):
@@ -159,22 +135,11 @@ def level_bars(table: pd.DataFrame, value: str, label: str | None = None) -> Fig
                 label=f"level {number}",
             )  # fmt: skip
             reached[places] += group[value].to_numpy()
-        axes.set(xlabel=label or axis_label(value), ylim=(len(names) - 0.4, -0.6))
+        axes.set(xlabel=label, ylim=(len(names) - 0.4, -0.6))
         axes.set_yticks(range(len(names)), names)
         axes.grid(axis="y", visible=False)
         figure.legend(loc="outside upper left", ncols=4)
     return figure
-
-
-def _check(table: pd.DataFrame, columns: Sequence[str]) -> None:
-    missing = [name for name in columns if name not in table.columns]
-    if missing or table.empty:
-        raise UnsupportedInput(
-            f"Columns {missing} are missing or there are no rows ({len(table)}); the table has {list(table.columns)}."
-        )
-    for name in columns:
-        if pd.api.types.is_numeric_dtype(table[name]) and float(table[name].to_numpy().min()) < 0:
-            raise UnsupportedInput(f"Column {name} has values below 0, {table[name].min()}; give positive ones.")
 
 
 def _plain_number(value: float, _position: int) -> str:

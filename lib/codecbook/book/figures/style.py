@@ -1,8 +1,10 @@
 """Colours, type and axis labels that all figures share."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import matplotlib as mpl
 from cycler import cycler
 from matplotlib.figure import Figure
 
@@ -71,9 +73,11 @@ _ACRONYMS = {
 }  # fmt: skip
 
 
-def new_figure(width_in: float, height_in: float) -> Figure:
-    """Make a figure that belongs to no backend, so that nothing shows it but `codecbook.book.figures.show`."""
-    return Figure(figsize=(width_in, height_in), layout="constrained")
+@contextlib.contextmanager
+def new_figure(width_in: float, height_in: float, **style: Any) -> Iterator[Figure]:
+    """Give a figure to draw on in this style, which no backend shows but `codecbook.book.figures.show`."""
+    with mpl.rc_context({**RC, **style}):
+        yield Figure(figsize=(width_in, height_in), layout="constrained")
 
 
 def axis_label(name: str) -> str:

@@ -1,12 +1,10 @@
 """Pictures of tokens: which codes are used when, how evenly, and what one takes of the coder's interval."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from codecbook.book.figures.style import BLUE, GRID, INK, MUTED, RC, RED, new_figure
-from codecbook.errors import UnsupportedInput
+from codecbook.book.figures.style import BLUE, GRID, INK, MUTED, RED, new_figure
 from codecbook.measure.coding_steps import CodedSymbol
 from codecbook.tokens.tokens import Tokens
 
@@ -26,8 +24,7 @@ def token_map(tokens: Tokens, max_frames: int = 300) -> Figure:
         max_frames / max(tokens.frame_rates_hz),
         max(len(codes) / rate for codes, rate in zip(tokens.codes, tokens.frame_rates_hz, strict=True)),
     )
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, max(1.7, 0.9 + 0.26 * K))
+    with new_figure(7.2, max(1.7, 0.9 + 0.26 * K)) as figure:
         axes = figure.subplots()
         image = None
         for k in range(K):
@@ -54,18 +51,10 @@ def codebook_usage(statistics: pd.DataFrame) -> Figure:
 
     Args:
         statistics: From `codecbook.measure.information.codebook_statistics`.
-
-    Raises:
-        UnsupportedInput: An empty table.
     """
-    if statistics.empty:
-        raise UnsupportedInput(
-            "There are no codebooks to draw; received an empty table. Pass codebook_statistics(tokens)."
-        )
     rows = np.arange(len(statistics))
     capacity_bits = np.log2(statistics["size"].to_numpy())
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, max(1.7, 0.8 + 0.27 * len(rows)))
+    with new_figure(7.2, max(1.7, 0.8 + 0.27 * len(rows))) as figure:
         axes = figure.subplots()
         axes.barh(rows, capacity_bits, height=0.72, color=GRID, label="capacity, log2 of the size")
         axes.barh(rows, statistics["entropy_bits"], height=0.72, color=BLUE, label="entropy of the codes")
@@ -95,8 +84,7 @@ def symbol_interval(symbol: CodedSymbol) -> Figure:
     """
     edges = np.concatenate(([0], np.cumsum(symbol.counts))) / symbol.total
     low, high = symbol.low / symbol.total, symbol.high / symbol.total
-    with mpl.rc_context(RC):
-        figure = new_figure(7.2, 3.0)
+    with new_figure(7.2, 3.0) as figure:
         axes = figure.subplots()
         axes.axhspan(low, high, color=RED, alpha=0.25, linewidth=0)
         axes.stairs(edges[1:], np.arange(len(edges)), color=BLUE, baseline=None)

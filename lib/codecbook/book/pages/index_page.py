@@ -1,8 +1,8 @@
 """The index page of a run: which stages ran, what they found, what was skipped."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import nbformat
 
 from codecbook.book.claims import Claim
 from codecbook.book.figures.style import axis_label
-from codecbook.book.notebooks import failing_cell, first_heading, lead
+from codecbook.book.notebooks import error_line, failing_cell, first_heading, lead
 from codecbook.book.tables import ASSETS, value_text
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.files import write_file
@@ -25,24 +25,6 @@ CONTENT_POLICY = (
 )
 _HEADLINES = 4
 _SKIPPED = "skipped."
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One row of the index page."""
-
-    name: str  # the notebook's stem
-    title: str  # its first heading
-    question: str  # its first paragraph
-    status: str  # "ok", "failed" or "not run"
-    report: str  # address of its report relative to the page, empty where there is none
-    wall_s: float | None  # seconds that it took, None where unknown
-    headlines: list[tuple[str, str]]  # the first recorded figures: label, value
-    further: list[tuple[str, str]]  # the others
-    claims: list[Claim]  # those that do not hold first
-    claims_text: str  # how many of them hold, in words; empty without any
-    skipped: list[tuple[str, str]]  # what was not measured, and why
-    error: str  # what stopped it, empty where nothing did
 
 
 def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
@@ -79,8 +61,9 @@ def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
         css=(ASSETS / "report.css").read_text(encoding="utf-8"),
         preset=run_dir.name,
         stages=stages,
+        claims_text=claims_text,
         facts=_facts(stages, [result["provenance"] for result in results.values() if "provenance" in result]),
-        skipped=[(stage.name, what, why) for stage in stages for what, why in stage.skipped],
+        skipped=[(stage["name"], what, why) for stage in stages for what, why in stage["skipped"]],
     )
     return write_file(run_dir / "index.html", page, overwrite=True)
 
@@ -108,7 +91,10 @@ def claims_of(result: Mapping[str, Any]) -> list[Claim]:
     return [Claim(**claim) for claim in result.get("claims", [])]
 
 
-def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any], failed_result: dict[str, Any]) -> Stage:
+def _stage(
+    name: str, run_dir: Path, notebooks: Path, result: dict[str, Any], failed_result: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a row of the page."""
     executed = run_dir / "notebooks" / f"{name}.ipynb"
     run, own = _notebook(executed), _notebook(notebooks / f"{name}.ipynb")
     notebook = run or own
@@ -125,23 +111,22 @@ def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any], fa
         for key, value in shown.items()
         if key not in ("claims", "provenance") and not key.startswith(_SKIPPED)
     ]
-    claims = claims_of(shown)
-    return Stage(
-        name=name,
-        title=(first_heading(notebook) if notebook is not None else "") or name,
-        question=lead(notebook) if notebook is not None else "",
-        status=status,
-        report=f"{name}.html" if (run_dir / f"{name}.html").is_file() else "",
+    return {
+        "name": name,
+        "title": (first_heading(notebook) if notebook is not None else "") or name,
+        "question": lead(notebook) if notebook is not None else "",
+        "status": status,
+        "report": f"{name}.html" if (run_dir / f"{name}.html").is_file() else "",
         # papermill notes how long a notebook took also where it failed
-        wall_s=shown.get("provenance", {}).get("wall_s")
+        "wall_s": shown.get("provenance", {}).get("wall_s")
         or (run or {}).get("metadata", {}).get("papermill", {}).get("duration"),
-        headlines=figures[:_HEADLINES],
-        further=figures[_HEADLINES:],
-        claims=sorted(claims, key=lambda claim: (claim.holds is not False, claim.holds is True)),
-        claims_text=claims_text(claims),
-        skipped=[(key[len(_SKIPPED) :], str(v)) for key, v in shown.items() if key.startswith(_SKIPPED)],
-        error=_error(failing) if status == "failed" else "",
-    )
+        "headlines": figures[:_HEADLINES],
+        "further": figures[_HEADLINES:],
+        # those that do not hold first
+        "claims": sorted(claims_of(shown), key=lambda claim: (claim.holds is not False, claim.holds is True)),
+        "skipped": [(key[len(_SKIPPED) :], str(v)) for key, v in shown.items() if key.startswith(_SKIPPED)],
+        "error": (error_line(failing) or "It stopped before its result was written.") if status == "failed" else "",
+    }
 
 
 def _notebook(path: Path) -> nbformat.NotebookNode | None:
@@ -152,21 +137,15 @@ def _notebook(path: Path) -> nbformat.NotebookNode | None:
         return None
 
 
-def _error(failing: nbformat.NotebookNode | None) -> str:
-    for output in [] if failing is None else failing.outputs:
-        if output.output_type == "error":
-            return f"{output.ename}: {output.evalue}".strip().splitlines()[0]
-    return "It stopped before its result was written."
-
-
-def _facts(stages: list[Stage], provenances: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _facts(stages: list[dict[str, Any]], provenances: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return what holds for the run as a whole."""
-    count = {status: sum(s.status == status for s in stages) for status in ("ok", "failed", "not run")}
-    facts = [("Stages", ", ".join(f"{number} {status}" for status, number in count.items() if number) or "none")]
-    claims = [claim for stage in stages for claim in stage.claims]
+    count = Counter(stage["status"] for stage in stages)
+    shown = [f"{count[status]} {status}" for status in ("ok", "failed", "not run") if count[status]]
+    facts = [("Stages", ", ".join(shown) or "none")]
+    claims = [claim for stage in stages for claim in stage["claims"]]
     if claims:
         facts.append(("Claims", claims_text(claims)))
-    total_s = sum(stage.wall_s or 0.0 for stage in stages)
+    total_s = sum(stage["wall_s"] or 0.0 for stage in stages)
     facts.append(("Wall time of all stages", f"{total_s:.0f} s" if total_s < 120 else f"{total_s / 60:.1f} min"))
     if not provenances:
         return facts

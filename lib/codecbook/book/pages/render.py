@@ -21,7 +21,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from codecbook.book import provenance
-from codecbook.book.notebooks import clean, failing_cell, first_heading
+from codecbook.book.notebooks import clean, error_line, failing_cell, first_heading
 from codecbook.book.pages.index_page import CONTENT_POLICY
 from codecbook.book.tables import ASSETS
 from codecbook.errors import CorruptInput
@@ -64,6 +64,9 @@ def render_report(
     failing = failing_cell(notebook)
     if failing is not None:
         failing.metadata["codecbook_failed"] = True
+    failure = error_line(failing)
+    if not failure and (failing is not None or failed):
+        failure = "The notebook stopped before its end; the log of the run says why."
     context = {
         "policy": CONTENT_POLICY,
         "css": (ASSETS / "report.css").read_text(encoding="utf-8"),
@@ -72,7 +75,7 @@ def render_report(
         "stage": html.stem,
         "index": index,
         "footer": _footer(notebook, executed_ipynb.stem),
-        "failure": _failure_text(failing) if failing is not None or failed else "",
+        "failure": failure,
         "failed_cell": f"cell-{failing.id}" if failing is not None else "",
     }
     body, _ = _exporter().from_notebook_node(
@@ -142,14 +145,6 @@ def _exporter() -> _ReportExporter:
         "text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain",
     ]  # fmt: skip
     return exporter
-
-
-def _failure_text(cell: NotebookNode | None) -> str:
-    """Return what went wrong in one line."""
-    for output in [] if cell is None else cell.get("outputs", []):
-        if output.output_type == "error":
-            return f"{output.ename}: {output.evalue.strip().splitlines()[0] if output.evalue.strip() else ''}"
-    return "The notebook stopped before its end; the log of the run says why."
 
 
 def _footer(notebook: NotebookNode, stage: str) -> str:
