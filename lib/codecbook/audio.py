@@ -177,15 +177,10 @@ def load(path: str | Path, sample_rate_hz: int | None = None, mono: bool = False
 
 
 def convert(clip: Clip, sample_rate_hz: int | None = None, channels: int | None = None) -> Clip:
-    """Resample a clip and change its number of channels.
+    """Resample a clip and change its number of channels; None keeps what it has.
 
     Mono to stereo duplicates; anything to mono averages; other changes are refused, because which channel
     goes where is a decision for the caller. ``S > 0`` samples become ``S out / in``, rounded, at least one.
-
-    Args:
-        clip: Any clip.
-        sample_rate_hz: None keeps the clip's.
-        channels: None keeps the clip's.
 
     Raises:
         UnsupportedInput: A change of channels with no obvious meaning (say, 5 to 2), a rate that is not positive,

@@ -133,7 +133,7 @@ def exit_status(
     that half-written files are removed as after any exception.
 
     Args:
-        run: The command, its arguments bound; returns an exit status.
+        run: The command, which returns an exit status.
         when_interrupted: What becomes of the work on Ctrl-C ("nothing was written"); None lets `KeyboardInterrupt`
             pass, for commands that have nothing to say about it.
         options: The parsed command line, in whose words errors are told (`in_option_words`).

@@ -28,14 +28,10 @@ numba: Any = optional_module("numba")
 
 
 def kernel(function: _Function) -> _Function:
-    """Compile a function of numbers and arrays at its first call, without the interpreter lock.
+    """Compile a function of numbers and arrays at its first call, without the interpreter lock, where numba is.
 
-    Args:
-        function: Uses numba's subset of Python; no floats where a result decides how a stream is coded, as machines
-            round differently. The kernels and constants of other files that it uses are imported above it.
-
-    Returns:
-        The compiled function; `function` itself where numba is not installed.
+    It computes no floats where a result decides how a stream is coded, as machines round differently. The kernels and
+    constants of other files that it uses are imported above it.
     """
     if numba is None:
         return function

@@ -33,10 +33,10 @@ def data_dir() -> Path:
 
 
 def extra_dir() -> Path | None:
-    """Return the folder that ``CODECBOOK_EXTRA`` names, or None where the variable is not set.
+    """Return the folder that ``CODECBOOK_EXTRA`` names, None where it is not set.
 
     Raises:
-        CodecbookError: The variable is set, but names no folder.
+        CodecbookError: It names no folder.
     """
     value = os.environ.get("CODECBOOK_EXTRA")
     if not value:

@@ -63,10 +63,7 @@ class Recording:
 
 
 def search(folder: str | Path) -> tuple[list[Path], list[str]]:
-    """Return the recordings below a folder, sorted, and a line on each kind of what else lies there.
-
-    Args:
-        folder: Every path that is returned begins with it.
+    """Return the recordings below a folder, which begin with its path, sorted, and a line on each kind of other things.
 
     Raises:
         MissingInput: There is no such folder.
@@ -86,15 +83,10 @@ def log_left_out(lines: Iterable[str]) -> None:
 def each_usable(
     paths: Iterable[Path], read: Callable[[Path], _Read], needs_one: bool = True
 ) -> Iterator[tuple[Path, _Read]]:
-    """Yield recordings with what `read` makes of them; those that it refuses are said in the log and counted.
-
-    Args:
-        paths: The recordings.
-        read: Raises a `CodecbookError` or an `OSError` for what cannot be used.
-        needs_one: Whether it is an error that all are refused.
+    """Yield recordings with what `read` makes of them; what it refuses is said in the log and counted.
 
     Raises:
-        UnsupportedInput: None of them can be used.
+        UnsupportedInput: None of them can be used, and `needs_one`.
     """
     paths = list(paths)
     count, refused, reason = len(paths), 0, ""
@@ -317,14 +309,10 @@ def content_identity(array: np.ndarray) -> str:
 
 
 def is_held_out(identity: str | bytes, share: float) -> bool:
-    """Say on which side a clip belongs, whatever else there is.
-
-    Args:
-        identity: What tells it from other clips; text counts as UTF-8.
-        share: Expected share of clips that are held out, above 0 and below 1.
+    """Say on which side a clip belongs, whatever else there is; text counts as UTF-8.
 
     Raises:
-        UnsupportedInput: Another share.
+        UnsupportedInput: A share that is not above 0 and below 1.
 
     Example:
         >>> [is_held_out(name, 0.5) for name in ("anna", "ben", "cleo")]
