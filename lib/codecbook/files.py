@@ -278,25 +278,17 @@ def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number of JSON")
 
 
-def _check_json(value: Any, finite: bool) -> None:
-    """Raise ValueError for what no text of ours holds; level by level, as what is deep must not be entered deeply."""
-    level = [value]
-    for _ in range(MAX_JSON_DEPTH):
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                below += item.keys()
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
-            elif finite and isinstance(item, float) and not math.isfinite(item):
-                raise ValueError("a number is too large")
-            elif isinstance(item, str):
-                item.encode()  # half of a surrogate pair is neither written nor printed anywhere
-        if not below:
-            return
-        level = below
-    raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep")
+def _check_json(value: Any, finite: bool, levels: int = MAX_JSON_DEPTH) -> None:
+    """Raise ValueError for what no text of ours holds."""
+    if levels == 0:
+        raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep")
+    if isinstance(value, dict | list):
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check_json(item, finite, levels - 1)
+    elif isinstance(value, str):
+        value.encode()  # half of a surrogate pair is neither written nor printed anywhere
+    elif finite and isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is too large")
 
 
 def _described(value: Any) -> str:
