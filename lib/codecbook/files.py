@@ -43,7 +43,7 @@ def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             device, a pipe), or a part of the name is too long.
         OSError: The file system does not take it; the error names `path`.
     """
-    target = checked_target(path, overwrite)
+    target = target_of(path, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(target.parent.absolute())
     temporary = target.parent / _temporary_name()
@@ -52,7 +52,7 @@ def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # else a power cut may keep the rename and lose the contents
         if overwrite:
-            temporary.replace(checked_target(target, overwrite))  # what stands there may be another thing by now
+            temporary.replace(target_of(target, overwrite))  # what stands there may be another thing by now
         else:
             _claim(temporary, target)
     except OSError as error:
@@ -98,7 +98,7 @@ def check_target(path: str | Path, overwrite: bool = False) -> None:
     Raises:
         CodecbookError, OSError: As `new_file`, or as `check_folder` of the folder that `path` is in.
     """
-    check_folder(checked_target(path, overwrite).parent)
+    check_folder(target_of(path, overwrite).parent)
 
 
 def check_folder(folder: str | Path) -> None:
@@ -172,7 +172,7 @@ def _is_gone(process: int) -> bool:
     return False
 
 
-def checked_target(path: str | Path, overwrite: bool = False) -> Path:
+def target_of(path: str | Path, overwrite: bool = False) -> Path:
     """Return the file to be made or replaced, `path` or where it leads to as a link, without a look at the disk's room.
 
     Raises:

@@ -113,9 +113,9 @@ def test_a_run_that_died_without_a_trace_says_so(tmp_path):
 def test_title_index_and_footer(tmp_path):
     code = {"version": "0.0.7", "git_commit": "0123456789abcdef", "git_dirty": True}
     metadata = {"papermill": {"start_time": "2026-01-02T03:04:05.678", "duration": 12.4}, "codecbook": code}
-    soup = rendered(tmp_path, [nbf.new_markdown_cell("text")], metadata, title="Given <title>", index=None)
-    assert soup.title.get_text() == "Given <title> · codecbook"
-    assert soup.select("a.brand, footer a") == []
+    soup = rendered(tmp_path, [nbf.new_markdown_cell("text")], metadata)
+    assert soup.title.get_text() == "05_demo · codecbook"
+    assert [link["href"] for link in soup.select("a.brand, footer a")] == ["index.html", "index.html"]
     footer = soup.select_one("footer").get_text()
     assert "05_demo.ipynb, codecbook 0.0.7, commit 0123456789 with local changes" in footer
     assert "run 2026-01-02 03:04 UTC, in 12 s" in footer

@@ -18,7 +18,7 @@ from codecbook.codecs.base import Codec
 from codecbook.codecs.blocks import AudioBlocks
 from codecbook.codecs.export_report import FileReport, read_summary, report_of, write_summary
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.files import check_folder, checked_target, refuse_same_file
+from codecbook.files import check_folder, refuse_same_file, target_of
 from codecbook.paths import path_as_text, path_from_text
 from codecbook.recordings import Recording
 from codecbook.tokens.token_files import FORMATS, companion_path, is_complete, read_companion, write_with_companion
@@ -116,7 +116,7 @@ def _export_or_fail(
         name = f"{_free_name(recording, outdir, file_format)}.{file_format}"
         output = outdir / name
         for path in (output, companion_path(output)):
-            checked_target(path, overwrite=True)
+            target_of(path, overwrite=True)  # refuses what no file can replace
             refuse_same_file(recording.path, path)
         stat = recording.path.stat()
         settings = settings | {

@@ -9,12 +9,12 @@ tokens over duration, and no `codecbook.tokens.Tokens` are made of it.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
 
@@ -39,25 +39,29 @@ class TextTokens:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.duration_s) and self.duration_s > 0):
             raise UnsupportedInput(f"duration_s={self.duration_s}; give the length of the speech in seconds, above 0.")
-        object.__setattr__(self, "ids", _checked_ids(self.ids, self.vocabulary_size))
+        array = np.asarray(self.ids)
+        if array.ndim != 1 or not (np.issubdtype(array.dtype, np.integer) or array.size == 0):
+            raise UnsupportedInput(f"Ids must be integers [N]; received {array.dtype} {list(array.shape)}.")
+        if array.size and (array.min() < 0 or array.max() >= self.vocabulary_size):
+            raise CorruptInput(
+                f"Id {array.min() if array.min() < 0 else array.max()} is outside 0..{self.vocabulary_size - 1}; the "
+                "ids are of another vocabulary."
+            )
+        object.__setattr__(self, "ids", array.astype(np.int64))
 
 
 class TextBpe:
-    """A byte-level BPE tokenizer, and one more id that ends a text.
-
-    Encoding never gives `end_of_text`, not even for text that spells it out, so it marks seams without doubt.
+    """A byte-level BPE tokenizer.
 
     Attributes:
         name: Where the vocabulary is from.
-        vocabulary_size: ``V``, with `end_of_text`.
-        end_of_text: Id that ends a text: V - 1.
+        vocabulary_size: ``V``, with one id, the last, that ends a text: no text is encoded with it.
     """
 
     def __init__(self, tokenizer: Tokenizer, name: str) -> None:
         self._tokenizer = tokenizer
         self.name = name
-        self.end_of_text = tokenizer.get_vocab_size()
-        self.vocabulary_size = self.end_of_text + 1
+        self.vocabulary_size = tokenizer.get_vocab_size() + 1
 
     def encode(self, text: str) -> np.ndarray:
         """Return the ids of a text, int64 ``[N]``.
@@ -66,19 +70,6 @@ class TextBpe:
             UnsupportedInput: The text has no UTF-8 form (lone surrogates).
         """
         return np.array(self._tokenizer.encode(_utf8(text), add_special_tokens=False).ids, dtype=np.int64)
-
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Return the text of ids; what `encode` gave comes back exactly.
-
-        `end_of_text` gives nothing. Ids that a model has sampled may cut a character in two; U+FFFD then stands for
-        its bytes.
-
-        Raises:
-            CorruptInput: An id outside the vocabulary.
-        """
-        array = _checked_ids(np.asarray(ids, dtype=np.int64), self.vocabulary_size)
-        kept = array[array != self.end_of_text].tolist()
-        return self._tokenizer.decode(kept, skip_special_tokens=False)
 
 
 def load_gpt2_bpe(folder: str | Path) -> TextBpe:
@@ -103,7 +94,7 @@ def load_gpt2_bpe(folder: str | Path) -> TextBpe:
             raise ValueError("the ids are not 0 to V - 1, each once")
         lines = merges.read_text(encoding="utf-8").splitlines()
         pairs = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
-        return TextBpe(_byte_level(Tokenizer(models.BPE(vocabulary, pairs))), "GPT-2")
+        return TextBpe(_byte_level(models.BPE(vocabulary, pairs)), "GPT-2")
     # the package raises plain Exception for merges that do not fit the vocabulary
     except Exception as error:
         raise CorruptInput(
@@ -116,7 +107,7 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int = 1024) -> TextBpe:
 
     Args:
         texts: Transcripts of the training set alone: a vocabulary fitted to held-out text flatters it.
-        vocabulary_size: ``V`` at most, at least 257: the bytes and `TextBpe.end_of_text`. Few texts may give fewer,
+        vocabulary_size: ``V`` at most, at least 257: the bytes and the end of text. Few texts may give fewer,
             as only pairs that occur twice are merged.
 
     Raises:
@@ -136,15 +127,15 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int = 1024) -> TextBpe:
         special_tokens=[],
         initial_alphabet=sorted(_BYTES),
     )
-    tokenizer = _byte_level(Tokenizer(models.BPE()))
+    tokenizer = _byte_level(models.BPE())
     tokenizer.train_from_iterator(checked, trainer)
     return TextBpe(tokenizer, f"BPE trained on {len(checked)} transcripts")
 
 
-def _byte_level(tokenizer: Tokenizer) -> Tokenizer:
+def _byte_level(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
     # no prefix space: it would come back as part of the text
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 
@@ -156,15 +147,3 @@ def _utf8(text: str) -> str:
             f"The text has no UTF-8 form ({error}); read it with errors='replace', or repair it."
         ) from error
     return text
-
-
-def _checked_ids(ids: np.ndarray, vocabulary_size: int) -> np.ndarray:
-    array = np.asarray(ids)
-    if array.ndim != 1 or not (np.issubdtype(array.dtype, np.integer) or array.size == 0):
-        raise UnsupportedInput(f"Ids must be integers [N]; received {array.dtype} {list(array.shape)}.")
-    if array.size and (array.min() < 0 or array.max() >= vocabulary_size):
-        raise CorruptInput(
-            f"Id {array.min() if array.min() < 0 else array.max()} is outside 0..{vocabulary_size - 1}; the ids are of "
-            "another vocabulary."
-        )
-    return array.astype(np.int64)

@@ -30,24 +30,15 @@ from codecbook.files import write_file
 REPORT_LIMIT_BYTES = 4_000_000
 
 
-def render_report(
-    executed_ipynb: Path,
-    html: Path,
-    *,
-    title: str | None = None,
-    failed: bool = False,
-    index: str | None = "index.html",
-) -> Path:
-    """Render an executed notebook as one offline HTML file.
+def render_report(executed_ipynb: Path, html: Path, failed: bool = False) -> Path:
+    """Render an executed notebook as one offline HTML file, beside the index page of its run.
 
     A cell that raised is marked, with a banner at the top that leads to it, whether or not `failed` is set.
 
     Args:
         executed_ipynb: The notebook with its outputs.
         html: Where to write the report; replaced in one step, and returned.
-        title: Of the page; None takes the notebook's first heading.
         failed: The run failed, even if no cell says so (its kernel died).
-        index: Relative address of the run's index page; None for a report that stands alone.
 
     Raises:
         CorruptInput: The file is no notebook.
@@ -71,9 +62,8 @@ def render_report(
         "policy": CONTENT_POLICY,
         "css": (ASSETS / "report.css").read_text(encoding="utf-8"),
         "script": (ASSETS / "report.js").read_text(encoding="utf-8"),
-        "title": title or first_heading(notebook) or executed_ipynb.stem,
+        "title": first_heading(notebook) or executed_ipynb.stem,
         "stage": html.stem,
-        "index": index,
         "footer": _footer(notebook, executed_ipynb.stem),
         "failure": failure,
         "failed_cell": f"cell-{failing.id}" if failing is not None else "",
