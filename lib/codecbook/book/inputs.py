@@ -61,11 +61,6 @@ def named_paths(name: str, value: Any) -> list[Path]:
     return [Path(path) for path in paths if path]
 
 
-def uses_extra(code: str, parameters: Iterable[Any]) -> bool:
-    """Say whether a notebook takes more where ``CODECBOOK_EXTRA`` is set: its code or a parameter says so."""
-    return any(_USES_EXTRA.search(text) for text in [code, *map(str, parameters)])
-
-
 @dataclass(frozen=True)
 class Inventory:
     """What lies at some paths."""
@@ -118,7 +113,8 @@ def stage_inputs(code: str, parameters: Iterable[tuple[str, Any]]) -> list[Path]
     """
     parameters = list(parameters)
     extra = extra_dir()
-    taken = [extra] if extra is not None and uses_extra(code, (value for _, value in parameters)) else []
+    texts = [code, *(str(value) for _, value in parameters)]
+    taken = [extra] if extra is not None and any(map(_USES_EXTRA.search, texts)) else []
     return [path for name, value in parameters for path in named_paths(name, value)] + taken
 
 
