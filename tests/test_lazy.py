@@ -8,9 +8,8 @@ import pytest
 
 from codecbook import codecs, coding, lazy
 from codecbook.lm import exact
-from codecbook.probes import determinism
 
-PACKAGES = (codecs, coding, exact, determinism)
+PACKAGES = (codecs, coding, exact)
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)

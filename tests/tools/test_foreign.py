@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codecbook.probes.determinism.cells import Cell, full_cells, roots_folder
+from codecbook.probes.determinism.cells import FULL_CELLS, Cell, roots_folder
 from codecbook.probes.determinism.matrix import run_command
 
 _spec = importlib.util.spec_from_file_location("foreign", Path(__file__).parents[2] / "tools" / "foreign.py")
@@ -62,7 +62,7 @@ for word; do case "$word" in Dir::Cache=*) touch "${word#*=}/archives/python3.de
 
 
 def test_the_processors_of_the_probe_can_be_emulated() -> None:
-    assert {cell.processor for cell in full_cells() if cell.processor} == set(foreign.ARCHITECTURES)
+    assert {cell.processor for cell in FULL_CELLS if cell.processor} == set(foreign.ARCHITECTURES)
 
 
 @pytest.fixture

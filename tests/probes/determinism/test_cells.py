@@ -8,10 +8,10 @@ import torch
 from codecbook.errors import UnsupportedInput
 from codecbook.probes.determinism.cells import (
     BASELINE,
+    FAST_CELLS,
+    FULL_CELLS,
     Cell,
     apply_settings,
-    fast_cells,
-    full_cells,
     group_of,
     only,
     reason_to_skip,
@@ -60,10 +60,9 @@ def test_what_a_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_python_lacks_is_said(numpy_alone: Callable[..., str]) -> None:
     code = """
-from codecbook.probes.determinism import Cell, full_cells
-from codecbook.probes.determinism.cells import apply_settings, reason_to_skip
+from codecbook.probes.determinism.cells import FULL_CELLS, Cell, apply_settings, reason_to_skip
 
-for cell in (*full_cells(), Cell("blas", backend="numpy-blas"), Cell("odd", backend="numpy", capability="avx2")):
+for cell in (*FULL_CELLS, Cell("blas", backend="numpy-blas"), Cell("odd", backend="numpy", capability="avx2")):
     apply_settings(cell)
     print(cell.name, reason_to_skip(cell), sep=": ")
 """
@@ -94,17 +93,17 @@ def test_impossible_cells_are_refused(wrong: dict) -> None:
 
 
 def test_plans_have_distinct_names_and_begin_with_the_baseline() -> None:
-    for cells in (fast_cells(), full_cells()):
+    for cells in (FAST_CELLS, FULL_CELLS):
         assert cells[0] == BASELINE
         assert len({cell.name for cell in cells}) == len(cells)
-    assert set(fast_cells()) < set(full_cells())
-    assert len(fast_cells()) >= 8
-    here = [cell for cell in full_cells() if cell.device == "cpu" and not cell.processor]
+    assert set(FAST_CELLS) < set(FULL_CELLS)
+    assert len(FAST_CELLS) >= 8
+    here = [cell for cell in FULL_CELLS if cell.device == "cpu" and not cell.processor]
     assert len(here) >= 24  # so that the promise of as many does not hang on an emulator
 
 
 def test_emulated_coders_of_floats_take_few_segments() -> None:
-    for cell in full_cells():
+    for cell in FULL_CELLS:
         if cell.processor and cell.backend == "torch":
             assert cell.float_segments > 0
 
@@ -127,6 +126,6 @@ def test_groups(cell: Cell, group: str) -> None:
 
 
 def test_cells_are_chosen_by_name() -> None:
-    assert [cell.name for cell in only(fast_cells(), ["numba", "baseline"])] == ["baseline", "numba"]
+    assert [cell.name for cell in only(FAST_CELLS, ["numba", "baseline"])] == ["baseline", "numba"]
     with pytest.raises(UnsupportedInput, match=r"'abacus'.*'numba'"):
-        only(fast_cells(), ["abacus"])
+        only(FAST_CELLS, ["abacus"])

@@ -15,8 +15,8 @@ from codecbook.coding.ecdc.damage import compare_decodes
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.measure.quality import snr_db
-from codecbook.probes.determinism import make_case
 from codecbook.probes.determinism.case import RANDOM, Case
+from codecbook.probes.determinism.case_maker import make_case
 from codecbook.probes.determinism.cells import BASELINE, Cell
 from codecbook.probes.determinism.compare import CellResult, CoderResult, pack_codes
 from codecbook.probes.determinism.consequences import (
@@ -68,7 +68,7 @@ def test_damage_begins_with_the_first_wrong_frame(
     codec: Codec, heard: Case, sent: np.ndarray, spoilt: np.ndarray
 ) -> None:
     decodes = [WrongDecode("a", "x", 0, sent[0], ""), WrongDecode("a", "x", 1, spoilt[1], "frame 30: end")]
-    right, wrong = consequence_table(heard, decodes, "encodec_24khz").itertuples()
+    right, wrong = consequence_table(heard, decodes).itertuples()
     assert (right.first_wrong_frame, right.wrong_tokens, right.bad_duration_s, right.noticed) == (-1, 0, 0, False)
     assert right.snr_db == right.snr_after_db == np.inf
     assert (wrong.segment, wrong.first_wrong_frame, wrong.noticed) == (1, WRONG_FROM, True)
@@ -145,17 +145,15 @@ def test_answers_are_needed(fresh: Case) -> None:
 def test_a_masked_code_gets_a_negative_count_and_wrong_codes_without_an_error() -> None:
     logits, codes = masked_logits(200, 1024, 0.5, seed=0)
     faulty, fixed = send(logits, codes, fixed=False), send(logits, codes, fixed=True)
-    assert faulty.rows_falling == 200
-    assert faulty.narrowest < 0
-    assert faulty.wrong_symbols > 0
-    assert faulty.error == ""
-    assert (fixed.rows_falling, fixed.wrong_symbols, fixed.error) == (0, 0, "")
-    assert fixed.narrowest == 1
+    assert (faulty["rows_falling"], faulty["symbols"], faulty["error"]) == (200, 200, "")
+    assert faulty["narrowest"] < 0
+    assert faulty["wrong_symbols"] > 0
+    assert (fixed["rows_falling"], fixed["narrowest"], fixed["wrong_symbols"], fixed["error"]) == (0, 1, 0, "")
 
 
 def test_without_masked_codes_the_fault_sleeps() -> None:
     logits, codes = masked_logits(50, 64, 0.0, seed=1)
     assert np.isfinite(logits).all()
-    assert send(logits, codes, fixed=False).wrong_symbols == 0
+    assert send(logits, codes, fixed=False)["wrong_symbols"] == 0
     columns = logits[:, :, None]
     np.testing.assert_array_equal(cdf_grid_unclamped(columns), cdf_grid(columns))

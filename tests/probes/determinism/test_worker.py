@@ -37,7 +37,7 @@ def test_the_baseline_agrees_with_itself(case: Case, tmp_path: Path) -> None:
     for part in result.coders.values():
         assert part.status == "ran"
         assert differences(part) == (0, 0, 0)
-        assert part.segments_decoded >= 1
+        assert part.token_hashes
         assert {len(hashes) for hashes in part.hashes.values()} == {case.codes[..., 0].size}
 
 
@@ -86,7 +86,7 @@ def test_a_changed_answer_is_found_and_breaks_decoding(fresh: Case, tmp_path: Pa
     assert part.cdf is not None
     assert part.cdf.first == (1, 3, 0, 5)
     assert part.cdf.first_frames == [-1, 3, -1]
-    assert (part.segments_decoded, part.segments_wrong) == (2, 1)
+    assert (len(part.token_hashes), part.segments_wrong) == (2, 1)
     assert list(part.first_wrong_frames) == [0]
 
 
@@ -178,9 +178,9 @@ def test_nothing_but_numpy_is_needed(case: Case, tmp_path: Path, backend: str, n
     assert result.machine["torch"] == ""
     expected = run_cell(case, BASELINE, tmp_path / "b.json").coders["exact"]
     part = result.coders.pop("exact")
-    assert (part.hashes, part.bits, part.bytes) == (expected.hashes, expected.bits, expected.bytes)
+    assert (part.hashes, part.bits) == (expected.hashes, expected.bits)
     assert differences(part) == (0, 0, 0)
-    assert part.segments_decoded == 2
+    assert len(part.token_hashes) == 2
     assert part.token_hashes[0] == expected.token_hashes[0]
     skipped = CoderResult("skipped", f"the float model has no {backend} evaluator")
     assert result.coders == dict.fromkeys(set(CODERS) - {"exact"}, skipped)

@@ -17,7 +17,7 @@ from codecbook.command_line import ArgumentParser, exit_status, positive_number
 from codecbook.files import check_target
 from codecbook.probes.determinism.bundle import read_bundle, read_result, write_bundle, write_result
 from codecbook.probes.determinism.case_maker import make_case
-from codecbook.probes.determinism.cells import BASELINE, fast_cells, full_cells, only
+from codecbook.probes.determinism.cells import BASELINE, FAST_CELLS, FULL_CELLS, only
 from codecbook.probes.determinism.compare import CellResult
 from codecbook.probes.determinism.matrix import exact_differs, run_matrix, tabulate
 
@@ -66,7 +66,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     check_target(options.out, options.overwrite)
-    cells = full_cells() if options.full else fast_cells()
+    cells = FULL_CELLS if options.full else FAST_CELLS
     if options.cells is not None:
         cells = only(cells, [name.strip() for name in options.cells.split(",")])
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,5 @@
 """Language models of all backends behind one interface: whole segments at once, or code by code."""
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,12 +37,7 @@ class Steps(Protocol):
 
 
 class NumbaSteps:
-    """The compiled evaluator.
-
-    Args:
-        model: The model.
-        rows: Frames that a full pass takes at a time; no result depends on it.
-    """
+    """The compiled evaluator; a full pass takes so many rows at a time, on which no result depends."""
 
     def __init__(self, model: ExactLM, rows: int = 16) -> None:
         self._model, self._rows = model, rows
@@ -77,12 +71,7 @@ class NumbaSteps:
 
 
 class ReferenceSteps:
-    """The specification in numpy.
-
-    Args:
-        model: The model.
-        matmul: As for `ReferenceEvaluator`.
-    """
+    """The specification in numpy, with products as `ReferenceEvaluator` has them."""
 
     def __init__(self, model: ExactLM, matmul: str = "int64") -> None:
         self._evaluator = ReferenceEvaluator(model, 1, matmul)
@@ -151,30 +140,28 @@ def trace(steps: Steps, codes: np.ndarray, batch: int, mode: str) -> np.ndarray:
     Returns:
         Floats as the model gives them; integers, whose evaluators prove their range, as int32.
     """
-    traced = None
+    traced = np.empty(0)
     for first in range(0, len(codes), batch):
         group = slice(first, first + batch)
         part = steps.full(codes[group]) if mode == "full" else _stepped(steps, codes[group])
-        if traced is None:  # once, as all logits of a case are large
+        if first == 0:  # once, as all logits of a case are large
             traced = np.empty((len(codes), *part.shape[1:]), dtype=_kept_type(part))
         traced[group] = part
-    assert traced is not None, "a case has segments"
     return traced
 
 
 def _stepped(steps: Steps, codes: np.ndarray) -> np.ndarray:
     B, T, K = codes.shape
     steps.start(B)
-    traced = None
+    traced = np.empty(0)
     for t in range(T):
         for k in range(K):
             logits = steps.logits(codes[:, t, :k])
-            if traced is None:
+            if t == k == 0:
                 traced = np.empty((B, T, K, logits.shape[1]), dtype=_kept_type(logits))
             traced[:, t, k] = logits
         if t < T - 1:
             steps.push(codes[:, t])
-    assert traced is not None, "segments have frames"
     return traced
 
 
@@ -182,44 +169,30 @@ def _kept_type(logits: np.ndarray) -> np.dtype:
     return np.dtype(np.int32) if logits.dtype.kind == "i" else logits.dtype
 
 
-@dataclass(frozen=True)
-class DecodedSegment:
-    """What came out of one segment.
-
-    Attributes:
-        codes: int64 ``[T, K]``; zeros from where decoding broke off.
-        error: What the decoder raised; empty if it went through.
-        reencodes: Whether its tokens, encoded with the CDFs that they were decoded with, give the bytes that were read.
-    """
-
-    codes: np.ndarray
-    error: str
-    reencodes: bool
-
-
 def decode_segments(
     coder: Coder, steps: Steps, streams: list[bytes], num_frames: int, num_codebooks: int
-) -> list[DecodedSegment]:
+) -> list[tuple[np.ndarray, str]]:
     """Decode segments side by side, code by code, as a decoder must.
 
     A segment that breaks off goes on with code 0 until all are done, so that the others keep their batch.
+
+    Returns:
+        Of each segment its codes, int64 ``[T, K]``, zeros from where decoding broke off; and what the decoder raised,
+        empty if it went through.
     """
     B = len(streams)
-    decoders, encoders = [coder.decoder(data) for data in streams], [coder.encoder() for _ in streams]
-    errors = [""] * B
+    decoders, errors = [coder.decoder(data) for data in streams], [""] * B
     codes = np.zeros((B, num_frames, num_codebooks), dtype=np.int64)
     steps.start(B)
     for t in range(num_frames):
         for k in range(num_codebooks):
             rows = coder.cdf(steps.logits(codes[:, t, :k]))
             for b in range(B):
-                if errors[b]:
-                    continue
-                try:
-                    codes[b, t, k] = decoders[b].pull(rows[b])
-                    encoders[b].push(int(codes[b, t, k]), rows[b])
-                except CodecbookError as error:
-                    errors[b] = f"frame {t}: {error}"
+                if not errors[b]:
+                    try:
+                        codes[b, t, k] = decoders[b].pull(rows[b])
+                    except CodecbookError as error:
+                        errors[b] = f"frame {t}: {error}"
         if t < num_frames - 1:
             steps.push(codes[:, t])
-    return [DecodedSegment(codes[b], errors[b], not errors[b] and encoders[b].finish() == streams[b]) for b in range(B)]
+    return list(zip(codes, errors, strict=True))

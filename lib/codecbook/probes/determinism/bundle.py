@@ -71,11 +71,7 @@ def write_bundle(case: Case, path: str | Path, overwrite: bool = False) -> Path:
 
 
 def read_bundle(path: str | Path, folder: str | Path) -> Case:
-    """Check a bundle and unpack it, a block at a time.
-
-    Args:
-        path: What `write_bundle` wrote.
-        folder: Where to; made.
+    """Check a bundle and unpack it into a folder, a block at a time.
 
     Raises:
         MissingInput: There is no such file.
@@ -84,7 +80,10 @@ def read_bundle(path: str | Path, folder: str | Path) -> Case:
     """
     folder = Path(folder)
     with _opened(path) as file:
-        archive = _archive(file, path)
+        try:
+            archive = zipfile.ZipFile(file)
+        except Exception as error:  # of other bytes zipfile raises what its parts stumble over
+            raise CorruptInput(f"{path} is truncated or no bundle ({error}); export it again.") from error
         infos = {info.filename: info for info in archive.infolist()}
         manifest = _manifest(archive, infos, path)
         files = manifest["files"]
@@ -116,13 +115,6 @@ def _opened(path: str | Path) -> BinaryIO:
         raise MissingInput(f"There is no {path}; check the path, or fetch the file.") from error
 
 
-def _archive(file: BinaryIO, path: str | Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(file)
-    except Exception as error:  # of other bytes zipfile raises what its parts stumble over
-        raise CorruptInput(f"{path} is truncated or no bundle ({error}); export it again.") from error
-
-
 def _manifest(archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], path: str | Path) -> dict[str, Any]:
     """Return the content of a bundle's ``bundle.json``, its kinds checked."""
     info = infos.get(_MANIFEST)
@@ -144,7 +136,7 @@ def _blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | Path) -
         with archive.open(info) as member:
             while block := member.read(_BLOCK_BYTES):
                 yield block
-    except Exception as error:  # as in `_archive`: unknown methods, passwords, wrong places and sums
+    except Exception as error:  # as in `read_bundle`: unknown methods, passwords, wrong places and sums
         raise CorruptInput(f"{info.filename!r} in {path} cannot be unpacked ({error}); export it again.") from error
 
 

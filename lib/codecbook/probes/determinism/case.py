@@ -12,7 +12,7 @@ machine (`codecbook.probes.determinism.bundle`) and be known there to be the sam
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +34,15 @@ MODEL_FILES = ("config.json", "model.safetensors")
 
 @dataclass(frozen=True)
 class Case:
-    """A folder whose files are what its description says.
-
-    Attributes:
-        folder: Where it lies.
-        codec: Registry name of the codec whose tokens these are; `RANDOM` for upstream's model without training.
-        seed: Of the weights of a case of random weights, and of the choice of segments.
-        coders: Names in `codecbook.probes.determinism.coders.CODERS`.
-        identities: SHA-256 of the models: ``"lm"``, ``"exact"`` and, where it is tried, ``"codec"``.
-        files: SHA-256 by path in the folder, the baseline's answers not included.
-        float_segments: Coders of floats compute only this many segments, from the first; 0 is all.
-    """
+    """A folder whose files are what its description says."""
 
     folder: Path
-    codec: str
-    seed: int
-    coders: tuple[str, ...]
-    identities: dict[str, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-    float_segments: int = 0
+    codec: str  # registry name of the codec whose tokens these are; `RANDOM` for upstream's model without training
+    seed: int  # of the weights of a case of random weights, and of the choice of segments
+    coders: tuple[str, ...]  # names in `CODERS`
+    identities: dict[str, str]  # SHA-256 of the models: "lm", "exact" and, where it is tried, "codec"
+    files: dict[str, str]  # SHA-256 by path in the folder, the baseline's answers not included
+    float_segments: int = 0  # coders of floats compute only so many segments, from the first; 0 is all
 
     @property
     def codes(self) -> np.ndarray:

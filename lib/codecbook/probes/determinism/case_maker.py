@@ -18,11 +18,10 @@ from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.defaults import EXACT_NAME, default_folder
 from codecbook.lm.exact.files import load_exact
 from codecbook.lm.model_files import load_lm, save_lm
-from codecbook.probes.determinism.case import AUDIO_NAME, DESCRIPTION_NAME, MODEL_FILES, RANDOM, Case
+from codecbook.probes.determinism.case import AUDIO_NAME, CODES_NAME, DESCRIPTION_NAME, MODEL_FILES, RANDOM, Case
 from codecbook.probes.determinism.coders import CODERS
 
-RECORDING_S = 1.0
-"""Seconds of each recording that a codec is tried on."""
+_RECORDING_S = 1.0  # of each recording that a codec is tried on
 
 
 def make_case(
@@ -66,12 +65,12 @@ def make_case(
     unknown = [name for name in coders if name not in CODERS]
     if unknown:
         raise UnsupportedInput(f"There is no coder {unknown[0]!r}; choose of {', '.join(CODERS)}.")
-    if codes is None and clips:
-        codes = segments_of(clips, codec, segments, frames, seed)
-    codes = _segments(codec, segments, frames, seed) if codes is None else codes.astype(np.int64)
+    if codes is None:
+        codes = (segments_of(clips, codec, segments, frames, seed) if clips
+                 else _segments(codec, segments, frames, seed))  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "codes.npy", codes)
-    names, identities = ["codes.npy"], {}
+    np.save(folder / CODES_NAME, codes.astype(np.int64))
+    names, identities = [CODES_NAME], {}
     if model_folder == RANDOM:
         codec, coders = RANDOM, [name for name in coders if CODERS[name].numbers != "exact"]
     else:
@@ -79,7 +78,7 @@ def make_case(
         identities = _copy_models(source, folder)
         names += [f"{part}/{name}" for part in ("lm", "exact") for name in MODEL_FILES]
     if recordings:
-        audio, identities["codec"] = audio_batch(codec, recordings, RECORDING_S, clips)
+        audio, identities["codec"] = audio_batch(codec, recordings, _RECORDING_S, clips)
         if len(audio):
             np.save(folder / AUDIO_NAME, audio)
             names.append(AUDIO_NAME)
@@ -90,13 +89,9 @@ def make_case(
 
 
 def audio_batch(codec: str, count: int, duration_s: float, clips: Sequence[Clip] = ()) -> tuple[np.ndarray, str]:
-    """Return the middle of clips, float32 ``[N, C, S]`` at the codec's rate, and the codec's weights' SHA-256.
+    """Return the middle of clips, float32 ``[N, C, S]`` at the codec's rate, and its bundled weights' SHA-256.
 
-    Args:
-        codec: Registry name; bundled weights.
-        count: How many clips.
-        duration_s: Seconds of each.
-        clips: Clips of your own, of which fewer may be long enough; none takes the bundled ones.
+    Of one's own clips fewer than `count` may be long enough; without any the bundled ones are taken.
 
     Raises:
         UnsupportedInput: The codec is no EnCodec, or fewer of the bundled clips are long enough.
@@ -110,25 +105,17 @@ def audio_batch(codec: str, count: int, duration_s: float, clips: Sequence[Clip]
         start = (audio.shape[1] - samples) // 2
         if start >= 0 and len(found) < count:
             found.append(audio[:, start : start + samples])
-    if clips and not found:
-        return np.empty((0, network.channels, samples), dtype=np.float32), model.weights.sha256
     if len(found) < count and not clips:
         raise UnsupportedInput(f"Only {len(found)} clips last {duration_s:g} s, {count} were asked for; ask for fewer.")
-    return np.stack(found).astype(np.float32), model.weights.sha256
+    batch = np.array(found, dtype=np.float32).reshape(-1, network.channels, samples)  # may be empty
+    return batch, model.weights.sha256
 
 
 def segments_of(clips: Sequence[Clip], codec: str, segments: int, frames: int, seed: int = 0) -> np.ndarray:
     """Encode clips with a codec's bundled weights, and return stretches of their tokens, int64 ``[N, T, K]``.
 
     Stretches do not overlap, and are drawn from the clips in turn; there are fewer than asked for where the clips hold
-    fewer.
-
-    Args:
-        clips: At any rates and channels.
-        codec: Registry name; as many codebooks are used as its bundled tokens have.
-        segments: How many at most.
-        frames: T of each.
-        seed: Chooses the places.
+    fewer. As many codebooks are used as the codec's bundled tokens have.
 
     Raises:
         UnsupportedInput: No clip holds as many frames.

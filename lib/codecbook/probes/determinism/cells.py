@@ -21,42 +21,26 @@ PRECISIONS = ("", "tf32", "bf16", "autocast")
 class Cell:
     """A configuration that a process can be started in.
 
-    Attributes:
-        name: What tables call it.
-        backend: ``"torch"``, ``"onnx"`` (ONNX Runtime), or for the exact coder ``"numba"`` (compiled), ``"numpy"`` (the
-            reference, int64) or ``"numpy-blas"`` (the reference, its matrices multiplied by numpy's BLAS as float32).
-        device: Torch device.
-        threads: Threads of torch and of its libraries.
-        capability: ``ATEN_CPU_CAPABILITY``: ``"default"``, ``"avx2"``, ``"avx512"``; empty takes the best there is.
-        mkl_cbwr: ``MKL_CBWR``, such as ``"COMPATIBLE"``; empty leaves it unset.
-        onednn: Whether torch may use oneDNN.
-        batch: Segments that are evaluated side by side.
-        mode: ``"stepping"`` evaluates code by code, as a decoder must; ``"full"`` whole segments at once, as an
-            encoder could.
-        precision: What torch may do to float32: ``"tf32"`` or ``"bf16"`` permit products of such numbers,
-            ``"autocast"`` computes in bfloat16 wherever torch holds that to be safe; empty permits nothing.
-        compiled: ``torch.compile`` turns the model into code of its own; in full passes only.
-        graph_optimisation: Of ONNX Runtime: ``"none"``, ``"basic"``, ``"extended"`` or ``"all"``.
-        processor: Another processor, emulated (``tools/foreign.py``); empty is this machine's.
-        processor_model: Model of it, with the emulator's options; empty takes the usual one.
-        float_segments: Coders of floats compute this many segments only, where an emulator is slow; 0 is all.
+    For the exact coder a backend may also be ``"numba"`` (compiled), ``"numpy"`` (the reference, int64) or
+    ``"numpy-blas"`` (the reference, its matrices multiplied by numpy's BLAS as float32).
     """
 
-    name: str
-    backend: str = "torch"
-    device: str = "cpu"
-    threads: int = 1
-    capability: str = ""
-    mkl_cbwr: str = ""
-    onednn: bool = True
-    batch: int = 1
-    mode: str = "stepping"
+    name: str  # what tables call it
+    backend: str = "torch"  # or "onnx", ONNX Runtime
+    device: str = "cpu"  # of torch
+    threads: int = 1  # of torch and of its libraries
+    capability: str = ""  # ATEN_CPU_CAPABILITY: "default", "avx2", "avx512"; empty takes the best there is
+    mkl_cbwr: str = ""  # MKL_CBWR, such as "COMPATIBLE"; empty leaves it unset
+    onednn: bool = True  # whether torch may use oneDNN
+    batch: int = 1  # segments that are evaluated side by side
+    mode: str = "stepping"  # code by code, as a decoder must; "full": whole segments at once, as an encoder could
+    # "tf32" or "bf16" permit products of such numbers, "autocast" bfloat16 wherever torch holds that to be safe
     precision: str = ""
-    compiled: bool = False
-    graph_optimisation: str = "all"
-    processor: str = ""
-    processor_model: str = ""
-    float_segments: int = 0
+    compiled: bool = False  # torch.compile turns the model into code of its own; in full passes only
+    graph_optimisation: str = "all"  # of ONNX Runtime: or "none", "basic", "extended"
+    processor: str = ""  # another processor, emulated (tools/foreign.py); empty is this machine's
+    processor_model: str = ""  # its model, with the emulator's options; empty takes the usual one
+    float_segments: int = 0  # coders of floats compute so many segments only, where an emulator is slow; 0 is all
 
     def __post_init__(self) -> None:
         for name, allowed in {"backend": BACKENDS, "mode": MODES, "precision": PRECISIONS}.items():
@@ -79,15 +63,13 @@ class Cell:
         variables |= {name: str(self.threads) for name in _THREADS}
         # threads that wait must not keep the others of a busy machine from running
         variables["OMP_WAIT_POLICY"] = "PASSIVE"
-        if self.capability:
-            variables["ATEN_CPU_CAPABILITY"] = self.capability
-        if self.mkl_cbwr:
-            variables["MKL_CBWR"] = self.mkl_cbwr
-        if self.processor:
-            variables["PYTHONPATH"] = str(_LIBRARY)
-        if self.processor_model:
-            variables["QEMU_CPU"] = self.processor_model
-        return variables
+        chosen = {
+            "ATEN_CPU_CAPABILITY": self.capability,
+            "MKL_CBWR": self.mkl_cbwr,
+            "PYTHONPATH": str(_LIBRARY) if self.processor else "",
+            "QEMU_CPU": self.processor_model,
+        }
+        return variables | {name: value for name, value in chosen.items() if value}
 
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -156,86 +138,63 @@ def _asks_torch(cell: Cell) -> bool:
     return bool(cell.precision or cell.capability or cell.mkl_cbwr)
 
 
-# what an emulated "max" has are vectors of 512 bits, which torch leaves alone; for those of 256 it has its own kernels
-_SVE_256 = "max,sve-default-vector-length=32"
-_EMULATED_FLOAT_SEGMENTS = 2
+FAST_CELLS = (
+    BASELINE,
+    Cell("full sequence", mode="full"),
+    Cell("batch 8", batch=8),
+    Cell("AVX2", capability="avx2"),
+    Cell("no vector code", capability="default"),
+    Cell("MKL compatible", mkl_cbwr="COMPATIBLE"),
+    Cell("oneDNN off", onednn=False),
+    Cell("2 threads", threads=2),
+    Cell("ONNX", backend="onnx"),
+    Cell("numba", backend="numba"),
+    Cell("numpy", backend="numpy", batch=8),
+    Cell("s390x, numpy", backend="numpy", batch=8, processor="s390x"),
+    Cell("CUDA", device="cuda"),
+    Cell("MPS", device="mps"),
+)
+"""Cells of a short run; the first is the baseline."""
 
-
-def fast_cells() -> tuple[Cell, ...]:
-    """Return the cells of a short run; the first is the baseline."""
-    return (
-        BASELINE,
-        Cell("full sequence", mode="full"),
-        Cell("batch 8", batch=8),
-        Cell("AVX2", capability="avx2"),
-        Cell("no vector code", capability="default"),
-        Cell("MKL compatible", mkl_cbwr="COMPATIBLE"),
-        Cell("oneDNN off", onednn=False),
-        Cell("2 threads", threads=2),
-        Cell("ONNX", backend="onnx"),
-        Cell("numba", backend="numba"),
-        Cell("numpy", backend="numpy", batch=8),
-        Cell("s390x, numpy", backend="numpy", batch=8, processor="s390x"),
-        Cell("CUDA", device="cuda"),
-        Cell("MPS", device="mps"),
-    )
-
-
-def full_cells() -> tuple[Cell, ...]:
-    """Return the cells of a long run: those of `fast_cells`, combinations, other processors, GPUs."""
-    return (*fast_cells(), *_combinations(), *_other_processors(), *_gpus())
-
-
-def _combinations() -> tuple[Cell, ...]:
-    return (
-        Cell("AVX-512", capability="avx512"),
-        Cell("full, batch 8", mode="full", batch=8),
-        Cell("full, 2 threads", mode="full", threads=2),
-        Cell("batch 8, 2 threads", batch=8, threads=2),
-        Cell("batch 8, AVX2", batch=8, capability="avx2"),
-        Cell("full, no vector code", mode="full", capability="default"),
-        Cell("bf16 permitted", precision="bf16", batch=8),
-        Cell("bf16 autocast", precision="autocast", batch=8),
-        Cell("torch.compile", compiled=True, mode="full"),
-        Cell("ONNX, full", backend="onnx", mode="full"),
-        Cell("ONNX, batch 8", backend="onnx", batch=8),
-        Cell("ONNX, not optimised", backend="onnx", graph_optimisation="none", batch=8),
-        Cell("ONNX, 2 threads", backend="onnx", threads=2),
-        Cell("numba, full", backend="numba", mode="full"),
-        Cell("numba, batch 8", backend="numba", batch=8),
-        Cell("numpy, BLAS", backend="numpy-blas", batch=8),
-    )
-
-
-def _other_processors() -> tuple[Cell, ...]:
-    few = _EMULATED_FLOAT_SEGMENTS
-    return (
-        Cell("Arm64, torch, full", mode="full", batch=8, processor="arm64", float_segments=few),
-        Cell("Arm64, torch", batch=8, processor="arm64", float_segments=few),
-        Cell(
-            "Arm64 with SVE 256", mode="full", batch=8, processor="arm64", processor_model=_SVE_256,
-            float_segments=few,
-        ),
-        Cell("Arm64, numba", backend="numba", processor="arm64"),
-        Cell("Arm64, numpy", backend="numpy", batch=8, processor="arm64"),
-        Cell("Arm64, BLAS", backend="numpy-blas", batch=8, processor="arm64"),
-        Cell(
-            "Arm64 Cortex-A53, BLAS", backend="numpy-blas", batch=8, processor="arm64",
-            processor_model="cortex-a53",
-        ),
-        Cell("ppc64el, numpy", backend="numpy", batch=8, processor="ppc64el"),
-        Cell("armhf (32 bit), numpy", backend="numpy", batch=8, processor="armhf"),
-        Cell("i386 (32 bit), numpy", backend="numpy", batch=8, processor="i386"),
-    )  # fmt: skip
-
-
-def _gpus() -> tuple[Cell, ...]:
-    return (
-        Cell("CUDA, batch 8", device="cuda", batch=8),
-        Cell("CUDA, full", device="cuda", mode="full"),
-        Cell("CUDA, TF32", device="cuda", precision="tf32"),
-        Cell("CUDA, bf16 autocast", device="cuda", precision="autocast"),
-    )
+FULL_CELLS = (
+    *FAST_CELLS,
+    # combinations
+    Cell("AVX-512", capability="avx512"),
+    Cell("full, batch 8", mode="full", batch=8),
+    Cell("full, 2 threads", mode="full", threads=2),
+    Cell("batch 8, 2 threads", batch=8, threads=2),
+    Cell("batch 8, AVX2", batch=8, capability="avx2"),
+    Cell("full, no vector code", mode="full", capability="default"),
+    Cell("bf16 permitted", precision="bf16", batch=8),
+    Cell("bf16 autocast", precision="autocast", batch=8),
+    Cell("torch.compile", compiled=True, mode="full"),
+    Cell("ONNX, full", backend="onnx", mode="full"),
+    Cell("ONNX, batch 8", backend="onnx", batch=8),
+    Cell("ONNX, not optimised", backend="onnx", graph_optimisation="none", batch=8),
+    Cell("ONNX, 2 threads", backend="onnx", threads=2),
+    Cell("numba, full", backend="numba", mode="full"),
+    Cell("numba, batch 8", backend="numba", batch=8),
+    Cell("numpy, BLAS", backend="numpy-blas", batch=8),
+    # other processors
+    Cell("Arm64, torch, full", mode="full", batch=8, processor="arm64", float_segments=2),
+    Cell("Arm64, torch", batch=8, processor="arm64", float_segments=2),
+    # what an emulated "max" has are vectors of 512 bits, which torch leaves alone; for those of 256 it has own kernels
+    Cell("Arm64 with SVE 256", mode="full", batch=8, processor="arm64",
+         processor_model="max,sve-default-vector-length=32", float_segments=2),
+    Cell("Arm64, numba", backend="numba", processor="arm64"),
+    Cell("Arm64, numpy", backend="numpy", batch=8, processor="arm64"),
+    Cell("Arm64, BLAS", backend="numpy-blas", batch=8, processor="arm64"),
+    Cell("Arm64 Cortex-A53, BLAS", backend="numpy-blas", batch=8, processor="arm64", processor_model="cortex-a53"),
+    Cell("ppc64el, numpy", backend="numpy", batch=8, processor="ppc64el"),
+    Cell("armhf (32 bit), numpy", backend="numpy", batch=8, processor="armhf"),
+    Cell("i386 (32 bit), numpy", backend="numpy", batch=8, processor="i386"),
+    # GPUs
+    Cell("CUDA, batch 8", device="cuda", batch=8),
+    Cell("CUDA, full", device="cuda", mode="full"),
+    Cell("CUDA, TF32", device="cuda", precision="tf32"),
+    Cell("CUDA, bf16 autocast", device="cuda", precision="autocast"),
+)  # fmt: skip
+"""Cells of a long run; the first is the baseline."""
 
 
 def group_of(cell: Cell) -> str:

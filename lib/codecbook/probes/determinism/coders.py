@@ -14,21 +14,13 @@ from codecbook.probes.determinism.compare import intervals
 
 @dataclass(frozen=True)
 class Coder:
-    """From logits to bytes.
+    """From logits to bytes."""
 
-    Attributes:
-        name: Key of results.
-        title: What readers see.
-        numbers: ``"float32"`` or ``"float64"``, logits of the float model, or ``"exact"``, of its exact twin.
-        dialect: Grid and counts; None for upstream's rule, and for the exact one.
-        device: Where upstream's rule computes softmax and CDF: on its model's device, as the package does. The others
-            are computed on the CPU.
-    """
-
-    name: str
-    title: str
-    numbers: str
-    dialect: GridDialect | None = None
+    name: str  # key of results
+    title: str  # what readers see
+    numbers: str  # "float32" or "float64", logits of the float model, or "exact", of its exact twin
+    dialect: GridDialect | None = None  # grid and counts; None for upstream's rule, and for the exact one
+    # where upstream's rule computes softmax and CDF: on its model's device, as the package does; others on the CPU
     device: str = "cpu"
 
     @property

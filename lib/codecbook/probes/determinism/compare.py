@@ -26,43 +26,24 @@ _LARGEST_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class LogitDifference:
-    """Logits of two configurations.
+    """Logits of two configurations: floats in nats, or integers in their unit, 2^-8 bit."""
 
-    Attributes:
-        count: How many logits.
-        differing: How many differ in any bit.
-        mean_abs: Mean of the absolute difference; of integer logits in their unit, 2^-8 bit.  # nats
-        largest: The largest difference.
-        grid_mismatches: By step in nats, how many rounded logits differ; empty for integers.
-    """
-
-    count: int
-    differing: int
-    mean_abs: float  # nats
-    largest: float  # nats
-    grid_mismatches: dict[float, int] = field(default_factory=dict)
+    count: int  # logits
+    differing: int  # in any bit
+    mean_abs: float  # mean of the absolute difference
+    largest: float
+    grid_mismatches: dict[float, int] = field(default_factory=dict)  # rounded logits that differ, by step; of floats
 
 
 @dataclass(frozen=True)
 class CdfDifference:
-    """CDF rows of two configurations, and the intervals of the codes that were coded.
-
-    Attributes:
-        rows: How many rows.
-        rows_differing: How many differ anywhere.
-        intervals_differing: In how many rows the coded interval differs.
-        first: Segment, frame, codebook and code of the first value that differs, in coding order; None without any.
-        first_frames: By segment, the first frame in which a row differs; -1 without any.
-        first_interval_frames: The same of coded intervals.
-        segment_rows_differing: `rows_differing` by segment.
-        segment_intervals_differing: `intervals_differing` by segment.
-    """
+    """CDF rows of two configurations, and the intervals of the codes that were coded."""
 
     rows: int
-    rows_differing: int
-    intervals_differing: int
-    first: tuple[int, int, int, int] | None
-    first_frames: list[int]
+    rows_differing: int  # anywhere
+    intervals_differing: int  # rows in which the coded interval differs
+    first: tuple[int, int, int, int] | None  # segment, frame, codebook and code of the first value that differs
+    first_frames: list[int]  # by segment, the first frame in which a row differs; -1 without any
     first_interval_frames: list[int]
     segment_rows_differing: list[int]
     segment_intervals_differing: list[int]
@@ -72,93 +53,48 @@ class CdfDifference:
 class CoderResult:
     """What a cell found of one coder. Where it was skipped, `reason` says why, and nothing else is there.
 
-    Attributes:
-        status: ``"ran"`` or ``"skipped"``.
-        reason: Empty if it ran.
-        bits: Ideal code length of all tokens.
-        bytes: Of all streams.
-        hashes: `step_hashes` of ``"logits"``, ``"cdf"`` and ``"intervals"``.
-        logits: Against the baseline's; None in the baseline.
-        cdf: The same of CDF rows.
-        segments: How many were computed.
-        segments_decoded: Of which this many were decoded code by code.
-        segments_wrong: Of which this many came out wrong.
-        wrong_with_error: Of which this many raised an error.
-        wrong_reencoding_differs: So many raised none, and would be found by encoding again what was decoded.
-        first_wrong_frames: By wrong segment.
-        wrong_codes: What came out of each wrong segment, as `pack_codes` writes it.
-        wrong_errors: What its decoder raised; empty if nothing.
-        token_hashes: `step_hashes` of the tokens of each segment that was decoded.
-        logits_s: Seconds that the logits took.
+    Segments are decoded where their rows differ from the baseline's, the first one in any case. All that is told by
+    segment goes by its number.
     """
 
-    status: str
+    status: str  # "ran" or "skipped"
     reason: str = ""
-    bits: float = 0.0
-    bytes: int = 0
-    hashes: dict[str, list[str]] = field(default_factory=dict)
-    logits: LogitDifference | None = None
+    bits: float = 0.0  # ideal code length of all tokens
+    hashes: dict[str, list[str]] = field(default_factory=dict)  # `step_hashes` of "logits", "cdf" and "intervals"
+    logits: LogitDifference | None = None  # against the baseline's; None in the baseline
     cdf: CdfDifference | None = None
     segments: int = 0
-    segments_decoded: int = 0
     segments_wrong: int = 0
-    wrong_with_error: int = 0
-    wrong_reencoding_differs: int = 0
-    first_wrong_frames: dict[int, int] = field(default_factory=dict)
-    wrong_codes: dict[int, str] = field(default_factory=dict)
-    wrong_errors: dict[int, str] = field(default_factory=dict)
-    token_hashes: dict[int, str] = field(default_factory=dict)
-    logits_s: float = 0.0  # s
+    wrong_with_error: int = 0  # of these, so many raised an error
+    first_wrong_frames: dict[int, int] = field(default_factory=dict)  # of wrong segments
+    wrong_codes: dict[int, str] = field(default_factory=dict)  # what came out of them, as `pack_codes` writes it
+    wrong_errors: dict[int, str] = field(default_factory=dict)  # what their decoders raised; empty if nothing
+    token_hashes: dict[int, str] = field(default_factory=dict)  # `step_hashes` of the tokens of decoded segments
 
 
 @dataclass(frozen=True)
 class CodecResult:
-    """What a cell's codec does in one type of floats, against the baseline's float32.
-
-    Attributes:
-        tokens: Tokens of all recordings.
-        tokens_differing: Tokens that its encoder makes otherwise.
-        frames: Frames of all recordings.
-        frames_differing: Frames with such tokens.
-        codebooks_differing: `tokens_differing` by codebook.
-        first_frame: The first such frame; -1 without any.
-        largest: Largest difference of the waveform that its decoder makes of the **baseline's** tokens.
-        snr_db: Of that waveform; None where it is equal.
-        hashes: `step_hashes` of its tokens.
-    """
+    """What a cell's codec does in one type of floats, against the baseline's float32."""
 
     tokens: int
-    tokens_differing: int
-    frames: int
-    frames_differing: int
-    codebooks_differing: list[int]
-    first_frame: int
-    largest: float  # of full scale
-    snr_db: float | None  # dB
-    hashes: list[str]
+    tokens_differing: int  # tokens that its encoder makes otherwise
+    frames_differing: int  # frames with such tokens
+    codebooks_differing: list[int]  # such tokens by codebook
+    largest: float  # largest difference of the waveform that its decoder makes of the baseline's tokens, of full scale
+    snr_db: float | None  # of that waveform; None where it is equal
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """What became of a cell.
-
-    Attributes:
-        cell: The configuration.
-        status: ``"ran"``, ``"skipped"``, ``"crashed"`` or ``"timed out"``.
-        reason: Why it did not run to its end; empty if it did.
-        machine: What decides there how floats are rounded.
-        coders: By name, those that it came to.
-        codec: By type of floats, where the codec itself was tried.
-        seconds: Wall time of its process.
-    """
+    """What became of a cell."""
 
     cell: Cell
-    status: str
-    reason: str = ""
-    machine: dict[str, Any] = field(default_factory=dict)
-    coders: dict[str, CoderResult] = field(default_factory=dict)
-    codec: dict[str, CodecResult] = field(default_factory=dict)
-    seconds: float = 0.0  # s
+    status: str  # "ran", "skipped", "crashed" or "timed out"
+    reason: str = ""  # why it did not run to its end
+    machine: dict[str, Any] = field(default_factory=dict)  # what decides there how floats are rounded
+    coders: dict[str, CoderResult] = field(default_factory=dict)  # by name, those that it came to
+    codec: dict[str, CodecResult] = field(default_factory=dict)  # by type of floats, where the codec was tried
+    seconds: float = 0.0  # wall time of its process
 
     def ran(self, coder: str) -> CoderResult | None:
         """Return what it found of a coder, where that was computed and compared with a baseline."""
@@ -215,13 +151,10 @@ def step_hashes(array: np.ndarray) -> list[str]:
 
 
 def pack_codes(codes: np.ndarray) -> str:
-    """Return the codes of a segment as ASCII text: ``base64(zlib(u32 T, u32 K, u16 code [T, K]))``, little-endian.
-
-    Args:
-        codes: Integers ``[T, K]``, 0 to 65535.
+    """Return codes ``[T, K]`` as ASCII text: ``base64(zlib(u32 T, u32 K, u16 code [T, K]))``, little-endian.
 
     Raises:
-        UnsupportedInput: Other axes, no integers, or a code outside that range.
+        UnsupportedInput: Other axes, no integers, or a code outside 0 to 65535.
 
     Example:
         >>> unpack_codes(pack_codes(np.array([[3, 1023]]))).tolist()

@@ -30,21 +30,13 @@ from codecbook.tokens.tokens import tokens_from_frames
 
 @dataclass(frozen=True)
 class WrongDecode:
-    """A segment that came out wrong.
-
-    Attributes:
-        cell: Where.
-        coder: By which.
-        segment: Which one.
-        codes: What came out, int64 ``[T, K]``; zeros from where decoding broke off.
-        error: What the decoder raised; empty if it noticed nothing.
-    """
+    """A segment that came out wrong."""
 
     cell: str
     coder: str
     segment: int
-    codes: np.ndarray
-    error: str
+    codes: np.ndarray  # what came out, int64 [T, K]; zeros from where decoding broke off
+    error: str  # what the decoder raised; empty if it noticed nothing
 
 
 def decode_codes(codes: np.ndarray, codec: Codec) -> Clip:
@@ -59,11 +51,7 @@ def decode_codes(codes: np.ndarray, codec: Codec) -> Clip:
 
 
 def wrong_decodes(case: Case, results: Sequence[CellResult]) -> list[WrongDecode]:
-    """Return all wrong segments of cells.
-
-    Args:
-        case: What was computed.
-        results: From `run_matrix` or `read_result`.
+    """Return all wrong segments of cells that computed a case.
 
     Raises:
         CorruptInput: Codes that do not unpack, or not to a segment of this case.
@@ -84,15 +72,12 @@ def wrong_decodes(case: Case, results: Sequence[CellResult]) -> list[WrongDecode
     return found
 
 
-def consequence_table(
-    case: Case, wrong: Sequence[WrongDecode], codec: str = "", most: int | None = None, seed: int = 0
-) -> pd.DataFrame:
+def consequence_table(case: Case, wrong: Sequence[WrongDecode], most: int | None = None, seed: int = 0) -> pd.DataFrame:
     """Return what wrong segments sound like, one row each.
 
     Args:
         case: What was computed.
         wrong: From `wrong_decodes`.
-        codec: Registry name; empty takes the case's.
         most: Of each coder at most this many, drawn at random; None takes all.
         seed: Of that draw.
 
@@ -105,16 +90,14 @@ def consequence_table(
         the audio is equal, NaN where the true audio is silent.
 
     Raises:
-        UnsupportedInput: No wrong segments, or a case of random weights without the codec's name.
+        UnsupportedInput: No wrong segments, or a case of random weights.
         CorruptInput: A code outside the codec's codebooks.
     """
-    name = codec or case.codec
-    if not wrong or name == RANDOM:
+    if not wrong or case.codec == RANDOM:
         raise UnsupportedInput(
-            f"There are {len(wrong)} wrong segments, of codec {name!r}; give some, and the registry name of the codec "
-            "whose tokens they are."
+            f"There are {len(wrong)} wrong segments, of codec {case.codec!r}; give some, of a case of a codec's tokens."
         )
-    model, codes = load_codec(name), case.codes
+    model, codes = load_codec(case.codec), case.codes
     truth = {n: decode_codes(codes[n], model) for n in {part.segment for part in wrong}}
     rows = []
     for part in _sample(wrong, most, seed):
@@ -204,29 +187,6 @@ def rate_table(case: Case, steps: tuple[float, ...] = (1 / 128, 1 / 64, 1 / 16, 
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class CountsFault:
-    """A message through the CDF of ``acv=4`` before its fix, or after.
-
-    Before it, pull request 95 of encodec nudged ``p * fp_scale`` by 2^-60 before rounding down, and did not clamp it at
-    0. A probability of exactly 0 then becomes a count of -1 at every even place: no tuning is needed, the temperature
-    is 1.0. All that it takes is a code that the model rules out, such as a masked one.
-
-    Attributes:
-        rows_falling: In how many rows of the CDF a value lies below the one before.
-        narrowest: The least width of a code; below 1 it has no interval.
-        symbols: How many codes were sent.
-        wrong_symbols: How many of those decoded are wrong.
-        error: What encoder or decoder raised; empty if nothing.
-    """
-
-    rows_falling: int
-    narrowest: int  # of 2^24
-    symbols: int
-    wrong_symbols: int
-    error: str
-
-
 def masked_logits(frames: int, codes: int, masked_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return logits float32 ``[T, V]`` with codes ruled out (-inf), and one possible code per frame, int64 ``[T]``."""
     random = np.random.default_rng(seed)
@@ -237,24 +197,34 @@ def masked_logits(frames: int, codes: int, masked_share: float, seed: int) -> tu
     return logits, np.array(chosen, dtype=np.int64)
 
 
-def send(logits: np.ndarray, codes: np.ndarray, fixed: bool) -> CountsFault:
-    """Encode codes ``[T]`` with the logits ``[T, V]`` at temperature 1.0, decode them, and say what happened.
+def send(logits: np.ndarray, codes: np.ndarray, fixed: bool) -> dict[str, Any]:
+    """Send a message through the CDF of ``acv=4`` at temperature 1.0, before or after its fix, and say what happened.
+
+    Before it, pull request 95 of encodec nudged ``p * fp_scale`` by 2^-60 before rounding down, and did not clamp it at
+    0. A probability of exactly 0 then becomes a count of -1 at every even place: no tuning is needed. All that it takes
+    is a code that the model rules out, such as a masked one.
 
     Args:
-        logits: float32.
-        codes: int64.
+        logits: float32 ``[T, V]``.
+        codes: int64 ``[T]``, what is sent.
         fixed: Whether counts are clamped at 0.
+
+    Returns:
+        ``rows_falling`` (rows of the CDF in which a value lies below the one before), ``narrowest`` (the least width of
+        a code, of 2^24; below 1 it has no interval), ``symbols`` (codes that were sent), ``wrong_symbols`` (of those,
+        decoded wrongly) and ``error`` (what encoder or decoder raised; empty if nothing).
     """
     rule = cdf_grid if fixed else cdf_grid_unclamped
     cdf = rule(logits[:, :, None])[:, 0]
     widths = np.diff(cdf, axis=1, prepend=0)
-    encoder, sent, error = GridEncoder(check=fixed), codes[None], ""
+    encoder, error = GridEncoder(check=fixed), ""
     decoded = np.full_like(codes, -1)
     try:
-        encoder.push_frames(sent, cdf[:, None])
-        decoder = GridDecoder(encoder.finish(), check=fixed)
-        decoded = decoder.pull_frames(cdf[:, None])[:, 0]
+        encoder.push_frames(codes[None], cdf[:, None])
+        decoded = GridDecoder(encoder.finish(), check=fixed).pull_frames(cdf[:, None])[:, 0]
     except CodecbookError as problem:
         error = str(problem)
-    falling, wrong = int((widths < 0).any(axis=1).sum()), int((decoded != codes).sum())
-    return CountsFault(falling, int(widths.min()), len(codes), wrong, error)
+    return {
+        "rows_falling": int((widths < 0).any(axis=1).sum()), "narrowest": int(widths.min()), "symbols": len(codes),
+        "wrong_symbols": int((decoded != codes).sum()), "error": error,
+    }  # fmt: skip

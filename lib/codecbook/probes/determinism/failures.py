@@ -26,20 +26,15 @@ _PER_MILLION = 1e6
 class Survival:
     """When the segments of a coder go wrong, over all cells.
 
-    Attributes:
-        coder: Its name.
-        table: Columns ``time_s``, ``share`` of segments without a wrong token before that time, ``low``, ``high``,
-            ``at_risk`` and ``parted`` (segments times cells, before that time). The Kaplan-Meier estimate; as no
-            segment is censored before its end, it is the plain share.
-        median_s: When half of them have parted; NaN where fewer than half did.
-        rate_per_s: How many part per second of audio while they have not: partings over the time at risk, which is
-            the maximum-likelihood estimate of an exponential law.
+    `table` has the columns ``time_s``, ``share`` of segments without a wrong token before that time, ``low``, ``high``,
+    ``at_risk`` and ``parted`` (segments times cells, before that time). That is the Kaplan-Meier estimate; as no
+    segment is censored before its end, it is the plain share. `rate_per_s` is partings over the time at risk, the
+    maximum-likelihood estimate of an exponential law.
     """
 
-    coder: str
     table: pd.DataFrame
-    median_s: float  # s
-    rate_per_s: Interval  # 1/s
+    median_s: float  # when half of them have parted; NaN where fewer than half did
+    rate_per_s: Interval  # how many part per second of audio while they have not
 
 
 def failure_rates(
@@ -86,12 +81,7 @@ def survival(
 ) -> Survival:
     """Return how long segments of a coder go without a wrong token; arguments as `failure_rates`.
 
-    Args:
-        results: As there.
-        coder: One name.
-        num_frames: ``T`` of every segment; one that goes through is censored there.
-        frame_rate_hz: Frames per second.
-        seed: Of the bootstrap over segments; intervals are by frame, not for the whole curve.
+    A segment that goes through is censored at its end. Intervals are by frame, not for the whole curve.
 
     Raises:
         UnsupportedInput: The coder ran in no compared cell, or segments differ between cells.
@@ -99,7 +89,7 @@ def survival(
     parts = compared(results, coder)
     if not parts:
         raise UnsupportedInput(f"{coder!r} ran in no cell that was compared with a baseline; leave it out.")
-    return _survival(coder, [part for _, part in parts], num_frames, frame_rate_hz, seed)
+    return _survival([part for _, part in parts], num_frames, frame_rate_hz, seed)
 
 
 def compared(results: Sequence[CellResult], coder: str) -> list[tuple[str, CoderResult]]:
@@ -144,7 +134,7 @@ def _rates(
     intervals_differ = np.array([cdf.segment_intervals_differing for cdf in differences])
     rows_each = differences[0].rows
     trials, row_trials = np.full(N, cells), np.full(N, cells * rows_each / N)
-    until = _survival(coder, parts, num_frames, frame_rate_hz, seed)
+    until = _survival(parts, num_frames, frame_rate_hz, seed)
     columns = {
         "wrong_share": (pooled_share(wrong.sum(axis=0), trials, N, seed=seed), 1),
         "silent_share": (
@@ -169,7 +159,7 @@ def _rates(
     return row
 
 
-def _survival(coder: str, parts: list[CoderResult], num_frames: int, frame_rate_hz: float, seed: int) -> Survival:
+def _survival(parts: list[CoderResult], num_frames: int, frame_rate_hz: float, seed: int) -> Survival:
     first = np.stack([first_frames(part, num_frames) for part in parts])  # [cells, N]
     cells, N = first.shape
     times = np.arange(num_frames + 1)
@@ -190,4 +180,4 @@ def _survival(coder: str, parts: list[CoderResult], num_frames: int, frame_rate_
     )  # fmt: skip
     half = np.flatnonzero(share <= 0.5)
     median_s = float(times[half[0]] / frame_rate_hz) if len(half) else float("nan")
-    return Survival(coder, table, median_s, rate)
+    return Survival(table, median_s, rate)

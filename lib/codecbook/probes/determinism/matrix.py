@@ -126,27 +126,21 @@ def compare_here(
 
 def run_process(case: Case, cell: Cell, timeout_s: float, write_baseline: bool = False) -> CellResult:
     """Run one cell in a process of its own; whatever it does, say what became of it."""
+    python = sys.executable
+    if cell.processor:
+        root = roots_folder() / cell.processor
+        python = str(root / "python")
+        if not (root / "python").is_file():
+            return CellResult(
+                cell, "skipped", f"there is no {root}; make it with python tools/foreign.py {cell.processor}"
+            )
+        if cell.backend in ("torch", "numba") and not (root / "sp").is_dir():
+            add = f"add it with python tools/foreign.py {cell.processor} --torch"
+            return CellResult(cell, "skipped", f"{root} has no {cell.backend}; {add}")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        arguments = ["-m", WORKER, str(case.folder.resolve()), json.dumps(asdict(cell)), str(out)]
-        arguments += ["--write-baseline"] * write_baseline
-        python, why_not = _python_of(cell)
-        if why_not:
-            return CellResult(cell, "skipped", why_not)
-        command = [python, *arguments]
-        return run_command(cell, command, out, timeout_s)
-
-
-def _python_of(cell: Cell) -> tuple[str, str]:
-    """Return the interpreter of a cell's processor, and why there is none."""
-    if not cell.processor:
-        return sys.executable, ""
-    root = roots_folder() / cell.processor
-    if not (root / "python").is_file():
-        return "", f"there is no {root}; make it with python tools/foreign.py {cell.processor}"
-    if cell.backend in ("torch", "numba") and not (root / "sp").is_dir():
-        return ("", f"{root} has no {cell.backend}; add it with python tools/foreign.py {cell.processor} --torch")
-    return str(root / "python"), ""
+        command = [python, "-m", WORKER, str(case.folder.resolve()), json.dumps(asdict(cell)), str(out)]
+        return run_command(cell, [*command, *["--write-baseline"] * write_baseline], out, timeout_s)
 
 
 def run_command(cell: Cell, command: Sequence[str], out: Path, timeout_s: float) -> CellResult:
@@ -158,7 +152,8 @@ def run_command(cell: Cell, command: Sequence[str], out: Path, timeout_s: float)
             command, env=cell.environment(), capture_output=True, text=True, timeout=timeout_s, check=False
         )
         if done.returncode:
-            status, reason = "crashed", f"exit status {done.returncode}: {_last_line(done.stderr)}"
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            status, reason = "crashed", f"exit status {done.returncode}: {last[:300]}"
     except subprocess.TimeoutExpired:
         status, reason = "timed out", f"no end after {timeout_s:g} s"
     content: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {}
@@ -207,18 +202,14 @@ def count_cells(table: pd.DataFrame) -> dict[str, int]:
     A cell differs where a CDF row does; one of the exact coder also where a logit or a decoded token does, or where it
     did not run to its end. Cells that were skipped count in neither.
     """
-    counts: dict[str, int] = {}
-    for row in table.to_dict("records"):
-        run, differing = f"{row['coder']}.cells_run", f"{row['coder']}.cells_differing"
-        counts.setdefault(run, 0)
-        counts.setdefault(differing, 0)
-        is_exact = row["coder"] == "exact"
-        if row["outcome"] in (SKIPPED, FAILED):
-            counts[differing] += is_exact and row["outcome"] == FAILED
-            continue
-        counts[run] += 1
-        strict = is_exact and (row["logits_differing"] > 0 or row["segments_wrong"] > 0)
-        counts[differing] += bool(row["rows_differing"] > 0 or strict)
+    ran, is_exact = ~table["outcome"].isin([SKIPPED, FAILED]), table["coder"] == "exact"
+    strict = is_exact & ((table["logits_differing"] > 0) | (table["segments_wrong"] > 0))
+    differs = ran & ((table["rows_differing"] > 0) | strict) | is_exact & (table["outcome"] == FAILED)
+    counts = {}
+    for coder in table["coder"].unique():
+        of_coder = table["coder"] == coder
+        counts[f"{coder}.cells_run"] = int((ran & of_coder).sum())
+        counts[f"{coder}.cells_differing"] = int((differs & of_coder).sum())
     return counts
 
 
@@ -247,8 +238,3 @@ def _row(result: CellResult, name: str) -> dict[str, Any]:
         "first_frame": min((frame for frame in cdf.first_frames if frame >= 0), default=-1),
         "bits": found.bits,
     }
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1][:300] if lines else "no message"

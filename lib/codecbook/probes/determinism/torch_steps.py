@@ -16,7 +16,7 @@ from codecbook.codecs import load_codec
 from codecbook.coding.ecdc.models import network_of
 from codecbook.lm.exact.torch_model import ExactTorch
 from codecbook.lm.token_lm import TokenLM
-from codecbook.probes.determinism.compare import CodecResult, step_hashes
+from codecbook.probes.determinism.compare import CodecResult
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -75,10 +75,7 @@ def _as_array(logits: torch.Tensor) -> np.ndarray:
 
 
 class PackageSteps:
-    """The package's ``LMModel``: a frame's codebooks at once, the codes of the frame before as ``1 + code``.
-
-    It runs on the device that it is on.
-    """
+    """The package's ``LMModel``: a frame's codebooks at once, the codes of the frame before as ``1 + code``."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model: Any = model
@@ -117,14 +114,7 @@ class PackageSteps:
 
 
 class CodecAnswers:
-    """What a codec makes of recordings, in one type and batch size.
-
-    Args:
-        codec: Registry name; bundled weights.
-        dtype: ``"float32"`` or ``"float64"``.
-        batch: Recordings side by side.
-        device: Torch device.
-    """
+    """What a codec with bundled weights makes of recordings, in one type and so many side by side."""
 
     def __init__(self, codec: str, dtype: str, batch: int, device: str = "cpu") -> None:
         self._network: Any = network_of(load_codec(codec, device=device)).to(DTYPES[dtype])
@@ -134,8 +124,7 @@ class CodecAnswers:
     def encode(self, audio: np.ndarray) -> np.ndarray:
         """Return the tokens of all codebooks, int64 ``[N, T, K]``, of recordings ``[N, C, S]``."""
         parts = []
-        for first in range(0, len(audio), self._batch):
-            samples = torch.from_numpy(audio[first : first + self._batch]).to(self._device, self._dtype)
+        for samples in torch.from_numpy(audio).to(self._device, self._dtype).split(self._batch):
             latents = self._network.encoder(samples)
             parts.append(self._network.quantizer.encode(latents, self._network.frame_rate).permute(1, 2, 0))
         return torch.cat(parts).cpu().numpy()
@@ -144,9 +133,8 @@ class CodecAnswers:
     def decode(self, tokens: np.ndarray) -> np.ndarray:
         """Return the waveforms, float ``[N, C, S]``, of tokens ``[N, T, K]``."""
         parts = []
-        for first in range(0, len(tokens), self._batch):
-            codes = torch.from_numpy(tokens[first : first + self._batch]).permute(2, 0, 1).to(self._device)
-            parts.append(self._network.decoder(self._network.quantizer.decode(codes)))
+        for codes in torch.from_numpy(tokens).to(self._device).split(self._batch):
+            parts.append(self._network.decoder(self._network.quantizer.decode(codes.permute(2, 0, 1))))
         return torch.cat(parts).cpu().numpy()
 
 
@@ -176,17 +164,13 @@ def codec_part(
 
 def _difference(before: np.ndarray, tokens: np.ndarray, waveform: np.ndarray, other: np.ndarray) -> CodecResult:
     unequal = before != tokens
-    frames = unequal.any(axis=2)
     error = other.astype(np.float64) - waveform.astype(np.float64)
     power, noise = float(np.square(waveform.astype(np.float64)).mean()), float(np.square(error).mean())
     return CodecResult(
         tokens=unequal.size,
         tokens_differing=int(unequal.sum()),
-        frames=frames.size,
-        frames_differing=int(frames.sum()),
+        frames_differing=int(unequal.any(axis=2).sum()),
         codebooks_differing=unequal.sum(axis=(0, 1)).tolist(),
-        first_frame=int(np.argwhere(frames)[0][1]) if frames.any() else -1,
         largest=float(np.abs(error).max()),
         snr_db=10 * float(np.log10(power / noise)) if noise > 0 and power > 0 else None,
-        hashes=step_hashes(tokens.astype(np.int32)),
     )

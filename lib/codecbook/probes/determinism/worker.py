@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 from codecbook.errors import CodecbookError
 from codecbook.files import write_file
 from codecbook.lazy import optional_module
-from codecbook.probes.determinism.backends import DecodedSegment, Steps, decode_segments, load_steps, trace
+from codecbook.probes.determinism.backends import decode_segments, load_steps, trace
 from codecbook.probes.determinism.case import AUDIO_NAME, RANDOM, Case, open_case
 from codecbook.probes.determinism.cells import NO_TORCH, Cell, apply_settings, reason_to_skip, torch_of
 from codecbook.probes.determinism.coders import CODERS, Coder, encode_segments, ideal_bits
@@ -80,13 +79,13 @@ def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) ->
             if why_not:
                 coders |= {name: CoderResult("skipped", why_not) for name in names}
                 continue
-            started = time.perf_counter()
             work = _Work(case, cell, numbers, write_baseline)
-            seconds = time.perf_counter() - started
             for name in names:
-                coders[name] = replace(work.coder(CODERS[name]), logits_s=round(seconds, 3))
+                coders[name] = work.coder(CODERS[name])
                 _write(out, result)
-        if AUDIO_NAME in case.files and _tries_codec(cell):
+        tries_codec = (cell.backend, cell.mode, cell.precision) == ("torch", "stepping", "")
+        # the codec's libraries are not on emulated processors
+        if AUDIO_NAME in case.files and tries_codec and not cell.processor:
             # here, as exact cells must run where there is no torch
             from codecbook.probes.determinism.torch_steps import codec_part
 
@@ -94,11 +93,6 @@ def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) ->
             codec |= codec_part(audio, case.codec, cell.batch, case.baseline, write_baseline, cell.device)
     _write(out, result)
     return result
-
-
-def _tries_codec(cell: Cell) -> bool:
-    plain = (cell.backend, cell.mode, cell.precision) == ("torch", "stepping", "")
-    return plain and not cell.processor  # the codec's libraries are not in foreign roots
 
 
 def machine(cell: Cell) -> dict[str, Any]:
@@ -128,7 +122,7 @@ class _Work:
     def __init__(self, case: Case, cell: Cell, numbers: str, write_baseline: bool) -> None:
         self.case, self.cell, self.numbers, self.write_baseline = case, cell, numbers, write_baseline
         self.codes = case.codes_for(numbers, cell)
-        self.steps: Steps = load_steps(case, numbers, cell)
+        self.steps = load_steps(case, numbers, cell)
         self.logits = trace(self.steps, self.codes, cell.batch, cell.mode)
 
     def coder(self, coder: Coder) -> CoderResult:
@@ -138,16 +132,9 @@ class _Work:
         for rows, logits in zip(cdf, self.logits, strict=True):  # a segment at a time bounds the memory
             rows[:] = coder.cdf(logits.reshape(-1, logits.shape[-1])).reshape(rows.shape)
         streams = encode_segments(coder, cdf, self.codes)
-        result = CoderResult(
-            "ran",
-            bits=ideal_bits(coder, cdf, self.codes),
-            bytes=sum(map(len, streams)),
-            hashes={
-                "logits": step_hashes(self.logits),
-                "cdf": step_hashes(cdf),
-                "intervals": step_hashes(intervals(cdf, self.codes).astype(np.int32)),
-            },
-        )
+        ends = intervals(cdf, self.codes).astype(np.int32)
+        hashes = {"logits": step_hashes(self.logits), "cdf": step_hashes(cdf), "intervals": step_hashes(ends)}
+        result = CoderResult("ran", bits=ideal_bits(coder, cdf, self.codes), hashes=hashes, segments=len(self.codes))
         folder = self.case.baseline
         if self.write_baseline:
             folder.mkdir(exist_ok=True)
@@ -155,43 +142,41 @@ class _Work:
             np.save(folder / f"cdf_{coder.name}.npy", cdf)
             arrays = {str(n): np.frombuffer(data, dtype=np.uint8) for n, data in enumerate(streams)}
             np.savez(folder / f"streams_{coder.name}.npz", allow_pickle=False, **arrays)
-            return self._decoded(result, coder, streams, range(1))
+            return self._decoded(result, coder, streams, {0})
         count = len(self.codes)
         logits = np.load(folder / f"logits_{self.numbers}.npy", mmap_mode="r")[:count]
         rows = compare_cdf(np.load(folder / f"cdf_{coder.name}.npy", mmap_mode="r")[:count], cdf, self.codes)
         result = replace(result, logits=compare_logits(logits, self.logits), cdf=rows)
+        # a cell of full passes is an encoder only, as codes that are not known yet cannot be passed through: there its
+        # own streams are decoded code by code
         if self.cell.mode != "full":
             streams = read_streams(self.case, coder.name)
         # where all rows agree, the decoder makes the encoder's computations; the first segment is decoded in any case
-        suspects = [n for n, frame in enumerate(rows.first_frames) if n == 0 or frame >= 0]
-        return self._decoded(result, coder, streams, suspects)
+        return self._decoded(
+            result, coder, streams, {0} | {n for n, frame in enumerate(rows.first_frames) if frame >= 0}
+        )
 
-    def _decoded(self, result: CoderResult, coder: Coder, streams: list[bytes], which: Sequence[int]) -> CoderResult:
-        """Decode segments, as many side by side as the cell says; add what went wrong.
-
-        A cell of full passes is an encoder only, as codes that are not known yet cannot be passed through: there its
-        own streams are decoded code by code.
-        """
+    def _decoded(self, result: CoderResult, coder: Coder, streams: list[bytes], which: set[int]) -> CoderResult:
+        """Decode segments, as many side by side as the cell says; add what went wrong."""
         N, T, K = self.codes.shape
         batch = 1 if self.cell.mode == "full" else self.cell.batch
-        decoded: dict[int, DecodedSegment] = {}
+        decoded: dict[int, tuple[np.ndarray, str]] = {}
         for first in range(0, N, batch):
-            group = list(range(first, min(first + batch, N)))
-            if set(group) & set(which):
+            group = range(first, min(first + batch, N))
+            if which.intersection(group):
                 parts = decode_segments(coder, self.steps, [streams[n] for n in group], T, K)
                 decoded |= dict(zip(group, parts, strict=True))
-        wrong = {n: part for n, part in decoded.items() if (part.codes != self.codes[n]).any() or part.error}
+        unequal = {n: (codes != self.codes[n]).any(axis=1) for n, (codes, _) in decoded.items()}  # [T] each
+        wrong = {n: part for n, part in decoded.items() if unequal[n].any() or part[1]}
         return replace(
             result,
-            segments=N,
-            segments_decoded=len(decoded),
             segments_wrong=len(wrong),
-            wrong_with_error=sum(bool(part.error) for part in wrong.values()),
-            wrong_reencoding_differs=sum(not p.error and not p.reencodes for p in wrong.values()),
-            first_wrong_frames={n: _first_wrong(part, self.codes[n]) for n, part in wrong.items()},
-            wrong_codes={n: pack_codes(part.codes) for n, part in wrong.items()},
-            wrong_errors={n: part.error for n, part in wrong.items()},
-            token_hashes={n: step_hashes(part.codes[None, None])[0] for n, part in decoded.items()},
+            wrong_with_error=sum(bool(error) for _, error in wrong.values()),
+            # what is broken off may be right by chance as far as its end
+            first_wrong_frames={n: int(unequal[n].argmax()) if unequal[n].any() else T - 1 for n in wrong},
+            wrong_codes={n: pack_codes(codes) for n, (codes, _) in wrong.items()},
+            wrong_errors={n: error for n, (_, error) in wrong.items()},
+            token_hashes={n: step_hashes(codes[None, None])[0] for n, (codes, _) in decoded.items()},
         )
 
 
@@ -216,11 +201,6 @@ def _lacks(case: Case, numbers: str, cell: Cell) -> str:
     if numbers == "float64" and cell.device == "mps":
         return "Apple GPUs have no float64"
     return ""
-
-
-def _first_wrong(part: DecodedSegment, codes: np.ndarray) -> int:
-    frames = np.flatnonzero((part.codes != codes).any(axis=1))
-    return int(frames[0]) if len(frames) else len(codes) - 1
 
 
 def _write(out: Path, result: CellResult) -> None:
