@@ -23,6 +23,10 @@ def test_interval_holds_the_mean_and_is_reproducible():
     assert interval != bootstrap_interval(values, seed=2)
 
 
+def test_an_interval_as_columns_of_a_table():
+    assert Interval(2.0, 1.0, 4.0, 9).columns("x", 10) == {"x": 20.0, "x_low": 10.0, "x_high": 40.0}
+
+
 def test_a_value_lies_outside_an_interval_or_nothing_can_be_said():
     interval, none = Interval(1.0, 0.5, 2.0, 9), bootstrap_interval([1.0])
     assert (interval.above(0.0), interval.above(0.5), interval.above(1.0)) == (True, False, False)

@@ -44,6 +44,10 @@ class Interval:
         """Say whether all of it lies below a value; None where there is no interval."""
         return self.high < value if self.defined else None
 
+    def columns(self, name: str, factor: float = 1.0) -> dict[str, float]:
+        """Return the mean under a name and the ends under that name with ``_low`` and ``_high``, times a factor."""
+        return {name: factor * self.mean, f"{name}_low": factor * self.low, f"{name}_high": factor * self.high}
+
     def __str__(self) -> str:
         missing = f", {self.missing} missing" if self.missing else ""
         if self.count == 0:
@@ -62,10 +66,7 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, resamples: int = 49
     computed by `scipy.stats.bootstrap`. Values that are all equal give an interval of zero width: resampling cannot
     see any spread in them.
 
-    Args:
-        values: One per clip; NaN means missing, and is left out and counted.
-        resamples: Bootstrap samples.
-        seed: Seed of the resampling; equal seeds give equal intervals.
+    Values are one per clip; NaN means missing, and is left out and counted. Equal seeds give equal intervals.
 
     Raises:
         UnsupportedInput: Not one axis, or infinite values.
@@ -121,7 +122,7 @@ def ratio_interval(numerators: np.ndarray, denominators: np.ndarray, resamples: 
         numerators: float ``[clips]``, such as bits. A difference of two models' bits compares them clip by clip.
         denominators: float ``[clips]``, such as tokens, 0 or more, one at least above 0.
         resamples: Bootstrap samples.
-        seed: Of the resampling.
+        seed: Of these.
 
     Raises:
         UnsupportedInput: Other shapes, numbers that are not finite, or nothing to divide by.

@@ -32,13 +32,7 @@ class Survey:
 def load_listed(listed: Iterable[str], weights: str = "bundled", device: str = "cpu") -> dict[str, Codec]:
     """Load the codecs of a list such as ``["encodec_24khz", "snac_24khz=pretrained", "snac_24khz=/my/model"]``.
 
-    Args:
-        listed: Names; ``name=WEIGHTS`` for weights of its own.
-        weights: Of all that name none.
-        device: Torch device.
-
-    Returns:
-        By name; one that comes again is called ``name_2`` and so on.
+    An entry without weights of its own gets `weights`. One whose name comes again is called ``name_2`` and so on.
 
     Raises:
         CodecbookError: No codec is listed, or as `codecbook.codecs.load_codec`.
@@ -181,13 +175,7 @@ def summarise(
     by: Sequence[str] = ("codec", "bandwidth_kbps", "domain"),
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Average measures over the clips of each group, with bootstrap intervals.
-
-    Args:
-        table: Of one or more surveys.
-        measures: Columns to average.
-        by: Columns that make up a group.
-        seed: Seed of the bootstrap.
+    """Average measures of one or more surveys over the clips of each group, with bootstrap intervals.
 
     Returns:
         One row per group: the columns `by`, ``clips``, and for each measure its mean under its own name and the ends
@@ -201,8 +189,7 @@ def summarise(
         for measure in measures:
             # a perfect or a wholly wrong copy has no finite SI-SDR; it cannot enter a mean
             values = group[measure].astype(float).replace([np.inf, -np.inf], np.nan)
-            interval = bootstrap_interval(values.to_numpy(), seed=seed)
-            row |= {measure: interval.mean, f"{measure}_low": interval.low, f"{measure}_high": interval.high}
+            row |= bootstrap_interval(values.to_numpy(), seed=seed).columns(measure)
         rows.append(row)
     ends = [f"{measure}{end}" for measure in measures for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=[*by, "clips", *ends])

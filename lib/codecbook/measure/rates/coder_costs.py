@@ -59,12 +59,9 @@ def layout_of(clips: Corpus) -> Layout:
 
 
 def float_logits(model: TokenLM, codes: np.ndarray, chunk_frames: int = 64) -> np.ndarray:
-    """Return the float logits ``[T, V, K]`` in nats of a clip's frames, given all frames before.
+    """Return the float logits ``[T, V, K]``, in nats, of a clip ``[T, K]``, each frame given all frames before.
 
-    Args:
-        model: The model; evaluated without dropout.
-        codes: Integers ``[T, K]``.
-        chunk_frames: Frames that are read at a time.
+    The model is evaluated without dropout, and reads so many frames at a time.
 
     Raises:
         UnsupportedInput: Another number of codebooks, or a clip longer than the model reads.
@@ -132,19 +129,17 @@ def _cost(name: str, clip_bits: list[float], clips: Corpus) -> TokenCost:
 
 
 def cost_table(costs: Mapping[str, TokenCost], raw_bits_per_token: float, seed: int = 0) -> pd.DataFrame:
-    """Return one row per model, in the order given.
+    """Return one row per model, in the order given, for what held-out tokens cost under each.
 
-    Args:
-        costs: What held-out tokens cost under each model, by name.
-        raw_bits_per_token: What they cost without any model, for the column of percents.
-        seed: Of the resampling.
-
-    Returns:
-        Columns ``model``, ``bits_per_token``, ``bits_per_token_low``, ``bits_per_token_high`` (missing where a cost
-        is of all clips in one stream), ``of_raw_percent``.
+    Columns ``model``, ``bits_per_token``, ``bits_per_token_low``, ``bits_per_token_high`` (missing where a cost is of
+    all clips in one stream), ``of_raw_percent`` (of what the tokens cost without any model).
     """
     table = pd.DataFrame(
-        {"model": name} | _ends(cost.clip_bits.sum(axis=1), cost.clip_tokens, seed) for name, cost in costs.items()
+        {
+            "model": name,
+            **ratio_interval(cost.clip_bits.sum(axis=1), cost.clip_tokens, seed=seed).columns("bits_per_token"),
+        }
+        for name, cost in costs.items()
     )
     return table.assign(of_raw_percent=100 * table["bits_per_token"] / raw_bits_per_token)
 
@@ -154,18 +149,13 @@ def codebook_table(costs: Mapping[str, TokenCost], seed: int = 0) -> pd.DataFram
 
     Columns ``model``, ``codebook``, ``bits_per_token``, ``bits_per_token_low``, ``bits_per_token_high``.
     """
-    return pd.DataFrame(
-        {"model": name, "codebook": k} | _ends(cost.clip_bits[:, k], cost.clip_tokens / cost.clip_bits.shape[1], seed)
-        for name, cost in costs.items()
-        for k in range(cost.clip_bits.shape[1])
-    )
-
-
-def _ends(clip_bits: np.ndarray, clip_tokens: np.ndarray, seed: int) -> dict[str, float]:
-    interval = ratio_interval(clip_bits, clip_tokens, seed=seed)
-    return {
-        "bits_per_token": interval.mean, "bits_per_token_low": interval.low, "bits_per_token_high": interval.high
-    }  # fmt: skip
+    rows = []
+    for name, cost in costs.items():
+        columns = cost.clip_bits.shape[1]
+        for k in range(columns):
+            interval = ratio_interval(cost.clip_bits[:, k], cost.clip_tokens / columns, seed=seed)
+            rows.append({"model": name, "codebook": k, **interval.columns("bits_per_token")})
+    return pd.DataFrame(rows)
 
 
 def saving(better: TokenCost, worse: TokenCost, seed: int = 0) -> Interval:

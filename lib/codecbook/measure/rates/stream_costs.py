@@ -27,15 +27,9 @@ WHOLE_S = 3600.0
 
 
 def spread_clips(clips: Corpus, domains: Mapping[str, str], count: int) -> tuple[str, ...]:
-    """Choose clips from the domains in turn, from all over each.
+    """Return the names of up to `count` clips (0: all), from the domains in turn and from all over each.
 
-    Args:
-        clips: What to choose from.
-        domains: By clip.
-        count: How many at most; 0 takes all.
-
-    Returns:
-        Names, in the order of the corpus.
+    They are in the order of the corpus; `domains` are by clip.
     """
     if count == 0 or count >= len(clips):
         return clips.clips
@@ -77,12 +71,7 @@ def stream_sizes(clips: Corpus, model: ExactLM | None, lm_name: str, domains: Ma
 
 
 def gain_table(sizes: pd.DataFrame, by: Sequence[str], seed: int = 0) -> pd.DataFrame:
-    """Sum sizes of clips up by group, with bootstrap intervals over clips.
-
-    Args:
-        sizes: Of `stream_sizes`, with further columns that tell groups apart.
-        by: These columns.
-        seed: Of the resampling.
+    """Sum sizes of `stream_sizes` up by the columns that tell groups apart, with bootstrap intervals over clips.
 
     Returns:
         One row per group: its columns, ``clips``, ``raw_kbps``, ``payload_kbps``, ``stream_kbps`` (with all
@@ -102,14 +91,9 @@ def gain_table(sizes: pd.DataFrame, by: Sequence[str], seed: int = 0) -> pd.Data
 
 
 def segment_table(clips: Corpus, model: ExactLM, seconds: Sequence[float], lm_name: str, max_rows: int) -> pd.DataFrame:
-    """Measure a recording in segments of several lengths. The recording is all clips, end to end.
+    """Measure a recording, the clips of a codec's tokens end to end, in segments of several lengths.
 
-    Args:
-        clips: Tokens of a codec.
-        model: Exact language model.
-        seconds: Lengths of segments.
-        lm_name: Its name, which the header holds.
-        max_rows: Rows of the recording at most.
+    The model and its name are as in `stream_sizes`; the recording ends after so many rows.
 
     Returns:
         One row per length: ``segment_s``, ``segments``, ``payload_bits_per_token``, ``stream_bits_per_token``,
@@ -153,11 +137,7 @@ def _measured(
 def train_exact(training: Corpus, watched: Corpus, steps: int, seed: int = 0) -> ExactLM:
     """Train a small model and convert it to integers, on one torch thread: the same steps give the same model.
 
-    Args:
-        training: What it learns from.
-        watched: Clips that are looked at once, at the end.
-        steps: Optimizer steps, each of 8 windows of 128 frames.
-        seed: Of parameters and order.
+    A step takes 8 windows of 128 frames. The watched clips are looked at once, at the end.
 
     Raises:
         CodecbookError: As `codecbook.lm.training.train.train`.

@@ -19,7 +19,6 @@ from codecbook.probes.determinism.compare import CellResult, CoderResult
 
 POOLED = "all cells"
 """Name of the row that pools the cells of a coder."""
-_PER_MILLION = 1e6
 
 
 @dataclass(frozen=True)
@@ -135,17 +134,6 @@ def _rates(
     rows_each = differences[0].rows
     trials, row_trials = np.full(N, cells), np.full(N, cells * rows_each / N)
     until = _survival(parts, num_frames, frame_rate_hz, seed)
-    columns = {
-        "wrong_share": (pooled_share(wrong.sum(axis=0), trials, N, seed=seed), 1),
-        "silent_share": (
-            pooled_share(silent.sum(axis=0), wrong.sum(axis=0), int(wrong.any(axis=0).sum()), seed=seed), 1
-        ),
-        "rows_per_million": (pooled_share(rows_differ.sum(axis=0), row_trials, rows_each, seed=seed), _PER_MILLION),
-        "intervals_per_million": (
-            pooled_share(intervals_differ.sum(axis=0), row_trials, rows_each, seed=seed), _PER_MILLION
-        ),
-        "failures_per_s": (until.rate_per_s, 1),
-    }  # fmt: skip
     row: dict[str, Any] = {
         "coder": coder, "cell": cell, "cells": cells, "segments": N, "decodes": wrong.size,
         "wrong": int(wrong.sum()), "silent": int(silent.sum()), "rows": cells * rows_each,
@@ -153,10 +141,12 @@ def _rates(
         "median_s": until.median_s,
         "wrong_share_high_if_independent": float("nan") if wrong.any() else share_interval(0, wrong.size).high,
     }  # fmt: skip
-    for name, (interval, factor) in columns.items():
-        ends = {"": interval.mean, "_low": interval.low, "_high": interval.high}
-        row |= {name + end: factor * value for end, value in ends.items()}
-    return row
+    row |= pooled_share(wrong.sum(axis=0), trials, N, seed).columns("wrong_share")
+    wrong_anywhere = int(wrong.any(axis=0).sum())
+    row |= pooled_share(silent.sum(axis=0), wrong.sum(axis=0), wrong_anywhere, seed).columns("silent_share")
+    for name, differ in (("rows_per_million", rows_differ), ("intervals_per_million", intervals_differ)):
+        row |= pooled_share(differ.sum(axis=0), row_trials, rows_each, seed).columns(name, 1e6)
+    return row | until.rate_per_s.columns("failures_per_s")
 
 
 def _survival(parts: list[CoderResult], num_frames: int, frame_rate_hz: float, seed: int) -> Survival:
