@@ -1,12 +1,13 @@
 """The five coders that are compared: where each takes its logits from, and how these become intervals and bytes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from codecbook.coding.arithmetic import GridDecoder, GridEncoder, UpstreamDecoder, UpstreamEncoder
-from codecbook.coding.counts import GRID_DIALECTS, TOTAL_BITS, GridDialect, cdf_exact, cdf_upstream
+from codecbook.coding.counts import GRID_DIALECTS, TOTAL_BITS, cdf_exact, cdf_upstream
 from codecbook.coding.exact.counts import EXACT_TOTAL_BITS
 from codecbook.coding.range_coder import RangeDecoder, RangeEncoder
 from codecbook.probes.determinism.compare import intervals
@@ -19,7 +20,10 @@ class Coder:
     name: str  # key of results
     title: str  # what readers see
     numbers: str  # "float32" or "float64", logits of the float model, or "exact", of its exact twin
-    dialect: GridDialect | None = None  # grid and counts; None for upstream's rule, and for the exact one
+    counts: Callable[[Any], np.ndarray]  # CDF [T, K, V] of logits [T, V, K]
+    encoder: Callable[[], Any]  # with push_frames(symbols [K, T], cdf) and finish()
+    decoder: Callable[[bytes], Any]  # of one segment's bytes, with pull(row)
+    qstep: float = float("nan")  # step of its grid in nats
     # where upstream's rule computes softmax and CDF: on its model's device, as the package does; others on the CPU
     device: str = "cpu"
 
@@ -34,23 +38,8 @@ class Coder:
         Each row is computed as a lone column, as a decoder must where codes of a frame depend on one another.
         """
         columns = logits[:, :, None]
-        if self.numbers == "exact":
-            return cdf_exact(columns)[:, 0]
-        if self.dialect is not None:
-            return self.dialect.cdf(columns)[:, 0]
-        return cdf_upstream(columns if self.device == "cpu" else _on(self.device, columns))[:, 0]
-
-    def encoder(self) -> Any:
-        """Return a fresh encoder, with ``push(symbol, row)``, ``push_frames(symbols [K, T], cdf)`` and ``finish()``."""
-        if self.numbers == "exact":
-            return RangeEncoder()
-        return UpstreamEncoder() if self.dialect is None else GridEncoder()
-
-    def decoder(self, data: bytes) -> Any:
-        """Return a decoder of one segment's bytes, with ``pull(row)``."""
-        if self.numbers == "exact":
-            return RangeDecoder(data)
-        return UpstreamDecoder(data) if self.dialect is None else GridDecoder(data)
+        on_device = self.name == "upstream" and self.device != "cpu"
+        return self.counts(_on(self.device, columns) if on_device else columns)[:, 0]
 
 
 def _on(device: str, columns: np.ndarray) -> Any:
@@ -59,15 +48,16 @@ def _on(device: str, columns: np.ndarray) -> Any:
     return torch.from_numpy(np.ascontiguousarray(columns)).to(device)
 
 
-_Q64 = GRID_DIALECTS["qstep64"]
+_Q128, _Q64 = GRID_DIALECTS["qstep128"], GRID_DIALECTS["qstep64"]
+_GRID32 = replace(_Q64, lm_dtype="float32")
 CODERS = {
     coder.name: coder
     for coder in (
-        Coder("upstream", "upstream (float32 softmax)", "float32"),
-        Coder("grid128", "acv=4, grid 1/128, float32", "float32", GRID_DIALECTS["qstep128"]),
-        Coder("grid64", "grid 1/64, float32", "float32", replace(_Q64, lm_dtype="float32")),
-        Coder("float64", "acv=4, grid 1/64, float64", "float64", _Q64),
-        Coder("exact", "exact integers", "exact"),
+        Coder("upstream", "upstream (float32 softmax)", "float32", cdf_upstream, UpstreamEncoder, UpstreamDecoder),
+        Coder("grid128", "acv=4, grid 1/128, float32", "float32", _Q128.cdf, GridEncoder, GridDecoder, _Q128.qstep),
+        Coder("grid64", "grid 1/64, float32", "float32", _GRID32.cdf, GridEncoder, GridDecoder, _GRID32.qstep),
+        Coder("float64", "acv=4, grid 1/64, float64", "float64", _Q64.cdf, GridEncoder, GridDecoder, _Q64.qstep),
+        Coder("exact", "exact integers", "exact", cdf_exact, RangeEncoder, RangeDecoder),
     )
 }
 """By name. ``grid64`` is the coarser grid alone; with float64 in addition it is the dialect qstep64 as it stands."""

@@ -73,13 +73,7 @@ def wrong_decodes(case: Case, results: Sequence[CellResult]) -> list[WrongDecode
 
 
 def consequence_table(case: Case, wrong: Sequence[WrongDecode], most: int | None = None, seed: int = 0) -> pd.DataFrame:
-    """Return what wrong segments sound like, one row each.
-
-    Args:
-        case: What was computed.
-        wrong: From `wrong_decodes`.
-        most: Of each coder at most this many, drawn at random; None takes all.
-        seed: Of that draw.
+    """Return what wrong segments of a case sound like, one row each; of each coder at most so many, drawn at random.
 
     Returns:
         ``cell``, ``coder``, ``segment``, ``noticed`` (the decoder raised an error), ``first_wrong_frame`` (-1 without
@@ -152,15 +146,8 @@ def float_bits(logits: np.ndarray, codes: np.ndarray) -> float:
 def rate_table(case: Case, steps: tuple[float, ...] = (1 / 128, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)) -> pd.DataFrame:
     """Return bits per token of the baseline's coders and of coarser grids (``acv=4`` otherwise), over float logits.
 
-    All on the tokens that coders of floats have computed.
-
-    Args:
-        case: With the baseline's answers.
-        steps: Grid steps in nats.
-
-    Returns:
-        Columns ``coder``, ``step_nats`` (NaN for a coder without a grid), ``bits_per_token``, ``overhead_percent``
-        (against the cross-entropy of the float logits).
+    All are of the tokens that coders of floats have computed. Columns ``coder``, ``step_nats`` (of its grid; NaN for a
+    coder without one), ``bits_per_token``, ``overhead_percent`` (against the cross-entropy of the float logits).
 
     Raises:
         UnsupportedInput: The baseline was not run yet.
@@ -170,9 +157,8 @@ def rate_table(case: Case, steps: tuple[float, ...] = (1 / 128, 1 / 64, 1 / 16, 
     grid = CODERS["grid128"]
     bits = {("float logits, ideal", np.nan): float_bits(logits, codes)}
     for name in case.coders:
-        dialect = CODERS[name].dialect
         cdf = np.load(answers / f"cdf_{name}.npy", mmap_mode="r")[: len(codes)]
-        bits[name, dialect.qstep if dialect else np.nan] = ideal_bits(CODERS[name], cdf, codes)
+        bits[name, CODERS[name].qstep] = ideal_bits(CODERS[name], cdf, codes)
     columns = logits.reshape(-1, logits.shape[-1])[:, :, None]
     for step in steps:
         cdf = cdf_grid(columns, qstep=step)[:, 0].reshape(logits.shape)

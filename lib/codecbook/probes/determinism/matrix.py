@@ -83,12 +83,12 @@ def run_matrix(
 def compare_here(
     ways: Mapping[str, tuple[Steps, int, str, int]], groups: Iterable[np.ndarray], coder: str = ""
 ) -> pd.DataFrame:
-    """Evaluate known segments in several ways, in this process.
+    """Evaluate known segments, groups int64 ``[N, T, K]``, in several ways, in this process.
 
     Args:
         ways: By name, a model, and how many segments it reads side by side, the mode (see `Cell`) and torch's threads.
             The others are compared with the first.
-        groups: int64 ``[N, T, K]`` each.
+        groups: Of segments of equal length.
         coder: One of `CODERS`, whose CDF rows are compared too.
 
     Returns:

@@ -22,19 +22,11 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class TorchSteps:
-    """A `TokenLM` or an `ExactTorch`, which are called alike.
-
-    Args:
-        model: The model.
-        autocast: Let torch compute in bfloat16 wherever it holds that to be safe.
-        compiled: Let ``torch.compile`` write the code of full passes.
-    """
+    """A `TokenLM` or an `ExactTorch`, which are called alike; `Cell` says what the settings mean."""
 
     def __init__(self, model: TokenLM | ExactTorch, autocast: bool = False, compiled: bool = False) -> None:
         self._model: Any = model
         self._autocast = autocast
-        self._hidden: Any = None
-        self._state: Any = None
         whole: Any = model.logits if isinstance(model, ExactTorch) else model
         self._full: Any = torch.compile(whole) if compiled else whole
 
@@ -81,7 +73,6 @@ class PackageSteps:
         self._model: Any = model
         self._states: Any = None
         self._offset: Any = 0
-        self._frame = torch.empty(0)
 
     def start(self, batch: int) -> None:
         """See `Steps`."""
