@@ -9,6 +9,7 @@ import torch
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact import ExactLM, export_exact
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig
+from codecbook.measure.coder_speed import torch_threads
 from codecbook.tokens import Tokens
 
 V, K = 64, 3
@@ -16,10 +17,8 @@ V, K = 64, 3
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

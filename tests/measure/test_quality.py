@@ -12,16 +12,8 @@ from codecbook.measure.spectral import channel_log_mel_distance_db
 RATE_HZ = 16000
 CORE = tuple(name for name in MEASURES if name != "pesq_wideband")
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # small transforms spend more time on waking threads than on work
 needs_pesq = pytest.mark.skipif(not quality.pesq_available(), reason="the optional package pesq is not installed")
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread():
-    """Small transforms spend more time on waking threads than on work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def clip(samples: np.ndarray, rate_hz: int = RATE_HZ, **names) -> Clip:

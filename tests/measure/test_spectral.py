@@ -8,14 +8,7 @@ from codecbook.measure.spectral import MEL_WINDOWS_S, _mel_filters, channel_log_
 
 RATES_HZ = (8000, 16000, 22050, 24000, 44100, 48000)
 
-
-@pytest.fixture(autouse=True)
-def one_torch_thread():
-    """Small transforms spend more time on waking threads than on work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")  # small transforms spend more time on waking threads than on work
 
 
 def noise(seed: int, num_samples: int) -> np.ndarray:

@@ -29,7 +29,7 @@ def outcome_matrix(table: pd.DataFrame, titles: Mapping[str, str], groups: Mappi
     """Draw one tile per coder (columns) and cell (rows): colour, symbol, and how many segments decode wrongly.
 
     Args:
-        table: `codecbook.probes.determinism.tabulate`.
+        table: `codecbook.probes.determinism.matrix.tabulate`.
         titles: What to call each coder, in their order; coders that are not named are left out.
         groups: Title of the group that each cell belongs to. Groups stand in the order in which they appear in it;
             cells that it lacks come last. None leaves the cells in the table's order.
