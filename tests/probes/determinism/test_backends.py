@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from codecbook.coding.ecdc.models import upstream_lm
 from codecbook.errors import UnsupportedInput
-from codecbook.probes.determinism.backends import Steps, decode_segments, load_steps, random_model, trace
+from codecbook.probes.determinism.backends import Steps, decode_segments, load_steps, trace
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import BASELINE, Cell
 from codecbook.probes.determinism.coders import CODERS, Coder, encode_segments, ideal_bits
@@ -33,7 +34,7 @@ def test_floats_agree_but_for_rounding(case: Case, numbers: str) -> None:
 
 def test_upstreams_model_steps_as_it_reads_at_once() -> None:
     codes = np.random.default_rng(0).integers(0, 16, size=(2, 5, 3))
-    steps = PackageSteps(random_model(3, seed=1, codebook_size=16))
+    steps = PackageSteps(upstream_lm(3, 16, 75.0, 1))
     stepped = trace(steps, codes, 2, "stepping")
     assert stepped.shape == (2, 5, 3, 16)
     np.testing.assert_allclose(trace(steps, codes, 1, "full"), stepped, atol=1e-4)  # float32, 5 post-norm layers

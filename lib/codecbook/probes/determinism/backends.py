@@ -103,14 +103,17 @@ def load_steps(case: Case, numbers: str, cell: Cell) -> Steps:
         return ReferenceSteps(model, _MATMULS[cell.backend])
     if model is not None and cell.backend == "numba":
         return NumbaSteps(model)
+    from codecbook.coding.ecdc.models import upstream_lm
     from codecbook.lm.exact.torch_model import ExactTorch
     from codecbook.lm.model_files import load_lm
     from codecbook.probes.determinism.torch_steps import PackageSteps, TorchSteps
 
     if model is None:
         is_random = case.codec == RANDOM
-        model = random_model(case.codes.shape[2], case.seed) if is_random else load_lm(case.folder / "lm").model
-        model = (model.double() if numbers == "float64" else model).to(cell.device)
+        lm: Any = (
+            upstream_lm(case.codes.shape[2], 1024, 75.0, case.seed) if is_random else load_lm(case.folder / "lm").model
+        )
+        model = (lm.double() if numbers == "float64" else lm).to(cell.device)
         if is_random:
             return PackageSteps(model)
     if cell.backend == "onnx":
@@ -119,13 +122,6 @@ def load_steps(case: Case, numbers: str, cell: Cell) -> Steps:
         return OnnxSteps(model, cell.threads, cell.graph_optimisation)
     model = ExactTorch(model, cell.device) if numbers == "exact" else model
     return TorchSteps(model, cell.precision == "autocast", cell.compiled)
-
-
-def random_model(num_codebooks: int, seed: int, codebook_size: int = 1024) -> Any:
-    """Return upstream's language model for 75 frames/s with random weights, in evaluation mode."""
-    from codecbook.coding.ecdc.models import upstream_lm
-
-    return upstream_lm(num_codebooks, codebook_size, 75.0, seed)
 
 
 def trace(steps: Steps, codes: np.ndarray, batch: int, mode: str) -> np.ndarray:

@@ -31,7 +31,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
-from codecbook.files import new_file, parse_json, write_file
+from codecbook.files import new_file, parse_json, sha256_of, write_file
 from codecbook.probes.determinism.case import DESCRIPTION_NAME, Case, open_case
 from codecbook.probes.determinism.cells import Cell
 from codecbook.probes.determinism.compare import CellResult
@@ -58,15 +58,14 @@ def write_bundle(case: Case, path: str | Path, overwrite: bool = False) -> Path:
     answers = case.answers()
     names = [DESCRIPTION_NAME, *case.files]
     names += sorted(f"{answers.name}/{file.name}" for file in answers.iterdir())
-    contents = {name: (case.folder / name).read_bytes() for name in names}
     manifest = {
         "format": BUNDLE_FORMAT, "version": VERSION, "case": case.identity,
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+        "files": {name: sha256_of(case.folder / name) for name in names},
     }  # fmt: skip
     with new_file(path, overwrite) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_MANIFEST, json.dumps(manifest, indent=2))
-        for name, data in contents.items():
-            archive.writestr(name, data)
+        for name in names:
+            archive.writestr(name, (case.folder / name).read_bytes())
     return Path(path)
 
 
@@ -93,12 +92,9 @@ def read_bundle(path: str | Path, folder: str | Path) -> Case:
         if sum(info.file_size for info in infos.values()) > _LARGEST_BYTES:
             raise CorruptInput(f"{path} unpacks to more than 1 GiB; it is no bundle of this project.")
         for name, sha256 in files.items():
-            digest = hashlib.sha256()
             with new_file(folder / name, overwrite=True) as partial, partial.open("wb") as unpacked:
-                for block in _blocks(archive, infos[name], path):
-                    digest.update(block)
-                    unpacked.write(block)
-            if digest.hexdigest() != sha256:
+                unpacked.writelines(_blocks(archive, infos[name], path))
+            if sha256_of(folder / name) != sha256:
                 raise CorruptInput(f"{name} in {path} is altered (SHA-256 differs); export the bundle again.")
     case = open_case(folder)
     if case.identity != manifest["case"]:
