@@ -52,17 +52,11 @@ def entropy_bits(counts: np.ndarray) -> float:
 
 
 @cache
-def even_entropy_bits(size: int, count: int, quantile: float = 0.01, draws: int = 200) -> float:
-    """Return the plug-in entropy below which only a share `quantile` of samples from a uniform source lie, in bits.
+def even_entropy_bits(size: int, count: int, quantile: float = 0.01) -> float:
+    """Return the plug-in entropy, in bits, below which this share of samples of `count` uniform tokens lie.
 
-    A sample of a uniform source never shows ``log2 V`` bits: 5,000 codes of 1,024 show some 9.86. So an entropy
-    below ``log2 V`` says nothing of evenness, and one below this value does.
-
-    Args:
-        size: ``V``.
-        count: Tokens of a sample.
-        quantile: Between 0 and 1.
-        draws: Samples that are simulated, always with the same seed.
+    A sample of a uniform source never shows ``log2 V`` bits: 5,000 codes of 1,024 show some 9.86. So an entropy below
+    ``log2 V`` says nothing of evenness, and one below this value does. 200 samples are simulated, always the same.
 
     Raises:
         UnsupportedInput: No codes or no tokens.
@@ -71,9 +65,9 @@ def even_entropy_bits(size: int, count: int, quantile: float = 0.01, draws: int 
         raise UnsupportedInput(f"size and count must be at least 1; received {size} and {count}.")
     random = np.random.default_rng(0)
     if count < size:  # whichever is less work
-        samples = (np.unique(random.integers(size, size=count), return_counts=True)[1] for _ in range(draws))
+        samples = (np.unique(random.integers(size, size=count), return_counts=True)[1] for _ in range(200))
     else:
-        samples = iter(random.multinomial(count, np.full(size, 1 / size), size=draws))
+        samples = iter(random.multinomial(count, np.full(size, 1 / size), size=200))
     return float(np.quantile([entropy_bits(sample) for sample in samples], quantile))
 
 

@@ -66,8 +66,6 @@ def test_other_formats_and_no_cases_are_refused(fresh: Case, tmp_path: Path) -> 
 def test_what_cannot_be_made_is_refused(fresh: Case, tmp_path: Path, codes: np.ndarray, model_folder: Path) -> None:
     with pytest.raises(CodecbookError, match="already"):
         make_case(fresh.folder, codes=codes, model_folder=model_folder)
-    with pytest.raises(UnsupportedInput, match="morse"):
-        make_case(tmp_path / "a", codes=codes, model_folder=model_folder, coders=["morse"])
     with pytest.raises(MissingWeights, match=r"config\.json"):
         make_case(tmp_path / "b", codes=codes, model_folder=tmp_path)
     with pytest.raises(UnsupportedInput, match="segments=0"):

@@ -154,7 +154,7 @@ def test_what_the_machine_lacks_is_skipped(case: Case, tmp_path: Path) -> None:
 
 def test_random_weights_run_too(tmp_path: Path) -> None:
     codes = np.random.default_rng(0).integers(0, 1024, size=(2, 3, 2))
-    case = make_case(tmp_path / "case", codes=codes, model_folder=RANDOM, coders=["grid128"])
+    case = make_case(tmp_path / "case", codes=codes, model_folder=RANDOM)
     run_cell(case, BASELINE, tmp_path / "b.json", write_baseline=True)
     result = run_cell(case, Cell("full", mode="full"), tmp_path / "out.json")
     logits = result.coders["grid128"].logits

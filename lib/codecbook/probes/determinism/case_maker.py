@@ -29,7 +29,6 @@ def make_case(
     codec: str = "encodec_24khz",
     segments: int = 8,
     frames: int = 75,
-    coders: Sequence[str] = tuple(CODERS),
     seed: int = 0,
     model_folder: str | Path | None = None,
     recordings: int = 0,
@@ -44,7 +43,6 @@ def make_case(
         codec: Whose bundled tokens, and whose bundled language model.
         segments: N; each is taken from another held-out clip.
         frames: T of each, 75 are a second of EnCodec.
-        coders: Names in `CODERS`.
         seed: Chooses clips and places.
         model_folder: Float model with its exact twin in ``exact``; None takes the bundled one. `RANDOM` as text
             takes upstream's model with random weights instead, for which there is no exact twin.
@@ -56,23 +54,20 @@ def make_case(
 
     Raises:
         MissingWeights: There is no such language model, or no tokens.
-        UnsupportedInput: An unknown coder, fewer usable clips than segments, or clips of which none holds a segment.
+        UnsupportedInput: Fewer usable clips than segments, or clips of which none holds a segment.
         CodecbookError: The folder holds a case already.
     """
     folder = Path(folder)
     if (folder / DESCRIPTION_NAME).exists():
         raise CodecbookError(f"{folder} holds a case already; choose another folder.")
-    unknown = [name for name in coders if name not in CODERS]
-    if unknown:
-        raise UnsupportedInput(f"There is no coder {unknown[0]!r}; choose of {', '.join(CODERS)}.")
     if codes is None:
         codes = (segments_of(clips, codec, segments, frames, seed) if clips
                  else _segments(codec, segments, frames, seed))  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / CODES_NAME, codes.astype(np.int64))
-    names, identities = [CODES_NAME], {}
+    names, identities, coders = [CODES_NAME], {}, tuple(CODERS)
     if model_folder == RANDOM:
-        codec, coders = RANDOM, [name for name in coders if CODERS[name].numbers != "exact"]
+        codec, coders = RANDOM, tuple(name for name in CODERS if CODERS[name].numbers != "exact")
     else:
         source = default_folder(codec) if model_folder is None else Path(model_folder)
         identities = _copy_models(source, folder)
@@ -83,7 +78,7 @@ def make_case(
             np.save(folder / AUDIO_NAME, audio)
             names.append(AUDIO_NAME)
     files = {name: sha256_of(folder / name) for name in names}
-    case = Case(folder, codec, seed, tuple(coders), identities, files, float_segments)
+    case = Case(folder, codec, seed, coders, identities, files, float_segments)
     write_file(folder / DESCRIPTION_NAME, json.dumps(case.description(), indent=2) + "\n")
     return case
 
