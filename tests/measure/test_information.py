@@ -3,13 +3,7 @@ import pandas as pd
 import pytest
 
 from codecbook.errors import UnsupportedInput
-from codecbook.measure.information import (
-    codebook_statistics,
-    entropy_bits,
-    even_entropy_bits,
-    left_out_bits,
-    nominal_bitrate_kbps,
-)
+from codecbook.measure.information import codebook_statistics, entropy_bits, even_entropy_bits, left_out_bits
 from codecbook.tokens.tokens import Tokens, tokens_from_frames
 
 
@@ -20,23 +14,6 @@ def tokens_of(codes, size: int, **metadata) -> Tokens:
 def row_of(*tokens: Tokens) -> dict:
     (row,) = codebook_statistics(tokens).to_dict("records")
     return row
-
-
-def test_nominal_bitrates_of_known_codecs():
-    assert nominal_bitrate_kbps([1024] * 8, [75.0] * 8) == 6.0
-    assert nominal_bitrate_kbps([2048] * 8, [12.5] * 8) == pytest.approx(1.1)
-    assert nominal_bitrate_kbps([65536], [50.0]) == pytest.approx(0.8)
-    snac_hz = [24000 / 2048, 24000 / 1024, 24000 / 512]
-    assert nominal_bitrate_kbps([4096] * 3, snac_hz) == pytest.approx(0.984375)
-
-
-def test_nominal_bitrate_refuses_what_does_not_fit():
-    with pytest.raises(UnsupportedInput, match="2 codebook sizes and 1 frame rates"):
-        nominal_bitrate_kbps([4, 4], [1.0])
-    with pytest.raises(UnsupportedInput, match="give one rate"):
-        nominal_bitrate_kbps([], [])
-    with pytest.raises(UnsupportedInput, match="frame rates positive"):
-        nominal_bitrate_kbps([4], [0.0])
 
 
 def test_entropy_by_hand():

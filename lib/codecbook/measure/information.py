@@ -1,4 +1,4 @@
-"""How many bits: nominal bitrates, codebook usage and entropy.
+"""How evenly codebooks are used, and how many bits their codes hold.
 
 Entropies here are estimates from counts of single codes. With few tokens they are biased low. What a language model
 needs per token is measured in `codecbook.lm`.
@@ -12,28 +12,6 @@ import pandas as pd
 
 from codecbook.errors import UnsupportedInput
 from codecbook.tokens.tokens import Tokens
-
-
-def nominal_bitrate_kbps(codebook_sizes: Sequence[int], frame_rates_hz: Sequence[float]) -> float:
-    """Return the bitrate of the raw codes, ``sum(rate_k * log2 V_k) / 1000``.
-
-    Example:
-        >>> nominal_bitrate_kbps([1024] * 8, [75.0] * 8)
-        6.0
-
-    Raises:
-        UnsupportedInput: Not one rate per codebook, or a size or rate that is not positive.
-    """
-    if len(codebook_sizes) != len(frame_rates_hz) or not codebook_sizes:
-        raise UnsupportedInput(
-            f"{len(codebook_sizes)} codebook sizes and {len(frame_rates_hz)} frame rates; give one rate per codebook."
-        )
-    if min(codebook_sizes) < 1 or min(frame_rates_hz) <= 0:
-        raise UnsupportedInput(
-            f"Codebook sizes must be at least 1 and frame rates positive; received {list(codebook_sizes)} and "
-            f"{list(frame_rates_hz)}."
-        )
-    return float(np.dot(frame_rates_hz, np.log2(codebook_sizes)) / 1000)
 
 
 def entropy_bits(counts: np.ndarray) -> float:

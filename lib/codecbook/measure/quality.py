@@ -107,16 +107,20 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> fl
 
     Source: Taal et al., IEEE Trans. Audio, Speech and Language Processing 19(7), 2011.
     """
-    return _stoi(reference, estimate, sample_rate_hz, extended=False)
-
-
-@_of_clips
-def extended_stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
-    """Return the extended STOI, which does not assume that bands are independent; otherwise as `stoi`.
-
-    Source: Jensen and Taal, IEEE/ACM Trans. Audio, Speech and Language Processing 24(11), 2016.
-    """
-    return _stoi(reference, estimate, sample_rate_hz, extended=True)
+    if not reference.any():
+        return _SILENT_REFERENCE
+    if sample_rate_hz < _STOI_RATE_HZ:
+        return f"{sample_rate_hz} Hz is below the {_STOI_RATE_HZ} Hz that it is defined at"
+    too_short = "too short: it needs about 0.4 s after silent frames are dropped"
+    # 384 ms are its shortest segment; far below that, pystoi fails instead of warning
+    if len(reference) < 0.384 * sample_rate_hz:
+        return too_short
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
+            return float(pystoi.stoi(reference, estimate, sample_rate_hz))
+    except RuntimeWarning:
+        return too_short
 
 
 @_of_clips

@@ -16,7 +16,7 @@ from codecbook.measure.statistics import Interval, bootstrap_interval, paired_di
 from codecbook.tokens.tokens import Tokens
 
 DEFAULT_MEASURES = ("si_sdr_db", "stoi", "log_mel_distance_db", "stft_distance")
-SPEECH_MEASURES = ("stoi", "extended_stoi", "pesq_wideband")
+SPEECH_MEASURES = ("stoi", "pesq_wideband")
 """Measures that model how well speech is understood; of music they are numbers without a meaning."""
 
 

@@ -152,15 +152,9 @@ def learn(
     device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> Learned:
-    """Train a model on a stream and score the test clips with it.
+    """Train a model on a stream, which has all clips of `parts`, and score the test clips with it.
 
-    Args:
-        stream: With all clips of `parts`.
-        parts: Which clips are for what.
-        recipe: How.
-        folder: For checkpoints, of this stream alone.
-        device: Torch device.
-        say: Takes lines of progress.
+    The folder is for checkpoints, of this stream alone; `say` takes lines of progress.
 
     Raises:
         UnsupportedInput: A clip that the stream does not have, or settings that cannot be.
