@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +8,6 @@ import soundfile
 from codecbook.audio import clip_from_array, save
 from codecbook.codecs.training.data import (
     Crops,
-    Folder,
     check_apart,
     load_recordings,
     parse_folder,
@@ -30,8 +30,7 @@ def constant(value, num_samples=400):
     [("speech", "speech", 1.0), ("speech=0.7", "speech", 0.7), ("a=b/speech=2", "a=b/speech", 2.0)],
 )
 def test_a_folder_may_name_its_share(text, path, share):
-    folder = parse_folder(text)
-    assert (str(folder.path), folder.share) == (path, share)
+    assert parse_folder(text) == (Path(path), share)
 
 
 @pytest.mark.parametrize("text", ["speech=", "speech=half", "speech=0", "speech=-1", "speech=nan", "speech=inf"])
@@ -46,7 +45,7 @@ def folder(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"no audio, and not that of others: {name}")
-    return Folder(tmp_path)
+    return tmp_path
 
 
 def names(paths):
@@ -55,12 +54,12 @@ def names(paths):
 
 def test_files_that_come_go_or_are_renamed_move_no_other(folder):
     for number in range(20):
-        (folder.path / f"more {number}.wav").write_text(str(number))
+        (folder / f"more {number}.wav").write_text(str(number))
     held = names(split_files(folder, 4)[1])
     assert len(held) > 1  # so that no exception is at work
-    (folder.path / "0.wav").write_text("new")
-    (folder.path / next(name for name in held if name.startswith("more"))).rename(folder.path / "x.wav")
-    (folder.path / "b" / "4.ogg").unlink()
+    (folder / "0.wav").write_text("new")
+    (folder / next(name for name in held if name.startswith("more"))).rename(folder / "x.wav")
+    (folder / "b" / "4.ogg").unlink()
     kept, now = (set(names(side)) for side in split_files(folder, 4))
     assert "x.wav" in now
     assert now & set(held) == set(held) - {"4.ogg"} - {name for name in held if name not in kept | now}
@@ -77,12 +76,12 @@ def test_recordings_of_one_speaker_stay_together(tmp_path):
         for number in range(3):
             (tmp_path / f"s{speaker}-{number}.wav").write_text(f"{speaker} {number}")
     (tmp_path / "alone.wav").write_text("nobody's")
-    kept, held = split_files(Folder(tmp_path), 3, speaker="^(s[0-9])-")
+    kept, held = split_files(tmp_path, 3, speaker="^(s[0-9])-")
     speakers = [{path.stem.split("-")[0] for path in side} for side in (kept, held)]
     assert all(speakers)
     assert not speakers[0] & speakers[1]
     with pytest.raises(UnsupportedInput, match="no regular expression"):
-        split_files(Folder(tmp_path), 3, speaker="(")
+        split_files(tmp_path, 3, speaker="(")
 
 
 def test_a_recording_is_known_by_its_samples_in_any_lossless_file(tmp_path, tones):
@@ -115,7 +114,7 @@ def test_names_that_are_no_utf_8_and_files_from_pipes_are_told_apart(tmp_path, t
 
 
 def test_patterns_hold_out_as_well_and_copies_with_them(folder):
-    (folder.path / "copy.wav").write_bytes((folder.path / "b" / "5.wav").read_bytes())
+    (folder / "copy.wav").write_bytes((folder / "b" / "5.wav").read_bytes())
     kept, held = split_files(folder, 3, ("5.*", "?.flac"))
     assert {"5.wav", "copy.wav", "3.flac"} < set(names(held))
     assert len(kept) + len(held) == 6
@@ -137,7 +136,7 @@ def test_holding_out_all_is_refused(folder, every):
 
 
 def test_hidden_files_are_not_trained_on(folder):
-    (folder.path / "a" / "._1.wav").touch()
+    (folder / "a" / "._1.wav").touch()
     assert names(split_files(folder, 0, ())[0]) == ["1.wav", "2.WAV", "3.flac", "4.ogg", "5.wav"]
 
 
@@ -149,7 +148,7 @@ def test_a_folder_without_audio_is_refused(folder, tmp_path):
     with pytest.raises(UnsupportedInput, match=r"no audio to train on \(5 files found, 5 held out\)"):
         split_files(folder, 0, ("*",))
     with pytest.raises(MissingInput, match=r"There is no folder .*absent"):
-        split_files(Folder(tmp_path / "absent"), 10, ())
+        split_files(tmp_path / "absent", 10, ())
 
 
 def test_recordings_are_resampled_and_mixed(tmp_path, tones):
@@ -252,7 +251,7 @@ def test_folders_must_lie_apart(tmp_path):
     inner = tmp_path / "speech" / "clean"
     inner.mkdir(parents=True)
     (tmp_path / "music").mkdir()
-    check_apart([Folder(tmp_path / "speech"), Folder(tmp_path / "music")])
+    check_apart([tmp_path / "speech", tmp_path / "music"])
     for other in (inner, tmp_path / "speech", tmp_path / "music" / ".." / "speech"):
         with pytest.raises(UnsupportedInput, match="share files"):
-            check_apart([Folder(tmp_path / "speech"), Folder(other)])
+            check_apart([tmp_path / "speech", other])

@@ -9,7 +9,7 @@ from codecbook.audio import clip_from_array, load, save
 from codecbook.codecs.build import random_seeded
 from codecbook.codecs.model_files import load_model
 from codecbook.codecs.training import __main__ as train
-from codecbook.codecs.training.data import Folder, split_files
+from codecbook.codecs.training.data import split_files
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_a_model_comes_out_and_a_second_call_finds_it_finished(command, tmp_path
 def test_held_out_recordings_are_decoded_as_examples(command, tmp_path, recordings):
     assert command() == 0
     examples = tmp_path / "run" / "examples"
-    _, (held,) = split_files(Folder(recordings), 2)
+    _, (held,) = split_files(recordings, 2)
     name = f"1_{held.stem}"
     assert sorted(path.name for path in examples.iterdir()) == [f"{name}.decoded.wav", f"{name}.original.wav"]
     original, decoded = (load(examples / f"{name}.{kind}.wav") for kind in ("original", "decoded"))
@@ -143,7 +143,7 @@ def test_a_run_records_its_recordings_and_refuses_others(command, tmp_path, reco
     with (tmp_path / "run" / "corpus.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted((row["clip"], row["side"]) for row in rows) == [
-        (f"speech/{path.name}", "held_out" if path in split_files(Folder(recordings), 2)[1] else "train")
+        (f"speech/{path.name}", "held_out" if path in split_files(recordings, 2)[1] else "train")
         for path in sorted(recordings.iterdir())
     ]
     save(clip_from_array(tones(3)[2], 16_000), recordings / "2.wav")

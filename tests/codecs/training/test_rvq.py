@@ -11,7 +11,7 @@ from codecbook.codecs.training.rvq import (
     rvq_dequantize,
     rvq_quantize,
 )
-from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.errors import UnsupportedInput
 
 # two codebooks of three words in the plane
 CODEBOOKS = torch.tensor(
@@ -30,7 +30,7 @@ def test_two_stages_by_hand():
 def test_fewer_codebooks_give_the_leading_codes():
     latents = torch.randn(2, 2, 7, generator=torch.Generator().manual_seed(0))
     codes, _, _ = rvq_quantize(latents, CODEBOOKS)
-    leading, quantized, _ = rvq_quantize(latents, CODEBOOKS, num_codebooks=1)
+    leading, quantized, _ = rvq_quantize(latents, CODEBOOKS[:1])
     assert torch.equal(codes[:, :1], leading)
     torch.testing.assert_close(quantized, rvq_dequantize(leading, CODEBOOKS), rtol=0, atol=0)
 
@@ -56,26 +56,9 @@ def test_equals_the_package():
     assert torch.equal(quantized, rvq_dequantize(codes, codebooks))
 
 
-@pytest.mark.parametrize("code", [-1, 3])
-def test_codes_out_of_range_are_refused(code):
-    with pytest.raises(CorruptInput, match=r"0\.\.2"):
-        rvq_dequantize(torch.tensor([[[0, code]]]), CODEBOOKS)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: rvq_quantize(torch.zeros(1, 3, 5), CODEBOOKS),
-        lambda: rvq_quantize(torch.zeros(1, 2, 5), CODEBOOKS, num_codebooks=3),
-        lambda: rvq_quantize(torch.zeros(1, 2, 5), CODEBOOKS[0]),
-        lambda: rvq_dequantize(torch.zeros(2, 5, dtype=torch.long), CODEBOOKS),
-        lambda: rvq_dequantize(torch.zeros(1, 3, 5, dtype=torch.long), CODEBOOKS),
-        lambda: fit_codebook(np.zeros((7, 2), np.float32), 8, seed=0),
-    ],
-)
-def test_shapes_that_do_not_fit_are_refused(call):
-    with pytest.raises(UnsupportedInput):
-        call()
+def test_too_few_vectors_for_a_codebook_are_refused():
+    with pytest.raises(UnsupportedInput, match="7 vectors cannot fill a codebook of 8"):
+        fit_codebook(np.zeros((7, 2), np.float32), 8, seed=0)
 
 
 def test_codebooks_are_fitted_reproducibly_and_each_reduces_the_residual():
@@ -85,7 +68,7 @@ def test_codebooks_are_fitted_reproducibly_and_each_reduces_the_residual():
     assert torch.equal(codebooks, init_codebooks(vectors, 3, 16, seed=5))
     assert not torch.equal(codebooks, init_codebooks(vectors, 3, 16, seed=6))
     latents = vectors.T[None]
-    powers = [float((latents - rvq_quantize(latents, codebooks, k)[1]).square().mean()) for k in (1, 2, 3)]
+    powers = [float((latents - rvq_quantize(latents, codebooks[:k])[1]).square().mean()) for k in (1, 2, 3)]
     # 4 bits for 4 dimensions leave a good third of the power, each time
     assert powers[0] < 0.5 * float(latents.square().mean())
     assert powers[2] < 0.6 * powers[1] < 0.4 * powers[0]

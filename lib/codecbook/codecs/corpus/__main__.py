@@ -10,7 +10,6 @@ exit status 2.
 
 import argparse
 import dataclasses
-import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,7 +34,7 @@ from codecbook.codecs.corpus.readme import readme
 from codecbook.codecs.export import export
 from codecbook.codecs.export_report import FileReport
 from codecbook.codecs.registry import codec_names, load_codec
-from codecbook.codecs.training.data import Folder, split_files
+from codecbook.codecs.training.data import speaker_of, split_files
 from codecbook.command_line import ArgumentParser, exit_status
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.files import check_folder, sha256_of, write_file
@@ -97,7 +96,7 @@ def find_clips(
             for path, below in inside.items()
         }
         sides = {path: known[clip].split == "held_out" for path, clip in clip_of.items() if clip in known}
-        kept, held = split_files(Folder(folder), source.hold_out_every, source.hold_out, source.speaker, sides)
+        kept, held = split_files(folder, source.hold_out_every, source.hold_out, source.speaker, sides)
         for path in sorted({**kept, **held}):
             split = "held_out" if path in held else "train"
             clips[path] = ClipRow(clip_of[path], name, source.domain, _speaker(path, source), split, 0.0)
@@ -107,12 +106,12 @@ def find_clips(
 def _speaker(path: Path, source: Source) -> str:
     if not source.speaker:
         return source.voice
-    match = re.search(source.speaker, path.stem)
-    if match is None:
+    speaker = speaker_of(path, source.speaker)
+    if not speaker:
         raise UnsupportedInput(
             f"The speaker of {path} is not found in its name by {source.speaker!r}; correct {SOURCES_NAME}."
         )
-    return f"{source.name}-{match.group(1)}"
+    return f"{source.name}-{speaker}"
 
 
 def build_corpus(

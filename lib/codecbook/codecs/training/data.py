@@ -10,9 +10,9 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -20,6 +20,7 @@ import soundfile
 from codecbook.audio import convert, load
 from codecbook.audio_files import AUDIO_SUFFIXES
 from codecbook.errors import UnsupportedInput
+from codecbook.files import sha256_of
 from codecbook.recordings import each_usable, held_out, is_held_out, log_left_out, search
 
 _MAX_SILENT_CROPS = 1000
@@ -27,15 +28,8 @@ _LEVEL_DB = (-32.0, -14.0)  # of crops, full scale = 0
 _BLOCK_SAMPLES = 1 << 18
 
 
-class Folder(NamedTuple):
-    """A folder of recordings, searched recursively, and its share of the crops (relative to the others')."""
-
-    path: Path
-    share: float = 1.0
-
-
-def parse_folder(text: str) -> Folder:
-    """Read ``PATH`` or ``PATH=SHARE``.
+def parse_folder(text: str) -> tuple[Path, float]:
+    """Read ``PATH`` or ``PATH=SHARE``: a folder, and its part of the crops relative to the others'.
 
     Raises:
         UnsupportedInput: No path, or a share that is no positive number.
@@ -49,16 +43,16 @@ def parse_folder(text: str) -> Folder:
         raise UnsupportedInput(f"--data {text!r} names no folder; write PATH=SHARE, e.g. speech=0.7.")
     if not 0 < value < math.inf:
         raise UnsupportedInput(f"--data {text!r}: the share after '=' must be a positive number, e.g. speech=0.7.")
-    return Folder(Path(path), value)
+    return Path(path), value
 
 
-def check_apart(folders: list[Folder]) -> None:
+def check_apart(folders: Iterable[Path]) -> None:
     """Refuse folders of which one lies in another: a file held out through one would be trained on through the other.
 
     Raises:
         UnsupportedInput: Two of them share files.
     """
-    for other, path in itertools.combinations([folder.path.resolve() for folder in folders], 2):
+    for other, path in itertools.combinations([folder.resolve() for folder in folders], 2):
         if path.is_relative_to(other) or other.is_relative_to(path):
             raise UnsupportedInput(
                 f"--data names {other} and {path}, which share files; name folders that lie apart, each with its share."
@@ -71,23 +65,27 @@ def recording_identity(path: Path) -> str:
     Of PCM, as WAV and FLAC hold it, the samples count. Of anything else the file does: decoders of lossy formats
     differ in the last bits, and the same recording must be known on every machine.
     """
-    digest = hashlib.sha256()
     try:
         # bytes: names need not be UTF-8
         with soundfile.SoundFile(os.fsencode(path)) as file:  # pyright: ignore[reportArgumentType]
             if file.subtype.startswith("PCM_") and file.frames:  # 0 frames: written to a pipe, or none
-                digest.update(f"{file.samplerate} Hz, {file.channels} channels".encode())
+                digest = hashlib.sha256(f"{file.samplerate} Hz, {file.channels} channels".encode())
                 for block in file.blocks(_BLOCK_SAMPLES, dtype="int32"):
                     digest.update(np.ascontiguousarray(block, dtype="<i4").data)
                 return digest.hexdigest()
     except soundfile.SoundFileError:
-        digest = hashlib.sha256()  # what is wrong with the file is said when it is loaded
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: digest).hexdigest()
+        pass  # what is wrong with the file is said when it is loaded
+    return sha256_of(path)
+
+
+def speaker_of(path: Path, pattern: str) -> str:
+    """Return the first group (or else the match) of a regular expression in a file's name without suffix, or ""."""
+    match = re.search(pattern, path.stem) if pattern else None
+    return match.group(1 if match.re.groups else 0) if match else ""
 
 
 def split_files(
-    folder: Folder,
+    folder: Path,
     hold_out_every: int,
     hold_out: tuple[str, ...] = (),
     speaker: str = "",
@@ -102,8 +100,8 @@ def split_files(
         folder: Where to look.
         hold_out_every: Hold out one in this many, see `codecbook.recordings.held_out`; 0 holds out by patterns only.
         hold_out: Shell patterns of file names to hold out.
-        speaker: Regular expression whose first group (or else whole match), in a file's name without suffix, is the
-            speaker; a file in whose name it is not found stands for itself, as all do where it is empty.
+        speaker: Regular expression as of `speaker_of`; a file in whose name it is not found stands for itself, as all
+            do where it is empty.
         known: Whether files are held out of which that was decided before.
 
     Raises:
@@ -117,13 +115,13 @@ def split_files(
             "none but those that are named."
         )
     try:
-        expression = re.compile(speaker)
+        re.compile(speaker)
     except re.error as error:
         raise UnsupportedInput(f"speaker={speaker!r} is no regular expression ({error}); correct it.") from error
-    files, left_out = search(folder.path)
+    files, left_out = search(folder)
     log_left_out(left_out)
     identities = {path: recording_identity(path) for path in files}
-    labels = {path: _speaker(path, expression) or identities[path] for path in files}
+    labels = {path: speaker_of(path, speaker) or identities[path] for path in files}
     sides: dict[str, bool] = {}
     for path, is_held in (known or {}).items():
         if path in labels:  # what was trained on once is not unheard by its copy
@@ -138,15 +136,10 @@ def split_files(
     kept = {path: identities[path] for path in files if labels[path] not in apart}
     if not kept:
         raise UnsupportedInput(
-            f"{folder.path} holds no audio to train on ({len(files)} files found, {len(held)} held out); name a "
+            f"{folder} holds no audio to train on ({len(files)} files found, {len(held)} held out); name a "
             f"folder with {', '.join(AUDIO_SUFFIXES)} files."
         )
     return kept, held
-
-
-def _speaker(path: Path, expression: re.Pattern[str]) -> str:
-    match = expression.search(path.stem) if expression.pattern else None
-    return match.group(1 if expression.groups else 0) if match else ""
 
 
 def load_recordings(
@@ -165,13 +158,13 @@ def load_recordings(
 
 
 class Crops:
-    """Random crops from recordings, reproducible and resumable through `state` and `restore`.
+    """Random crops from groups of recordings ``[C, S]``, reproducible and resumable through `state` and `restore`.
 
-    A folder is drawn by its share, a recording in it by its duration, a position uniformly. The gain is drawn
-    so that the crop's level is spread evenly over 18 dB; nearly silent crops are drawn again.
+    A group is drawn by its share, a recording in it by its duration, a position uniformly. The gain is drawn so that
+    the crop's level is spread evenly over 18 dB; nearly silent crops are drawn again.
     """
 
-    def __init__(self, groups: list[list[np.ndarray]], shares: list[float], seed: int) -> None:
+    def __init__(self, groups: list[list[np.ndarray]], shares: Sequence[float], seed: int) -> None:
         self._groups = groups
         self._shares = np.asarray(shares) / np.sum(shares)
         self._durations = [np.cumsum([r.shape[1] for r in group], dtype=np.float64) for group in groups]
@@ -206,15 +199,15 @@ class Crops:
             crop = self._crop(num_samples)
             level = float(np.sqrt(np.mean(np.square(crop))))
             gain = 10.0 ** (self._random.uniform(*_LEVEL_DB) / 20.0) / max(level, 1e-9)
-            if level < 1e-3:
-                silent += 1
-                if silent == _MAX_SILENT_CROPS:
-                    raise UnsupportedInput(
-                        f"{silent} crops in a row were below -60 dB of full scale; the recordings are silent, or far "
-                        "too quiet: choose others, or amplify them."
-                    )
+            if level >= 1e-3:
+                # a gain that clips would teach the decoder to clip
+                crops.append(crop * min(gain, 0.99 / float(np.abs(crop).max())))
+                silent = 0
                 continue
-            silent = 0
-            # a gain that clips would teach the decoder to clip
-            crops.append(crop * min(gain, 0.99 / float(np.abs(crop).max())))
+            silent += 1
+            if silent == _MAX_SILENT_CROPS:
+                raise UnsupportedInput(
+                    f"{silent} crops in a row were below -60 dB of full scale; the recordings are silent, or far too "
+                    "quiet: choose others, or amplify them."
+                )
         return np.stack(crops)

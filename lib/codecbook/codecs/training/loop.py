@@ -5,12 +5,11 @@ bit for bit, as one that was not (on one machine, with a number of steps rather 
 recoveries in between).
 """
 
-import copy
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +28,9 @@ from codecbook.training.log import RunLog
 from codecbook.training.processes import Processes, alone
 from codecbook.training.schedule import Budget
 
-CHECKPOINT_NAME = "checkpoint.pt"
 _LOG_EVERY_STEPS, _SAY_EVERY_STEPS = 10, 50
 _MAX_RECOVERIES = 8
+_PLACE = ("step", "elapsed_s", "phase", "rate_scale", "recoveries")  # attributes: where a run stands
 
 
 class CodecTrainer:
@@ -43,7 +42,7 @@ class CodecTrainer:
         budget: How long.
         folder: Where ``checkpoint.pt`` and ``log.jsonl`` go; a checkpoint that is there is continued.
         processes: The processes of the run; None for this one alone, on the CPU.
-        checkpoint_every_s: Seconds between checkpoints.
+        checkpoint_every_s: Between checkpoints.
         start_from: A trained module of the recipe's architecture to begin with; None begins from the data.
         record: What the recordings are, kept in checkpoints and as ``corpus.csv``.
         changed_corpus: Go on knowingly with other recordings than a checkpoint's.
@@ -81,36 +80,26 @@ class CodecTrainer:
         self.step, self.elapsed_s, self.phase, self.rate_scale, self.recoveries = 0, 0.0, -1, 1.0, 0
         self.random = np.random.default_rng(recipe.seed + 1)
         self.torch_random = torch.Generator().manual_seed(recipe.seed + 2)
-        self._begin_average()
-        self._make_optimizer(self.model.module.parameters())
+        self.average: dict[str, Tensor] = {}
         self.log = RunLog(folder, self.processes.rank == 0)
-        path = folder / CHECKPOINT_NAME
-        if path.exists():
-            saved = read_checkpoint(path, ("recipe", "module", "average", "optimizer", "crops"))
-            check_settings(saved["recipe"], asdict(recipe), path)
-            self.record, changes, _ = continued(saved.get("corpus"), record, changed_corpus, path)
-            if changes:
-                self.log.say(f"going on with another corpus: {changes}")
-            self._restore(saved)
-            self._restore_crops(saved["crops"])
-        self._good = self._state()
+        self.path = folder / "checkpoint.pt"
+        if self.path.exists():
+            self._resume(changed_corpus)
 
-    def _restore_crops(self, states: list) -> None:
-        count = self.processes.count
-        if len(states) != count:
+    def _resume(self, changed_corpus: bool) -> None:
+        saved = self._saved()
+        check_settings(saved["recipe"], asdict(self.recipe), self.path)
+        self.record, changes, _ = continued(saved.get("corpus"), self.record, changed_corpus, self.path)
+        if changes:
+            self.log.say(f"going on with another corpus: {changes}")
+        count = len(saved["crops"])
+        if count != self.processes.count:
             raise UnsupportedInput(
-                f"The checkpoint in {self.folder} was made by {len(states)} processes, and {count} would go on; start "
-                f"{len(states)}, or choose another folder."
+                f"The checkpoint in {self.folder} was made by {count} processes, and {self.processes.count} would go "
+                f"on; start {count}, or choose another folder."
             )
-        self.crops.restore(states[self.processes.rank])
-
-    def _make_optimizer(self, parameters: Iterable[nn.Parameter]) -> None:
-        self.parameters = list(parameters)
-        # one fused kernel instead of a dozen passes over the parameters, where the device has one
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=1e-5,
-            fused=self.device.type in ("cpu", "cuda"),
-        )  # fmt: skip
+        self._restore(saved)
+        self.crops.restore(saved["crops"][self.processes.rank])
 
     def _begin_average(self) -> None:
         parameters = self.model.module.named_parameters()
@@ -121,40 +110,39 @@ class CodecTrainer:
         """How far the run is, 0 to 1."""
         return self.budget.progress(self.step, self.elapsed_s)
 
-    def _state(self) -> dict:
-        return copy.deepcopy(
-            {
-                "recipe": asdict(self.recipe),
-                "module": self.model.module.state_dict(),
-                "average": self.average,
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-                "elapsed_s": self.elapsed_s,
-                "phase": self.phase,
-                "rate_scale": self.rate_scale,
-                "recoveries": self.recoveries,
-                "random": self.random.bit_generator.state,
-                "torch_random": self.torch_random.get_state(),
-            }
-        )
+    @property
+    def _phase_name(self) -> str:
+        return self.recipe.phases[self.phase].name if self.phase >= 0 else ""
 
-    def _restore(self, state: dict) -> None:
-        state = copy.deepcopy(state)
-        self.phase = state["phase"]
+    def _saved(self) -> dict[str, Any]:
+        return read_checkpoint(self.path, ("recipe", "module", "average", "optimizer", "crops"))
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Go back to a checkpoint, but for the crops that were drawn."""
+        for name in _PLACE:
+            setattr(self, name, state[name])
         self._prepare_phase()
         self.model.module.load_state_dict(state["module"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-        self.rate_scale, self.recoveries = state["rate_scale"], state["recoveries"]
         self.random.bit_generator.state = state["random"]
         self.torch_random.set_state(state["torch_random"])
 
     def _checkpoint(self) -> None:
-        self._good = self._state()
-        states = self.processes.gather(self.crops.state)
+        crops = self.processes.gather(self.crops.state)
         if self.processes.rank == 0:
-            write_checkpoint(self.folder / CHECKPOINT_NAME, {**self._good, "crops": states, "corpus": self.record})
+            state = {
+                "recipe": asdict(self.recipe),
+                "module": self.model.module.state_dict(),
+                "average": self.average,
+                "optimizer": self.optimizer.state_dict(),
+                "random": self.random.bit_generator.state,
+                "torch_random": self.torch_random.get_state(),
+                "crops": crops,
+                "corpus": self.record,
+                **{name: getattr(self, name) for name in _PLACE},
+            }
+            write_checkpoint(self.path, state)
 
     def _batch(self) -> Tensor:
         batch = self.crops.batch(self.recipe.batch_size, self.recipe.crop_samples)
@@ -174,8 +162,14 @@ class CodecTrainer:
 
     def _prepare_phase(self) -> None:
         """Choose what the current phase trains."""
-        decoding = self.phase >= 0 and self.recipe.phases[self.phase].name == "decoder"
-        self._make_optimizer(self.model.decoding_parameters() if decoding else self.model.module.parameters())
+        decoding = self._phase_name == "decoder"
+        parameters = self.model.decoding_parameters() if decoding else self.model.module.parameters()
+        self.parameters = list(parameters)
+        # one fused kernel instead of a dozen passes over the parameters, where the device has one
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=1e-5,
+            fused=self.device.type in ("cpu", "cuda"),
+        )  # fmt: skip
 
     def _enter_phase(self, index: int) -> None:
         """Take over the averaged parameters, fit the codebooks, and start with a fresh optimiser."""
@@ -184,7 +178,7 @@ class CodecTrainer:
         else:
             self.model.module.load_state_dict(self.average, strict=False)
         self.phase = index
-        if self.recipe.phases[index].name != "autoencoder" and self.model.refits:
+        if self._phase_name != "autoencoder" and self.model.refits:
             self._fit_codebooks()
         self._prepare_phase()
         self._checkpoint()
@@ -210,14 +204,13 @@ class CodecTrainer:
 
     def _forward(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return (estimate, commitment loss) of the current phase."""
-        name = self.recipe.phases[self.phase].name
         num_codebooks = self._num_codebooks()
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            if name == "autoencoder":
+            if self._phase_name == "autoencoder":
                 quantized = self.model.continuous(self.model.latents(target))
                 commitment = target.new_zeros(())
             else:
-                with torch.set_grad_enabled(name == "joint"):
+                with torch.set_grad_enabled(self._phase_name == "joint"):
                     latents = self.model.latents(target).float()
                 with torch.autocast("cuda", enabled=False):
                     quantized, commitment = self.model.quantize(latents, num_codebooks)
@@ -244,7 +237,7 @@ class CodecTrainer:
             self._recover()
             return {}
         self.optimizer.step()
-        if self.recipe.phases[self.phase].name == "joint":
+        if self._phase_name == "joint":
             self.model.update_codebooks(self.processes.mean, self.torch_random)
         parameters = dict(self.model.module.named_parameters())
         averages = (self.average[name] for name in parameters)
@@ -261,10 +254,9 @@ class CodecTrainer:
                 "or look for damaged recordings in the training data."
             )
         elapsed_s = self.elapsed_s
-        self._restore(self._good)
         # crops go on from here: the same batches might diverge in the same way
+        self._restore(self._saved())
         self.elapsed_s, self.rate_scale, self.recoveries = elapsed_s, rate_scale, recoveries
-        self._good = self._state()
         message = f"Loss not finite at step {step}; back to step {self.step}, learning rate x {rate_scale:g} from here."
         self.log.write({"step": step, "message": message})
         self.log.say(message)
@@ -296,20 +288,20 @@ class CodecTrainer:
         return self.averaged()
 
     def _report(self, parts: dict[str, float]) -> None:
-        phase, progress = self.recipe.phases[self.phase].name, max(self.progress, 1e-9)
+        progress = max(self.progress, 1e-9)
         remaining_s = self.elapsed_s / progress - self.elapsed_s
-        about = {
-            "step": self.step,
-            "phase": phase,
-            "elapsed_s": round(self.elapsed_s, 1),
-            "remaining_s": round(remaining_s, 1),
-            "rate": self.optimizer.param_groups[0]["lr"],
-        }
-        self.log.write({**about, **{name: round(value, 5) for name, value in parts.items()}})
+        self.log.write(
+            {
+                "step": self.step, "phase": self._phase_name, "elapsed_s": round(self.elapsed_s, 1),
+                "remaining_s": round(remaining_s, 1), "rate": self.optimizer.param_groups[0]["lr"],
+                **{name: round(value, 5) for name, value in parts.items()},
+            }
+        )  # fmt: skip
         if self.step % _SAY_EVERY_STEPS == 0:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in parts.items())
             self.log.say(
-                f"{phase} step {self.step}  {100 * progress:.1f} %  {shown}  about {remaining_s / 60:.0f} min left"
+                f"{self._phase_name} step {self.step}  {100 * progress:.1f} %  {shown}  "
+                f"about {remaining_s / 60:.0f} min left"
             )
 
     def averaged(self) -> nn.Module:

@@ -13,7 +13,7 @@ import torch
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.errors import UnsupportedInput
 
 
 def nearest_codes(vectors: Tensor, codebook: Tensor) -> Tensor:
@@ -36,20 +36,15 @@ def residual_stages(vectors: Tensor, codebooks: Iterable[Tensor]) -> Iterator[tu
         residual = residual - words
 
 
-def rvq_quantize(latents: Tensor, codebooks: Tensor, num_codebooks: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Quantise latents, float ``[B, D, T]``, with the leading codebooks (None: all) of float ``[K, V, D]``.
+def rvq_quantize(latents: Tensor, codebooks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantise latents, float ``[B, D, T]``, with codebooks, float ``[K, V, D]``.
 
     Returns:
         (codes int64 ``[B, K, T]``, quantised latents ``[B, D, T]``, residuals ``[K, B, D, T]`` as each codebook met
         them).
-
-    Raises:
-        UnsupportedInput: Shapes that do not fit together, or more codebooks than there are.
     """
-    count = len(codebooks) if num_codebooks is None else num_codebooks
-    _check_fit("latents [B, D, T]", latents, latents.shape[1:2] == codebooks.shape[2:], codebooks, count)
     batch, _, frames = latents.shape
-    stages = residual_stages(latents.transpose(1, 2).flatten(0, 1), codebooks[:count])
+    stages = residual_stages(latents.transpose(1, 2).flatten(0, 1), codebooks)
     residuals, codes, words = (torch.stack(parts) for parts in zip(*stages, strict=True))
     return (
         codes.unflatten(1, (batch, frames)).transpose(0, 1),
@@ -59,30 +54,9 @@ def rvq_quantize(latents: Tensor, codebooks: Tensor, num_codebooks: int | None =
 
 
 def rvq_dequantize(codes: Tensor, codebooks: Tensor) -> Tensor:
-    """Add up the codewords that codes, int64 ``[B, K, T]``, name; return float ``[B, D, T]``.
-
-    `codebooks` are float ``[K, V, D]``, at least as many as there are codes a frame.
-
-    Raises:
-        CorruptInput: A code outside 0 ... V - 1.
-        UnsupportedInput: Other axes, or more codebooks than there are.
-    """
-    count = codes.shape[1]
-    _check_fit("codes [B, K, T]", codes, True, codebooks, count)
-    if codes.numel() and not (int(codes.min()) >= 0 and int(codes.max()) < codebooks.shape[1]):
-        raise CorruptInput(
-            f"Codes must lie in 0..{codebooks.shape[1] - 1}; received {int(codes.min())}..{int(codes.max())}."
-        )
-    quantized = sum(codebooks[k][codes[:, k]] for k in range(count))
-    return torch.as_tensor(quantized).transpose(1, 2)
-
-
-def _check_fit(axes: str, tensor: Tensor, fits: bool, codebooks: Tensor, count: int) -> None:
-    if codebooks.ndim != 3 or not 1 <= count <= len(codebooks) or tensor.ndim != 3 or not fits:
-        raise UnsupportedInput(
-            f"{count} codebooks of {list(codebooks.shape)} and {list(tensor.shape)} do not fit together; give "
-            f"codebooks [K, V, D], {axes}, and use 1 to K of them."
-        )
+    """Add up the codewords that codes, int64 ``[B, K, T]``, name in the first of the codebooks; float ``[B, D, T]``."""
+    words = [book[indices] for indices, book in zip(codes.unbind(1), codebooks, strict=False)]
+    return sum(words, torch.zeros_like(words[0])).transpose(1, 2)
 
 
 def fit_codebook(vectors: np.ndarray, codebook_size: int, seed: int) -> np.ndarray:

@@ -13,7 +13,9 @@ and what is left is a constant. Two remedies, both computed from a batch of real
   that the transform leaves over stay random and nonlinear. On two CPU cores this saves hours.
 """
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +70,17 @@ def _scale_outputs(convolution: Any, factor: Tensor) -> None:
         convolution.bias.mul_(per_channel)
 
 
+@contextlib.contextmanager
+def _hooked(module: nn.Module, hook: Callable[..., Tensor | None]) -> Iterator[None]:
+    """Call a forward hook on each of a module's weight-normalised convolutions inside the block."""
+    handles = [convolution.register_forward_hook(hook) for convolution in normalised_convolutions(module)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @torch.no_grad()
 def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.1) -> None:
     """Rescale each convolution so that its output has mean 0 and deviation 1 per channel, in forward order.
@@ -80,12 +93,11 @@ def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.
     Raises:
         UnsupportedInput: No weight-normalised convolution in the module.
     """
-    convolutions = normalised_convolutions(module)
-    if not convolutions:
+    if not normalised_convolutions(module):
         raise UnsupportedInput(
             "The module has no weight-normalised convolution to rescale; build it with norm='weight_norm'."
         )
-    last: list[Any] = []
+    met: list[Any] = []
 
     def rescale(convolution: Any, _inputs: tuple, output: Tensor) -> Tensor:
         mean = output.mean(dim=(0, 2))
@@ -93,40 +105,31 @@ def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.
         deviation = centred.square().mean(dim=(0, 2)).sqrt().clamp(min=1e-6)
         convolution.bias.sub_(mean)
         _scale_outputs(convolution, 1.0 / deviation)
-        last[:] = [convolution]
+        met.append(convolution)
         return centred / deviation[None, :, None]
 
-    handles = [convolution.register_forward_hook(rescale) for convolution in convolutions]
-    try:
+    with _hooked(module, rescale):
         module(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    _scale_outputs(last[0], torch.tensor(last_gain))
+    _scale_outputs(met[-1], torch.tensor(last_gain))
 
 
 @dataclass
 class _Signal:
-    """Activations on the way through a network being set up.
+    """Activations on the way through a network being set up: in the first channels components, in the others noise.
 
     ``natural = (values[:, :carriers] - mean) * scales`` are the components in the units of the waveform.
     """
 
     values: Tensor  # [B, C, T]
-    carriers: int
     scales: Tensor  # [carriers]
+
+    @property
+    def carriers(self) -> int:
+        return len(self.scales)
 
     def natural(self) -> Tensor:
         carriers = self.values[:, : self.carriers]
         return (carriers - carriers.mean(dim=(0, 2), keepdim=True)) * self.scales[None, :, None]
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """A principal component transform: directions ``[count, C * stride]`` over patches of C carriers."""
-
-    directions: Tensor
-    carriers: int
 
 
 def _noisy(weight: Tensor) -> Tensor:
@@ -148,7 +151,7 @@ def _settle(layer: Any, values: Tensor, carriers: int, is_last: bool) -> _Signal
         factor[carriers:] = _SPARE_DEVIATION / deviation[carriers:].clamp(min=1e-6)
     convolution.bias.copy_(-mean)
     _scale_outputs(convolution, factor)
-    return _Signal(layer(values), carriers, 1.0 / factor[:carriers])
+    return _Signal(layer(values), 1.0 / factor[:carriers])
 
 
 def _through_block(block: Any, signal: _Signal) -> _Signal:
@@ -159,7 +162,11 @@ def _through_block(block: Any, signal: _Signal) -> _Signal:
             _set_weight(shortcut, identity + torch.randn_like(identity) * 1e-3)
             shortcut.bias.zero_()
         unit_deviation_start(block.block, signal.values, last_gain=0.1 * _CARRIER_DEVIATION)
-    return _Signal(block(signal.values), signal.carriers, signal.scales)
+    return _Signal(block(signal.values), signal.scales)
+
+
+def _is_residual(layer: Any) -> bool:
+    return hasattr(layer, "block")
 
 
 def principal_components(patches: Tensor, count: int) -> Tensor:
@@ -186,86 +193,67 @@ def _own_tap(layer: Any) -> int:
     return spare - spare // 2
 
 
-def _is_residual(layer: Any) -> bool:
-    return hasattr(layer, "block")
-
-
-def _start_encoder(layers: list[Any], audio: Tensor) -> list[_Stage]:
-    """Set an encoder up, given as its layers in order; return the transform of each convolution."""
-    stages: list[_Stage] = []
-    signal = _Signal(audio, audio.shape[1], torch.ones(audio.shape[1], device=audio.device))
-    for layer in layers:
-        if _is_residual(layer) or not normalised_convolutions(layer):
-            signal = _through_block(layer, signal)
-            continue
-        convolution = normalised_convolutions(layer)[0]
-        is_last, stride, tap = layer is layers[-1], convolution.stride[0], _own_tap(layer)
-        if convolution.groups > 1:
-            # a depthwise layer can keep the components apart, and scale them back to natural proportions
-            weight = torch.zeros_like(_weight(convolution))
-            weight[:, 0, tap] = signal.scales
-            _set_weight(convolution, _noisy(weight))
-            signal = _settle(layer, signal.values, signal.carriers, is_last)
-            stages.append(_Stage(torch.eye(signal.carriers, device=audio.device), signal.carriers))
-            continue
+def _encoding(layer: Any, signal: _Signal, is_last: bool, stages: list[Tensor]) -> _Signal:
+    """Make an encoder's layer the principal component transform of its patches, which is added to the stages."""
+    convolution = normalised_convolutions(layer)[0]
+    stride, tap = convolution.stride[0], _own_tap(layer)
+    if convolution.groups > 1:
+        # a depthwise layer can keep the components apart, and scale them back to natural proportions
+        weight, count = torch.zeros_like(_weight(convolution)), signal.carriers
+        weight[:, 0, tap] = signal.scales
+        directions = torch.eye(count, device=weight.device)
+    else:
         count = min(signal.carriers * stride, convolution.out_channels)
         directions = principal_components(_patches(signal.natural(), stride), count)
-        stages.append(_Stage(directions, signal.carriers))
         weight = _weight(convolution) * (not is_last)
         weight[:count] = 0.0
         taps = directions.view(count, signal.carriers, stride) * signal.scales[None, :, None]
         weight[:count, : signal.carriers, tap : tap + stride] = taps
+    stages.append(directions)
+    _set_weight(convolution, _noisy(weight))
+    return _settle(layer, signal.values, count, is_last)
+
+
+def _decoding(layer: Any, signal: _Signal, is_last: bool, stages: list[Tensor]) -> _Signal:
+    """Make a decoder's layer the transpose of the last of the stages, which is taken off."""
+    convolution = normalised_convolutions(layer)[0]
+    stride, tap = convolution.stride[0], _own_tap(layer)
+    if convolution.groups > 1:
+        weight = torch.zeros_like(_weight(convolution))
+        weight[:, 0, tap] = 1.0
         _set_weight(convolution, _noisy(weight))
-        signal = _settle(layer, signal.values, count, is_last)
-    return stages
+        return _Signal(layer(signal.values), signal.scales)
+    directions = stages.pop()
+    carriers, count = directions.shape[1] // stride, min(len(directions), signal.carriers)
+    if carriers > convolution.out_channels:
+        raise UnsupportedInput(
+            f"A decoder layer gives {convolution.out_channels} channels where the encoder's took {carriers}; build "
+            "the decoder at least as wide as the encoder."
+        )
+    back = directions[:count].view(count, carriers, stride) * signal.scales[:count, None, None]
+    weight = _weight(convolution) * (not is_last)
+    if isinstance(convolution, nn.ConvTranspose1d):
+        weight[:, :carriers] = 0.0
+        weight[:count, :carriers, tap : tap + stride] = back
+    else:
+        weight[:carriers] = 0.0
+        weight[:carriers, :count, tap : tap + stride] = back.transpose(0, 1)
+    _set_weight(convolution, _noisy(weight))
+    return _settle(layer, signal.values, carriers, is_last)
 
 
-def _start_decoder(layers: list[Any], latents: Tensor, gain: float, stages: list[_Stage]) -> None:
-    """Set a decoder up as the transposes of an encoder's transforms, last first."""
-    remaining = list(stages)
-    signal = _Signal(latents, latents.shape[1], torch.full((latents.shape[1],), 1.0 / gain, device=latents.device))
-    convolutions = [layer for layer in layers if not _is_residual(layer) and normalised_convolutions(layer)]
-    for layer in layers:
-        if layer not in convolutions:
-            signal = _through_block(layer, signal)
-            continue
-        convolution = normalised_convolutions(layer)[0]
-        is_last, stride, tap = layer is convolutions[-1], convolution.stride[0], _own_tap(layer)
-        if convolution.groups > 1:
-            weight = torch.zeros_like(_weight(convolution))
-            weight[:, 0, tap] = 1.0
-            _set_weight(convolution, _noisy(weight))
-            signal = _Signal(layer(signal.values), signal.carriers, signal.scales)
-            continue
-        stage = remaining.pop()
-        count = min(len(stage.directions), signal.carriers)
-        if stage.carriers > convolution.out_channels:
-            raise UnsupportedInput(
-                f"A decoder layer gives {convolution.out_channels} channels where the encoder's took "
-                f"{stage.carriers}; build the decoder at least as wide as the encoder."
-            )
-        back = stage.directions[:count].view(count, stage.carriers, stride) * signal.scales[:count, None, None]
-        weight = _weight(convolution) * (not is_last)
-        if isinstance(convolution, nn.ConvTranspose1d):
-            weight[:, : stage.carriers] = 0.0
-            weight[:count, : stage.carriers, tap : tap + stride] = back
-        else:
-            weight[: stage.carriers] = 0.0
-            weight[: stage.carriers, :count, tap : tap + stride] = back.transpose(0, 1)
-        _set_weight(convolution, _noisy(weight))
-        signal = _settle(layer, signal.values, stage.carriers, is_last)
-
-
-def _layers(network: nn.Module) -> list[Any]:
-    """Return a SEANet's or SNAC's layers in order: convolutions, activations, residual blocks."""
+def _set_up(network: nn.Module, signal: _Signal, make: Callable[..., _Signal], stages: list[Tensor]) -> None:
+    """Send a signal through a SEANet's or SNAC's layers in order; `make` sets each convolution up before it."""
     layers: list[Any] = []
     stack: Any = next(iter(network.children()))
     for part in stack:
-        if isinstance(part, EncoderBlock | DecoderBlock):
-            layers.extend(part.block)
+        layers += part.block if isinstance(part, EncoderBlock | DecoderBlock) else [part]
+    convolutions = [layer for layer in layers if not _is_residual(layer) and normalised_convolutions(layer)]
+    for layer in layers:
+        if layer in convolutions:
+            signal = make(layer, signal, layer is convolutions[-1], stages)
         else:
-            layers.append(part)
-    return layers
+            signal = _through_block(layer, signal)
 
 
 @torch.no_grad()
@@ -293,11 +281,13 @@ def linear_start(encoder: nn.Module, decoder: nn.Module, audio: Tensor) -> None:
     for part in (*encoder.modules(), *decoder.modules()):
         if isinstance(part, Snake1d):
             part.alpha.fill_(_SNAKE_ALPHA)
-    stages = _start_encoder(_layers(encoder), audio)
+    stages: list[Tensor] = []  # directions [count, C * stride] of principal component transforms
+    _set_up(encoder, _Signal(audio, torch.ones(audio.shape[1], device=audio.device)), _encoding, stages)
     # latents of deviation 1 on average suit the quantiser's constants; the proportions between them stay
     gain = 1.0 / math.sqrt(float(encoder(audio).var(dim=(0, 2)).mean()) + 1e-12)
     _scale_outputs(normalised_convolutions(encoder)[-1], torch.tensor(gain, device=audio.device))
-    _start_decoder(_layers(decoder), encoder(audio), gain, stages)
+    latents = encoder(audio)
+    _set_up(decoder, _Signal(latents, latents.new_full(latents.shape[1:2], 1.0 / gain)), _decoding, stages)
 
 
 @dataclass(frozen=True)
@@ -326,12 +316,8 @@ def report_signals(autoencoder: nn.Module, audio: Tensor) -> SignalReport:
     def watch(_layer: nn.Module, _inputs: tuple, output: Tensor) -> None:
         deviations.append(float(output.std(dim=0).mean()))
 
-    hooks = [layer.register_forward_hook(watch) for layer in normalised_convolutions(autoencoder)]
-    try:
+    with _hooked(autoencoder, watch):
         estimate = autoencoder(audio)
-    finally:
-        for hook in hooks:
-            hook.remove()
     length = audio.shape[-1]
     error = relative_squared_error(estimate[..., :length], audio[..., :length])
     return SignalReport(tuple(deviations), float(error))

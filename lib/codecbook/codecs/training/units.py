@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.stats
 from sklearn.cluster import MiniBatchKMeans
 
 from codecbook import audio
@@ -50,10 +51,7 @@ def fit_units(clips: Iterable[Clip], num_units: int = 512, seed: int = 0) -> Uni
 
 
 def save_units(folder: Path, units: Units, provenance: dict[str, Any]) -> str:
-    """Write units as ``model.safetensors`` and ``config.json``, replacing units that are there.
-
-    Returns:
-        The SHA-256 of the tensors.
+    """Write units as ``model.safetensors`` and ``config.json`` in place of others; return the tensors' SHA-256.
 
     Raises:
         CodecbookError: The folder holds a model of another kind.
@@ -103,14 +101,14 @@ def _make(options: argparse.Namespace) -> int:
     clips = [clip for _, clip in each_usable(paths, lambda path: audio.load(path, SAMPLE_RATE_HZ, mono=True))]
     units = fit_units(clips, options.units, options.seed)
     codes = np.concatenate([units.assign(unit_features(clip.samples[0])) for clip in clips])
-    shares = np.bincount(codes)[np.bincount(codes) > 0] / codes.size
+    counts = np.bincount(codes)
     provenance = {
         "credits": options.credit,
         "seed": options.seed,
         "num_clips": len(clips),
         "duration_s": round(sum(clip.duration_s for clip in clips), 1),
-        "units_used": len(shares),
-        "entropy_bits": round(float(-(shares * np.log2(shares)).sum()), 3),
+        "units_used": int(np.count_nonzero(counts)),
+        "entropy_bits": round(float(scipy.stats.entropy(counts, base=2)), 3),
     }
     sha256 = save_units(options.out, units, provenance)
     write_file(options.out / "README.md", _card(units, provenance, sha256), overwrite=True)
