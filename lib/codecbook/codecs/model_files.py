@@ -56,7 +56,7 @@ def save_model(
         for name, tensor in _stored(module.state_dict()).items()
     }
     check_shapes(_stored(architecture_shapes(architecture, arguments)), tensors, folder)
-    return save_tensors(folder, tensors, architecture, arguments, provenance, overwrite, with_sha256=True)
+    return save_tensors(folder, tensors, architecture, arguments, provenance, overwrite)
 
 
 def _stored(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ refused. Importing this and reading a configuration takes numpy alone, as exact 
 import hashlib
 import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -34,17 +34,11 @@ WEIGHT_KINDS = ("bundled", "pretrained", "random")
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a model's weights are from; printed in every table and figure that used them.
+    """Where a model's weights are from; printed in every table and figure that used them."""
 
-    Attributes:
-        kind: ``"bundled"`` (trained by this project's own code), ``"pretrained"`` or ``"random"``.
-        source: File, hub repository or seed.
-        sha256: SHA-256 over the parameters, hex; equal weights have equal hashes whatever file they came from.
-    """
-
-    kind: str
-    source: str
-    sha256: str = ""
+    kind: str  # "bundled" (trained by this project's own code), "pretrained" or "random"
+    source: str  # file, hub repository or seed
+    sha256: str = ""  # over the parameters, hex; equal weights have equal hashes whatever file they came from
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.source}"
@@ -52,43 +46,36 @@ class Weights:
 
 def arrays_sha256(arrays: Mapping[str, np.ndarray]) -> str:
     """Return `tensors_sha256` of numpy arrays in any byte order."""
-    parts = {}
-    for name, array in arrays.items():
-        data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        parts[name] = (f"torch.{array.dtype.name}", array.shape, data)
-    return _sha256(parts)
+    return _sha256(
+        (name, f"torch.{array.dtype.name}", array.shape, array.astype(array.dtype.newbyteorder("<"), copy=False))
+        for name, array in arrays.items()
+    )
 
 
 def tensors_sha256(tensors: Mapping[str, "Tensor"]) -> str:
     """Return the SHA-256, hex, over names, types, shapes and little-endian values in the order of names."""
     import torch
 
-    parts = {}
-    for name, tensor in tensors.items():
+    def data(tensor: "Tensor") -> np.ndarray:
         # by bytes, as numpy lacks some types
-        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        if sys.byteorder == "big":
-            data = data.reshape(-1, tensor.element_size())[:, ::-1]
-        parts[name] = (str(tensor.dtype), tensor.shape, data.tobytes())
-    return _sha256(parts)
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return values if sys.byteorder == "little" else values.reshape(-1, tensor.element_size())[:, ::-1]
+
+    return _sha256((name, str(tensor.dtype), tensor.shape, data(tensor)) for name, tensor in tensors.items())
 
 
-def _sha256(parts: Mapping[str, tuple[str, Sequence[int], bytes]]) -> str:
+def _sha256(parts: Iterable[tuple[str, str, Sequence[int], np.ndarray]]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(parts):
-        dtype, shape, data = parts[name]
+    for name, dtype, shape, values in sorted(parts, key=lambda part: part[0]):
         digest.update(f"{name}:{dtype}:{list(shape)};".encode())
-        digest.update(data)
+        digest.update(values.tobytes())
     return digest.hexdigest()
 
 
 def refuse_existing(folder: Path, overwrite: bool, architectures: Collection[str]) -> None:
     """Refuse, before any long work, a folder that holds a model, or a configuration that is not of its kind.
 
-    Args:
-        folder: Where a model shall be saved.
-        overwrite: Whether one of the same kind may be replaced.
-        architectures: What is of the same kind.
+    With `overwrite` a model of one of the architectures may be replaced.
 
     Raises:
         CodecbookError: One of the files is there, and `overwrite` is False or the configuration of another kind.
@@ -118,13 +105,7 @@ def check_save(folder: Path, architectures: Collection[str]) -> None:
 
 
 def write_model(folder: Path, parameters: bytes, config: dict[str, Any], overwrite: bool = False) -> None:
-    """Write a model's two files.
-
-    Args:
-        folder: Made if it does not exist.
-        parameters: Content of ``model.safetensors``.
-        config: Content of ``config.json`` without its ``"format"``, JSON types.
-        overwrite: Replace a model that is there.
+    """Write a model's two files: ``model.safetensors``, and ``config.json`` of JSON types without its ``"format"``.
 
     Raises:
         CodecbookError: One of the files is there, and `overwrite` is False.
@@ -142,21 +123,8 @@ def save_tensors(
     arguments: dict[str, Any],
     provenance: dict[str, Any],
     overwrite: bool = False,
-    with_sha256: bool = False,
 ) -> str:
-    """Write a model of torch's tensors.
-
-    Args:
-        folder: Made if it does not exist.
-        tensors: As they shall be stored.
-        architecture: What it is.
-        arguments: What it is built with, JSON types.
-        provenance: Where it is from, JSON types.
-        overwrite: Replace a model that is there.
-        with_sha256: Put the hash into ``model.safetensors`` too.
-
-    Returns:
-        The SHA-256 of the tensors.
+    """Write a model of torch's tensors, given as they shall be stored; return their SHA-256.
 
     Raises:
         CodecbookError: One of the files is there, and `overwrite` is False.
@@ -171,8 +139,7 @@ def save_tensors(
             )
     sha256 = tensors_sha256(tensors)
     config = {"architecture": architecture, "arguments": arguments, "sha256": sha256, "provenance": provenance}
-    metadata = {"sha256": sha256} if with_sha256 else None
-    write_model(folder, safetensors.torch.save(dict(tensors), metadata=metadata), config, overwrite)
+    write_model(folder, safetensors.torch.save(dict(tensors)), config, overwrite)
     return sha256
 
 
@@ -228,11 +195,7 @@ def load_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, "Tensor"]
 def check_tensors(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, "Tensor"], sha256: str) -> None:
     """Refuse parameters of another model than the configuration's, before it is built, which might take long.
 
-    Args:
-        folder: Named in errors.
-        config: As `read_config` returns it.
-        tensors: The parameters.
-        sha256: Of what they are stored as.
+    `sha256` is of what they are stored as.
 
     Raises:
         CorruptInput: The configuration states another hash.
@@ -257,16 +220,7 @@ def check_tensors(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
 
 
 def check_shapes(shapes: Mapping[str, Sequence[int]], tensors: Mapping[str, "Tensor"], source: Path) -> None:
-    """Refuse tensors that are not those of a model.
-
-    Args:
-        shapes: Of the model's parameters.
-        tensors: That shall be its parameters.
-        source: The folder, named in errors.
-
-    Raises:
-        UnsupportedInput: Other names or shapes.
-    """
+    """Refuse tensors of other names or shapes than a model's, as `UnsupportedInput` that names the folder."""
     for name in sorted(shapes.keys() | tensors.keys()):
         found = list(tensors[name].shape) if name in tensors else "none"
         expected = list(shapes[name]) if name in shapes else "none"
@@ -278,12 +232,9 @@ def check_shapes(shapes: Mapping[str, Sequence[int]], tensors: Mapping[str, "Ten
 
 
 def check_kinds(arguments: Mapping[str, Any], defaults: Mapping[str, Any], owner: str) -> None:
-    """Refuse arguments of a model that are of another kind than the defaults: text or nothing for a number, say.
+    """Refuse arguments of a configuration that are of another kind than the defaults, such as text for a number.
 
-    Args:
-        arguments: As a configuration holds them.
-        defaults: A value of the right kind for each name; a tuple stands for integers.
-        owner: Whose arguments they are, named in errors.
+    A default that is a tuple stands for integers; the owner of the arguments is named in errors.
 
     Raises:
         UnsupportedInput: A value of another kind, or a negative integer; an unknown name.

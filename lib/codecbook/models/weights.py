@@ -13,29 +13,22 @@ from torch import Tensor, nn
 
 from codecbook import paths
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.models.store import is_bundled
 
 CONNECT_TIMEOUT_S = 15.0
 _RANDOM = re.compile(r"random(?::([0-9]{1,19}))?")
-# trained by this project alone, so that no authors' weights exist
-_OWN = ("fsq_50hz", "units_25hz")
-# TensorFlow Lite files, which cannot be drawn at random
-_FILES_ALONE = ("lyra_v2",)
+# codecs of this project alone have no weights of other authors; TensorFlow Lite files cannot be drawn at random
+_LACKING = {"fsq_50hz": "pretrained", "units_25hz": "pretrained", "lyra_v2": "random:SEED"}
 _Model = TypeVar("_Model")
 
 
 @dataclass(frozen=True)
 class WeightsRequest:
-    """What a caller asked for.
+    """What a caller asked for."""
 
-    Attributes:
-        kind: ``"bundled"``, ``"pretrained"`` or ``"random"``.
-        seed: Of random weights.
-        path: Folder or file of bundled or pretrained weights; None where they are to be fetched, or drawn.
-    """
-
-    kind: str
-    seed: int = 0
-    path: Path | None = None
+    kind: str  # "bundled", "pretrained" or "random"
+    seed: int = 0  # of random weights
+    path: Path | None = None  # of bundled or pretrained weights; None where they are to be fetched, or drawn
 
 
 def parse_weights(name: str, weights: str | Path) -> WeightsRequest:
@@ -72,13 +65,11 @@ def weight_kinds(name: str) -> tuple[str, ...]:
 
     Pretrained weights are named where they exist at all; whether they can be fetched shows when they are.
     """
-    try:
-        bundled = ("bundled",) if (paths.data_dir() / "models" / f"{name}_mini").is_dir() else ()
-    except CodecbookError:  # installed without its data; who asks for bundled weights is told
-        bundled = ()
-    pretrained = () if name in _OWN else ("pretrained",)
-    random = () if name in _FILES_ALONE else ("random:SEED",)
-    return bundled + pretrained + random
+    kinds = [kind for kind in ("pretrained", "random:SEED") if kind != _LACKING.get(name)]
+    with contextlib.suppress(CodecbookError):  # installed without its data; who asks for bundled weights is told
+        if (paths.data_dir() / "models" / f"{name}_mini").is_dir():
+            kinds.insert(0, "bundled")
+    return tuple(kinds)
 
 
 def is_model_folder(path: Path) -> bool:
@@ -91,7 +82,7 @@ def _bundled_folder(name: str) -> Path:
     folder = paths.data_dir() / "models" / f"{name}_mini"
     if not folder.is_dir():
         others = {"pretrained": "weights='pretrained', ", "random:SEED": "weights='random:0' (for tests), "}
-        known = "".join(others[kind] for kind in weight_kinds(name) if kind in others)
+        known = "".join(others[kind] for kind in weight_kinds(name))
         raise MissingWeights(
             f"{name} has no bundled weights ({folder} does not exist); load it with {known}or a path to weights."
         )
@@ -99,16 +90,15 @@ def _bundled_folder(name: str) -> Path:
 
 
 def model_source(folder: Path) -> str:
-    """Return how to name a model folder in tables: by name where it is one of `data/models`, else by path."""
-    is_own = folder.resolve().parent == (paths.data_dir() / "models").resolve()
-    return folder.name if is_own else str(folder)
+    """Return how to name a model folder in tables: by name where it is one of this checkout's own, else by path."""
+    return folder.name if is_bundled(folder) else str(folder)
 
 
 def missing(name: str, source: str, error: Exception | str, remedy: str) -> MissingWeights:
     """Make the error that says what was tried, why it failed and what to do.
 
     Args:
-        name: Codec.
+        name: Of the codec or model.
         source: Address or hub repository that was tried.
         error: What went wrong there.
         remedy: Which local path would do instead, as part of a sentence.
@@ -133,19 +123,11 @@ def connect_timeout(seconds: float = CONNECT_TIMEOUT_S) -> Iterator[None]:
 
 
 def from_hub(name: str, repository: str, load: Callable[..., _Model], remedy: str) -> tuple[_Model, str]:
-    """Load a model from the Hugging Face hub, or from its cache on this machine.
+    """Load a model from the Hugging Face hub, or from its cache on this machine; return it and where it is from.
 
     The hub's client retries for half a minute where there is no network, so it is asked only after one quick
-    request has been answered; what is cached is used without.
-
-    Args:
-        name: Codec.
-        repository: On the hub.
-        load: Takes the repository and ``local_files_only``.
-        remedy: As in `missing`.
-
-    Returns:
-        The model, and where it is from.
+    request has been answered; what is cached is used without. `load` takes the repository and ``local_files_only``;
+    `name` and `remedy` are as in `missing`.
 
     Raises:
         MissingWeights: Neither cached nor to be fetched.
@@ -191,11 +173,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_state(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
-    """Copy a state dict into a module.
-
-    Raises:
-        UnsupportedInput: It is of another architecture.
-    """
+    """Copy a state dict into a module; `UnsupportedInput` if it is of another architecture."""
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
@@ -212,11 +190,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def checked_device(device: str) -> str:
-    """Return a torch device that is really there.
-
-    Raises:
-        UnsupportedInput: No such device on this machine.
-    """
+    """Return a torch device; `UnsupportedInput` if it is not really there."""
     try:
         torch.zeros(1, device=device).item()  # some take tensors and give no numbers
     except (RuntimeError, AssertionError, ImportError) as error:

@@ -8,13 +8,9 @@ from torch import Tensor
 
 @torch.no_grad()
 def move_average(averages: Iterable[Tensor], parameters: Iterable[Tensor], steps: int, ema_decay: float) -> None:
-    """Take parameters into their averages, in place.
+    """Take parameters after a step into their averages, in place.
 
-    Args:
-        averages: In the order of the parameters.
-        parameters: After a step.
-        steps: Steps that the average has seen.
-        ema_decay: Share of the old average that stays, once the run has gone on for a while.
+    Of an old average `ema_decay` stays, once it has seen many steps.
     """
     # a short memory at first, so that the average does not drag the random start along
     decay = min(ema_decay, (1.0 + steps) / (10.0 + steps))

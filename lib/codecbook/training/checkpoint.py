@@ -32,12 +32,8 @@ def keep_checkpoint(path: Path, name: str) -> None:
 def read_checkpoint(path: Path, keys: Iterable[str]) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
-    Args:
-        path: The file.
-        keys: What it must hold.
-
     Raises:
-        CorruptInput: The file is truncated or no such checkpoint.
+        CorruptInput: The file is truncated, or no checkpoint with these keys.
     """
     try:
         # from memory: given a path, torch seeks before the start of some truncated files, which is an OSError

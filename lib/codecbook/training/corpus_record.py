@@ -7,7 +7,7 @@ a run was trained on is ever held out from it.
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,19 +52,19 @@ def continued(stored: Any, present: Record | None, changed_corpus: bool, source:
     saved = _checked(stored, source)
     if saved is None or present is None:
         return Continuation(present or saved)
-    was, now = _sides(saved), _sides(present)
+    was, now = ({identity: side for _, identity, side in record} for record in (saved, present))
     names = {identity: name for name, identity, _ in [*saved, *present]}
-    spoiled = [names[i] for i in was.keys() & now.keys() if HELD_OUT in now[i] - was[i]]
+    spoiled = [names[i] for i in was.keys() & now.keys() if now[i] == HELD_OUT != was[i]]
     if spoiled:
         raise UnsupportedInput(
             f"{source} was trained on clips that are now held out ({_listed(spoiled)}): they would be scored as "
             "unheard. Split as before, leave them out, or train in another folder."
         )
-    here = {identity for identity, sides in was.items() if sides != {TRAINED_BEFORE}}
+    here = {identity for identity, side in was.items() if side != TRAINED_BEFORE}
     differences = {
         "added": now.keys() - here,
         "removed": here - now.keys(),
-        "moved to training": {i for i in here & now.keys() if TRAIN in now[i] - was[i]},
+        "moved to training": {i for i in here & now.keys() if now[i] == TRAIN != was[i]},
     }
     changes = "; ".join(f"{kind}: {_listed(names[i] for i in found)}" for kind, found in differences.items() if found)
     if changes and not changed_corpus:
@@ -73,7 +73,7 @@ def continued(stored: Any, present: Record | None, changed_corpus: bool, source:
             "another folder, or go on knowingly with changed_corpus=True."
         )
     gone = [(n, i, TRAINED_BEFORE) for n, i, side in saved if i not in now and side != HELD_OUT]
-    apart = [{i for i, sides in each.items() if HELD_OUT in sides} for each in (was, now)]
+    apart = [{i for i, side in each.items() if side == HELD_OUT} for each in (was, now)]
     return Continuation(present + gone, changes, apart[0] != apart[1])
 
 
@@ -94,13 +94,6 @@ def _checked(stored: Any, source: Path) -> Record | None:
         return [(str(name), str(identity), sides[sides.index(side)]) for name, identity, side in stored]
     except (TypeError, ValueError) as error:
         raise CorruptInput(f"{source} holds a damaged record of its corpus; use another checkpoint.") from error
-
-
-def _sides(record: Sequence[tuple[str, str, str]]) -> dict[str, set[str]]:
-    sides: dict[str, set[str]] = {}
-    for _, identity, side in record:
-        sides.setdefault(identity, set()).add(side)
-    return sides
 
 
 def _listed(names: Iterable[str], most: int = 5) -> str:

@@ -15,17 +15,11 @@ from codecbook.models.weights import checked_device
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, seen from one of them.
+    """The processes of a run, seen from one of them."""
 
-    Attributes:
-        rank: Number of this process; 0 writes files and lines.
-        count: How many there are.
-        device: Device of this process.
-    """
-
-    rank: int
-    count: int
-    device: torch.device
+    rank: int  # number of this process; 0 writes files and lines
+    count: int  # how many there are
+    device: torch.device  # of this process
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over all processes, on the tensor's own device; the tensor itself where there is one."""

@@ -13,7 +13,6 @@ from codecbook.codecs.training.losses import (
     mel_spectrogram,
     relative_squared_error,
 )
-from codecbook.errors import UnsupportedInput
 
 RATE_HZ = 24_000
 
@@ -100,12 +99,6 @@ def test_parts_of_weight_zero_are_not_computed():
     assert float(total) == pytest.approx(2.0, rel=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 99), (1, 100), (2, 1, 100)])
-def test_shapes_that_differ_are_refused(shape):
-    with pytest.raises(UnsupportedInput, match=r"\[1, 1, 100\]"):
-        codec_loss(torch.zeros(shape), torch.zeros(1, 1, 100), RATE_HZ, torch.tensor(0.0), LossWeights())
-
-
 def _modulated(rate_hz, tremor_hz, samples=12_800, gain=1.0):
     time_s = torch.arange(samples) / rate_hz
     noise = torch.randn(2, 1, samples, generator=torch.Generator().manual_seed(3))
@@ -137,12 +130,6 @@ def test_silence_has_a_finite_envelope_loss():
     assert float(loss.detach()) == pytest.approx(1.0)
     assert silent.grad is not None
     assert bool(silent.grad.isfinite().all())
-
-
-def test_too_short_for_an_envelope():
-    short = torch.zeros(1, 1, 4_000)
-    with pytest.raises(UnsupportedInput, match="received 4000"):
-        envelope_loss(short, short, 24_000)
 
 
 def test_bands_are_third_octaves_without_overlap():

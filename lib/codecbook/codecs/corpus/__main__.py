@@ -46,15 +46,10 @@ from codecbook.tokens.token_files import read_token_file
 
 @dataclass(frozen=True)
 class Plan:
-    """What of a codec goes into its corpus.
+    """What of a codec goes into its corpus."""
 
-    Attributes:
-        num_codebooks: Leading codebooks; None for all.
-        left_out: Name or domain of the sources that are not encoded.
-    """
-
-    num_codebooks: int | None = None
-    left_out: str = ""
+    num_codebooks: int | None = None  # leading codebooks; None for all
+    left_out: str = ""  # name or domain of the sources that are not encoded
 
 
 PLANS: dict[str, Plan] = {
@@ -79,8 +74,7 @@ def find_clips(
         known: Clips that a corpus has already: they, and their speakers, stay on their side.
 
     Raises:
-        UnsupportedInput: A source that is not described, a folder without audio, or a file whose name does not tell
-            its speaker.
+        UnsupportedInput: A source without description, a folder without audio, or a file whose name tells no speaker.
     """
     clips: dict[Path, ClipRow] = {}
     for name, folder in folders.items():
@@ -121,10 +115,10 @@ def build_corpus(
 
     Args:
         codec: The codec.
-        found: What there is to encode; complete files in `work` are not made again.
+        found: What there is to encode.
         plan: Which of them, and what of it.
         out: Folder of the corpora.
-        work: Folder for one file per recording; can be removed afterwards.
+        work: Folder for one file per recording, of which complete ones are not made again.
 
     Returns:
         The entry for the index, and the duration of each clip in seconds.
@@ -194,15 +188,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(prog="python -m codecbook.codecs.corpus", description="Recordings to corpora of tokens.")
-    parser.add_argument("folders", nargs="+", metavar="NAME=FOLDER", help="where a source's recordings lie")
-    parser.add_argument("--out", type=Path, required=True, help=f"folder of the corpora; holds {SOURCES_NAME}")
-    parser.add_argument(
-        "--work", type=Path, default=Path("runs/tokens"), help="folder for single files (default: runs/tokens)"
-    )
-    parser.add_argument(
-        "--codec", action="append", choices=codec_names(), help=f"(default: {', '.join(PLANS)}); may be repeated"
-    )
-    parser.add_argument("--weights", default="bundled", help="bundled, pretrained or a path (default: bundled)")
+    add = parser.add_argument
+    add("folders", nargs="+", metavar="NAME=FOLDER", help="where a source's recordings lie")
+    add("--out", type=Path, required=True, help=f"folder of the corpora; holds {SOURCES_NAME}")
+    add("--work", type=Path, default=Path("runs/tokens"), help="folder for single files (default: runs/tokens)")
+    add("--codec", action="append", choices=codec_names(), help=f"(default: {', '.join(PLANS)}); may be repeated")
+    add("--weights", default="bundled", help="bundled, pretrained or a path (default: bundled)")
     return parser
 
 

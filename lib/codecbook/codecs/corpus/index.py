@@ -31,104 +31,60 @@ SPLITS = ("train", "held_out")
 
 @dataclass(frozen=True)
 class Source:
-    """Recordings of one origin.
+    """Recordings of one origin."""
 
-    Attributes:
-        name: Label; the names of its clips begin with it.
-        title: What it is.
-        licence: Its licence.
-        credit: Whom it names.
-        domain: ``"speech"`` or ``"music"``.
-        speaker: Regular expression whose first group, in a file's name, is the speaker; empty where there is none.
-            No speaker may then be on both sides of the split.
-        voice: Name of the only speaker, of a source that is split by clip; empty otherwise.
-        hold_out_every: One speaker, or else recording, in this many is held out, see
-            `codecbook.codecs.training.data.split_files`; 0 for none but by patterns. What a corpus has stays where it
-            is.
-        hold_out: Shell patterns of names of files that are held out too.
-    """
-
-    name: str
+    name: str  # the names of its clips begin with it
     title: str
     licence: str
-    credit: str
-    domain: str
+    credit: str  # whom the licence names
+    domain: str  # "speech" or "music"
+    # regular expression for `codecbook.codecs.training.data.speaker_of`, empty where file names tell no speakers; no
+    # speaker is on both sides of the split
     speaker: str = ""
-    voice: str = ""
+    voice: str = ""  # the only speaker of a source that is split by clip
+    # for `codecbook.codecs.training.data.split_files`; what a corpus has stays where it is
     hold_out_every: int = 10
     hold_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ClipRow:
-    """What ``clips.csv`` says of a clip.
+    """What ``clips.csv`` says of a clip."""
 
-    Attributes:
-        clip: Name, as in the Parquet files.
-        source: Name of its `Source`.
-        domain: Of its source.
-        speaker: Who speaks, empty where unknown.
-        split: ``"train"`` or ``"held_out"``.
-        duration_s: Duration in seconds.
-    """
-
-    clip: str
-    source: str
-    domain: str
-    speaker: str
-    split: str
-    duration_s: float  # s
+    clip: str  # name, as in the Parquet files
+    source: str  # name of its `Source`
+    domain: str  # of its source
+    speaker: str  # empty where unknown
+    split: str  # "train" or "held_out"
+    duration_s: float
 
 
 @dataclass(frozen=True)
 class CorpusEntry:
-    """What ``index.json`` says of one codec's tokens.
+    """What ``index.json`` says of one codec's tokens."""
 
-    Attributes:
-        file: Name of the Parquet file.
-        sha256: Of the file, hex.
-        num_bytes: Size of the file.
-        codec_weights: Which weights made the tokens, as `codecbook.codecs.Weights` prints them.
-        codec_weights_sha256: Of these, hex.
-        num_codebooks: How many leading codebooks were kept.
-        clips: Clips in the file.
-        duration_s: Of the audio.
-        tokens: Codes in all.
-        raw_bits: What they take at ``log2 V`` bits each.
-    """
-
-    file: str
-    sha256: str
-    num_bytes: int  # bytes
-    codec_weights: str
-    codec_weights_sha256: str
-    num_codebooks: int  # codebooks
-    clips: int  # clips
-    duration_s: float  # s
-    tokens: int  # tokens
-    raw_bits: float  # bit
+    file: str  # name of the Parquet file
+    sha256: str  # of the file, hex
+    num_bytes: int  # of the file
+    codec_weights: str  # what made the tokens, as `codecbook.codecs.Weights` prints it
+    codec_weights_sha256: str  # hex
+    num_codebooks: int  # leading codebooks that were kept
+    clips: int
+    duration_s: float  # of the audio
+    tokens: int  # codes in all
+    raw_bits: float  # what they take at log2 V bits each
 
 
 @dataclass(frozen=True)
 class TokenIndex:
-    """The content of a folder of token corpora.
-
-    Attributes:
-        folder: Where it lies.
-        corpora: By codec.
-        clips: By name.
-    """
+    """The content of a folder of token corpora."""
 
     folder: Path
-    corpora: Mapping[str, CorpusEntry]
-    clips: Mapping[str, ClipRow]
+    corpora: Mapping[str, CorpusEntry]  # by codec
+    clips: Mapping[str, ClipRow]  # by name
 
     def entry(self, codec: str) -> CorpusEntry:
-        """Return a codec's entry.
-
-        Raises:
-            MissingWeights: There are no tokens of this codec.
-        """
+        """Return a codec's entry; `MissingWeights` if there are no tokens of it."""
         if codec not in self.corpora:
             raise MissingWeights(
                 f"{self.folder} holds no tokens of {codec!r}; choose one of {', '.join(self.corpora)}, or make them "
@@ -172,10 +128,7 @@ def read_sources(path: str | Path) -> dict[str, Source]:
 
 
 def read_index(folder: str | Path | None = None) -> TokenIndex:
-    """Read the index of a folder of corpora.
-
-    Args:
-        folder: None takes the bundled ones, ``data/tokens``.
+    """Read the index of a folder of corpora; None takes the bundled ones, ``data/tokens``.
 
     Raises:
         MissingWeights: There is no index.

@@ -60,13 +60,12 @@ def _codec_table(index: TokenIndex) -> str:
 
 
 def _source_table(sources: list[Source], index: TokenIndex) -> str:
-    lines = []
-    for source in sources:
-        sides = []
-        for split in SPLITS:
-            rows = [r for r in index.clips.values() if r.source == source.name and r.split == split]
-            sides.append(f"{len(rows)} clips, {sum(row.duration_s for row in rows) / 60:.1f} min")
-        lines.append(
-            f"| {source.name} | {source.title} | {source.licence} | {source.credit} | {sides[0]} | {sides[1]} |"
-        )
-    return "\n".join(lines)
+    def side(source: Source, split: str) -> str:
+        rows = [r for r in index.clips.values() if r.source == source.name and r.split == split]
+        return f"{len(rows)} clips, {sum(row.duration_s for row in rows) / 60:.1f} min"
+
+    return "\n".join(
+        f"| {source.name} | {source.title} | {source.licence} | {source.credit} | "
+        f"{' | '.join(side(source, split) for split in SPLITS)} |"
+        for source in sources
+    )

@@ -91,23 +91,20 @@ def split_files(
     speaker: str = "",
     known: Mapping[Path, bool] | None = None,
 ) -> tuple[dict[Path, str], dict[Path, str]]:
-    """Return (files to train on, files held out), both sorted by path, of those that `search` finds.
+    """Return (files to train on, files held out), sorted by path and with their `recording_identity`, of a folder.
 
-    Each has its `recording_identity` as value. What has one content, or one speaker, is on one side. Files that come or
-    go move no other.
+    What has one content, or one speaker, is on one side. Files that come or go move no other.
 
     Args:
-        folder: Where to look.
+        folder: Searched as by `codecbook.recordings.search`.
         hold_out_every: Hold out one in this many, see `codecbook.recordings.held_out`; 0 holds out by patterns only.
         hold_out: Shell patterns of file names to hold out.
-        speaker: Regular expression as of `speaker_of`; a file in whose name it is not found stands for itself, as all
-            do where it is empty.
+        speaker: As the pattern of `speaker_of`; a file in whose name it is not found stands for itself.
         known: Whether files are held out of which that was decided before.
 
     Raises:
         MissingInput: There is no folder.
-        UnsupportedInput: There is nothing to train on in it; every file is to be held out, or `speaker` is no
-            regular expression.
+        UnsupportedInput: Nothing is left to train on, or `speaker` is no regular expression.
     """
     if hold_out_every == 1 or hold_out_every < 0:
         raise UnsupportedInput(
@@ -145,9 +142,9 @@ def split_files(
 def load_recordings(
     files: Iterable[Path], sample_rate_hz: int, channels: int, needs_one: bool = True
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """Load and resample recordings to float16 ``[C, S]``, half the memory of float32 at -66 dB of noise or less.
+    """Load and resample what can be used (`codecbook.recordings.each_usable`), as float16 ``[C, S]``.
 
-    Those that cannot be used are left out, see `codecbook.recordings.each_usable`.
+    That is half the memory of float32 at -66 dB of noise or less.
     """
 
     def read(path: Path) -> np.ndarray:

@@ -21,6 +21,7 @@ from codecbook.codecs.training.losses import codec_loss
 from codecbook.codecs.training.models import trainable
 from codecbook.codecs.training.recipes import Recipe, learning_rate, phase_at
 from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.models.weights import seeded
 from codecbook.training.average import move_average
 from codecbook.training.checkpoint import check_settings, read_checkpoint, write_checkpoint
 from codecbook.training.corpus_record import Record, continued, write_record
@@ -81,6 +82,7 @@ class CodecTrainer:
         self.random = np.random.default_rng(recipe.seed + 1)
         self.torch_random = torch.Generator().manual_seed(recipe.seed + 2)
         self.average: dict[str, Tensor] = {}
+        self._prepare_phase()
         self.log = RunLog(folder, self.processes.rank == 0)
         self.path = folder / "checkpoint.pt"
         if self.path.exists():
@@ -100,10 +102,6 @@ class CodecTrainer:
             )
         self._restore(saved)
         self.crops.restore(saved["crops"][self.processes.rank])
-
-    def _begin_average(self) -> None:
-        parameters = self.model.module.named_parameters()
-        self.average = {name: value.detach().clone() for name, value in parameters}
 
     @property
     def progress(self) -> float:
@@ -148,18 +146,6 @@ class CodecTrainer:
         batch = self.crops.batch(self.recipe.batch_size, self.recipe.crop_samples)
         return self.model.normalise(torch.from_numpy(batch).to(self.device))
 
-    def _start(self) -> None:
-        """Take over a trained model, or set the parameters up from data, the same in every process."""
-        if self.start_from is not None:
-            self.model.module.load_state_dict(self.start_from.state_dict())
-        else:
-            audio = torch.cat([self._batch() for _ in range(math.ceil(32 / self.recipe.batch_size))])
-            self.processes.broadcast([audio])
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.recipe.seed)
-                self.model.start(audio)
-        self._begin_average()
-
     def _prepare_phase(self) -> None:
         """Choose what the current phase trains."""
         decoding = self._phase_name == "decoder"
@@ -172,14 +158,20 @@ class CodecTrainer:
         )  # fmt: skip
 
     def _enter_phase(self, index: int) -> None:
-        """Take over the averaged parameters, fit the codebooks, and start with a fresh optimiser."""
-        if self.phase < 0:
-            self._start()
-        else:
+        """Set up what the phase begins with, the same in every process, and start with a fresh optimiser."""
+        if self.phase >= 0:
             self.model.module.load_state_dict(self.average, strict=False)
+        elif self.start_from is not None:
+            self.model.module.load_state_dict(self.start_from.state_dict())
+        else:
+            audio = torch.cat([self._batch() for _ in range(math.ceil(32 / self.recipe.batch_size))])
+            self.processes.broadcast([audio])
+            with seeded(self.recipe.seed):
+                self.model.start(audio)
         self.phase = index
         if self._phase_name != "autoencoder" and self.model.refits:
             self._fit_codebooks()
+        self.average = {name: value.detach().clone() for name, value in self.model.module.named_parameters()}
         self._prepare_phase()
         self._checkpoint()
 
@@ -191,7 +183,6 @@ class CodecTrainer:
         latents = torch.cat([self.model.latents(self._batch()) for _ in range(count)])
         self.model.fit_codebooks(latents, self.recipe.seed)
         self.processes.broadcast(self.model.module.state_dict().values())
-        self._begin_average()  # codebooks that are parameters have moved at once
 
     def _num_codebooks(self) -> int:
         """Draw how many codebooks to use: the recipe's main number in half of the steps, else a power of two."""
@@ -307,6 +298,5 @@ class CodecTrainer:
     def averaged(self) -> nn.Module:
         """Return a copy of the codec with averaged parameters, on the CPU, in evaluation mode."""
         averaged = random_seeded(self.recipe.architecture, self.recipe.arguments, self.recipe.seed)
-        averaged.load_state_dict({k: v.cpu() for k, v in self.model.module.state_dict().items()})
-        averaged.load_state_dict({k: v.cpu() for k, v in self.average.items()}, strict=False)
+        averaged.load_state_dict({**self.model.module.state_dict(), **self.average})
         return averaged.eval()

@@ -13,7 +13,6 @@ from codecbook.codecs.build import FsqCodec
 from codecbook.codecs.encodec_package import encodec
 from codecbook.codecs.training.rvq import cluster_sums, fit_codebook, init_codebooks, nearest_codes, residual_stages
 from codecbook.codecs.training.start import linear_start, principal_components
-from codecbook.errors import UnsupportedInput
 
 AllReduce = Callable[[Tensor], Tensor]
 # in units of the other dimensions' root mean square length
@@ -281,13 +280,6 @@ def _vectors(latents: Tensor) -> Tensor:
 
 
 def trainable(module: nn.Module) -> Trainable:
-    """Wrap a codec for training.
-
-    Raises:
-        UnsupportedInput: Not one of the kinds that `codecbook.codecs.build` makes.
-    """
-    kinds = {encodec.model.EncodecModel: _Encodec, snac.SNAC: _Snac, FsqCodec: _Fsq}
-    for kind, adapter in kinds.items():
-        if isinstance(module, kind):
-            return adapter(module)
-    raise UnsupportedInput(f"{type(module).__name__} has no training adapter; build it with codecbook.codecs.build.")
+    """Wrap a codec of `codecbook.codecs.build` for training."""
+    adapters = {encodec.model.EncodecModel: _Encodec, snac.SNAC: _Snac, FsqCodec: _Fsq}
+    return adapters[type(module)](module)

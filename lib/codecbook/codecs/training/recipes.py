@@ -11,7 +11,6 @@ Progress runs from 0 to 1, by steps or by time, and a recipe divides it into pha
 from dataclasses import dataclass, field, replace
 
 from codecbook.codecs.training.losses import LossWeights
-from codecbook.errors import UnsupportedInput
 from codecbook.training.schedule import half_cosine
 
 
@@ -59,19 +58,14 @@ def without_autoencoder(recipe: Recipe) -> Recipe:
 
 
 def phase_at(phases: tuple[Phase, ...], progress: float, earliest: int = 0) -> tuple[int, float]:
-    """Return (index of the phase, how far through it, 0 to 1).
+    """Return (index of the phase, how far through it, 0 to 1) at a progress of the run, 0 to 1.
 
-    Args:
-        phases: In order.
-        progress: Of the run, 0 to 1.
-        earliest: Phase that has been reached: a run whose budget is raised has less behind it than before, and stays.
+    No phase before the `earliest` is chosen: a run whose budget is raised has less behind it than before, and stays.
     """
-    start = 0.0
-    for index, phase in enumerate(phases):
-        if index >= earliest and (progress < phase.until or index == len(phases) - 1):
-            return index, min(1.0, max(0.0, (progress - start) / (phase.until - start)))
-        start = phase.until
-    raise UnsupportedInput("A recipe needs at least one phase.")
+    later = (i for i, phase in enumerate(phases) if i >= earliest and progress < phase.until)
+    index = next(later, len(phases) - 1)
+    start = phases[index - 1].until if index else 0.0
+    return index, min(1.0, max(0.0, (progress - start) / (phases[index].until - start)))
 
 
 def learning_rate(recipe: Recipe, progress: float, step: int, earliest_phase: int = 0) -> float:

@@ -3,9 +3,9 @@
 With torch's default initialisation a small SEANet does not start: over some fifteen convolutions the signal dies,
 and what is left is a constant. Two remedies, both computed from a batch of real audio:
 
-* `unit_deviation_start` rescales every weight-normalised convolution so that each of its channels has mean 0 and
-  deviation 1 (data-dependent initialisation, Salimans and Kingma 2016, section 3). The signal stays alive; what to
-  do with it must be learned.
+* `unit_deviation_start` gives each channel of every weight-normalised convolution mean 0 and deviation 1
+  (data-dependent initialisation, Salimans and Kingma 2016, section 3). The signal stays alive; what to do with it must
+  be learned.
 * `linear_start` sets a SEANet up as a cascade of principal component transforms. Each strided convolution maps
   the patch it covers onto its principal components, each transposed convolution maps them back, at amplitudes so
   small that the activations pass them nearly unchanged. The autoencoder then begins close to the best blockwise
@@ -37,12 +37,8 @@ _SNAKE_ALPHA = 0.3
 
 def normalised_convolutions(module: nn.Module) -> list[Any]:
     """Return the weight-normalised convolutions (of either of torch's implementations) in order of definition."""
-    return [
-        part
-        for part in module.modules()
-        if isinstance(part, nn.Conv1d | nn.ConvTranspose1d)
-        and (hasattr(part, "weight_g") or parametrize.is_parametrized(part, "weight"))
-    ]
+    convolutions = (part for part in module.modules() if isinstance(part, nn.Conv1d | nn.ConvTranspose1d))
+    return [c for c in convolutions if hasattr(c, "weight_g") or parametrize.is_parametrized(c, "weight")]
 
 
 def _weight(convolution: Any) -> Tensor:
@@ -83,20 +79,13 @@ def _hooked(module: nn.Module, hook: Callable[..., Tensor | None]) -> Iterator[N
 
 @torch.no_grad()
 def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.1) -> None:
-    """Rescale each convolution so that its output has mean 0 and deviation 1 per channel, in forward order.
+    """Rescale each convolution in place so that its output has mean 0 and deviation 1 per channel, in forward order.
 
     Args:
-        module: Takes `batch`; its convolutions are weight-normalised. Changed in place.
+        module: Takes `batch`; its convolutions are weight-normalised.
         batch: Real audio ``[B, C, S]``, or whatever the module takes.
         last_gain: Extra factor on the last convolution: a quiet estimate is a better start than a loud wrong one.
-
-    Raises:
-        UnsupportedInput: No weight-normalised convolution in the module.
     """
-    if not normalised_convolutions(module):
-        raise UnsupportedInput(
-            "The module has no weight-normalised convolution to rescale; build it with norm='weight_norm'."
-        )
     met: list[Any] = []
 
     def rescale(convolution: Any, _inputs: tuple, output: Tensor) -> Tensor:
@@ -294,22 +283,18 @@ def linear_start(encoder: nn.Module, decoder: nn.Module, audio: Tensor) -> None:
 class SignalReport:
     """What is left of audio on its way through an untrained autoencoder."""
 
-    # standard deviation of each convolution's output between the recordings of the batch, averaged over channels and
-    # time, in forward order; in the signal's own unit
+    # of each convolution's output in forward order: standard deviation between the recordings of the batch, averaged
+    # over channels and time, in the signal's own unit
     deviations: tuple[float, ...]
     relative_error: float  # energy of the output's error over the input's; silence would score 1
 
 
 @torch.no_grad()
 def report_signals(autoencoder: nn.Module, audio: Tensor) -> SignalReport:
-    """Send audio through encoder and decoder and watch every convolution.
+    """Send crops of two or more recordings, ``[B, C, S]``, through an autoencoder and watch every convolution.
 
     The deviation is taken between recordings at one instant, not over time: transposed convolutions turn a constant
     into a pattern that repeats with their stride, which varies in time and says nothing of the input.
-
-    Args:
-        autoencoder: Takes and gives ``[B, C, S]``; its convolutions are weight-normalised.
-        audio: Crops of different recordings ``[B, C, S]``, at least 2.
     """
     deviations: list[float] = []
 
