@@ -104,31 +104,33 @@ def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.
 
 @dataclass
 class _Signal:
-    """Activations on the way through a network being set up: in the first channels components, in the others noise.
-
-    ``natural = (values[:, :carriers] - mean) * scales`` are the components in the units of the waveform.
-    """
+    """Activations on the way through a network being set up: in the first channels components, in the others noise."""
 
     values: Tensor  # [B, C, T]
-    scales: Tensor  # [carriers]
+    scales: Tensor  # [carriers]: of the components less their means, to the units of the waveform
 
     @property
     def carriers(self) -> int:
         return len(self.scales)
 
-    def natural(self) -> Tensor:
+    def patches(self, stride: int) -> Tensor:
+        """Return `stride` consecutive positions of the components, in the units of the waveform, as vectors.
+
+        They are ``[N, carriers * stride]``.
+        """
         carriers = self.values[:, : self.carriers]
-        return (carriers - carriers.mean(dim=(0, 2), keepdim=True)) * self.scales[None, :, None]
+        natural = (carriers - carriers.mean(dim=(0, 2), keepdim=True)) * self.scales[None, :, None]
+        whole = natural[..., : natural.shape[-1] // stride * stride]
+        return whole.unflatten(-1, (-1, stride)).permute(0, 2, 1, 3).flatten(0, 1).flatten(1)
 
 
-def _noisy(weight: Tensor) -> Tensor:
+def _set_noisy_weight(convolution: Any, weight: Tensor) -> None:
     """Add a little noise, so that weights that begin at 0 do not all learn the same."""
-    return weight + torch.randn_like(weight) * _NOISE * weight.square().mean().sqrt()
+    _set_weight(convolution, weight + torch.randn_like(weight) * _NOISE * weight.square().mean().sqrt())
 
 
-def _settle(layer: Any, values: Tensor, carriers: int, is_last: bool) -> _Signal:
-    """Run a convolution, centre its outputs and, unless it is the last, give them their deviations."""
-    convolution = normalised_convolutions(layer)[0]
+def _settle(layer: Any, convolution: Any, values: Tensor, carriers: int, is_last: bool) -> _Signal:
+    """Run a layer, centre its convolution's outputs and, unless it is the last, give them their deviations."""
     convolution.bias.zero_()
     output = layer(values)
     mean = output.mean(dim=(0, 2))
@@ -145,17 +147,13 @@ def _settle(layer: Any, values: Tensor, carriers: int, is_last: bool) -> _Signal
 
 def _through_block(block: Any, signal: _Signal) -> _Signal:
     """Run an activation, or a residual block made an identity plus a tenth of a random branch."""
-    if _is_residual(block):
+    if hasattr(block, "block"):
         for shortcut in normalised_convolutions(getattr(block, "shortcut", nn.Identity())):
             identity = torch.eye(shortcut.out_channels, device=signal.values.device)[:, :, None]
             _set_weight(shortcut, identity + torch.randn_like(identity) * 1e-3)
             shortcut.bias.zero_()
         unit_deviation_start(block.block, signal.values, last_gain=0.1 * _CARRIER_DEVIATION)
     return _Signal(block(signal.values), signal.scales)
-
-
-def _is_residual(layer: Any) -> bool:
-    return hasattr(layer, "block")
 
 
 def principal_components(patches: Tensor, count: int) -> Tensor:
@@ -165,15 +163,8 @@ def principal_components(patches: Tensor, count: int) -> Tensor:
     return vectors.flip(1)[:, :count].T.float()
 
 
-def _patches(natural: Tensor, stride: int) -> Tensor:
-    """Cut ``[B, C, T]`` into vectors ``[N, C * stride]`` of `stride` consecutive positions."""
-    whole = natural[..., : natural.shape[-1] // stride * stride]
-    return whole.unflatten(-1, (-1, stride)).permute(0, 2, 1, 3).flatten(0, 1).flatten(1)
-
-
-def _own_tap(layer: Any) -> int:
-    """Return which tap of a (transposed) convolution meets the first sample of its own patch."""
-    convolution = normalised_convolutions(layer)[0]
+def _own_tap(layer: Any, convolution: Any) -> int:
+    """Return which tap of a layer's (transposed) convolution meets the first sample of its own patch."""
     if convolution.padding[0]:
         return convolution.padding[0]  # SNAC pads inside the convolution
     spare = convolution.kernel_size[0] - convolution.stride[0]
@@ -182,10 +173,9 @@ def _own_tap(layer: Any) -> int:
     return spare - spare // 2
 
 
-def _encoding(layer: Any, signal: _Signal, is_last: bool, stages: list[Tensor]) -> _Signal:
+def _encoding(layer: Any, convolution: Any, signal: _Signal, is_last: bool, stages: list[Tensor]) -> _Signal:
     """Make an encoder's layer the principal component transform of its patches, which is added to the stages."""
-    convolution = normalised_convolutions(layer)[0]
-    stride, tap = convolution.stride[0], _own_tap(layer)
+    stride, tap = convolution.stride[0], _own_tap(layer, convolution)
     if convolution.groups > 1:
         # a depthwise layer can keep the components apart, and scale them back to natural proportions
         weight, count = torch.zeros_like(_weight(convolution)), signal.carriers
@@ -193,24 +183,23 @@ def _encoding(layer: Any, signal: _Signal, is_last: bool, stages: list[Tensor]) 
         directions = torch.eye(count, device=weight.device)
     else:
         count = min(signal.carriers * stride, convolution.out_channels)
-        directions = principal_components(_patches(signal.natural(), stride), count)
+        directions = principal_components(signal.patches(stride), count)
         weight = _weight(convolution) * (not is_last)
         weight[:count] = 0.0
         taps = directions.view(count, signal.carriers, stride) * signal.scales[None, :, None]
         weight[:count, : signal.carriers, tap : tap + stride] = taps
     stages.append(directions)
-    _set_weight(convolution, _noisy(weight))
-    return _settle(layer, signal.values, count, is_last)
+    _set_noisy_weight(convolution, weight)
+    return _settle(layer, convolution, signal.values, count, is_last)
 
 
-def _decoding(layer: Any, signal: _Signal, is_last: bool, stages: list[Tensor]) -> _Signal:
+def _decoding(layer: Any, convolution: Any, signal: _Signal, is_last: bool, stages: list[Tensor]) -> _Signal:
     """Make a decoder's layer the transpose of the last of the stages, which is taken off."""
-    convolution = normalised_convolutions(layer)[0]
-    stride, tap = convolution.stride[0], _own_tap(layer)
+    stride, tap = convolution.stride[0], _own_tap(layer, convolution)
     if convolution.groups > 1:
         weight = torch.zeros_like(_weight(convolution))
         weight[:, 0, tap] = 1.0
-        _set_weight(convolution, _noisy(weight))
+        _set_noisy_weight(convolution, weight)
         return _Signal(layer(signal.values), signal.scales)
     directions = stages.pop()
     carriers, count = directions.shape[1] // stride, min(len(directions), signal.carriers)
@@ -221,14 +210,12 @@ def _decoding(layer: Any, signal: _Signal, is_last: bool, stages: list[Tensor]) 
         )
     back = directions[:count].view(count, carriers, stride) * signal.scales[:count, None, None]
     weight = _weight(convolution) * (not is_last)
-    if isinstance(convolution, nn.ConvTranspose1d):
-        weight[:, :carriers] = 0.0
-        weight[:count, :carriers, tap : tap + stride] = back
-    else:
-        weight[:carriers] = 0.0
-        weight[:carriers, :count, tap : tap + stride] = back.transpose(0, 1)
-    _set_weight(convolution, _noisy(weight))
-    return _settle(layer, signal.values, carriers, is_last)
+    # a transposed convolution's weight is [in, out, taps], another one's [out, in, taps]
+    swapped = weight if isinstance(convolution, nn.ConvTranspose1d) else weight.transpose(0, 1)
+    swapped[:, :carriers] = 0.0
+    swapped[:count, :carriers, tap : tap + stride] = back
+    _set_noisy_weight(convolution, weight)
+    return _settle(layer, convolution, signal.values, carriers, is_last)
 
 
 def _set_up(network: nn.Module, signal: _Signal, make: Callable[..., _Signal], stages: list[Tensor]) -> None:
@@ -237,10 +224,12 @@ def _set_up(network: nn.Module, signal: _Signal, make: Callable[..., _Signal], s
     stack: Any = next(iter(network.children()))
     for part in stack:
         layers += part.block if isinstance(part, EncoderBlock | DecoderBlock) else [part]
-    convolutions = [layer for layer in layers if not _is_residual(layer) and normalised_convolutions(layer)]
+    found = {layer: normalised_convolutions(layer) for layer in layers if not hasattr(layer, "block")}
+    convolutions = {layer: inside[0] for layer, inside in found.items() if inside}
+    last = list(convolutions)[-1]
     for layer in layers:
         if layer in convolutions:
-            signal = make(layer, signal, layer is convolutions[-1], stages)
+            signal = make(layer, convolutions[layer], signal, layer is last, stages)
         else:
             signal = _through_block(layer, signal)
 
