@@ -146,11 +146,7 @@ def save_tensors(
 def read_config(folder: Path, kind: str, training_command: str, parameters: str = PARAMETERS_NAME) -> dict[str, Any]:
     """Return the content of a model's ``config.json``, with the keys that every model has.
 
-    Args:
-        folder: Holds both files.
-        kind: What the folder should hold, named in errors.
-        training_command: What makes such a model, named in errors.
-        parameters: Where the parameters lie in the folder.
+    Errors name the kind of model and the command that makes one; `parameters` is where these lie in the folder.
 
     Raises:
         MissingWeights: The folder lacks it, or the parameters.

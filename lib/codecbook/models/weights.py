@@ -95,13 +95,9 @@ def model_source(folder: Path) -> str:
 
 
 def missing(name: str, source: str, error: Exception | str, remedy: str) -> MissingWeights:
-    """Make the error that says what was tried, why it failed and what to do.
+    """Make the error that says what was tried, why it failed, and which local path would do instead.
 
-    Args:
-        name: Of the codec or model.
-        source: Address or hub repository that was tried.
-        error: What went wrong there.
-        remedy: Which local path would do instead, as part of a sentence.
+    `name` is of a codec or model, `source` an address or repository, and `remedy` the end of a sentence.
     """
     reason = " ".join(str(error).split())
     reason = reason if len(reason) <= 200 else f"{reason[:200]}..."

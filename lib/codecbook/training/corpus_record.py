@@ -39,11 +39,8 @@ class Continuation(NamedTuple):
 def continued(stored: Any, present: Record | None, changed_corpus: bool, source: Path) -> Continuation:
     """Compare the clips that a run goes on with to those that it has had.
 
-    Args:
-        stored: What the checkpoint holds under ``"corpus"``; None where it is from before there were records.
-        present: Of the clips that are given now; None where nothing is known of them.
-        changed_corpus: Whether changes are taken knowingly.
-        source: The checkpoint, named in errors.
+    `stored` is what the checkpoint `source` holds under ``"corpus"``, None where it is from before there were records;
+    `present` is None where nothing is known of the clips that are given now.
 
     Raises:
         CorruptInput: What is stored is no record.

@@ -69,11 +69,7 @@ Tracker = Callable[[int, Mapping[str, float]], None]
 
 
 def tensorboard_tracker(folder: str | Path) -> Tracker:
-    """Return a tracker that writes TensorBoard event files.
-
-    Raises:
-        UnsupportedInput: TensorBoard is not installed.
-    """
+    """Return a tracker that writes TensorBoard event files; `UnsupportedInput` if TensorBoard is not installed."""
     _require("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
@@ -88,11 +84,7 @@ def tensorboard_tracker(folder: str | Path) -> Tracker:
 
 
 def wandb_tracker(project: str, folder: str | Path) -> Tracker:
-    """Return a tracker that sends figures to Weights & Biases.
-
-    Raises:
-        UnsupportedInput: wandb is not installed.
-    """
+    """Return a tracker that sends figures to Weights & Biases; `UnsupportedInput` if wandb is not installed."""
     _require("wandb")
     import wandb  # pyright: ignore[reportMissingImports]
 

@@ -74,9 +74,8 @@ def alone(device: str = "cpu") -> Processes:
 def joined_processes(device: str = "auto") -> Iterator[Processes]:
     """Join the processes that `torchrun` started, and leave them at the end; alone, do nothing.
 
-    Args:
-        device: ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"``: CUDA where there is one, else the CPU. On CUDA each
-            process takes the device of its local rank.
+    The device ``"auto"`` is CUDA where there is one, else the CPU. On CUDA each process takes the device of its local
+    rank.
 
     Raises:
         UnsupportedInput: The device is not on this machine.

@@ -2,10 +2,8 @@
 
     python -m codecbook.codecs.corpus --out data/tokens librispeech=FOLDER kathleen=FOLDER music=FOLDER
 
-Each ``NAME=FOLDER`` says where the recordings of a source lie that ``sources.json`` in the output folder describes.
-Recordings are exported one by one into a work folder, and packed at the end; the same command goes on with an
-interrupted run, and makes again what another codec or other weights have made. Errors are one line on stderr, and
-exit status 2.
+Each ``NAME=FOLDER`` says where the recordings of a source lie that ``sources.json`` in the output folder describes. The
+same command goes on with an interrupted run, and makes again what another codec or other weights have made.
 """
 
 import argparse
@@ -68,10 +66,7 @@ def find_clips(
 ) -> dict[Path, ClipRow]:
     """Find the recordings of sources, and say who speaks and which are held out; of no duration yet.
 
-    Args:
-        folders: Where the recordings of each source lie.
-        sources: What they are.
-        known: Clips that a corpus has already: they, and their speakers, stay on their side.
+    Clips that are known to a corpus already, and their speakers, stay on their side.
 
     Raises:
         UnsupportedInput: A source without description, a folder without audio, or a file whose name tells no speaker.
@@ -100,8 +95,7 @@ def find_clips(
 def _speaker(path: Path, source: Source) -> str:
     if not source.speaker:
         return source.voice
-    speaker = speaker_of(path, source.speaker)
-    if not speaker:
+    if not (speaker := speaker_of(path, source.speaker)):
         raise UnsupportedInput(
             f"The speaker of {path} is not found in its name by {source.speaker!r}; correct {SOURCES_NAME}."
         )
@@ -111,14 +105,9 @@ def _speaker(path: Path, source: Source) -> str:
 def build_corpus(
     codec: Codec, found: Mapping[Path, ClipRow], plan: Plan, out: Path, work: Path
 ) -> tuple[CorpusEntry, dict[str, float]]:
-    """Encode recordings, and pack their tokens into ``out/<codec>.parquet``.
+    """Encode the recordings of a plan one by one into a work folder, and pack them into ``out/<codec>.parquet``.
 
-    Args:
-        codec: The codec.
-        found: What there is to encode.
-        plan: Which of them, and what of it.
-        out: Folder of the corpora.
-        work: Folder for one file per recording, of which complete ones are not made again.
+    Complete files in the work folder are not made again.
 
     Returns:
         The entry for the index, and the duration of each clip in seconds.

@@ -84,16 +84,12 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     check_apart(folders)
     splits = [split_files(path, options.hold_out_every, tuple(options.hold_out), options.speaker) for path in folders]
     groups = [[samples for _, samples in load_recordings(kept, rate_hz, channels)] for kept, _ in splits]
+    crops = Crops(groups, shares, recipe.seed + 1000 * processes.rank)
     trainer = CodecTrainer(
-        recipe,
-        Crops(groups, shares, recipe.seed + 1000 * processes.rank),
-        Budget(options.steps, options.minutes),
-        options.out,
-        processes,
-        start_from=start_from.module if start_from else None,
-        record=_record(folders, splits),
+        recipe, crops, Budget(options.steps, options.minutes), options.out, processes,
+        start_from=start_from.module if start_from else None, record=_record(folders, splits),
         changed_corpus=options.changed_corpus,
-    )
+    )  # fmt: skip
     module = trainer.run()
     if processes.rank != 0:
         return 0

@@ -51,12 +51,6 @@ class CodecTrainer:
     Raises:
         CorruptInput: The checkpoint is damaged.
         UnsupportedInput: It is of another recipe, number of processes or corpus.
-
-    Attributes:
-        model: The codec in training, with `trainable`'s interface.
-        step: Steps done.
-        elapsed_s: Training time so far, resumptions added up.
-        log: What the run writes and says.
     """
 
     def __init__(

@@ -1,10 +1,7 @@
-"""Losses of codec training: waveform, mel spectrograms, band envelopes, commitment, and their sum.
+"""Losses of codec training, scalars: of an estimate and a target, waveforms ``[B, C, S]`` of one shape.
 
 EnCodec (Défossez et al. 2022, section 3.4) compares waveforms and linear mel spectrograms. Small models that train for
-minutes get further with a squared error relative to the signal's power and with logarithmic mel spectrograms: neither
-depends on the loudness of the recording, so quiet passages count as much as loud ones.
-
-Estimate and target are waveforms ``[B, C, S]`` of one shape throughout, and a loss is a scalar.
+minutes get further with losses that do not depend on the loudness of the recording.
 """
 
 import functools

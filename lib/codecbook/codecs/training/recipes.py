@@ -77,33 +77,22 @@ def learning_rate(recipe: Recipe, progress: float, step: int, earliest_phase: in
 
 RECIPES: dict[str, Recipe] = {
     "encodec_24khz_mini": Recipe(
-        "encodec", {"num_codebooks": 16, "hidden_dim": 128, "num_filters": 16, "bandwidth_kbps": 6.0}
+        "encodec", {"num_codebooks": 16, "hidden_dim": 128, "num_filters": 16, "bandwidth_kbps": 6.0},
     ),
     "encodec_48khz_mini": Recipe(
-        "encodec_stereo",
-        {"num_codebooks": 8, "hidden_dim": 128, "num_filters": 12, "bandwidth_kbps": 12.0},
-        sample_rate_hz=48_000,
-        channels=2,
-        batch_size=6,
-        fit_seconds=160.0,
+        "encodec_stereo", {"num_codebooks": 8, "hidden_dim": 128, "num_filters": 12, "bandwidth_kbps": 12.0},
+        sample_rate_hz=48_000, channels=2, batch_size=6, fit_seconds=160.0,
     ),
     "snac_24khz_mini": Recipe(
-        "snac",
-        {
-            "codebook_size": 1024,
-            "encoder_dim": 8,
-            "decoder_dim": 128,
-            "codebook_dim": 16,
-            "encoder_strides": (8, 5, 2, 2),
-            "depthwise": False,
+        "snac", {
+            "codebook_size": 1024, "encoder_dim": 8, "decoder_dim": 128, "codebook_dim": 16,
+            "encoder_strides": (8, 5, 2, 2), "depthwise": False,
         },
         phases=(Phase("autoencoder", 0.4, 1.0, 0.3), Phase("joint", 0.8, 0.5, 0.1), Phase("decoder", 1.0, 0.4, 0.02)),
         fit_seconds=400.0,
     ),
     "fsq_50hz_mini": Recipe(
-        "fsq",
-        {"levels": (4, 4, 4, 4, 4, 4), "num_filters": 16, "hidden_dim": 64},
-        crop_samples=12_960,
+        "fsq", {"levels": (4, 4, 4, 4, 4, 4), "num_filters": 16, "hidden_dim": 64}, crop_samples=12_960,
         phases=(Phase("joint", 0.8, 1.0, 0.05), Phase("decoder", 1.0, 0.3, 0.02)),
     ),
-}
+}  # fmt: skip

@@ -1,16 +1,7 @@
-"""Starting points for training: parameters that pass audio through from the first step on.
+"""Starting points for training, computed from real audio, which pass audio through from the first step on.
 
 With torch's default initialisation a small SEANet does not start: over some fifteen convolutions the signal dies,
-and what is left is a constant. Two remedies, both computed from a batch of real audio:
-
-* `unit_deviation_start` gives each channel of every weight-normalised convolution mean 0 and deviation 1
-  (data-dependent initialisation, Salimans and Kingma 2016, section 3). The signal stays alive; what to do with it must
-  be learned.
-* `linear_start` sets a SEANet up as a cascade of principal component transforms. Each strided convolution maps
-  the patch it covers onto its principal components, each transposed convolution maps them back, at amplitudes so
-  small that the activations pass them nearly unchanged. The autoencoder then begins close to the best blockwise
-  linear one (4 to 5 dB SI-SDR on speech at 24 kHz before the first step) instead of having to find it; channels
-  that the transform leaves over stay random and nonlinear. On two CPU cores this saves hours.
+and what is left is a constant.
 """
 
 import contextlib
@@ -80,6 +71,8 @@ def _hooked(module: nn.Module, hook: Callable[..., Tensor | None]) -> Iterator[N
 @torch.no_grad()
 def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.1) -> None:
     """Rescale each convolution in place so that its output has mean 0 and deviation 1 per channel, in forward order.
+
+    The signal stays alive; what to do with it must be learned (Salimans and Kingma 2016, section 3).
 
     Args:
         module: Takes `batch`; its convolutions are weight-normalised.
@@ -237,6 +230,11 @@ def _set_up(network: nn.Module, signal: _Signal, make: Callable[..., _Signal], s
 @torch.no_grad()
 def linear_start(encoder: nn.Module, decoder: nn.Module, audio: Tensor) -> None:
     """Set an autoencoder up as a cascade of principal component transforms, in place.
+
+    Each strided convolution maps the patch it covers onto its principal components, each transposed convolution maps
+    them back, at amplitudes so small that the activations pass them nearly unchanged. The autoencoder then begins
+    close to the best blockwise linear one (4 to 5 dB SI-SDR on speech at 24 kHz before the first step) instead of
+    having to find it, which takes hours on two CPU cores; channels that the transform leaves over stay random.
 
     Args:
         encoder: A SEANet encoder with weight_norm and without LSTM, or SNAC's encoder without attention.

@@ -26,12 +26,7 @@ from codecbook.recordings import each_usable, find_recordings
 
 
 def fit_units(clips: Iterable[Clip], num_units: int = 512, seed: int = 0) -> Units:
-    """Cluster the features of clips.
-
-    Args:
-        clips: Speech of any rate and channels; an iterator keeps one clip in memory at a time.
-        num_units: How many units, ``V``.
-        seed: Of k-means.
+    """Cluster the features of clips of speech, of any rate and channels; an iterator keeps one in memory at a time.
 
     Raises:
         UnsupportedInput: `num_units` below 2, or fewer than ten units of 40 ms for each.
