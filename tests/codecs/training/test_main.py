@@ -121,7 +121,7 @@ def test_the_parser_asks_for_recipe_data_and_one_budget(arguments, capsys):
 def test_training_goes_on_with_a_finished_model(command, tmp_path):
     assert command() == 0
     first = load_model(tmp_path / "run" / "model")
-    assert command("--start-from", str(first.folder), "--out", str(tmp_path / "more"), steps=10) == 0
+    assert command("--start-from", str(tmp_path / "run" / "model"), "--out", str(tmp_path / "more"), steps=10) == 0
     more = load_model(tmp_path / "more" / "model")
     assert more.config["provenance"]["started_from"] == first.sha256
     assert more.sha256 != first.sha256
