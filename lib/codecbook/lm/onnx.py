@@ -15,21 +15,11 @@ import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from codecbook.errors import UnsupportedInput
+from codecbook.lm.exact import spec
 from codecbook.lm.exact.certificate import certificate
-from codecbook.lm.exact.export import config_of
+from codecbook.lm.exact.export import config_of, parameter_of
 from codecbook.lm.exact.reference import requantise
-from codecbook.lm.exact.spec import (
-    ACTIVATION_MAX,
-    EXP2_SIZE,
-    GELU_SIZE,
-    RECIPROCAL_BITS,
-    SHARE_SHIFT,
-    STREAM_MAX,
-    UNIT_BITS,
-    ExactConfig,
-    ExactLM,
-    exp2_table,
-)
+from codecbook.lm.exact.spec import ExactConfig, ExactLM
 from codecbook.lm.layers import NORM_EPSILON
 from codecbook.lm.token_lm import TokenLM
 
@@ -135,13 +125,14 @@ class Graph:
         return name
 
 
-class _Floats:
+class _Floats(Graph):
     """Float32 throughout. Norms and GELU are in the operators that exporters write, which optimisers know and fuse."""
 
     logits_type = np.float32
 
     def __init__(self, model: TokenLM, config: ExactConfig) -> None:
-        self.config, self.graph = config, Graph()
+        super().__init__()
+        self.config = config
         self._weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
         for name, tensor in self._weights.items():
             if tensor.dtype != torch.float32:
@@ -152,35 +143,27 @@ class _Floats:
 
     def rows(self, name: str, indices: str) -> str:
         """Return the rows ``[..., D]`` of a table of codes, in the unit of the stream."""
-        return self.graph.op("Gather", self._weight(name), indices, axis=0)
+        return self.op("Gather", self._weight(name), indices, axis=0)
 
     def stream(self, x: str) -> str:
         """Return what a residual stream keeps of a sum."""
         return x
 
-    def norm(self, name: str, x: str, layer: int | None = None) -> str:
+    def norm(self, name: str, x: str) -> str:
         """Return factors for a matrix: RMSNorm of a stream over its last axis."""
-        op = self.graph.op
-        mean = op("ReduceMean", op("Pow", x, _single(2.0)), np.array([-1]), keepdims=1)
-        deviation = op("Sqrt", op("Add", mean, _single(NORM_EPSILON)))
-        return op("Mul", op("Div", x, deviation), self._weight(name, layer))
+        mean = self.op("ReduceMean", self.op("Pow", x, _single(2.0)), np.array([-1]), keepdims=1)
+        deviation = self.op("Sqrt", self.op("Add", mean, _single(NORM_EPSILON)))
+        return self.op("Mul", self.op("Div", x, deviation), self._weight(name))
 
-    def linear(self, name: str, x: str, layer: int | None = None) -> str:
-        """Return the product of factors ``[..., I]`` and a matrix."""
-        return self.graph.op("MatMul", x, self._weight(name, layer).T)
+    def linear(self, name: str, x: str) -> str:
+        """Return the product of factors ``[..., I]`` and a matrix, or those of the codebooks, ``[K, N, O]``."""
+        return self.op("MatMul", x, _by_codebook(name, self._weight(name), self.config).swapaxes(-1, -2))
 
-    def by_codebook(self, name: str, x: str) -> str:
-        """Return the products ``[K, N, O]`` of factors ``[(K,) N, I]`` and the matrices of the codebooks."""
-        rows = self._weight(name)
-        weight = rows.reshape(self.config.num_codebooks, -1, rows.shape[-1]).swapaxes(1, 2)
-        return self.graph.op("MatMul", x, weight)
-
-    def gelu(self, name: str, x: str, layer: int | None = None) -> str:
+    def gelu(self, name: str, x: str) -> str:
         """Return factors for a matrix."""
-        del name, layer
-        op = self.graph.op
-        error = op("Erf", op("Div", x, _single(math.sqrt(2.0))))
-        return op("Mul", op("Mul", x, op("Add", error, _single(1.0))), _single(0.5))
+        del name
+        error = self.op("Erf", self.op("Div", x, _single(math.sqrt(2.0))))
+        return self.op("Mul", self.op("Mul", x, self.op("Add", error, _single(1.0))), _single(0.5))
 
     def factors(self, x: str) -> str:
         """Return queries, keys or values as factors of products."""
@@ -191,37 +174,21 @@ class _Floats:
 
         `reach`, int64 ``[T, N]``, is the distance, or ``W`` where a query does not see a key.
         """
-        op = self.graph.op
         bias = _biases(self._weight("position_bias")[layer], -np.inf).astype(np.float32)
         scale = _single(1.0 / math.sqrt(self.config.dim // self.config.heads))
-        scores = op("MatMul", query, op("Transpose", key, perm=[0, 1, 2, 4, 3]))
-        scores = op("Add", op("Mul", scores, scale), op("Gather", bias, reach, axis=1))
-        return op("MatMul", op("Softmax", scores, axis=-1), value)
+        scores = self.op("MatMul", query, self.op("Transpose", key, perm=[0, 1, 2, 4, 3]))
+        scores = self.op("Add", self.op("Mul", scores, scale), self.op("Gather", bias, reach, axis=1))
+        return self.op("MatMul", self.op("Softmax", scores, axis=-1), value)
 
     def logits(self, x: str) -> str:
         """Return logits in `logits_type`."""
         return x
 
-    def _weight(self, name: str, layer: int | None = None) -> np.ndarray:
-        name = _MODULES.get(name, name)
-        if layer is not None:
-            name = f"blocks.{layer}.{name.removeprefix('layers.')}"
-        return self._weights[name if name == "head_weight" else f"{name}.weight"].numpy()
+    def _weight(self, name: str) -> np.ndarray:
+        return self._weights[parameter_of(name)].numpy()
 
 
-_MODULES = {
-    "layers.query_key_value": "layers.attention.query_key_value",
-    "layers.output": "layers.attention.output",
-    "layers.inner": "layers.feed_forward.inner",
-    "layers.outer": "layers.feed_forward.output",
-    "head_inner": "head_feed_forward.inner",
-    "head_outer": "head_feed_forward.output",
-    "logits": "head_weight",
-}
-"""Modules of an `RVQTransformer` by the names of ``docs/exact-lm.md``, where these differ."""
-
-
-class _Integers:
+class _Integers(Graph):
     """Exact integers, as float64 in streams and as float32 where they are factors; methods as in `_Floats`.
 
     Matrices are multiplied as float32, exact in any order while sums stay below 2^24 (the certificate). Attention
@@ -235,97 +202,84 @@ class _Integers:
     logits_type = np.int64
 
     def __init__(self, model: ExactLM) -> None:
-        self.config, self.graph, self._model = model.config, Graph(), model
+        super().__init__()
+        self.config, self._arrays = model.config, {**model.arrays, **model.steps()}
 
     def rows(self, name: str, indices: str) -> str:
         """Rows of a table that is requantised already."""
-        weight, multiplier = self._array(f"{name}.weight"), self._array(f"{name}.multiplier")
-        table = requantise(weight, multiplier[:, None], int(self._array(f"{name}.shift")[0])).astype(np.int32)
-        return self._double(self.graph.op("Gather", table, indices, axis=0))
+        weight, multiplier, shift = (self._arrays[f"{name}.{part}"] for part in ("weight", "multiplier", "shift"))
+        table = requantise(weight, multiplier[:, None], shift).astype(np.int32)
+        return self._double(self.op("Gather", table, indices, axis=0))
 
     def stream(self, x: str) -> str:
-        return self._clipped(x, -STREAM_MAX, STREAM_MAX)
+        return self._clipped(x, -spec.STREAM_MAX, spec.STREAM_MAX)
 
-    def norm(self, name: str, x: str, layer: int | None = None) -> str:
-        op = self.graph.op
-        epsilon = "head_epsilon" if name in ("head_norm", "logits_norm") else "epsilon"
-        squares = op("ReduceSum", op("Mul", x, x), np.array([-1]), keepdims=1)
-        root = self._root(op("Add", squares, self._array(epsilon).astype(np.float64)))
-        units = self._rounded(op("Mul", x, self._reciprocal(root)), UNIT_BITS)
-        return self.factors(self._scaled(units, name, layer, "gain"))
+    def norm(self, name: str, x: str) -> str:
+        squares = self.op("ReduceSum", self.op("Mul", x, x), np.array([-1]), keepdims=1)
+        root = self._root(self.op("Add", squares, np.array([self._arrays[f"{name}.epsilon"]], np.float64)))
+        units = self._rounded(self.op("Mul", x, self._reciprocal(root)), spec.UNIT_BITS)
+        return self.factors(self._scaled(units, name, "gain"))
 
-    def linear(self, name: str, x: str, layer: int | None = None) -> str:
-        weight = self._array(f"{name}.weight", layer).T.astype(np.float32)
-        return self._scaled(self._double(self.graph.op("MatMul", x, weight)), name, layer)
+    def linear(self, name: str, x: str) -> str:
+        weight = _by_codebook(name, self._arrays[f"{name}.weight"], self.config).swapaxes(-1, -2)
+        sums = self._double(self.op("MatMul", x, weight.astype(np.float32)))
+        return self._scaled(sums, name, shape=(*weight.shape[:-2], 1, -1) if weight.ndim > 2 else (-1,))
 
-    def by_codebook(self, name: str, x: str) -> str:
-        K, rows = self.config.num_codebooks, self._array(f"{name}.weight")
-        weight = rows.reshape(K, -1, rows.shape[-1]).swapaxes(1, 2).astype(np.float32)
-        return self._scaled(self._double(self.graph.op("MatMul", x, weight)), name, shape=(K, 1, -1))
-
-    def gelu(self, name: str, x: str, layer: int | None = None) -> str:
-        half = GELU_SIZE // 2
-        index = self.graph.op("Add", self._integer(self._clipped(x, -half, half - 1)), np.array(half))
-        return self.graph.op("Gather", self._array(name, layer).astype(np.float32), index)
+    def gelu(self, name: str, x: str) -> str:
+        half = spec.GELU_SIZE // 2
+        index = self.op("Add", self._integer(self._clipped(x, -half, half - 1)), np.array(half))
+        return self.op("Gather", self._arrays[name].astype(np.float32), index)
 
     def factors(self, x: str) -> str:
-        return self.graph.cast(self._clipped(x, -ACTIVATION_MAX, ACTIVATION_MAX), np.float32)
+        return self.cast(self._clipped(x, -spec.ACTIVATION_MAX, spec.ACTIVATION_MAX), np.float32)
 
     def mixed(self, query: str, key: str, value: str, reach: str, layer: int) -> str:
-        op, heads = self.graph.op, self.config.heads
+        heads = self.config.heads
         # unseen keys are so far from the greatest score that their power is the table's last, 0
-        bias = _biases(self._array("layers.position_bias", layer), -(2.0**40))
-        sums = self._double(op("MatMul", query, op("Transpose", key, perm=[0, 1, 2, 4, 3])))
-        scores = self._scaled(sums, "layers.score", layer, shape=(heads, 1, 1))
-        scores = op("Add", scores, op("Gather", bias, reach, axis=1))
-        top = op("ReduceMax", scores, np.array([-1]), keepdims=1)
-        distance = op("Min", op("Sub", top, scores), np.array(EXP2_SIZE - 1, np.float64))
-        powers = op("Gather", exp2_table().astype(np.float64), self._integer(distance))
-        total = op("ReduceSum", powers, np.array([-1]), keepdims=1)
-        shares = self._rounded(op("Mul", powers, self._reciprocal(self._integer(total))), SHARE_SHIFT)
-        mixed = self._double(op("MatMul", self.graph.cast(shares, np.float32), value))
-        return self.factors(self._scaled(mixed, "layers.mix", layer, shape=(heads, 1, -1)))
+        bias = _biases(self._arrays["layers.position_bias"][layer], -(2.0**40))
+        sums = self._double(self.op("MatMul", query, self.op("Transpose", key, perm=[0, 1, 2, 4, 3])))
+        scores = self._scaled(sums, f"layers.{layer}.score", shape=(heads, 1, 1))
+        scores = self.op("Add", scores, self.op("Gather", bias, reach, axis=1))
+        top = self.op("ReduceMax", scores, np.array([-1]), keepdims=1)
+        distance = self.op("Min", self.op("Sub", top, scores), np.array(spec.EXP2_SIZE - 1, np.float64))
+        powers = self.op("Gather", spec.exp2_table().astype(np.float64), self._integer(distance))
+        total = self.op("ReduceSum", powers, np.array([-1]), keepdims=1)
+        shares = self._rounded(self.op("Mul", powers, self._reciprocal(self._integer(total))), spec.SHARE_SHIFT)
+        mixed = self._double(self.op("MatMul", self.cast(shares, np.float32), value))
+        return self.factors(self._scaled(mixed, f"layers.{layer}.mix", shape=(heads, 1, -1)))
 
     def logits(self, x: str) -> str:
         return self._integer(x)
 
-    def _array(self, name: str, layer: int | None = None) -> np.ndarray:
-        array = self._model.arrays[name]
-        return array if layer is None else array[layer]
-
-    def _scaled(
-        self, x: str, name: str, layer: int | None = None, factor: str = "multiplier", shape: tuple[int, ...] = (-1,)
-    ) -> str:
+    def _scaled(self, x: str, name: str, factor: str = "multiplier", shape: tuple[int, ...] = (-1,)) -> str:
         """Requantise; ``multiplier / 2^shift`` as float64 is exact."""
-        multiplier = self._array(f"{name}.{factor}", layer).astype(np.float64).reshape(shape)
-        scale = np.ldexp(multiplier, -int(self._array(f"{name}.shift")[layer or 0]))
-        return self._rounded(self.graph.op("Mul", x, scale))
+        multiplier = self._arrays[f"{name}.{factor}"].astype(np.float64).reshape(shape)
+        return self._rounded(self.op("Mul", x, np.ldexp(multiplier, -self._arrays[f"{name}.shift"])))
 
     def _rounded(self, x: str, shift: int = 0) -> str:
         """Return ``floor(x / 2^shift + 1/2)``, the document's ``(x + 2^(s-1)) >> s``."""
-        scaled = self.graph.op("Mul", x, np.array(2.0**-shift)) if shift else x
-        return self.graph.op("Floor", self.graph.op("Add", scaled, np.array(0.5)))
+        scaled = self.op("Mul", x, np.array(2.0**-shift)) if shift else x
+        return self.op("Floor", self.op("Add", scaled, np.array(0.5)))
 
     def _clipped(self, x: str, low: int, high: int) -> str:
-        return self.graph.op("Clip", x, np.array(low, np.float64), np.array(high, np.float64))
+        return self.op("Clip", x, np.array(low, np.float64), np.array(high, np.float64))
 
     def _reciprocal(self, divisor: str) -> str:
         """Return ``2^40 // divisor`` as float64 for positive int64: there division rounds down by definition."""
-        return self._double(self.graph.op("Div", np.array(1 << RECIPROCAL_BITS), divisor))
+        return self._double(self.op("Div", np.array(1 << spec.RECIPROCAL_BITS), divisor))
 
     def _root(self, squares: str) -> str:
         """Return ``floor(sqrt(squares))`` as int64, right even where ``Sqrt`` is an integer off either way."""
-        op = self.graph.op
-        values, root = self._integer(squares), self._integer(op("Sqrt", squares))
-        root = op("Sub", root, self._integer(op("Greater", op("Mul", root, root), values)))
-        following = op("Add", root, np.array(1))
-        return op("Add", root, self._integer(op("LessOrEqual", op("Mul", following, following), values)))
+        values, root = self._integer(squares), self._integer(self.op("Sqrt", squares))
+        root = self.op("Sub", root, self._integer(self.op("Greater", self.op("Mul", root, root), values)))
+        following = self.op("Add", root, np.array(1))
+        return self.op("Add", root, self._integer(self.op("LessOrEqual", self.op("Mul", following, following), values)))
 
     def _integer(self, x: str) -> str:
-        return self.graph.cast(x, np.int64)
+        return self.cast(x, np.int64)
 
     def _double(self, x: str) -> str:
-        return self.graph.cast(x, np.float64)
+        return self.cast(x, np.float64)
 
 
 def _single(value: float) -> np.ndarray:
@@ -337,8 +291,13 @@ def _biases(table: np.ndarray, unseen: float) -> np.ndarray:
     return np.concatenate((table, np.full((len(table), 1), unseen)), axis=1, dtype=np.float64)
 
 
+def _by_codebook(name: str, weight: np.ndarray, config: ExactConfig) -> np.ndarray:
+    """Return a matrix ``[O, I]``, or the stack ``[K, O, I]`` where each codebook has its own."""
+    return weight.reshape(config.num_codebooks, -1, weight.shape[-1]) if name in ("project", "logits") else weight
+
+
 def _read_graph(n: _Floats | _Integers) -> bytes:
-    c, g, op = n.config, n.graph, n.graph.op
+    c, op = n.config, n.op
     firsts = np.arange(c.num_codebooks) * (c.codebook_size + 1)
     x = n.stream(op("ReduceSum", n.rows("embedding", op("Add", "codes", firsts)), np.array([2]), keepdims=0))
     zero, one, window = np.array(0), np.array(1), np.array(c.window_frames)
@@ -347,27 +306,25 @@ def _read_graph(n: _Floats | _Integers) -> bytes:
     queries = op("Unsqueeze", op("Range", num_past, num_keys, one), np.array([1]))
     distance = op("Sub", queries, op("Range", zero, num_keys, one))
     reach = op("Where", op("Less", distance, zero), window, op("Min", distance, window))
-    past, present = g.ops("Split", 2 * c.layers, "past", axis=0, num_outputs=2 * c.layers), []
+    past, present = n.ops("Split", 2 * c.layers, "past", axis=0, num_outputs=2 * c.layers), []
     for layer in range(c.layers):
-        parts = n.linear("layers.query_key_value", n.norm("layers.attention_norm", x, layer), layer)
-        parts = op("Reshape", n.factors(parts), np.array([0, 0, 3, c.heads, c.dim // c.heads]))
-        query, key, value = g.ops("Split", 3, op("Transpose", parts, perm=[2, 0, 3, 1, 4]), axis=0, num_outputs=3)
-        key, value = (
-            op("Concat", old, new, axis=3)
-            for old, new in zip(past[2 * layer : 2 * layer + 2], (key, value), strict=True)
-        )
+        prefix = f"layers.{layer}."
+        parts = n.factors(n.linear(prefix + "query_key_value", n.norm(prefix + "attention_norm", x)))
+        parts = op("Reshape", parts, np.array([0, 0, 3, c.heads, c.dim // c.heads]))
+        query, *new = n.ops("Split", 3, op("Transpose", parts, perm=[2, 0, 3, 1, 4]), axis=0, num_outputs=3)
+        old = past[2 * layer : 2 * layer + 2]
+        key, value = (op("Concat", *pair, axis=3) for pair in zip(old, new, strict=True))
         present += [key, value]
         mixed = op("Transpose", n.mixed(query, key, value, reach, layer), perm=[0, 1, 3, 2, 4])
         mixed = op("Reshape", op("Squeeze", mixed, np.array([0])), np.array([0, 0, c.dim]))
-        x = n.stream(op("Add", x, n.linear("layers.output", mixed, layer)))
-        inner = n.linear("layers.inner", n.norm("layers.feed_forward_norm", x, layer), layer)
-        x = n.stream(op("Add", x, n.linear("layers.outer", n.gelu("layers.gelu", inner, layer), layer)))
+        x = n.stream(op("Add", x, n.linear(prefix + "output", mixed)))
+        x = _feed_forward(n, x, prefix + "feed_forward_norm", prefix)
     # a start before the first frame keeps all of them, one behind the last keeps none
     end = np.array([np.iinfo(np.int64).max])
     first = np.array([1 - c.window_frames]) if c.window_frames > 1 else end
     kept = op("Slice", op("Concat", *present, axis=0), first, end, np.array([3]))
     remembered = (2 * c.layers, "B", c.heads, "P", c.dim // c.heads)
-    return g.file(
+    return n.file(
         {"codes": (np.int64, ("B", "T", c.num_codebooks)), "past": (np.float32, remembered)},
         {
             "hidden": (n.norm("norm", x), (np.float32, ("B", "T", c.dim))),
@@ -377,18 +334,23 @@ def _read_graph(n: _Floats | _Integers) -> bytes:
 
 
 def _heads_graph(n: _Floats | _Integers) -> bytes:
-    c, op = n.config, n.graph.op
+    c, op = n.config, n.op
     K, x = c.num_codebooks, "hidden"
     if c.conditioned:
         below = op("Slice", "codes", np.array([0]), np.array([K - 1]), np.array([1]))
         rows = n.rows("frame_embedding", op("Add", below, np.arange(K - 1) * c.codebook_size))
         known = op("CumSum", op("Transpose", rows, perm=[1, 0, 2]), np.array(0))
         known = op("Pad", known, np.array([1, 0, 0, 0, 0, 0]))
-        x = n.stream(op("Add", n.by_codebook("project", x), known))
-        inner = n.gelu("head_gelu", n.linear("head_inner", n.norm("head_norm", x)))
-        x = n.norm("logits_norm", n.stream(op("Add", x, n.linear("head_outer", inner))))
-    logits = n.logits(op("Transpose", n.by_codebook("logits", x), perm=[1, 0, 2]))
-    return n.graph.file(
+        x = n.stream(op("Add", n.linear("project", x), known))
+        x = n.norm("logits_norm", _feed_forward(n, x, "head_norm", "head_"))
+    logits = n.logits(op("Transpose", n.linear("logits", x), perm=[1, 0, 2]))
+    return n.file(
         {"hidden": (np.float32, ("N", c.dim)), "codes": (np.int64, ("N", K))},
         {"logits": (logits, (n.logits_type, ("N", K, c.codebook_size)))},
     )
+
+
+def _feed_forward(n: _Floats | _Integers, x: str, norm: str, prefix: str) -> str:
+    """Return a stream to which a network of two matrices has added."""
+    inner = n.gelu(prefix + "gelu", n.linear(prefix + "inner", n.norm(norm, x)))
+    return n.stream(n.op("Add", x, n.linear(prefix + "outer", inner)))

@@ -86,9 +86,9 @@ def test_refused_codes(make_integer_model) -> None:
         reference_logits(model, np.zeros((3, 2), dtype=np.int64))
     evaluator = ReferenceEvaluator(model)
     for _ in range(29):
-        evaluator.read(np.array([3]))
+        evaluator.read(np.array([[3]]))
     with pytest.raises(UnsupportedInput, match="30 tokens"):
-        evaluator.read(np.array([3]))
+        evaluator.read(np.array([[3]]))
 
 
 @pytest.mark.parametrize("matmul", ["int64", "float32"])
@@ -110,7 +110,7 @@ def test_clips_side_by_side_equal_each_alone(
             evaluator.read(clips[:, t])
         evaluator.restart(3)
     evaluator.restart()
-    np.testing.assert_array_equal(evaluator.logits(clips[0, 0, :0]), expected[0, 0, 0])
+    np.testing.assert_array_equal(evaluator.logits(clips[:1, 0, :0]), expected[:1, 0, 0])
 
 
 def test_arrays_of_another_byte_order_give_the_same(make_integer_model, draw_codes) -> None:

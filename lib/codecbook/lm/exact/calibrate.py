@@ -1,19 +1,21 @@
 """How large a float model's activations get on calibration clips: what the scales of an exact model are made from."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.layers import Block
+from codecbook.lm.layers import Attention, FeedForward
 from codecbook.lm.score import token_bits
 from codecbook.lm.token_lm import TokenLM
 
 _SHARE_ABOVE = 1e-4
 """Share of the values that a scale cuts off: the 99.99th percentile."""
+_NUM_CLIPS = 16
+_Select = Callable[[Tensor], Tensor] | None
 
 
 @dataclass
@@ -44,75 +46,6 @@ class Peaks:
         return self.kept[min(int(self.count * _SHARE_ABOVE), len(self.kept) - 1)].cpu().double().numpy()
 
 
-@dataclass(frozen=True)
-class Tap:
-    """One place of a model to look at.
-
-    Attributes:
-        name: Key of the result.
-        module: Whose input or output it is.
-        of_input: Its first input instead of its output.
-        groups: Number of groups of channels with a percentile each; 0 for one group per channel.
-        select: From the tensor ``[..., C]`` to the values of interest.
-    """
-
-    name: str
-    module: nn.Module
-    of_input: bool = False
-    groups: int = 1
-    select: Callable[[Tensor], Tensor] = field(default=lambda values: values)
-
-
-def _part(index: int) -> Callable[[Tensor], Tensor]:
-    """Select queries, keys or values of the three."""
-    return lambda values: values.chunk(3, dim=-1)[index]
-
-
-def _pair_lengths(index: int, heads: int) -> Callable[[Tensor], Tensor]:
-    """Select queries or keys, each pair that is rotated together replaced by its length, which rotation keeps."""
-
-    def select(values: Tensor) -> Tensor:
-        first, second = values.chunk(3, dim=-1)[index].unflatten(-1, (heads, -1)).chunk(2, dim=-1)
-        return torch.hypot(first, second).flatten(-2)
-
-    return select
-
-
-def norm_modules(model: TokenLM) -> dict[str, nn.Module]:
-    """Return the norms of a model by the names that their arrays have, ``layers.0.attention_norm`` and so on."""
-    norms: dict[str, nn.Module] = {"norm": model.norm}
-    for index, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
-        norms[f"layers.{index}.attention_norm"] = block.attention_norm
-        norms[f"layers.{index}.feed_forward_norm"] = block.feed_forward_norm
-    for name in ("head_norm", "logits_norm"):
-        if getattr(model, "conditioned", False):
-            norms[name] = getattr(model, name)
-    return norms
-
-
-def _taps(model: TokenLM, per_channel: bool) -> list[Tap]:
-    groups = 0 if per_channel else 1
-    taps = [Tap(name, module, groups=groups) for name, module in norm_modules(model).items()]
-    taps += [Tap(f"{tap.name}.input", tap.module, of_input=True) for tap in taps]
-    for index, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
-        heads, source = block.attention.heads, block.attention.query_key_value
-        prefix = f"layers.{index}"
-        for part, name in enumerate(("query", "key")):
-            select = _part(part) if model.rotation is None else _pair_lengths(part, heads)
-            taps.append(Tap(f"{prefix}.{name}", source, groups=heads, select=select))
-        taps += [
-            Tap(f"{prefix}.value", source, groups=0, select=_part(2)),
-            Tap(f"{prefix}.mix", block.attention.output, of_input=True, groups=groups),
-            Tap(f"{prefix}.gelu", block.feed_forward.output, of_input=True),
-        ]
-    if getattr(model, "conditioned", False):
-        head = model.get_submodule("head_feed_forward.output")
-        taps.append(Tap("head_gelu", head, of_input=True))
-    return taps
-
-
 def measure(
     model: TokenLM, clips: Sequence[np.ndarray], divisors: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, Peaks]:
@@ -121,18 +54,48 @@ def measure(
     Args:
         model: The float model; it is evaluated without dropout and left as it was.
         clips: Integers ``[T, K]`` each.
-        divisors: By tap, what its channels are divided by, float ``[C]``. None measures channels by themselves.
+        divisors: By activation, what its channels are divided by, float ``[C]``. None measures channels by themselves.
 
     Returns:
-        By tap, `Peaks` of one group per channel (or head), or with `divisors` of the whole where smoothing applies.
+        By activation (``"layers.0.mix"``), `Peaks` of one group per channel or head, or with `divisors` of the whole
+        where smoothing applies; and those of the norms' inputs (``"norm.input"``).
     """
     peaks: dict[str, Peaks] = {}
     rows = sum(len(clip) + 1 for clip in clips) * model.num_codebooks
     handles = []
-    for tap in _taps(model, per_channel=divisors is None):
-        peaks[tap.name] = Peaks()
-        divisor = None if divisors is None else divisors.get(tap.name)
-        handles.append(tap.module.register_forward_hook(_hook(tap, peaks[tap.name], divisor, rows)))
+
+    def watch(name: str, module: nn.Module, of_input: bool = False, groups: int = 1, select: _Select = None) -> None:
+        """Measure what a module puts out or takes in, in groups of channels; in 0 groups every channel is one."""
+        peaks[name] = Peaks()
+
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            del module
+            values = (inputs[0] if of_input else output).detach().float()
+            values = select(values) if select else values
+            values = values.reshape(-1, values.shape[-1])
+            if divisors and name in divisors:
+                values = values / torch.from_numpy(divisors[name]).to(values)
+            channels = values.shape[1]
+            count = groups or channels
+            grouped = values.abs().reshape(len(values), count, -1).transpose(1, 2).reshape(-1, count)
+            peaks[name].add(grouped, rows * channels // count)
+
+        handles.append(module.register_forward_hook(hook))
+
+    smoothed = 0 if divisors is None else 1
+    for path, module in model.named_modules():
+        name = path.replace("blocks", "layers")
+        if isinstance(module, nn.RMSNorm):
+            watch(name, module, groups=smoothed)
+            watch(f"{name}.input", module, of_input=True)
+        elif isinstance(module, FeedForward):
+            watch(name.replace("feed_forward", "gelu"), module.output, of_input=True)
+        elif isinstance(module, Attention):
+            prefix, heads = name.removesuffix("attention"), module.heads
+            for part, groups in (("query", heads), ("key", heads), ("value", 0)):
+                rotated_heads = heads if model.rotation is not None and part != "value" else 0
+                watch(prefix + part, module.query_key_value, groups=groups, select=_selector(part, rotated_heads))
+            watch(f"{prefix}mix", module.output, of_input=True, groups=smoothed)
     try:
         for clip in clips:
             token_bits(model, clip)
@@ -142,30 +105,22 @@ def measure(
     return peaks
 
 
-def _hook(tap: Tap, peaks: Peaks, divisor: np.ndarray | None, rows: int) -> Callable[..., None]:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        del module
-        values = tap.select(inputs[0] if tap.of_input else output).detach().float()
-        values = values.reshape(-1, values.shape[-1])
-        if divisor is not None:
-            values = values / torch.from_numpy(divisor).to(values)
-        channels = values.shape[1]
-        groups = tap.groups or channels
-        grouped = values.abs().reshape(len(values), groups, -1).transpose(1, 2).reshape(-1, groups)
-        peaks.add(grouped, rows * channels // groups)
+def _selector(part: str, rotated_heads: int) -> Callable[[Tensor], Tensor]:
+    """Select queries, keys or values; where they are rotated, the length of each pair, which rotation keeps."""
 
-    return hook
+    def select(values: Tensor) -> Tensor:
+        chosen = values.chunk(3, dim=-1)[("query", "key", "value").index(part)]
+        if not rotated_heads:
+            return chosen
+        first, second = chosen.unflatten(-1, (rotated_heads, -1)).chunk(2, dim=-1)
+        return torch.hypot(first, second).flatten(-2)
+
+    return select
 
 
-def calibration_rows(clips: Corpus, num_frames: int = 4096, num_clips: int = 16) -> list[np.ndarray]:
-    """Return the beginnings of clips from all over a corpus, as `codecbook.lm.exact.export_exact` takes them.
-
-    Args:
-        clips: The corpus.
-        num_frames: Frames in all, fewer where the clips are short.
-        num_clips: From this many clips, evenly spread.
-    """
-    count = min(num_clips, len(clips))
+def calibration_rows(clips: Corpus, num_frames: int) -> list[np.ndarray]:
+    """Return the beginnings of 16 clips from all over a corpus, `num_frames` in all or fewer where clips are short."""
+    count = min(_NUM_CLIPS, len(clips))
     each = -(-num_frames // max(1, count))
     rows = [clips.clip(i * len(clips) // count)[:each] for i in range(count)]
     return [part for part in rows if len(part)]

@@ -9,21 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact.spec import (
-    ACTIVATION_MAX,
-    EXP2_BITS,
-    MAX_SHIFT,
-    MIN_SHIFT,
-    MULTIPLIER_LIMIT,
-    PRODUCT_LIMIT,
-    RECIPROCAL_BITS,
-    ROTATION_INPUT_MAX,
-    ROTATION_SHIFT,
-    SHARE_BITS,
-    STREAM_MAX,
-    UNIT_BITS,
-    ExactLM,
-)
+from codecbook.lm.exact import spec
+from codecbook.lm.exact.spec import ExactLM
 
 INT32_LIMIT = 1 << 31
 DOUBLE_LIMIT = 1 << 53
@@ -56,14 +43,16 @@ def certificate(model: ExactLM) -> tuple[Bound, ...]:
     Raises:
         UnsupportedInput: A bound does not hold, so that evaluators might differ; the message names it.
     """
-    sums = _sums_of_products(model)
+    # by matrix, the greatest sum of products that each row can reach
+    sums = {
+        name.removesuffix(".weight"): np.abs(rows.astype(np.int16)).sum(axis=-1, dtype=np.int64) * spec.ACTIVATION_MAX
+        for name, rows in model.arrays.items()
+        if name.endswith(".weight") and "embedding" not in name
+    }
     bounds = (
         *_factor_bounds(model),
         *_norm_bounds(model),
-        *(
-            Bound(f"{n}: sum of products", int(a.max()), PRODUCT_LIMIT, "float32 adds up exactly")
-            for n, a in sums.items()
-        ),
+        *(_adds_up(f"{name}: sum of products", int(rows.max())) for name, rows in sums.items()),
         *_attention_bounds(model),
         *_stream_bounds(model, sums),
     )
@@ -85,6 +74,14 @@ def certificate_lines(bounds: tuple[Bound, ...]) -> list[str]:
     ]
 
 
+def _adds_up(name: str, greatest: int) -> Bound:
+    return Bound(name, greatest, spec.PRODUCT_LIMIT, "float32 adds up exactly")
+
+
+def _is_int32(name: str, greatest: int) -> Bound:
+    return Bound(name, greatest, INT32_LIMIT, "it is an int32")
+
+
 def _greatest(array: np.ndarray) -> int:
     return max(int(array.max(initial=0)), -int(array.min(initial=0)))
 
@@ -92,22 +89,23 @@ def _greatest(array: np.ndarray) -> int:
 def _after(model: ExactLM, name: str, greatest: np.ndarray | int, factor: str = "multiplier") -> int:
     """Return what requantisation makes of the greatest absolute values of a step."""
     factors = np.abs(model.arrays[f"{name}.{factor}"].astype(np.int64))
-    shifts = np.clip(model.arrays[f"{name}.shift"].astype(np.int64), MIN_SHIFT, MAX_SHIFT)
+    shifts = np.clip(model.arrays[f"{name}.shift"].astype(np.int64), spec.MIN_SHIFT, spec.MAX_SHIFT)
     return int((((greatest * factors) >> shifts.reshape(-1, *[1] * (factors.ndim - 1))) + 1).max(initial=0))
 
 
 def _factor_bounds(model: ExactLM) -> Iterator[Bound]:
     """Bound the arrays themselves: multipliers, gains, shifts, epsilons, tables."""
+    low, high = spec.MIN_SHIFT, spec.MAX_SHIFT
     for name, array in model.arrays.items():
         if name.endswith((".multiplier", ".gain")):
-            yield Bound(name, _greatest(array), MULTIPLIER_LIMIT, "requantisation is exact in float64")
+            yield Bound(name, _greatest(array), spec.MULTIPLIER_LIMIT, "requantisation is exact in float64")
         elif name.endswith(".shift"):
-            outside = max(int(array.max()) - MAX_SHIFT, MIN_SHIFT - int(array.min()), 0)
-            yield Bound(f"{name} beyond {MIN_SHIFT}..{MAX_SHIFT}", outside, 1, "shifts are defined")
+            outside = max(int(array.max()) - high, low - int(array.min()), 0)
+            yield Bound(f"{name} beyond {low}..{high}", outside, 1, "shifts are defined")
         elif name.endswith("epsilon"):
             yield Bound(f"{name} below 1", max(0, 1 - int(array[0])), 1, "the norm's root is positive")
         elif name.endswith(("gelu", ".weight")):
-            yield Bound(name, _greatest(array), ACTIVATION_MAX + 1, "int8 products have their bound")
+            yield Bound(name, _greatest(array), spec.ACTIVATION_MAX + 1, "int8 products have their bound")
 
 
 def _norm_bounds(model: ExactLM) -> Iterator[Bound]:
@@ -115,54 +113,38 @@ def _norm_bounds(model: ExactLM) -> Iterator[Bound]:
 
     The root is at least the greatest element, so an element times the reciprocal is at most 2^40, a unit 2^20.
     """
-    for name in model.arrays:
-        if name.endswith(".gain"):
-            step = name.removesuffix(".gain")
-            yield Bound(f"{step}: result", _after(model, step, 1 << UNIT_BITS, "gain"), INT32_LIMIT, "it is an int32")
-
-
-def _sums_of_products(model: ExactLM) -> dict[str, np.ndarray]:
-    """Return, by matrix, the greatest sum of products that each row can reach, int64."""
-    return {
-        name.removesuffix(".weight"): np.abs(array.astype(np.int16)).sum(axis=-1, dtype=np.int64) * ACTIVATION_MAX
-        for name, array in model.arrays.items()
-        if name.endswith(".weight") and "embedding" not in name
-    }
+    for norm in [name.removesuffix(".gain") for name in model.arrays if name.endswith(".gain")]:
+        yield _is_int32(f"{norm}: result", _after(model, norm, 1 << spec.UNIT_BITS, "gain"))
 
 
 def _attention_bounds(model: ExactLM) -> Iterator[Bound]:
-    config, arrays = model.config, model.arrays
-    products = config.dim // config.heads * ACTIVATION_MAX**2
-    bias = 0 if config.rotary else _greatest(arrays["layers.position_bias"])
+    c, arrays = model.config, model.arrays
+    products = c.dim // c.heads * spec.ACTIVATION_MAX**2
+    bias = 0 if c.rotary else _greatest(arrays["layers.position_bias"])
+    scores = _after(model, "layers.score", products) + bias
+    powers = c.window_frames << spec.EXP2_BITS
     # each weight is rounded up by at most half a unit
-    mixed = ((1 << SHARE_BITS) + config.window_frames // 2 + 1) * ACTIVATION_MAX
-    powers = config.window_frames << EXP2_BITS
-    yield Bound("attention: query by key", products, PRODUCT_LIMIT, "float32 adds up exactly")
-    yield Bound(
-        "attention: scores", _after(model, "layers.score", products) + bias, SCORE_LIMIT, "their distances are int32"
-    )
-    yield Bound("attention: sum of powers", powers, 1 << RECIPROCAL_BITS, "the reciprocal is positive")
-    yield Bound("attention: weighted values", mixed, PRODUCT_LIMIT, "float32 adds up exactly")
-    yield Bound("attention: mixed", _after(model, "layers.mix", mixed), INT32_LIMIT, "it is an int32")
-    if config.rotary:
+    mixed = ((1 << spec.SHARE_BITS) + c.window_frames // 2 + 1) * spec.ACTIVATION_MAX
+    yield _adds_up("attention: query by key", products)
+    yield Bound("attention: scores", scores, SCORE_LIMIT, "their distances are int32")
+    yield Bound("attention: sum of powers", powers, 1 << spec.RECIPROCAL_BITS, "the reciprocal is positive")
+    yield _adds_up("attention: weighted values", mixed)
+    yield _is_int32("attention: mixed", _after(model, "layers.mix", mixed))
+    if c.rotary:
         tables = max(_greatest(arrays[f"rotation.{name}"]) for name in ("cosine", "sine"))
-        turned = 2 * ROTATION_INPUT_MAX * tables + (1 << ROTATION_SHIFT)
-        yield Bound("attention: rotation", turned, INT32_LIMIT, "it is an int32")
+        yield _is_int32("attention: rotation", 2 * spec.ROTATION_INPUT_MAX * tables + (1 << spec.ROTATION_SHIFT))
 
 
 def _stream_bounds(model: ExactLM, sums: Mapping[str, np.ndarray]) -> Iterator[Bound]:
     """Bound the results of matrices, and the streams that they are added to."""
     c, arrays = model.config, model.arrays
-    added = dict.fromkeys(("layers.output", "layers.outer", "head_outer"), STREAM_MAX)
-    embedded = c.num_codebooks * _after(model, "embedding", ACTIVATION_MAX)
-    squares = c.dim * STREAM_MAX**2 + int(arrays["epsilon"][0])
-    yield Bound("embedding: sum of rows", embedded, INT32_LIMIT, "it is an int32")
+    added = {"layers.output": spec.STREAM_MAX, "layers.outer": spec.STREAM_MAX, "head_outer": spec.STREAM_MAX}
+    squares = c.dim * spec.STREAM_MAX**2 + int(arrays["epsilon"][0])
+    yield _is_int32("embedding: sum of rows", c.num_codebooks * _after(model, "embedding", spec.ACTIVATION_MAX))
     yield Bound("norm: sum of squares", squares, DOUBLE_LIMIT, "float64 holds it")
     if c.conditioned:
-        added["project"] = (c.num_codebooks - 1) * _after(model, "frame_embedding", ACTIVATION_MAX)
-        squares = c.head_dim * STREAM_MAX**2 + int(arrays["head_epsilon"][0])
+        added["project"] = (c.num_codebooks - 1) * _after(model, "frame_embedding", spec.ACTIVATION_MAX)
+        squares = c.head_dim * spec.STREAM_MAX**2 + int(arrays["head_epsilon"][0])
         yield Bound("head norms: sum of squares", squares, DOUBLE_LIMIT, "float64 holds it")
-    for name, greatest in sums.items():
-        yield Bound(
-            f"{name}: result", added.get(name, 0) + _after(model, name, greatest), INT32_LIMIT, "it is an int32"
-        )
+    for name, rows in sums.items():
+        yield _is_int32(f"{name}: result", added.get(name, 0) + _after(model, name, rows))

@@ -10,32 +10,16 @@ nothing: it is part of the gain of the norm before, or of the requantisation of 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact.calibrate import Peaks, measure, norm_modules
+from codecbook.lm.exact import spec
+from codecbook.lm.exact.calibrate import Peaks, measure
 from codecbook.lm.exact.certificate import certificate
-from codecbook.lm.exact.spec import (
-    ACTIVATION_MAX,
-    GELU_SIZE,
-    MAX_SHIFT,
-    MIN_SHIFT,
-    MULTIPLIER_LIMIT,
-    PRODUCT_LIMIT,
-    ROTATION_BITS,
-    ROTATION_EXTRA_BITS,
-    SHARE_BITS,
-    UNIT_BITS,
-    UNITS_PER_BIT,
-    ExactConfig,
-    ExactLM,
-    array_specs,
-)
-from codecbook.lm.layers import NORM_EPSILON, Rotation
+from codecbook.lm.exact.spec import ExactConfig, ExactLM
+from codecbook.lm.layers import NORM_EPSILON
 from codecbook.lm.models import RVQTransformer, TinyGPT
 from codecbook.lm.token_lm import TokenLM
 
@@ -47,7 +31,16 @@ _SMALLEST_STREAM = 2.0**-6
 """Smaller streams need no finer unit, since the norm's epsilon outweighs their rounding."""
 GELU_FLAT = 5.0
 """Below minus this, GELU is above -2e-6, which any scale rounds to 0."""
-LOGIT_UNITS = UNITS_PER_BIT * math.log2(math.e)
+LOGIT_UNITS = spec.UNITS_PER_BIT * math.log2(math.e)
+_MODULES = {
+    "query_key_value": "attention.query_key_value",
+    "output": "attention.output",
+    "inner": "feed_forward.inner",
+    "outer": "feed_forward.output",
+    "head_inner": "head_feed_forward.inner",
+    "head_outer": "head_feed_forward.output",
+}
+"""Modules of a float model by the names of ``docs/exact-lm.md``, where these differ."""
 
 
 def export_exact(model: TokenLM, clips: Sequence[np.ndarray]) -> ExactLM:
@@ -64,9 +57,8 @@ def export_exact(model: TokenLM, clips: Sequence[np.ndarray]) -> ExactLM:
     """
     if not clips:
         raise UnsupportedInput("There are no calibration clips; give at least one, of the model's kind of tokens.")
-    exporter = _Exporter(model, config_of(model))
-    exporter.calibrate(clips)
-    exact = ExactLM(exporter.config, exporter.arrays())
+    config = config_of(model)
+    exact = ExactLM(config, _Exporter(model, config, clips).arrays())
     certificate(exact)
     return exact
 
@@ -83,211 +75,166 @@ def config_of(model: TokenLM) -> ExactConfig:
     return ExactConfig(*shape, model.config.window_frames, False, model.conditioned, *heads)
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """An input that is smoothed: the matrices that read it, stacked by rows, float64 ``[O, I]``."""
-
-    tap: str
-    weight: np.ndarray
+def parameter_of(step: str) -> str:
+    """Return the parameter of a float model that a step's weights or gains are made of."""
+    if step == "logits":
+        return "head_weight"
+    prefix, _, name = step.rpartition(".")
+    path = [prefix.replace("layers", "blocks")] if prefix else []
+    return ".".join([*path, _MODULES.get(name, name), "weight"])
 
 
 class _Exporter:
     """Scales, then arrays. Everything here is float64; what `arrays` returns is integers."""
 
-    def __init__(self, model: TokenLM, config: ExactConfig) -> None:
-        self.model, self.config = model, config
-        self.weights = {name: _numpy(tensor) for name, tensor in model.state_dict().items()}
-        self.smooth: dict[str, np.ndarray] = {}
-        self.channels: dict[str, Peaks] = {}
-        self.peaks: dict[str, Peaks] = {}
+    def __init__(self, model: TokenLM, config: ExactConfig, clips: Sequence[np.ndarray]) -> None:
+        self.config, self.steps = config, dict[str, np.ndarray]()
+        self.parameters = {name: a.detach().cpu().double().numpy() for name, a in model.state_dict().items()}
+        if isinstance(model, TinyGPT):
+            self.parameters["head_weight"] = self.parameters["embedding.weight"][:-1]  # all rows but BOS
+        self.readings = _readings(config)
+        channels = measure(model, clips)
+        self.smooth = {
+            tap: self._smoothing(step, channels[tap]) for step, tap in self.readings.items() if "gelu" not in tap
+        }
+        self.peaks = measure(model, clips, self.smooth)
 
-    # scales
+    def _smoothing(self, step: str, channels: Peaks) -> np.ndarray:
+        """Return what the channels of the activation that a matrix reads are divided by."""
+        activation, weight = channels.percentile(), np.abs(self._matrix(step)).max(axis=0)
+        usable = (activation > 0) & (weight > 0)
+        activation, weight = np.where(usable, activation, 1.0), np.where(usable, weight, 1.0)
+        return activation**_SMOOTHING / weight ** (1.0 - _SMOOTHING)
 
-    def calibrate(self, clips: Sequence[np.ndarray]) -> None:
-        """Measure activations, choose the smoothing, and measure what it leaves."""
-        self.channels = measure(self.model, clips)
-        for reader in self._readers():
-            activation = self.channels[reader.tap].percentile()
-            weight = np.abs(reader.weight).max(axis=0)
-            usable = (activation > 0) & (weight > 0)
-            activation, weight = np.where(usable, activation, 1.0), np.where(usable, weight, 1.0)
-            self.smooth[reader.tap] = activation**_SMOOTHING / weight ** (1.0 - _SMOOTHING)
-        self.peaks = measure(self.model, clips, self.smooth)
+    def _matrix(self, step: str) -> np.ndarray:
+        """Return float64 ``[O, I]``, rows of all codebooks one after the other."""
+        weight = self.parameters[parameter_of(step)]
+        return weight.reshape(-1, weight.shape[-1])
 
-    def _readers(self) -> list[_Reader]:
-        readers = []
-        for layer in range(self.config.layers):
-            block = f"blocks.{layer}"
-            readers += [
-                _Reader(f"layers.{layer}.attention_norm", self.weights[f"{block}.attention.query_key_value.weight"]),
-                _Reader(f"layers.{layer}.mix", self.weights[f"{block}.attention.output.weight"]),
-                _Reader(f"layers.{layer}.feed_forward_norm", self.weights[f"{block}.feed_forward.inner.weight"]),
-            ]
-        logits = self._logit_weights().reshape(-1, self._logit_weights().shape[-1])
-        if not self.config.conditioned:
-            return [*readers, _Reader("norm", logits)]
-        return [
-            *readers,
-            _Reader("norm", self.weights["project.weight"]),
-            _Reader("head_norm", self.weights["head_feed_forward.inner.weight"]),
-            _Reader("logits_norm", logits),
-        ]
-
-    def _logit_weights(self) -> np.ndarray:
-        """Return float64 ``[K, V, I]``."""
-        if isinstance(self.model, TinyGPT):
-            return self.weights["embedding.weight"][None, :-1]  # all rows but BOS
-        return self.weights["head_weight"]
-
-    def scale(self, tap: str) -> float:
+    def _scale(self, tap: str) -> float:
         """Return the unit of an int8 activation with one scale."""
-        return max(float(self.peaks[tap].percentile()[0]), 1e-12) / ACTIVATION_MAX
+        return max(float(self.peaks[tap].percentile()[0]), 1e-12) / spec.ACTIVATION_MAX
 
-    def group_scales(self, tap: str) -> np.ndarray:
+    def _group_scales(self, tap: str) -> np.ndarray:
         """Return the units of activations with a scale per head or channel; dead ones take a thousandth."""
         peaks = self.peaks[tap].percentile()
-        return np.maximum(peaks, max(1e-3 * float(peaks.max()), 1e-12)) / ACTIVATION_MAX
+        return np.maximum(peaks, max(1e-3 * float(peaks.max()), 1e-12)) / spec.ACTIVATION_MAX
 
-    def stream_unit(self, is_head: bool = False) -> float:
-        """Return the unit of a residual stream, a power of two."""
-        heads = ("head_norm", "logits_norm")
-        norms = [name for name in norm_modules(self.model) if (name in heads) == is_head]
-        peak = max(self.peaks[f"{name}.input"].greatest for name in norms)
+    def _stream_unit(self, *norms: str) -> float:
+        """Return the unit, a power of two, of the residual stream that these norms read."""
+        peak = max(self.peaks[f"{norm}.input"].greatest for norm in norms)
         return 2.0 ** math.ceil(math.log2(max(peak, _SMALLEST_STREAM)) - _STREAM_PEAK_BITS)
-
-    # arrays
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all arrays of the exact model."""
-        unit = self.stream_unit()
-        layers = [self._layer(layer, unit) for layer in range(self.config.layers)]
-        arrays = {f"layers.{name}": np.stack([layer[name] for layer in layers]) for name in layers[0]}
-        arrays = {n: a[:, 0] if n.endswith(".shift") else a for n, a in arrays.items()}
-        arrays |= _table("embedding", self.weights["embedding.weight"], unit)
-        arrays |= {"epsilon": self._epsilon(self.config.dim, unit)}
-        arrays |= self._norm("norm", self.weights["norm.weight"], "norm")
-        arrays |= self._rotation()
-        if self.config.conditioned:
-            arrays |= self._conditioning()
-        reader = "logits_norm" if self.config.conditioned else "norm"
-        weight = self._logit_weights()
-        flat = weight.reshape(-1, weight.shape[-1])
-        logits = self._linear("logits", flat, reader, 1.0 / LOGIT_UNITS)
-        logits["logits.weight"] = logits["logits.weight"].reshape(weight.shape)
-        logits["logits.multiplier"] = logits["logits.multiplier"].reshape(weight.shape[:2])
-        arrays |= logits
-        return {name: arrays[name].astype(kind) for name, (kind, _) in array_specs(self.config).items()}
+        c, steps = self.config, self.steps
+        layers = [f"layers.{i}." for i in range(c.layers)]
+        unit = self._stream_unit("norm", *(p + n for p in layers for n in ("attention_norm", "feed_forward_norm")))
+        self._add_table("embedding", unit)
+        steps["epsilon"] = _epsilon(c.dim, unit)
+        for prefix in layers:
+            self._add_layer(prefix, unit)
+        self._add_norm("norm")
+        if c.rotary:
+            for name in ("rotation.cosine", "rotation.sine"):
+                steps[name] = np.rint(self.parameters[name] * (1 << spec.ROTATION_BITS))
+        else:
+            steps["layers.position_bias"] = np.rint(self.parameters["position_bias.weight"] * LOGIT_UNITS)
+        if c.conditioned:
+            unit = self._stream_unit("head_norm", "logits_norm")
+            self._add_linear("project", unit)
+            self._add_table("frame_embedding", unit)
+            steps["head_epsilon"] = _epsilon(c.head_dim, unit)
+            self._add_feed_forward("head_norm", "head_", unit)
+            self._add_norm("logits_norm")
+        self._add_linear("logits", 1.0 / LOGIT_UNITS)
+        for name in spec.array_specs(c).keys() - steps.keys():
+            steps[name] = np.stack([steps[name.replace("layers.", prefix)] for prefix in layers])
+        return {name: steps[name].reshape(shape).astype(kind) for name, (kind, shape) in spec.array_specs(c).items()}
 
-    def _layer(self, layer: int, unit: float) -> dict[str, np.ndarray]:
-        tap, block = f"layers.{layer}", f"blocks.{layer}"
+    def _add_layer(self, prefix: str, unit: float) -> None:
+        query, key, value = (self._group_scales(prefix + name) for name in ("query", "key", "value"))
         width = self.config.dim // self.config.heads
-        query, key = self.group_scales(f"{tap}.query"), self.group_scales(f"{tap}.key")
-        value = self.group_scales(f"{tap}.value")
-        finer = 2.0**-ROTATION_EXTRA_BITS if self.config.rotary else 1.0
+        finer = 2.0**-spec.ROTATION_EXTRA_BITS if self.config.rotary else 1.0
         units = np.concatenate((np.repeat(query * finer, width), np.repeat(key * finer, width), value))
-        mixed = self.smooth[f"{tap}.mix"] * self.scale(f"{tap}.mix")
-        inner, table = _gelu_table(float(self.peaks[f"{tap}.gelu"].percentile()[0]))
-        gains = {name: self.weights[f"{block}.{name}.weight"] for name in ("attention_norm", "feed_forward_norm")}
-        arrays = {
-            **self._norm("attention_norm", gains["attention_norm"], f"{tap}.attention_norm"),
-            **self._linear(
-                "query_key_value", self.weights[f"{block}.attention.query_key_value.weight"],
-                f"{tap}.attention_norm", units,
-            ),
-            **_multiplier("score", query * key * LOGIT_UNITS / math.sqrt(width)),
-            **_multiplier("mix", value * 2.0**-SHARE_BITS / mixed),
-            **self._linear("output", self.weights[f"{block}.attention.output.weight"], f"{tap}.mix", unit),
-            **self._norm("feed_forward_norm", gains["feed_forward_norm"], f"{tap}.feed_forward_norm"),
-            **self._linear(
-                "inner", self.weights[f"{block}.feed_forward.inner.weight"], f"{tap}.feed_forward_norm", inner
-            ),
-            "gelu": table,
-            **self._linear("outer", self.weights[f"{block}.feed_forward.output.weight"], f"{tap}.gelu", unit),
-        }  # fmt: skip
-        if not self.config.rotary:
-            arrays["position_bias"] = np.rint(self.weights["position_bias.weight"][layer] * LOGIT_UNITS)
-        return arrays
+        mixed = self.smooth[prefix + "mix"] * self._scale(prefix + "mix")
+        self._add_norm(prefix + "attention_norm")
+        self._add_linear(prefix + "query_key_value", units)
+        self._add_factors(prefix + "score", query * key * LOGIT_UNITS / math.sqrt(width))
+        self._add_factors(prefix + "mix", value * 2.0**-spec.SHARE_BITS / mixed)
+        self._add_linear(prefix + "output", unit)
+        self._add_feed_forward(prefix + "feed_forward_norm", prefix, unit)
 
-    def _conditioning(self) -> dict[str, np.ndarray]:
-        unit = self.stream_unit(is_head=True)
-        inner, table = _gelu_table(float(self.peaks["head_gelu"].percentile()[0]))
-        feed = "head_feed_forward"
-        return {
-            **self._linear("project", self.weights["project.weight"], "norm", unit),
-            **_table("frame_embedding", self.weights["frame_embedding.weight"], unit),
-            "head_epsilon": self._epsilon(self.config.head_dim, unit),
-            **self._norm("head_norm", self.weights["head_norm.weight"], "head_norm"),
-            **self._linear("head_inner", self.weights[f"{feed}.inner.weight"], "head_norm", inner),
-            "head_gelu": table,
-            **self._linear("head_outer", self.weights[f"{feed}.output.weight"], "head_gelu", unit),
-            **self._norm("logits_norm", self.weights["logits_norm.weight"], "logits_norm"),
-        }
+    def _add_feed_forward(self, norm: str, prefix: str, unit: float) -> None:
+        inner, self.steps[prefix + "gelu"] = _gelu_table(float(self.peaks[prefix + "gelu"].percentile()[0]))
+        self._add_norm(norm)
+        self._add_linear(prefix + "inner", inner)
+        self._add_linear(prefix + "outer", unit)
 
-    def _linear(self, name: str, weight: np.ndarray, tap: str, unit: float | np.ndarray) -> dict[str, np.ndarray]:
-        """Quantise a matrix ``[O, I]`` that reads the activation `tap` and writes in `unit` (one, or ``[O]``)."""
-        smoothed = weight * self.smooth[tap] if tap in self.smooth else weight
-        rows, scales = _quantised_rows(smoothed)
-        return {f"{name}.weight": rows, **_multiplier(name, scales * self.scale(tap) / unit)}
+    def _add_linear(self, step: str, unit: float | np.ndarray) -> None:
+        """Quantise a matrix that writes in `unit` (one, or one per row)."""
+        weight, tap = self._matrix(step), self.readings[step]
+        rows, units = _quantised_rows(weight * self.smooth[tap] if tap in self.smooth else weight)
+        self.steps[f"{step}.weight"] = rows
+        self._add_factors(step, units * self._scale(tap) / unit)
 
-    def _norm(self, name: str, gain: np.ndarray, tap: str) -> dict[str, np.ndarray]:
+    def _add_norm(self, step: str) -> None:
         """Fold the smoothing, the activation's unit and ``sqrt(D)`` into the gains of a norm."""
-        ratios = gain / self.smooth[tap] * math.sqrt(len(gain)) / self.scale(tap) * 2.0**-UNIT_BITS
-        parts = _multiplier(name, ratios)
-        return {f"{name}.gain": parts[f"{name}.multiplier"], f"{name}.shift": parts[f"{name}.shift"]}
+        gain = self.parameters[parameter_of(step)]
+        ratios = gain / self.smooth[step] * math.sqrt(len(gain)) / self._scale(step) * 2.0**-spec.UNIT_BITS
+        self._add_factors(step, ratios, "gain")
 
-    def _epsilon(self, width: int, unit: float) -> np.ndarray:
-        return np.array([max(1, round(width * NORM_EPSILON / unit**2))])
+    def _add_table(self, step: str, unit: float) -> None:
+        """Quantise a table of codes' rows, which are read and not multiplied."""
+        weight = self._matrix(step)
+        units = np.abs(weight).max(axis=1) / spec.ACTIVATION_MAX
+        self.steps[f"{step}.weight"] = np.rint(weight / np.where(units > 0, units, 1.0)[:, None])
+        self._add_factors(step, units / unit)
 
-    def _rotation(self) -> dict[str, np.ndarray]:
-        rotation = self.model.rotation
-        if not isinstance(rotation, Rotation):
-            return {}
-        return {
-            f"rotation.{name}": np.rint(_numpy(rotation.get_buffer(name)) * (1 << ROTATION_BITS))
-            for name in ("cosine", "sine")
-        }
+    def _add_factors(self, step: str, ratios: np.ndarray, name: str = "multiplier") -> None:
+        """Add integers ``m`` and one shift ``s`` with ``m / 2^s`` near the ratios, ``|m| < 2^20`` as large as fits."""
+        peak = float(np.abs(ratios).max())
+        if not math.isfinite(peak) or peak >= spec.MULTIPLIER_LIMIT / 2**spec.MIN_SHIFT - 1:
+            raise UnsupportedInput(
+                f"Step {step} would have to multiply by {peak:g}, more than integers below 2^20 can; the model's "
+                "weights or activations are degenerate."
+            )
+        shift = spec.MAX_SHIFT
+        while shift > spec.MIN_SHIFT and np.rint(peak * 2.0**shift) >= spec.MULTIPLIER_LIMIT:
+            shift -= 1
+        self.steps |= {f"{step}.{name}": np.rint(ratios * 2.0**shift), f"{step}.shift": np.array(shift)}
 
 
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().double().numpy()
+def _readings(config: ExactConfig) -> dict[str, str]:
+    """Return which activation each matrix reads, by the names of steps and taps."""
+    in_layer = {"query_key_value": "attention_norm", "output": "mix", "inner": "feed_forward_norm", "outer": "gelu"}
+    found = {f"layers.{i}.{m}": f"layers.{i}.{tap}" for i in range(config.layers) for m, tap in in_layer.items()}
+    if not config.conditioned:
+        return found | {"logits": "norm"}
+    return found | {
+        "project": "norm", "head_inner": "head_norm", "head_outer": "head_gelu", "logits": "logits_norm"
+    }  # fmt: skip
+
+
+def _epsilon(width: int, unit: float) -> np.ndarray:
+    return np.array(max(1, round(width * NORM_EPSILON / unit**2)))
 
 
 def _quantised_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return int8 rows ``[O, I]`` and their units ``[O]``; a row of zeros has the unit 0."""
     magnitude = np.abs(weight)
     # rounding may add half a unit per weight, hence the margin
-    most = PRODUCT_LIMIT // ACTIVATION_MAX - weight.shape[1] // 2 - 1
+    most = spec.PRODUCT_LIMIT // spec.ACTIVATION_MAX - weight.shape[1] // 2 - 1
     if most <= 0:
         raise UnsupportedInput(f"A matrix with {weight.shape[1]} inputs has too many for sums below 2^24.")
-    units = np.maximum(magnitude.max(axis=1) / ACTIVATION_MAX, magnitude.sum(axis=1) / most)
+    units = np.maximum(magnitude.max(axis=1) / spec.ACTIVATION_MAX, magnitude.sum(axis=1) / most)
     return np.rint(weight / np.where(units > 0, units, 1.0)[:, None]), units
-
-
-def _multiplier(name: str, ratios: np.ndarray) -> dict[str, np.ndarray]:
-    """Return integers ``m`` and one shift ``s`` with ``m / 2^s`` near the ratios, ``|m| < 2^20`` as large as fits."""
-    peak = float(np.abs(ratios).max())
-    if not math.isfinite(peak) or peak >= MULTIPLIER_LIMIT / 2**MIN_SHIFT - 1:
-        raise UnsupportedInput(
-            f"Step {name} would have to multiply by {peak:g}, more than integers below 2^20 can; the model's weights "
-            "or activations are degenerate."
-        )
-    shift = MAX_SHIFT
-    while shift > MIN_SHIFT and np.rint(peak * 2.0**shift) >= MULTIPLIER_LIMIT:
-        shift -= 1
-    return {f"{name}.multiplier": np.rint(ratios * 2.0**shift), f"{name}.shift": np.array([shift])}
-
-
-def _table(name: str, weight: np.ndarray, unit: float) -> dict[str, np.ndarray]:
-    """Quantise a table of codes' rows, which are read and not multiplied."""
-    units = np.abs(weight).max(axis=1) / ACTIVATION_MAX
-    rows = np.rint(weight / np.where(units > 0, units, 1.0)[:, None])
-    return {f"{name}.weight": rows, **_multiplier(name, units / unit)}
 
 
 def _gelu_table(peak: float) -> tuple[float, np.ndarray]:
     """Return the unit of a GELU's input, and its table for an output whose 127 stands for `peak`."""
-    half = GELU_SIZE // 2
+    half = spec.GELU_SIZE // 2
     unit = max(peak, GELU_FLAT) / (half - 1)
     inputs = torch.arange(-half, half, dtype=torch.float64) * unit
-    outputs = torch.nn.functional.gelu(inputs).numpy() / (max(peak, 1e-12) / ACTIVATION_MAX)
-    return unit, np.clip(np.rint(outputs), -ACTIVATION_MAX, ACTIVATION_MAX)
+    outputs = torch.nn.functional.gelu(inputs).numpy() / (max(peak, 1e-12) / spec.ACTIVATION_MAX)
+    return unit, np.clip(np.rint(outputs), -spec.ACTIVATION_MAX, spec.ACTIVATION_MAX)

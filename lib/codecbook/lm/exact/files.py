@@ -91,11 +91,10 @@ def load_exact(folder: str | Path) -> ExactLM:
         )
     path = folder / PARAMETERS_NAME
     arrays = read_arrays(path.read_bytes(), path)
-    known = {field.name for field in fields(ExactConfig)}
-    if set(config["arguments"]) != known:
+    if set(config["arguments"]) != set(_KINDS):
         raise CorruptInput(
             f"{folder / CONFIG_NAME} has the arguments {sorted(config['arguments'])}, an exact model has "
-            f"{sorted(known)}; fetch the model again."
+            f"{sorted(_KINDS)}; fetch the model again."
         )
     try:
         check_kinds(config["arguments"], _KINDS, "an exact model")
@@ -119,8 +118,7 @@ def read_arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:
     A file is the length of its header (8 bytes, little-endian), the header, and the data. The header is a JSON object:
     ``{name: {"dtype": "I8", "shape": [2, 3], "data_offsets": [begin, end]}}``, offsets counting from the end of the
     header, values little-endian in C order, without gaps; a key ``"__metadata__"`` may stand beside the names
-    (https://github.com/huggingface/safetensors, "Format"). The package ``safetensors`` is not there on every machine
-    that numpy runs on.
+    (https://github.com/huggingface/safetensors, "Format"). Not every machine that numpy runs on has ``safetensors``.
 
     Args:
         data: All bytes of the file.
@@ -131,8 +129,7 @@ def read_arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:
             integers of 8 to 64 bits.
     """
     try:
-        header, start = _header(data)
-        places = sorted((*_place(entry), name) for name, entry in header.items())
+        start, places = _places(data)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptInput(f"{path} is truncated or damaged ({error}); fetch the model again.") from error
     arrays, expected = {}, 0
@@ -156,8 +153,8 @@ def read_arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _header(data: bytes) -> tuple[dict[str, Any], int]:
-    """Return the entries by name, and where the data start."""
+def _places(data: bytes) -> tuple[int, list[tuple[int, int, str, tuple[int, ...], str]]]:
+    """Return where the data start, and begin, end, type, shape and name of each array, in the order of the data."""
     start = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
     if len(data) < max(start, _LENGTH_BYTES):
         raise ValueError(f"its header ends at byte {start} of {len(data)}")
@@ -165,13 +162,10 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
     if not isinstance(header, dict):
         raise TypeError("its header is no JSON object")
     header.pop("__metadata__", None)
-    return header, start
-
-
-def _place(entry: dict[str, Any]) -> tuple[int, int, str, tuple[int, ...]]:
-    """Return begin, end, type and shape of an array."""
-    begin, end = entry["data_offsets"]
-    dtype, shape = entry["dtype"], tuple(entry["shape"])
-    if not isinstance(dtype, str) or any(type(n) is not int or n < 0 for n in (begin, end, *shape)):
-        raise TypeError(f"{entry} describes no array")
-    return begin, end, dtype, shape
+    places = []
+    for name, entry in header.items():
+        (begin, end), dtype, shape = entry["data_offsets"], entry["dtype"], tuple(entry["shape"])
+        if not isinstance(dtype, str) or any(type(n) is not int or n < 0 for n in (begin, end, *shape)):
+            raise TypeError(f"{entry} describes no array")
+        places.append((begin, end, dtype, shape, name))
+    return start, sorted(places)

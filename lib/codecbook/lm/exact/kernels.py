@@ -24,11 +24,10 @@ from codecbook.lm.exact.spec import (
     UNIT_BITS,
 )
 
-_HALF_GELU = GELU_SIZE // 2
-
 
 @kernel
 def _requantise(value, multiplier, shift):
+    shift = np.int64(shift)
     return (np.int64(value) * np.int64(multiplier) + (np.int64(1) << (shift - 1))) >> shift
 
 
@@ -50,34 +49,44 @@ def _products(weight, activations, num_rows, sums):
 
 
 @kernel
-def _norm(residual, gain, shift, epsilon, out):
-    width = gain.shape[0]
-    squares = epsilon
-    for i in range(width):
-        squares += np.int64(residual[i]) * np.int64(residual[i])
-    root = np.int64(np.sqrt(np.float64(squares)))  # then made exact, whatever its rounding
-    if root * root > squares:
-        root -= 1
-    if (root + 1) * (root + 1) <= squares:
-        root += 1
-    reciprocal = (np.int64(1) << RECIPROCAL_BITS) // root
+def _norms(residual, gain, shift, epsilon, num_rows, out):
     half = np.int64(1) << (UNIT_BITS - 1)
-    for i in range(width):
-        unit = (np.int64(residual[i]) * reciprocal + half) >> UNIT_BITS
-        out[i] = _clip(_requantise(unit, gain[i], shift), ACTIVATION_MAX)
+    for n in range(num_rows):
+        squares = epsilon
+        for i in range(gain.shape[0]):
+            squares += np.int64(residual[n, i]) * np.int64(residual[n, i])
+        root = np.int64(np.sqrt(np.float64(squares)))  # then made exact, whatever its rounding
+        if root * root > squares:
+            root -= 1
+        if (root + 1) * (root + 1) <= squares:
+            root += 1
+        reciprocal = (np.int64(1) << RECIPROCAL_BITS) // root
+        for i in range(gain.shape[0]):
+            unit = (np.int64(residual[n, i]) * reciprocal + half) >> UNIT_BITS
+            out[n, i] = _clip(_requantise(unit, gain[i], shift), ACTIVATION_MAX)
 
 
 @kernel
-def _add_to_residual(sums, multiplier, shift, residual):
-    for i in range(multiplier.shape[0]):
-        residual[i] = _clip(residual[i] + _requantise(sums[i], multiplier[i], shift), STREAM_MAX)
+def _add_products(weight, multiplier, shift, state, num_rows):
+    """Add to the rows' residuals what a matrix makes of their activations."""
+    _products(weight, state.activations, num_rows, state.sums)
+    for n in range(num_rows):
+        for i in range(multiplier.shape[0]):
+            added = _requantise(state.sums[n, i], multiplier[i], shift)
+            state.residual[n, i] = _clip(state.residual[n, i] + added, STREAM_MAX)
 
 
 @kernel
-def _gelu(sums, multiplier, shift, table, out):
-    for i in range(multiplier.shape[0]):
-        place = _requantise(sums[i], multiplier[i], shift) + _HALF_GELU
-        out[i] = table[min(max(place, 0), GELU_SIZE - 1)]
+def _feed_forward(norm, inner, gelu, outer, epsilon, state, num_rows):
+    """Add to the rows' residuals what a network of two matrices makes of them; a matrix is its three arrays."""
+    weight, multiplier, shift = inner
+    _norms(state.residual, norm[0], norm[1], epsilon, num_rows, state.activations)
+    _products(weight, state.activations, num_rows, state.sums)
+    for n in range(num_rows):
+        for i in range(multiplier.shape[0]):
+            place = _requantise(state.sums[n, i], multiplier[i], shift) + GELU_SIZE // 2
+            state.activations[n, i] = gelu[min(max(place, 0), GELU_SIZE - 1)]
+    _add_products(outer[0], outer[1], outer[2], state, num_rows)
 
 
 @kernel
@@ -148,7 +157,7 @@ def _attend(weights, state, layer, stream, n, exp2):
     place, count = position % W, min(position + 1, W)
     sums, query = state.sums[n], state.activations[n]
     multiplier = weights.layers_query_key_value_multiplier[layer]
-    shift = np.int64(weights.layers_query_key_value_shift[layer])
+    shift = weights.layers_query_key_value_shift[layer]
     is_rotary = weights.rotation_cosine.shape[0] > 0
     for h in range(H):
         a, b, c = h * d, D + h * d, 2 * D + h * d
@@ -166,18 +175,16 @@ def _attend(weights, state, layer, stream, n, exp2):
         bias = weights.layers_position_bias[layer, h] if not is_rotary else state.shares[:0]
         _attend_head(
             query[a : a + d], state.keys[layer, stream, h], state.values[layer, stream, h], place, count,
-            weights.layers_score_multiplier[layer, h], np.int64(weights.layers_score_shift[layer]), bias, exp2,
+            weights.layers_score_multiplier[layer, h], weights.layers_score_shift[layer], bias, exp2,
             state.shares, sums[a : a + d],
         )  # fmt: skip
-    mix_shift = np.int64(weights.layers_mix_shift[layer])
-    _plain(sums[:D], weights.layers_mix_multiplier[layer], mix_shift, query)
+    _plain(sums[:D], weights.layers_mix_multiplier[layer], weights.layers_mix_shift[layer], query)
 
 
 @kernel
 def _embed(weights, codes, V, residual):
     """Write the sum of the rows of a frame's codes ``[K]``; code V is BOS."""
-    shift = np.int64(weights.embedding_shift[0])
-    D = weights.embedding_weight.shape[1]
+    shift, D = weights.embedding_shift[0], weights.embedding_weight.shape[1]
     for i in range(D):
         residual[i] = 0
     for k in range(codes.shape[0]):
@@ -191,31 +198,18 @@ def _embed(weights, codes, V, residual):
 
 @kernel
 def _layer(weights, state, streams, layer, exp2):
-    epsilon, N = weights.epsilon[0], streams.shape[0]
-    residual, activations, sums = state.residual, state.activations, state.sums
-    gain = weights.layers_attention_norm_gain[layer]
-    shift = np.int64(weights.layers_attention_norm_shift[layer])
-    for n in range(N):
-        _norm(residual[n], gain, shift, epsilon, activations[n])
-    _products(weights.layers_query_key_value_weight[layer], activations, N, sums)
+    w, N, epsilon = weights, streams.shape[0], weights.epsilon[0]
+    gain, shift = w.layers_attention_norm_gain[layer], w.layers_attention_norm_shift[layer]
+    _norms(state.residual, gain, shift, epsilon, N, state.activations)
+    _products(w.layers_query_key_value_weight[layer], state.activations, N, state.sums)
     for n in range(N):
         _attend(weights, state, layer, streams[n], n, exp2)
-    _products(weights.layers_output_weight[layer], activations, N, sums)
-    multiplier, shift = weights.layers_output_multiplier[layer], np.int64(weights.layers_output_shift[layer])
-    for n in range(N):
-        _add_to_residual(sums[n], multiplier, shift, residual[n])
-    gain = weights.layers_feed_forward_norm_gain[layer]
-    shift = np.int64(weights.layers_feed_forward_norm_shift[layer])
-    for n in range(N):
-        _norm(residual[n], gain, shift, epsilon, activations[n])
-    _products(weights.layers_inner_weight[layer], activations, N, sums)
-    multiplier, shift = weights.layers_inner_multiplier[layer], np.int64(weights.layers_inner_shift[layer])
-    for n in range(N):
-        _gelu(sums[n], multiplier, shift, weights.layers_gelu[layer], activations[n])
-    _products(weights.layers_outer_weight[layer], activations, N, sums)
-    multiplier, shift = weights.layers_outer_multiplier[layer], np.int64(weights.layers_outer_shift[layer])
-    for n in range(N):
-        _add_to_residual(sums[n], multiplier, shift, residual[n])
+    weight, multiplier = w.layers_output_weight[layer], w.layers_output_multiplier[layer]
+    _add_products(weight, multiplier, w.layers_output_shift[layer], state, N)
+    norm = (w.layers_feed_forward_norm_gain[layer], w.layers_feed_forward_norm_shift[layer])
+    inner = (w.layers_inner_weight[layer], w.layers_inner_multiplier[layer], w.layers_inner_shift[layer])
+    outer = (w.layers_outer_weight[layer], w.layers_outer_multiplier[layer], w.layers_outer_shift[layer])
+    _feed_forward(norm, inner, w.layers_gelu[layer], outer, epsilon, state, N)
 
 
 @kernel
@@ -239,9 +233,7 @@ def read_rows(weights, state, codes, streams, exp2):
         _embed(weights, codes[n], V, state.residual[n])
     for layer in range(state.keys.shape[0]):
         _layer(weights, state, streams, layer, exp2)
-    shift = np.int64(weights.norm_shift[0])
-    for n in range(N):
-        _norm(state.residual[n], weights.norm_gain, shift, weights.epsilon[0], state.hidden[n])
+    _norms(state.residual, weights.norm_gain, weights.norm_shift[0], weights.epsilon[0], N, state.hidden)
     _project(weights, state, N)
 
 
@@ -252,10 +244,11 @@ def _project(weights, state, N):
     if size == 0:
         return
     _products(weights.project_weight, state.hidden, N, state.sums)
-    shift = np.int64(weights.project_shift[0])
     for n in range(N):
         for i in range(size):
-            state.projected[n, i] = _requantise(state.sums[n, i], weights.project_multiplier[i], shift)
+            state.projected[n, i] = _requantise(
+                state.sums[n, i], weights.project_multiplier[i], weights.project_shift[0]
+            )
         for i in range(state.known.shape[1]):
             state.known[n, i] = 0
 
@@ -263,22 +256,14 @@ def _project(weights, state, N):
 @kernel
 def _refine(weights, state, k, N):
     """Write what the logits of codebook k are read from into the rows of ``activations``."""
-    P, epsilon = weights.head_norm_gain.shape[0], weights.head_epsilon[0]
-    residual, activations, sums = state.residual, state.activations, state.sums
-    shift = np.int64(weights.head_norm_shift[0])
+    w, P, epsilon = weights, weights.head_norm_gain.shape[0], weights.head_epsilon[0]
     for n in range(N):
         for i in range(P):
-            residual[n, i] = _clip(np.int64(state.projected[n, k * P + i]) + state.known[n, i], STREAM_MAX)
-        _norm(residual[n], weights.head_norm_gain, shift, epsilon, activations[n])
-    _products(weights.head_inner_weight, activations, N, sums)
-    shift = np.int64(weights.head_inner_shift[0])
-    for n in range(N):
-        _gelu(sums[n], weights.head_inner_multiplier, shift, weights.head_gelu, activations[n])
-    _products(weights.head_outer_weight, activations, N, sums)
-    shift, norm_shift = np.int64(weights.head_outer_shift[0]), np.int64(weights.logits_norm_shift[0])
-    for n in range(N):
-        _add_to_residual(sums[n], weights.head_outer_multiplier, shift, residual[n])
-        _norm(residual[n], weights.logits_norm_gain, norm_shift, epsilon, activations[n])
+            state.residual[n, i] = _clip(np.int64(state.projected[n, k * P + i]) + state.known[n, i], STREAM_MAX)
+    inner = (w.head_inner_weight, w.head_inner_multiplier, w.head_inner_shift[0])
+    outer = (w.head_outer_weight, w.head_outer_multiplier, w.head_outer_shift[0])
+    _feed_forward((w.head_norm_gain, w.head_norm_shift[0]), inner, w.head_gelu, outer, epsilon, state, N)
+    _norms(state.residual, w.logits_norm_gain, w.logits_norm_shift[0], epsilon, N, state.activations)
 
 
 @kernel
@@ -292,7 +277,7 @@ def head_rows(weights, state, k, N, logits):
         _products(weights.logits_weight[k], state.activations, N, state.sums)
     else:
         _products(weights.logits_weight[k], state.hidden, N, state.sums)
-    multiplier, shift = weights.logits_multiplier[k], np.int64(weights.logits_shift[0])
+    multiplier, shift = weights.logits_multiplier[k], weights.logits_shift[0]
     for n in range(N):
         for v in range(multiplier.shape[0]):
             logits[n, v] = _requantise(state.sums[n, v], multiplier[v], shift)
@@ -304,7 +289,7 @@ def push_rows(weights, state, k, codes):
     K, V = weights.logits_weight.shape[0], weights.logits_weight.shape[1]
     if weights.project_weight.shape[0] == 0 or k == K - 1:
         return
-    shift = np.int64(weights.frame_embedding_shift[0])
+    shift = weights.frame_embedding_shift[0]
     for n in range(codes.shape[0]):
         row = k * V + codes[n]
         multiplier = weights.frame_embedding_multiplier[row]

@@ -8,20 +8,9 @@ from typing import Any
 import numpy as np
 
 from codecbook.errors import UnsupportedInput
+from codecbook.lm.exact import spec
 from codecbook.lm.exact.certificate import certificate
-from codecbook.lm.exact.spec import (
-    ACTIVATION_MAX,
-    EXP2_SIZE,
-    GELU_SIZE,
-    RECIPROCAL_BITS,
-    ROTATION_INPUT_MAX,
-    ROTATION_SHIFT,
-    SHARE_SHIFT,
-    STREAM_MAX,
-    UNIT_BITS,
-    ExactLM,
-    exp2_table,
-)
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens.checks import checked_codes
 
 MATMULS = ("int64", "float32")
@@ -34,12 +23,12 @@ def requantise(values: np.ndarray, multiplier: np.ndarray, shift: int) -> np.nda
 
 def saturate(stream: np.ndarray) -> np.ndarray:
     """Return a residual stream within its limits."""
-    return np.clip(stream, -STREAM_MAX, STREAM_MAX)
+    return np.clip(stream, -spec.STREAM_MAX, spec.STREAM_MAX)
 
 
 def as_activation(values: np.ndarray) -> np.ndarray:
     """Return values within the range of an activation."""
-    return np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX)
+    return np.clip(values, -spec.ACTIVATION_MAX, spec.ACTIVATION_MAX)
 
 
 def integer_sqrt(values: np.ndarray) -> np.ndarray:
@@ -52,36 +41,36 @@ def integer_sqrt(values: np.ndarray) -> np.ndarray:
 def norm(stream: np.ndarray, gain: np.ndarray, shift: int, epsilon: int) -> np.ndarray:
     """Return activations ``[..., D]`` of a residual stream ``[..., D]``: RMSNorm in integers."""
     root = integer_sqrt((stream * stream).sum(axis=-1, keepdims=True) + epsilon)
-    reciprocal = (1 << RECIPROCAL_BITS) // root
-    units = (stream * reciprocal + (1 << (UNIT_BITS - 1))) >> UNIT_BITS
+    reciprocal = (1 << spec.RECIPROCAL_BITS) // root
+    units = (stream * reciprocal + (1 << (spec.UNIT_BITS - 1))) >> spec.UNIT_BITS
     return as_activation(requantise(units, gain, shift))
 
 
 def gelu(values: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Return activations by a table of 4096 entries, whose middle stands for 0."""
-    half = GELU_SIZE // 2
+    half = spec.GELU_SIZE // 2
     return table[np.clip(values, -half, half - 1) + half].astype(np.int64)
 
 
 def rotate(values: np.ndarray, cosine: np.ndarray, sine: np.ndarray) -> np.ndarray:
     """Return queries or keys ``[..., d]`` turned by their position's tables ``[..., d / 2]``."""
-    wide = np.clip(values, -ROTATION_INPUT_MAX, ROTATION_INPUT_MAX)
+    wide = np.clip(values, -spec.ROTATION_INPUT_MAX, spec.ROTATION_INPUT_MAX)
     first, second = np.split(wide, 2, axis=-1)
     cosine, sine = cosine.astype(np.int64), sine.astype(np.int64)
     turned = np.concatenate((first * cosine - second * sine, second * cosine + first * sine), axis=-1)
-    return (turned + (1 << (ROTATION_SHIFT - 1))) >> ROTATION_SHIFT
+    return (turned + (1 << (spec.ROTATION_SHIFT - 1))) >> spec.ROTATION_SHIFT
 
 
 def attention_shares(scores: np.ndarray) -> np.ndarray:
     """Return the weights ``[..., P]``, in 2^-16, that scores ``[..., P]`` in 2^-8 bit give to their keys."""
     distance = scores.max(axis=-1, keepdims=True) - scores
-    powers = exp2_table()[np.minimum(distance, EXP2_SIZE - 1)]
-    reciprocal = (1 << RECIPROCAL_BITS) // powers.sum(axis=-1, keepdims=True)
-    return (powers * reciprocal + (1 << (SHARE_SHIFT - 1))) >> SHARE_SHIFT
+    powers = spec.exp2_table()[np.minimum(distance, spec.EXP2_SIZE - 1)]
+    reciprocal = (1 << spec.RECIPROCAL_BITS) // powers.sum(axis=-1, keepdims=True)
+    return (powers * reciprocal + (1 << (spec.SHARE_SHIFT - 1))) >> spec.SHARE_SHIFT
 
 
 class ReferenceEvaluator:
-    """Reads clips frame by frame; `logits` are those of the frame that comes next.
+    """Reads clips side by side, frame by frame; `logits` are those of the frame that comes next.
 
     With ``matmul="float32"``, products of matrices are left to the machine's BLAS, in whatever order it adds them up:
     as all factors are integers and all sums stay below 2^24 (the certificate), it has nothing to round. Everything
@@ -89,15 +78,14 @@ class ReferenceEvaluator:
 
     Args:
         model: The model.
-        batch: Clips that are read side by side, ``B``; arguments and results then have a first axis ``B``. None reads
-            one, without this axis.
+        batch: Number of clips, ``B``.
         matmul: ``"int64"`` or ``"float32"``.
 
     Raises:
         UnsupportedInput: Another `matmul`, no clips, or with float32 a model that has no certificate.
     """
 
-    def __init__(self, model: ExactLM, batch: int | None = None, matmul: str = "int64") -> None:
+    def __init__(self, model: ExactLM, batch: int = 1, matmul: str = "int64") -> None:
         if matmul not in MATMULS:
             raise UnsupportedInput(f"matmul={matmul!r}; choose of {MATMULS}.")
         if matmul == "float32":
@@ -110,26 +98,24 @@ class ReferenceEvaluator:
         }
         self.restart(batch)
 
-    def restart(self, batch: int | None = None) -> None:
-        """Forget everything; the next frame is the first of `batch` clips, as for the constructor."""
-        if batch is not None and batch < 1:
+    def restart(self, batch: int = 1) -> None:
+        """Forget everything; the next frame is the first of `batch` clips."""
+        if batch < 1:
             raise UnsupportedInput(f"batch={batch}; read 1 clip or more side by side.")
-        config, self._batch = self.model.config, batch
-        B = batch or 1
-        empty = np.empty((B, config.heads, 0, config.dim // config.heads), dtype=np.int64)
-        self._past = [(empty, empty)] * config.layers  # keys and values [B, H, P, d], newest first
+        c = self.model.config
+        empty = np.empty((batch, c.heads, 0, c.dim // c.heads), dtype=np.int64)
+        self._past = [(empty, empty)] * c.layers  # keys and values [B, H, P, d], newest first
         self._position = 0
-        self._hidden = self._read(np.full((B, config.num_codebooks), config.codebook_size))  # [B, D]
+        self._hidden = self._read(np.full((batch, c.num_codebooks), c.codebook_size))  # [B, D]
 
     def read(self, frame: np.ndarray) -> None:
-        """Read the codes ``[K]`` (or ``[B, K]``) of the next frame.
+        """Read the codes ``[B, K]`` of the next frame.
 
         Raises:
             UnsupportedInput: Another number of codebooks or clips, or beyond what rotary positions reach.
             CorruptInput: A code outside its codebook.
         """
-        codes = np.asarray(frame) if self._batch else np.asarray(frame)[None]
-        codes = checked_codes(codes, self.model.codebook_sizes, "The frame")
+        codes = checked_codes(frame, self.model.codebook_sizes, "The frame")
         if codes.shape[:-1] != self._hidden.shape[:1]:
             raise UnsupportedInput(
                 f"The frame's codes are {list(codes.shape)}, and {len(self._hidden)} clips are read side by side."
@@ -137,23 +123,14 @@ class ReferenceEvaluator:
         self._hidden = self._read(codes)
 
     def logits(self, before: np.ndarray) -> np.ndarray:
-        """Return logits of codebook ``k``, in 2^-8 bit, given the frame's codes before it.
-
-        Args:
-            before: Integers ``[k]`` (or ``[B, k]``).
-
-        Returns:
-            int64 ``[V]`` (or ``[B, V]``).
-        """
-        before = np.asarray(before) if self._batch else np.asarray(before)[None]
+        """Return int64 logits ``[B, V]`` of codebook ``k``, in 2^-8 bit, given the codes ``[B, k]`` before it."""
         k, activations = before.shape[1], self._hidden
         if self.model.config.conditioned:
             rows = np.arange(k) * self.model.config.codebook_size + before
             known = self._rows("frame_embedding", rows).sum(axis=1)
             stream = saturate(self._linear(f"project.{k}", activations) + known)
             activations = self._norm("logits_norm", self._feed_forward(stream, "head_norm", "head_"))
-        logits = self._linear(f"logits.{k}", activations)
-        return logits if self._batch else logits[0]
+        return self._linear(f"logits.{k}", activations)
 
     def _read(self, codes: np.ndarray) -> np.ndarray:
         config = self.model.config
@@ -240,7 +217,7 @@ def reference_logits(model: ExactLM, codes: np.ndarray) -> np.ndarray:
     logits = np.empty((*codes.shape, model.config.codebook_size), dtype=np.int64)
     for t, frame in enumerate(codes):
         if t:
-            evaluator.read(codes[t - 1])
+            evaluator.read(codes[t - 1][None])
         for k in range(model.num_codebooks):
-            logits[t, k] = evaluator.logits(frame[:k])
+            logits[t, k] = evaluator.logits(frame[None, :k])[0]
     return logits

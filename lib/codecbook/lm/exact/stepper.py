@@ -41,16 +41,15 @@ class KernelState(NamedTuple):
 
 def kernel_weights(model: ExactLM) -> Weights:
     """Return a model's arrays for the kernels, without copies."""
-    return Weights(*(model.arrays.get(name, _empty(kind, len(shape))) for name, (kind, shape) in _SPECS.items()))
+    arrays = []
+    for name, (kind, shape) in _SPECS.items():
+        empty = np.zeros((0,) * len(shape), dtype=kind)
+        empty.flags.writeable = False  # numba takes read-only arrays for another type
+        arrays.append(model.arrays.get(name, empty))
+    return Weights(*arrays)
 
 
-def _empty(kind: str, axes: int) -> np.ndarray:
-    empty = np.zeros((0,) * axes, dtype=kind)
-    empty.flags.writeable = False  # numba takes read-only arrays for another type
-    return empty
-
-
-def kernel_state(model: ExactLM, streams: int = 1, rows: int = 1) -> KernelState:
+def kernel_state(model: ExactLM, streams: int, rows: int) -> KernelState:
     """Return the state of streams that have read nothing, not even BOS."""
     c = model.config
     d, N = c.dim // c.heads, rows
@@ -112,15 +111,14 @@ class ExactStepper:
         Raises:
             UnsupportedInput: The frame before is not complete, or rotary positions reach no further.
         """
-        config = self.model.config
-        if self._pushed < config.num_codebooks:
+        c = self.model.config
+        if self._pushed < c.num_codebooks:
             raise UnsupportedInput(
-                f"{self._pushed} of {config.num_codebooks} codes of the frame were pushed; push all before the "
-                "next one."
+                f"{self._pushed} of {c.num_codebooks} codes of the frame were pushed; push all before the next one."
             )
-        if config.rotary and self._frames_read >= config.window_frames:
+        if c.rotary and self._frames_read >= c.window_frames:
             raise UnsupportedInput(
-                f"A sequence is longer than this model's {config.window_frames} tokens (BOS included); call reset()."
+                f"A sequence is longer than this model's {c.window_frames} tokens (BOS included); call reset()."
             )
         read_rows(self._weights, self._state, self._frame, self._indices, exp2_table())
         self._frames_read += 1
@@ -138,11 +136,7 @@ class ExactStepper:
         return (self._logits[0] if self.streams == 1 else self._logits).copy()
 
     def push(self, k: int, code: int | np.ndarray) -> None:
-        """Fix the code of codebook k, of each stream.
-
-        Args:
-            k: The codebook.
-            code: An integer, or integers ``[S]``.
+        """Fix the code of codebook k: an integer, or integers ``[S]``.
 
         Raises:
             UnsupportedInput: k is out of turn, or another number of codes.
@@ -166,7 +160,7 @@ class ExactStepper:
 
 
 def kernel_logits(model: ExactLM, codes: np.ndarray, rows: int = _ROWS) -> np.ndarray:
-    """Return the logits of every frame given the frames before it, as `reference_logits`, by the compiled evaluator.
+    """Return what `reference_logits` does, and raise what it raises, by the compiled evaluator.
 
     Args:
         model: The model.
@@ -175,13 +169,9 @@ def kernel_logits(model: ExactLM, codes: np.ndarray, rows: int = _ROWS) -> np.nd
 
     Returns:
         int32 ``[T, K, V]``, in 2^-8 bit.
-
-    Raises:
-        UnsupportedInput: Another number of codebooks, or a sequence longer than rotary positions reach.
-        CorruptInput: A code outside its codebook.
     """
     config = model.config
-    codes = checked_codes(np.asarray(codes), model.codebook_sizes, "The clip")
+    codes = checked_codes(codes, model.codebook_sizes, "The clip")
     T, K = codes.shape
     if config.rotary and config.window_frames < T:
         raise UnsupportedInput(f"A sequence of {T} tokens is longer than this model's {config.window_frames}.")

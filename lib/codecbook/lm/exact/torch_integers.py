@@ -6,6 +6,8 @@ MPS has no float64, and in some versions its int64 divisions and reductions pass
 (https://github.com/pytorch/pytorch/issues/152758).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -47,16 +49,10 @@ class _Portable(Integers):
         return torch.where(values > high, high, values)
 
     def total(self, values: Tensor, dim: int) -> Tensor:
-        while values.shape[dim] > 1:
-            first, second, odd = _halves(values, dim)
-            values = torch.cat((first + second, odd), dim=dim)
-        return values.squeeze(dim)
+        return _folded(values, dim, torch.add).squeeze(dim)
 
     def largest(self, values: Tensor) -> Tensor:
-        while values.shape[-1] > 1:
-            first, second, odd = _halves(values, -1)
-            values = torch.cat((torch.where(first > second, first, second), odd), dim=-1)
-        return values
+        return _folded(values, -1, lambda first, second: torch.where(first > second, first, second))
 
     def root(self, values: Tensor) -> Tensor:
         # bit by bit from the top: a bit stays if the square still fits
@@ -77,9 +73,13 @@ class _Portable(Integers):
         return quotient
 
 
-def _halves(values: Tensor, dim: int) -> tuple[Tensor, ...]:
-    half = values.shape[dim] // 2
-    return values.split((half, half, values.shape[dim] - 2 * half), dim=dim)
+def _folded(values: Tensor, dim: int, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Join the halves of an axis until one element is left."""
+    while values.shape[dim] > 1:
+        half = values.shape[dim] // 2
+        first, second, odd = values.split((half, half, values.shape[dim] - 2 * half), dim=dim)
+        values = torch.cat((join(first, second), odd), dim=dim)
+    return values
 
 
 NATIVE = Integers()

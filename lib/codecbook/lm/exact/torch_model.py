@@ -15,18 +15,8 @@ import torch
 from torch import Tensor
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact.spec import (
-    ACTIVATION_MAX,
-    EXP2_SIZE,
-    GELU_SIZE,
-    ROTATION_INPUT_MAX,
-    ROTATION_SHIFT,
-    SHARE_SHIFT,
-    STREAM_MAX,
-    UNIT_BITS,
-    ExactLM,
-    exp2_table,
-)
+from codecbook.lm.exact import spec
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.exact.torch_integers import Integers, integers_of
 
 # 2^(shift - 1) by shift. Looked up, as torch.compile takes a number that varies between calls for a symbol, and the
@@ -66,7 +56,7 @@ class ExactTorch:
                 is_matrix = name.endswith(".weight") and "embedding" not in name
                 kind = torch.float32 if is_matrix else torch.int64
                 self._steps[name] = torch.tensor(values).to(kind).to(self.device)
-        self._exp2 = torch.tensor(exp2_table().tolist(), dtype=torch.int64, device=self.device)
+        self._exp2 = torch.tensor(spec.exp2_table().tolist(), dtype=torch.int64, device=self.device)
 
     @torch.inference_mode()
     def logits(self, codes: Tensor, chunk_frames: int = 256) -> Tensor:
@@ -164,15 +154,15 @@ class ExactTorch:
     def _rotate(self, x: Tensor, position: int) -> Tensor:
         rows = slice(position, position + x.shape[2])
         cosine, sine = self._steps["rotation.cosine"][rows], self._steps["rotation.sine"][rows]
-        first, second = self._integers.clamp(x, -ROTATION_INPUT_MAX, ROTATION_INPUT_MAX).chunk(2, dim=-1)
+        first, second = self._integers.clamp(x, -spec.ROTATION_INPUT_MAX, spec.ROTATION_INPUT_MAX).chunk(2, dim=-1)
         turned = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
-        return (turned + (1 << (ROTATION_SHIFT - 1))) >> ROTATION_SHIFT
+        return (turned + (1 << (spec.ROTATION_SHIFT - 1))) >> spec.ROTATION_SHIFT
 
     def _shares(self, scores: Tensor, visible: Tensor) -> Tensor:
         top = self._integers.largest(torch.where(visible, scores, -(1 << 40)))
-        powers = torch.where(visible, self._exp2[self._integers.clamp(top - scores, 0, EXP2_SIZE - 1)], 0)
+        powers = torch.where(visible, self._exp2[self._integers.clamp(top - scores, 0, spec.EXP2_SIZE - 1)], 0)
         reciprocal = self._integers.reciprocal(self._integers.total(powers, -1)[..., None])
-        return (powers * reciprocal + (1 << (SHARE_SHIFT - 1))) >> SHARE_SHIFT
+        return (powers * reciprocal + (1 << (spec.SHARE_SHIFT - 1))) >> spec.SHARE_SHIFT
 
     def _head(self, hidden: Tensor, before: Tensor) -> Tensor:
         c, k = self.model.config, before.shape[-1]
@@ -187,7 +177,7 @@ class ExactTorch:
         return self._linear(f"logits.{k}", hidden)
 
     def _feed_forward(self, x: Tensor, norm: str, prefix: str) -> Tensor:
-        half = GELU_SIZE // 2
+        half = spec.GELU_SIZE // 2
         inner = self._integers.clamp(self._linear(prefix + "inner", self._norm(norm, x)), -half, half - 1)
         return self._saturate(x + self._linear(prefix + "outer", self._steps[prefix + "gelu"][inner + half]))
 
@@ -195,7 +185,7 @@ class ExactTorch:
         gain, shift, epsilon = (self._steps[f"{name}.{part}"] for part in ("gain", "shift", "epsilon"))
         squares = self._integers.total(x * x, -1)[..., None] + epsilon
         reciprocal = self._integers.reciprocal(self._integers.root(squares))
-        units = (x * reciprocal + (1 << (UNIT_BITS - 1))) >> UNIT_BITS
+        units = (x * reciprocal + (1 << (spec.UNIT_BITS - 1))) >> spec.UNIT_BITS
         return self._activation(_requantise(units, gain, shift))
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
@@ -211,10 +201,10 @@ class ExactTorch:
         return _requantise(weight, multiplier[..., None], self._steps[f"{name}.shift"])
 
     def _saturate(self, x: Tensor) -> Tensor:
-        return self._integers.clamp(x, -STREAM_MAX, STREAM_MAX)
+        return self._integers.clamp(x, -spec.STREAM_MAX, spec.STREAM_MAX)
 
     def _activation(self, x: Tensor) -> Tensor:
-        return self._integers.clamp(x, -ACTIVATION_MAX, ACTIVATION_MAX)
+        return self._integers.clamp(x, -spec.ACTIVATION_MAX, spec.ACTIVATION_MAX)
 
     def _bos(self, batch_size: int) -> Tensor:
         c = self.model.config

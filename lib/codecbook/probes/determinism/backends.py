@@ -74,7 +74,7 @@ class ReferenceSteps:
     """The specification in numpy, with products as `ReferenceEvaluator` has them."""
 
     def __init__(self, model: ExactLM, matmul: str = "int64") -> None:
-        self._evaluator = ReferenceEvaluator(model, 1, matmul)
+        self._evaluator = ReferenceEvaluator(model, matmul=matmul)
 
     def start(self, batch: int) -> None:
         """See `Steps`."""
