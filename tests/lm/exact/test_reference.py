@@ -86,9 +86,9 @@ def test_refused_codes(make_integer_model) -> None:
         reference_logits(model, np.zeros((3, 2), dtype=np.int64))
     evaluator = ReferenceEvaluator(model)
     for _ in range(29):
-        evaluator.read(np.array([[3]]))
+        evaluator.push(np.array([[3]]))
     with pytest.raises(UnsupportedInput, match="30 tokens"):
-        evaluator.read(np.array([[3]]))
+        evaluator.push(np.array([[3]]))
 
 
 @pytest.mark.parametrize("matmul", ["int64", "float32"])
@@ -107,9 +107,9 @@ def test_clips_side_by_side_equal_each_alone(
                 found = evaluator.logits(clips[:, t, :k])
                 assert found.dtype == np.int64
                 np.testing.assert_array_equal(found, expected[:, t, k])
-            evaluator.read(clips[:, t])
-        evaluator.restart(3)
-    evaluator.restart()
+            evaluator.push(clips[:, t])
+        evaluator.start(3)
+    evaluator.start()
     np.testing.assert_array_equal(evaluator.logits(clips[:1, 0, :0]), expected[:1, 0, 0])
 
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_read_side_by_side_is_refused(make_integer_model) -> None
         ReferenceEvaluator(model, matmul="float16")
     evaluator = ReferenceEvaluator(model, 2)
     with pytest.raises(UnsupportedInput, match="2 clips"):
-        evaluator.read(np.zeros((3, 3), dtype=np.int64))
+        evaluator.push(np.zeros((3, 3), dtype=np.int64))
     without = ExactLM(model.config, {**model.arrays, "epsilon": np.zeros(1, dtype=np.int64)})
     with pytest.raises(UnsupportedInput, match="epsilon below 1"):
         ReferenceEvaluator(without, matmul="float32")

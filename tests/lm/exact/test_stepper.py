@@ -34,30 +34,25 @@ def test_exported_models_equal_the_specification(kind: str, make_float_model, dr
 @pytest.mark.parametrize("kind", KINDS)
 def test_stepping_several_streams_equals_each_alone(kind: str, make_integer_model, draw_codes) -> None:
     model = make_integer_model(kind, seed=3)
-    clips = [draw_codes(model, 15, seed=s) for s in range(8)]
-    together = ExactStepper(model, streams=8)
-    logits = np.empty((8, 15, model.num_codebooks, 11), dtype=np.int64)
-    for t in range(15):
-        together.begin_frame()
-        for k in range(model.num_codebooks):
-            logits[:, t, k] = together.logits(k)
-            together.push(k, np.array([clip[t, k] for clip in clips]))
-    for clip, found in zip(clips, logits, strict=True):
-        np.testing.assert_array_equal(found, reference_logits(model, clip))
+    clips = np.stack([draw_codes(model, 15, seed=s) for s in range(8)])
+    expected = np.stack([reference_logits(model, clip) for clip in clips])
+    together = ExactStepper(model)
+    for _ in range(2):
+        together.start(8)
+        for t in range(15):
+            for k in range(model.num_codebooks):
+                np.testing.assert_array_equal(together.logits(clips[:, t, :k]), expected[:, t, k])
+            together.push(clips[:, t])
 
 
-def test_a_stepper_begins_anew_after_reset(make_integer_model, draw_codes) -> None:
+def test_logits_may_be_asked_for_in_any_order(make_integer_model, draw_codes) -> None:
     model = make_integer_model("in_frame")
-    codes = draw_codes(model, 9)
+    codes = draw_codes(model, 2)
     expected = reference_logits(model, codes)
     stepper = ExactStepper(model)
-    for _ in range(2):
-        for t, frame in enumerate(codes):
-            stepper.begin_frame()
-            for k, code in enumerate(frame.tolist()):
-                np.testing.assert_array_equal(stepper.logits(k), expected[t, k])
-                stepper.push(k, code)
-        stepper.reset()
+    stepper.push(codes[:1])
+    for k in (2, 0, 1, 1):
+        np.testing.assert_array_equal(stepper.logits(codes[1:, :k])[0], expected[1, k])
 
 
 def test_threads_change_nothing(make_integer_model, draw_codes) -> None:
@@ -69,32 +64,32 @@ def test_threads_change_nothing(make_integer_model, draw_codes) -> None:
             np.testing.assert_array_equal(found, expected)
 
 
-def test_calls_out_of_turn_are_refused(make_integer_model) -> None:
-    stepper = ExactStepper(make_integer_model("in_frame"))
-    with pytest.raises(UnsupportedInput, match="out of turn"):
-        stepper.logits(0)
-    stepper.begin_frame()
-    with pytest.raises(UnsupportedInput, match="out of turn"):
-        stepper.logits(1)
-    with pytest.raises(CorruptInput, match=r"outside 0\.\.10"):
-        stepper.push(0, 11)
-    with pytest.raises(UnsupportedInput, match="one per stream"):
-        stepper.push(0, np.array([1, 2]))
-    stepper.push(0, 3)
-    with pytest.raises(UnsupportedInput, match="out of turn"):
-        stepper.push(0, 3)
-    with pytest.raises(UnsupportedInput, match="1 of 3 codes"):
-        stepper.begin_frame()
+def test_refused_codes(make_integer_model) -> None:
+    stepper = ExactStepper(make_integer_model("in_frame"), 2)
+    frame = np.zeros((2, 3), dtype=np.int64)
+    for call in (stepper.push, stepper.logits):
+        with pytest.raises(UnsupportedInput, match="2 streams step together"):
+            call(np.zeros((1, 3), dtype=np.int64))
+        with pytest.raises(UnsupportedInput, match="reads integers"):
+            call(frame[:, :2].astype(np.float32))
+    with pytest.raises(UnsupportedInput, match="none is left"):
+        stepper.logits(frame)
+    with pytest.raises(UnsupportedInput, match="reads integers"):
+        stepper.push(frame[:, :2])
+    for code in (-1, 11):  # 11 is BOS inside, and no code
+        with pytest.raises(CorruptInput, match=r"outside 0\.\.10"):
+            stepper.push(np.full((2, 3), code))
+        with pytest.raises(CorruptInput, match=r"outside 0\.\.10"):
+            stepper.logits(np.full((2, 1), code))
 
 
 def test_rotary_positions_end(make_integer_model) -> None:
     model = make_integer_model("rotary")
     stepper = ExactStepper(model)
-    for _ in range(30):
-        stepper.begin_frame()
-        stepper.push(0, 1)
+    for _ in range(29):
+        stepper.push(np.array([[1]]))
     with pytest.raises(UnsupportedInput, match="30 tokens"):
-        stepper.begin_frame()
+        stepper.push(np.array([[1]]))
     with pytest.raises(UnsupportedInput, match="longer"):
         kernel_logits(model, np.zeros((31, 1), dtype=np.int64))
 

@@ -96,9 +96,9 @@ class ReferenceEvaluator:
             name: values.astype(matmul) if name.endswith(".weight") else values
             for name, values in model.steps().items()
         }
-        self.restart(batch)
+        self.start(batch)
 
-    def restart(self, batch: int = 1) -> None:
+    def start(self, batch: int = 1) -> None:
         """Forget everything; the next frame is the first of `batch` clips."""
         if batch < 1:
             raise UnsupportedInput(f"batch={batch}; read 1 clip or more side by side.")
@@ -108,7 +108,7 @@ class ReferenceEvaluator:
         self._position = 0
         self._hidden = self._read(np.full((batch, c.num_codebooks), c.codebook_size))  # [B, D]
 
-    def read(self, frame: np.ndarray) -> None:
+    def push(self, frame: np.ndarray) -> None:
         """Read the codes ``[B, K]`` of the next frame.
 
         Raises:
@@ -217,7 +217,7 @@ def reference_logits(model: ExactLM, codes: np.ndarray) -> np.ndarray:
     logits = np.empty((*codes.shape, model.config.codebook_size), dtype=np.int64)
     for t, frame in enumerate(codes):
         if t:
-            evaluator.read(codes[t - 1][None])
+            evaluator.push(codes[t - 1][None])
         for k in range(model.num_codebooks):
             logits[t, k] = evaluator.logits(frame[None, :k])[0]
     return logits

@@ -10,7 +10,6 @@ from codecbook.lm.exact.kernels import head_rows, push_rows, read_rows
 from codecbook.lm.exact.spec import ExactConfig, ExactLM, array_specs, exp2_table
 from codecbook.tokens.checks import checked_codes
 
-_ROWS = 16
 _SPECS = array_specs(ExactConfig((1,), 2, 1, 1, 1, 1, rotary=True)) | array_specs(
     ExactConfig((1,), 2, 1, 1, 1, 1, conditioned=True, head_dim=1, head_hidden=1)
 )
@@ -72,94 +71,77 @@ def kernel_state(model: ExactLM, streams: int, rows: int) -> KernelState:
 
 
 class ExactStepper:
-    """Logits of one frame after the other, for one or more streams side by side.
+    """Reads streams side by side, frame by frame; `logits` are those of the frame that comes next.
 
     ::
 
         stepper = ExactStepper(model)
-        for frame in frames:
-            stepper.begin_frame()
-            for k, code in enumerate(frame):
-                logits = stepper.logits(k)  # given the frames before, and this frame's codes below k
-                stepper.push(k, code)
+        for frame in frames:  # int64 [1, K]
+            for k in range(model.num_codebooks):
+                logits = stepper.logits(frame[:, :k])  # given the frames before, and this frame's codes below k
+            stepper.push(frame)
 
-    Each frame needs all its codes pushed, in order, before the next begins. A call costs some microseconds of Python;
-    loops that have no time for that call `codecbook.lm.exact.kernels` from a kernel of their own.
+    A call costs some microseconds of Python; loops that have no time for that call `codecbook.lm.exact.kernels` from a
+    kernel of their own.
 
     Args:
         model: The model.
-        streams: How many streams, ``S``, step together.
+        batch: How many streams, ``B``, step together.
     """
 
-    def __init__(self, model: ExactLM, streams: int = 1) -> None:
-        self.model, self.streams = model, streams
-        self._weights = kernel_weights(model)
-        self._state = kernel_state(model, streams, streams)
-        self._indices = np.arange(streams, dtype=np.int64)
-        self._logits = np.empty((streams, model.config.codebook_size), dtype=np.int32)
-        self.reset()
+    def __init__(self, model: ExactLM, batch: int = 1) -> None:
+        self.model, self._weights = model, kernel_weights(model)
+        self.start(batch)
 
-    def reset(self) -> None:
-        """Forget all frames: the next one follows BOS."""
-        V, K = self.model.config.codebook_size, self.model.num_codebooks
-        self._frame = np.full((self.streams, K), V, dtype=np.int64)
-        self._frames_read, self._pushed = 0, K
-
-    def begin_frame(self) -> None:
-        """Read the frame that was pushed last (at first BOS), so that `logits` are those of the next.
-
-        Raises:
-            UnsupportedInput: The frame before is not complete, or rotary positions reach no further.
-        """
+    def start(self, batch: int = 1) -> None:
+        """Forget everything; the next frame is the first of `batch` streams."""
         c = self.model.config
-        if self._pushed < c.num_codebooks:
-            raise UnsupportedInput(
-                f"{self._pushed} of {c.num_codebooks} codes of the frame were pushed; push all before the next one."
-            )
-        if c.rotary and self._frames_read >= c.window_frames:
-            raise UnsupportedInput(
-                f"A sequence is longer than this model's {c.window_frames} tokens (BOS included); call reset()."
-            )
-        read_rows(self._weights, self._state, self._frame, self._indices, exp2_table())
-        self._frames_read += 1
-        self._frame = np.zeros_like(self._frame)
-        self._pushed = 0
+        self._state = kernel_state(self.model, batch, batch)
+        self._logits = np.empty((batch, c.codebook_size), dtype=np.int32)
+        self._read(np.full((batch, c.num_codebooks), c.codebook_size, dtype=np.int64))
 
-    def logits(self, k: int) -> np.ndarray:
-        """Return the logits of codebook k, in 2^-8 bit: int32 ``[V]``, or ``[S, V]`` of several streams.
+    def logits(self, before: np.ndarray) -> np.ndarray:
+        """Return int32 logits ``[B, V]`` of codebook ``k``, in 2^-8 bit, given the frame's codes ``[B, k]`` before it.
 
         Raises:
-            UnsupportedInput: k is not the codebook whose code is to be pushed next.
-        """
-        self._check_turn(k)
-        head_rows(self._weights, self._state, k, self.streams, self._logits)
-        return (self._logits[0] if self.streams == 1 else self._logits).copy()
-
-    def push(self, k: int, code: int | np.ndarray) -> None:
-        """Fix the code of codebook k: an integer, or integers ``[S]``.
-
-        Raises:
-            UnsupportedInput: k is out of turn, or another number of codes.
+            UnsupportedInput: As many codes as the frame has, or of another batch.
             CorruptInput: A code outside its codebook.
         """
-        self._check_turn(k)
-        codes = np.atleast_1d(np.asarray(code))
-        if codes.shape != (self.streams,):
-            raise UnsupportedInput(f"Codes have the shape {list(codes.shape)}; give one per stream, [{self.streams}].")
-        codes = checked_codes(codes[:, None], self.model.codebook_sizes[k : k + 1], f"Codebook {k}")[:, 0]
-        push_rows(self._weights, self._state, k, codes.copy())
-        self._frame[:, k] = codes
-        self._pushed += 1
+        before = self._checked(before, before.shape[1])
+        k = before.shape[1]
+        if k == self.model.num_codebooks:
+            raise UnsupportedInput(f"{k} codes were given, and the frame has {k}; none is left.")
+        self._state.known[:] = 0
+        for j in range(k):
+            push_rows(self._weights, self._state, j, before[:, j].copy())
+        head_rows(self._weights, self._state, k, len(before), self._logits)
+        return self._logits.copy()
 
-    def _check_turn(self, k: int) -> None:
-        if k != self._pushed:
+    def push(self, frame: np.ndarray) -> None:
+        """Read the codes ``[B, K]`` of the next frame.
+
+        Raises:
+            UnsupportedInput: Another number of codebooks or batch, or rotary positions reach no further.
+            CorruptInput: A code outside its codebook.
+        """
+        self._read(self._checked(frame, self.model.num_codebooks).copy())
+
+    def _read(self, frame: np.ndarray) -> None:
+        c = self.model.config
+        if c.rotary and self._state.positions[0] >= c.window_frames:
             raise UnsupportedInput(
-                f"Codebook {k} is out of turn: {self._pushed} of {self.model.num_codebooks} codes of this frame are "
-                "known; call begin_frame() for a new frame, and push codes in order."
+                f"A sequence is longer than this model's {c.window_frames} tokens (BOS included); start again."
             )
+        read_rows(self._weights, self._state, frame, np.arange(len(frame)), exp2_table())
+
+    def _checked(self, codes: np.ndarray, num_codebooks: int) -> np.ndarray:
+        codes = checked_codes(codes, self.model.codebook_sizes[:num_codebooks], "The frame")
+        if codes.ndim != 2 or len(codes) != len(self._logits):
+            raise UnsupportedInput(f"Codes are {list(codes.shape)}, and {len(self._logits)} streams step together.")
+        return codes
 
 
-def kernel_logits(model: ExactLM, codes: np.ndarray, rows: int = _ROWS) -> np.ndarray:
+def kernel_logits(model: ExactLM, codes: np.ndarray, rows: int = 16) -> np.ndarray:
     """Return what `reference_logits` does, and raise what it raises, by the compiled evaluator.
 
     Args:

@@ -36,57 +36,20 @@ class Steps(Protocol):
         ...
 
 
-class NumbaSteps:
+class NumbaSteps(ExactStepper):
     """The compiled evaluator; a full pass takes so many rows at a time, on which no result depends."""
 
     def __init__(self, model: ExactLM, rows: int = 16) -> None:
-        self._model, self._rows = model, rows
-        self._stepper = ExactStepper(model)
-
-    def start(self, batch: int) -> None:
-        """See `Steps`."""
-        self._stepper = ExactStepper(self._model, batch)
-        self._stepper.begin_frame()
-        self._known = 0
-
-    def logits(self, before: np.ndarray) -> np.ndarray:
-        """See `Steps`."""
-        self._push_up_to(before)
-        return np.atleast_2d(self._stepper.logits(self._known))
-
-    def push(self, frame: np.ndarray) -> None:
-        """See `Steps`."""
-        self._push_up_to(frame)
-        self._stepper.begin_frame()
-        self._known = 0
+        super().__init__(model)
+        self._rows = rows
 
     def full(self, codes: np.ndarray) -> np.ndarray:
         """See `Steps`."""
-        return np.stack([kernel_logits(self._model, segment, self._rows) for segment in codes])
-
-    def _push_up_to(self, codes: np.ndarray) -> None:
-        for k in range(self._known, codes.shape[1]):
-            self._stepper.push(k, codes[:, k])
-        self._known = codes.shape[1]
+        return np.stack([kernel_logits(self.model, segment, self._rows) for segment in codes])
 
 
-class ReferenceSteps:
-    """The specification in numpy, with products as `ReferenceEvaluator` has them."""
-
-    def __init__(self, model: ExactLM, matmul: str = "int64") -> None:
-        self._evaluator = ReferenceEvaluator(model, matmul=matmul)
-
-    def start(self, batch: int) -> None:
-        """See `Steps`."""
-        self._evaluator.restart(batch)
-
-    def logits(self, before: np.ndarray) -> np.ndarray:
-        """See `Steps`."""
-        return self._evaluator.logits(before)
-
-    def push(self, frame: np.ndarray) -> None:
-        """See `Steps`."""
-        self._evaluator.read(frame)
+class ReferenceSteps(ReferenceEvaluator):
+    """The specification in numpy."""
 
     def full(self, codes: np.ndarray) -> np.ndarray:
         """Raise UnsupportedInput: the reference has no such pass."""
@@ -100,7 +63,7 @@ def load_steps(case: Case, numbers: str, cell: Cell) -> Steps:
     """Load the model of a case that gives one kind of numbers, in the backend of a cell."""
     model: Any = load_exact(case.folder / "exact") if numbers == "exact" else None
     if model is not None and cell.backend in _MATMULS:
-        return ReferenceSteps(model, _MATMULS[cell.backend])
+        return ReferenceSteps(model, matmul=_MATMULS[cell.backend])
     if model is not None and cell.backend == "numba":
         return NumbaSteps(model)
     from codecbook.coding.ecdc.models import upstream_lm
