@@ -22,9 +22,9 @@ from codecbook.coding.ecdc import upstream_lm
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.data.windows import Windows
 from codecbook.lm.models import build_lm
-from codecbook.lm.training.loop import parameter_groups
 from codecbook.lm.training.options import TrainOptions
 from codecbook.lm.training.passes import Passes
+from codecbook.lm.training.train import parameter_groups
 from codecbook.measure.coder_speed import DIRECTIONS, same_size_exact, speedup, time_coders, torch_threads
 from codecbook.models.weights import seeded
 from codecbook.tokens import tokens_from_frames
@@ -203,8 +203,8 @@ def training_steps(
     """Make optimizer steps to be called again and again, of a plain PyTorch loop and of models of this package.
 
     Both read the same windows and predict the same tokens, with the same number of layers, widths and heads,
-    cross-entropy, AdamW and clipped gradients. Ours is `Passes` and the optimizer of `codecbook.lm.training.loop`, with
-    all that a run does at each step: order, checks, averaged weights.
+    cross-entropy, AdamW and clipped gradients. Ours is `Passes` and the optimizer of `codecbook.lm.training`, with all
+    that a run does at each step: order, checks, averaged weights.
 
     Args:
         conditionings: Of `RVQTransformer`: ``"none"``, ``"in_frame"``.

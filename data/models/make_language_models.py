@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,24 @@ import torch
 
 from codecbook.codecs.corpus.index import SOURCES_NAME, read_sources
 from codecbook.command_line import exit_status
+from codecbook.errors import UnsupportedInput
 from codecbook.files import write_file
 from codecbook.lm.costs import baseline_costs, lm_cost
 from codecbook.lm.data.corpora import BundledTokens, bundled_tokens
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.defaults import EXACT_NAME, RECIPES, LMRecipe, default_folder, recipe_of, train_options
+from codecbook.lm.defaults import EXACT_NAME, default_folder
 from codecbook.lm.exact import ExactLM, export_exact, load_exact, save_exact
 from codecbook.lm.exact.files import read_config
 from codecbook.lm.exact.floats import float_tensors
 from codecbook.lm.model_files import load_lm, save_lm
 from codecbook.lm.models import build_lm
 from codecbook.lm.token_lm import TokenLM, num_parameters
-from codecbook.lm.training.options import TrainReport
+from codecbook.lm.training.options import TrainOptions, TrainReport
 from codecbook.lm.training.train import train
 from codecbook.measure.rates.coder_costs import codebook_table, cost_table, exact_coder_cost, saving
 from codecbook.models.store import CONFIG_NAME, PARAMETERS_NAME
 from codecbook.paths import data_dir
+from codecbook.training.schedule import Budget
 
 CALIBRATION_FRAMES = 4000
 MODEL_NAME = "language model"
@@ -88,6 +91,42 @@ TWINS = """Code length of the held-out clips against the trained floats: {coded:
 {made:+.4f} % under floats made from it."""
 
 
+@dataclass(frozen=True)
+class LMRecipe:
+    """How the language model of a codec is made."""
+
+    codec: str  # registry name
+    arguments: dict[str, Any]  # of `RVQTransformerConfig`, but for the codebook sizes
+    options: dict[str, Any]  # of `TrainOptions`, but for budget and seed
+    minutes: float = 6.0  # of training, on one CPU core
+    keeps_floats: bool = False  # store the trained floats beside the integers; otherwise floats are made from these
+
+
+# Tables of codes are most of a model (K V (dim + 2 head_dim) numbers), so widths are what keeps each at about 4 MB; the
+# corpora are an hour or two, which wider models would memorise. Windows of 96 rows: 1.3 s at 75 Hz, 0.6 s at 150
+# Hz, 2.6 s at 37.5 Hz, 1.9 s at 50 Hz, 3.8 s at 25 Hz.
+_WIDE = (
+    {"dim": 96, "layers": 3, "heads": 4, "hidden": 384, "dropout": 0.0, "head_dim": 64, "head_hidden": 192,
+     "window_frames": 96},
+    {"context_frames": 192, "stride_frames": 64, "batch_size": 8, "learning_rate": 3e-3},
+)  # fmt: skip
+_SINGLE = {
+    "dim": 128, "layers": 3, "heads": 4, "hidden": 512, "dropout": 0.1, "head_dim": 96, "head_hidden": 288,
+    "window_frames": 96,
+}  # fmt: skip
+_SINGLE_OPTIONS = {"context_frames": 192, "stride_frames": 64, "batch_size": 16, "learning_rate": 2e-3}
+RECIPES: dict[str, LMRecipe] = {
+    recipe.codec: recipe
+    for recipe in (
+        LMRecipe("encodec_24khz", *_WIDE, keeps_floats=True),  # the notebooks compare them with the integers
+        LMRecipe("encodec_48khz", *_WIDE),
+        LMRecipe("snac_24khz", *_WIDE),
+        LMRecipe("fsq_50hz", _SINGLE, _SINGLE_OPTIONS, minutes=4.0),
+        LMRecipe("units_25hz", {**_SINGLE, "dropout": 0.2}, _SINGLE_OPTIONS, minutes=4.0),
+    )
+}
+
+
 def build(
     recipe: LMRecipe,
     out: Path,
@@ -100,7 +139,7 @@ def build(
     """Train a codec's language model and write its folder.
 
     Args:
-        recipe: Of `codecbook.lm.defaults`.
+        recipe: How.
         out: Folder to write; what it holds is replaced.
         work: Folder of the training run, which is continued where there is one.
         tokens_dir: Folder of token corpora; None takes ``data/tokens``.
@@ -110,7 +149,9 @@ def build(
     """
     tokens = bundled_tokens(recipe.codec, folder=tokens_dir)
     print(f"{recipe.codec}: {tokens.train}, held out: {tokens.held_out}", flush=True)
-    options = train_options(recipe, steps, minutes, seed)
+    if steps is None and minutes is None:
+        minutes = recipe.minutes
+    options = TrainOptions(budget=Budget(steps, minutes), seed=seed, **recipe.options)
     report = train(
         tokens.train, tokens.held_out, work, "rvq_transformer", recipe.arguments, options, "cpu",
         say=lambda line: print(f"{recipe.codec}: {line}", flush=True),
@@ -266,10 +307,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    unknown = [codec for codec in options.codecs if codec not in RECIPES]
+    if unknown:
+        raise UnsupportedInput(
+            f"There is no recipe for a language model of {unknown[0]!r}; choose one of {', '.join(RECIPES)}, or train "
+            "one with python -m codecbook.lm train."
+        )
     for codec in options.codecs or RECIPES:
         out = options.out / f"lm_{codec}_mini" if options.out else default_folder(codec)
         build(
-            recipe_of(codec), out, options.work / codec, options.tokens, options.steps, options.minutes,
+            RECIPES[codec], out, options.work / codec, options.tokens, options.steps, options.minutes,
             options.seed,
         )  # fmt: skip
     return 0

@@ -5,7 +5,8 @@ import pytest
 
 from codecbook import paths
 from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
-from codecbook.lm.data.corpus import BARK_FINE, Corpus, NpzLayout
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.sources import BARK_FINE, NpzLayout
 from codecbook.tokens import Tokens, tokens_from_frames
 from codecbook.tokens.layout import Layout, natural_order
 from codecbook.tokens.npq import write_npq
@@ -53,8 +54,12 @@ def test_every_source_gives_the_same_rows(kind, clips, tmp_path):
     for i, tokens in enumerate(clips.values()):
         np.testing.assert_array_equal(corpus.clip(i), tokens.to_frames())
     everything = np.concatenate([tokens.to_frames() for tokens in clips.values()])
-    np.testing.assert_array_equal(corpus.rows(15, 100), everything[15:100])
-    assert corpus.rows(0, 0).shape == (0, 2)
+    np.testing.assert_array_equal(corpus.rows(), everything)
+    np.testing.assert_array_equal(corpus.rows(100), everything[:100])
+    np.testing.assert_array_equal(corpus.clip(3, 5, 9), clips["clip_03"].to_frames()[5:9])
+    assert corpus.rows(0).shape == (0, 2)
+    with pytest.raises(IndexError):
+        corpus.clip(99)
 
 
 def test_flat_orders_are_those_of_the_layout(tmp_path):
@@ -124,7 +129,7 @@ def test_sides_are_the_same_in_every_order_and_number_of_codebooks(order, clips)
         assert Corpus.from_tokens(clips, order, num_codebooks=1).split(5)[1].clips == by_default
 
 
-@pytest.mark.parametrize("by", [r"^(s\d)_", lambda name: name[:2]])
+@pytest.mark.parametrize("by", [r"^(s\d)_", r"^s\d"])
 def test_split_by_speaker_keeps_speakers_apart(by):
     names = [f"s{speaker}_{i}" for speaker in range(9) for i in range(3)]
     train, held_out = Corpus.from_tokens({name: _tokens(5) for name in names}).split(3, by=by)
@@ -223,7 +228,12 @@ def test_bad_npz_is_refused(tmp_path):
     ):
         with pytest.raises(error, match=r"a\.npz"):
             Corpus.from_files(path, npz=npz)
-    path.write_bytes(path.read_bytes()[:100])
+    whole = path.read_bytes()
+    with path.open("wb") as file:
+        np.save(file, np.zeros((2, 3), dtype=int))
+    with pytest.raises(CorruptInput, match=r"a\.npz"):
+        Corpus.from_files(path, npz=NpzLayout("codes", 4096, 75.0))
+    path.write_bytes(whole[:100])
     with pytest.raises(CorruptInput, match=r"a\.npz"):
         Corpus.from_files(path, npz=NpzLayout("codes", 4096, 75.0))
 
@@ -250,21 +260,12 @@ def test_a_damaged_code_is_noticed(tmp_path):
         Corpus.from_files(path)
 
 
-def test_rows_out_of_range_are_refused(clips):
-    corpus = Corpus.from_tokens(clips)
-    for start, stop in ((-1, 2), (3, 2), (0, corpus.num_rows + 1)):
-        with pytest.raises(UnsupportedInput, match="Rows"):
-            corpus.rows(start, stop)
-    with pytest.raises(IndexError):
-        corpus.clip(99)
-
-
 def test_text_as_rows():
     texts = {"a": TextTokens(np.array([1, 2, 3]), 50, 1.0), "b": TextTokens(np.array([4, 5]), 50, 0.25)}
     corpus = Corpus.from_text(texts)
     assert (corpus.codebook_sizes, corpus.layout, corpus.frame_rate_hz) == ((50,), None, 4.0)
     assert corpus.frame_rate_hz == corpus.tokens_per_s
-    np.testing.assert_array_equal(corpus.rows(0, 5)[:, 0], [1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(corpus.rows()[:, 0], [1, 2, 3, 4, 5])
     assert len(set(corpus.identities)) == 2
     assert corpus.subset(["b"]).frame_rate_hz == 8.0
     with pytest.raises(UnsupportedInput, match="one tokenizer"):
@@ -276,7 +277,7 @@ def test_files_that_change_or_go_do_not_matter_once_they_are_open(clips, tmp_pat
     corpus = Corpus.from_files(path)
     path.unlink()
     back = pickle.loads(pickle.dumps(corpus.subset(["clip_03", "clip_07"])))
-    np.testing.assert_array_equal(back.rows(2, 40), np.concatenate([corpus.clip(3), corpus.clip(7)])[2:40])
+    np.testing.assert_array_equal(back.rows(40), np.concatenate([corpus.clip(3), corpus.clip(7)])[:40])
 
 
 def test_empty_clips_are_clips():

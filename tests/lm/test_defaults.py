@@ -5,13 +5,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from codecbook.codecs.corpus.__main__ import PLANS
 from codecbook.codecs.corpus.index import ClipRow, CorpusEntry, write_index
-from codecbook.errors import MissingWeights, UnsupportedInput
+from codecbook.errors import MissingWeights
 from codecbook.files import sha256_of
 from codecbook.lm.data.corpora import bundled_tokens
-from codecbook.lm.defaults import EXACT_NAME, RECIPES, LMRecipe, default_folder, load_default, recipe_of, train_options
+from codecbook.lm.defaults import EXACT_NAME, default_folder, load_default
 from codecbook.lm.exact import load_exact
 from codecbook.lm.model_files import load_lm
 from codecbook.lm.models import build_lm
@@ -26,25 +27,6 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def test_every_corpus_has_a_recipe_that_can_be_built_and_is_small():
-    assert list(RECIPES) == list(PLANS) == list(COLUMNS)
-    for codec, recipe in RECIPES.items():
-        model = build_lm("rvq_transformer", {"codebook_sizes": COLUMNS[codec], **recipe.arguments})
-        assert 2 * num_parameters(model) < 4.6e6, codec  # bytes of float16
-        assert 64 <= recipe.arguments["window_frames"] <= 128
-        options = train_options(recipe, None, None, seed=1)
-        assert (options.budget.minutes, options.seed) == (recipe.minutes, 1)
-        assert train_options(recipe, 5, None, 0).budget.steps == 5
-    with pytest.raises(UnsupportedInput, match="'mimi'"):
-        recipe_of("mimi")
-
-
-def test_a_missing_default_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("CODECBOOK_DATA", str(tmp_path))
-    with pytest.raises(MissingWeights, match="make_language_models"):
-        load_default("encodec_24khz")
-
-
 @pytest.fixture(scope="module")
 def script():
     """Import the script as Python does when it is run, and forget it afterwards."""
@@ -55,6 +37,26 @@ def script():
     yield make_language_models
     sys.path.remove(folder)
     sys.modules.pop("make_language_models", None)
+
+
+def test_every_corpus_has_a_recipe_that_can_be_built_and_is_small(script):
+    assert list(script.RECIPES) == list(PLANS) == list(COLUMNS)
+    for codec, recipe in script.RECIPES.items():
+        model = build_lm("rvq_transformer", {"codebook_sizes": COLUMNS[codec], **recipe.arguments})
+        assert 2 * num_parameters(model) < 4.6e6, codec  # bytes of float16
+        assert 64 <= recipe.arguments["window_frames"] <= 128
+
+
+def test_a_codec_without_a_recipe_is_refused(script, capsys):
+    threads = torch.get_num_threads()
+    assert script.main(["mimi", "--threads", str(threads)]) == 2
+    assert "There is no recipe for a language model of 'mimi'" in capsys.readouterr().err
+
+
+def test_a_missing_default_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODECBOOK_DATA", str(tmp_path))
+    with pytest.raises(MissingWeights, match="make_language_models"):
+        load_default("encodec_24khz")
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def tokens_dir(tmp_path):
 def test_the_script_writes_model_integers_and_card(script, tokens_dir, tmp_path, monkeypatch):
     shape = {"dim": 16, "layers": 1, "heads": 2, "hidden": 16, "window_frames": 8, "head_dim": 8, "head_hidden": 8}
     options = {"context_frames": 16, "stride_frames": 8, "batch_size": 4, "evaluations": 2}
-    recipe = LMRecipe("encodec_24khz", {**shape, "dropout": 0.0}, options)
+    recipe = script.LMRecipe("encodec_24khz", {**shape, "dropout": 0.0}, options)
     out = tmp_path / "lm"
     script.build(recipe, out, tmp_path / "work", tokens_dir, steps=6)
     loaded = load_lm(out)
@@ -100,8 +102,8 @@ def test_the_script_writes_model_integers_and_card(script, tokens_dir, tmp_path,
 # ---------------------------------------------------------------- the bundled models
 
 
-@pytest.mark.parametrize("codec", list(RECIPES))
-def test_bundled_models_are_of_the_bundled_tokens_and_codecs(codec):
+@pytest.mark.parametrize("codec", COLUMNS)
+def test_bundled_models_are_of_the_bundled_tokens_and_codecs(codec, script):
     if not (data_dir() / "tokens" / "index.json").is_file() or not default_folder(codec).is_dir():
         pytest.skip("data/tokens or the model is not there: python data/models/make_language_models.py")
     tokens = bundled_tokens(codec)
@@ -110,7 +112,7 @@ def test_bundled_models_are_of_the_bundled_tokens_and_codecs(codec):
     assert about["codec_weights_sha256"] == tokens.entry.codec_weights_sha256
     assert about["tokens_sha256"] == tokens.entry.sha256
     assert loaded.model.codebook_sizes == tokens.train.codebook_sizes
-    assert (default_folder(codec) / "model.safetensors").exists() == RECIPES[codec].keeps_floats
+    assert (default_folder(codec) / "model.safetensors").exists() == script.RECIPES[codec].keeps_floats
     exact = load_exact(default_folder(codec) / EXACT_NAME)
     card = (default_folder(codec) / "README.md").read_text()
     assert loaded.sha256 in card

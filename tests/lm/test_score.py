@@ -7,7 +7,7 @@ import torch
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.models import build_lm
-from codecbook.lm.score import clip_bits, score_from, token_bits
+from codecbook.lm.score import clip_bits, token_bits
 from codecbook.lm.token_lm import TokenLM
 from codecbook.tokens import tokens_from_frames
 
@@ -43,15 +43,13 @@ def test_gpt_reads_a_long_stream_context_by_context(num_tokens: int) -> None:
     np.testing.assert_allclose(token_bits(model, codes), np.concatenate(expected), rtol=0, atol=1e-12)
 
 
-def test_mean_over_clips_counts_tokens_and_restores_the_mode() -> None:
+def test_bits_of_clips_are_sums_over_their_tokens_and_the_mode_comes_back() -> None:
     model, rng = transformer().train(), np.random.default_rng(0)
-    clips = [rng.integers(0, 9, (4, 2)), rng.integers(0, 9, (13, 2))]
+    clips = [rng.integers(0, 9, (length, 2)) for length in (4, 0, 13)]
     corpus = Corpus.from_tokens({str(i): tokens_from_frames(clip, 9, 75.0) for i, clip in enumerate(clips)})
-    score = score_from(*clip_bits(model, corpus, range(2)))
-    bits = np.concatenate([token_bits(model, clip) for clip in clips])
-    assert score.bits_per_token == pytest.approx(bits.mean(), abs=1e-12)
-    assert score.bits_per_codebook == pytest.approx(tuple(bits.mean(axis=0)), abs=1e-12)
-    assert score.num_tokens == 34
+    expected = [token_bits(model, clips[0]).sum(axis=0), np.zeros(2), token_bits(model, clips[2]).sum(axis=0)]
+    np.testing.assert_array_equal(clip_bits(model, corpus), expected)
+    np.testing.assert_array_equal(clip_bits(model, corpus, [2]), expected[2:])
     assert model.training
 
 

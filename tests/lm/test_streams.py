@@ -79,7 +79,7 @@ def test_text_has_one_level_no_nominal_rate_and_no_end() -> None:
     stream = text_stream("text", bpe, texts, {"a": 2.0, "b": 1.0, "c": 5.0})
     assert stream.nominal_tokens_per_s is None
     assert stream.level_sizes == (bpe.vocabulary_size,)
-    assert bpe.vocabulary_size - 1 not in stream.corpus.rows(0, stream.corpus.num_rows)
+    assert bpe.vocabulary_size - 1 not in stream.corpus.rows()
     assert stream.corpus.tokens_per_s == stream.corpus.num_rows / 3.0
     assert (stream.label, stream.key) == ("text", "text")
     assert not stream.levels(stream.corpus.clip(0)).any()

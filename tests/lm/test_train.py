@@ -19,16 +19,17 @@ from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.lm.costs import lm_cost
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.data.windows import Windows
-from codecbook.lm.inspect import inspect_checkpoint, report_lines
+from codecbook.lm.inspect import checkpoint_lines, tensor_table
 from codecbook.lm.models import RVQTransformerConfig, build_lm
 from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.checkpoints import read_checkpoint
-from codecbook.lm.training.loop import parameter_groups
 from codecbook.lm.training.objective import cross_entropy_nats
+from codecbook.lm.training.options import TrainOptions, TrainReport
 from codecbook.lm.training.passes import Passes
-from codecbook.lm.training.train import Budget, Evaluation, TrainOptions, TrainReport, train
+from codecbook.lm.training.train import parameter_groups, train
 from codecbook.tokens import tokens_from_frames
 from codecbook.training.processes import alone
+from codecbook.training.schedule import Budget
 
 SHAPE = {"dim": 16, "layers": 1, "heads": 2, "hidden": 16, "window_frames": 8, "head_dim": 8, "head_hidden": 8}
 OPTIONS = TrainOptions(
@@ -249,10 +250,10 @@ def test_only_matrices_decay() -> None:
 def test_a_spike_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, at_step=5, factor=100.0)
     lines: list[str] = []
-    report = trained(tmp_path, say=lines.append)
-    assert report.skipped_steps == 1
+    trained(tmp_path, say=lines.append)
+    assert read_checkpoint(tmp_path)["run"]["skipped_steps"] == 1
     assert any("step 6: left out, its loss of" in line for line in lines)
-    assert report.recoveries == 0
+    assert read_checkpoint(tmp_path)["run"]["recoveries"] == 0
 
 
 def test_a_loss_that_is_not_finite_brings_the_best_weights_back(
@@ -261,7 +262,7 @@ def test_a_loss_that_is_not_finite_brings_the_best_weights_back(
     spoil(monkeypatch, at_step=9, factor=float("nan"))
     lines: list[str] = []
     report = trained(tmp_path, say=lines.append)
-    assert report.recoveries == 1
+    assert read_checkpoint(tmp_path)["run"]["recoveries"] == 1
     assert any("back to the weights of best.pt, on at 0.5 of the learning rate" in line for line in lines)
     assert report.steps == 12
     assert np.isfinite(report.evaluations[-1].bits_per_token)
@@ -326,17 +327,13 @@ def test_a_time_limit_ends_a_run(tmp_path: Path) -> None:
     assert report.evaluations[-1].progress == 1.0
 
 
-def test_callbacks_see_every_evaluation(tmp_path: Path) -> None:
-    heard: list[tuple[TokenLM, Evaluation]] = []
+def test_trackers_see_every_evaluation(tmp_path: Path) -> None:
     tracked: list[tuple[int, Mapping[str, float]]] = []
     report = trained(
         tmp_path,
         dataclasses.replace(OPTIONS, archive_every=2),
-        on_evaluation=lambda model, evaluation: heard.append((model, evaluation)),
         trackers=[lambda step, figures: tracked.append((step, figures))],
     )
-    assert [evaluation for _, evaluation in heard] == list(report.evaluations)
-    assert not heard[0][0].training
     assert [step for step, _ in tracked] == [4, 8, 12]
     assert tracked[-1][1]["bits_per_token"] == report.evaluations[-1].bits_per_token
     assert [path.name for path in tmp_path.glob("step_*.pt")] == ["step_00000008.pt"]
@@ -406,20 +403,22 @@ def test_impossible_options_are_refused(setting: dict) -> None:
 
 def test_inspection_tells_of_losses_drift_and_ill_tensors(tmp_path: Path) -> None:
     report = trained(tmp_path)
-    seen = inspect_checkpoint(tmp_path)
-    assert (seen.run.best(), seen.run.evaluations[-1]) == (report.best, report.evaluations[-1])
-    assert seen.run.step == 12
-    assert seen.drift > 0
-    assert not any(tensor.spikes or tensor.not_finite for tensor in seen.tensors)
+    lines = checkpoint_lines(tmp_path)
+    assert lines[1].startswith("step 12, ")
+    assert 0 < float(lines[2].removeprefix("the averaged weights are ").split()[0]) < 100
+    assert [line[:4] for line in lines[3:5]] == ["best", "last"]
+    assert f"step {report.best.step}, {report.best.bits_per_token:.4f} bits/token held out" in lines[3]
+    assert f"step 12, {report.evaluations[-1].bits_per_token:.4f} bits/token held out" in lines[4]
+    assert not any(line.endswith(("spikes", "FINITE")) for line in lines)
     state = read_checkpoint(tmp_path)
-    state["model"]["head_weight"][0, 0, 0] = 1e4
+    state["model"]["embedding.weight"][0, 0] = 1e4
     state["model"]["norm.weight"][:2] = float("nan")
+    ill = tensor_table(state, ["norm.weight", "embedding.weight", "head_weight"]).set_index("parameter")
+    assert ill["not_finite"].tolist() == [2, 0, 0]
+    assert ill.loc["embedding.weight", "largest"] == 1e4
     torch.save(state, tmp_path / "ill.pt")
-    ill = {tensor.name: tensor for tensor in inspect_checkpoint(tmp_path / "ill.pt").tensors}
-    # 96 values: one large one is at most sqrt(96) = 9.8 times the root mean square, so the larger embedding is spoiled
-    assert ill["norm.weight"].not_finite == 2
-    assert ill["head_weight"].largest == 1e4
-    assert any("2 NOT FINITE" in line for line in report_lines(inspect_checkpoint(tmp_path / "ill.pt")))
+    marked = {line.split()[0]: line for line in checkpoint_lines(tmp_path / "ill.pt")}
+    assert marked["norm.weight"].endswith("2 NOT FINITE")
 
 
 def with_corpus(folder: Path, clips: Corpus, held_out: Corpus, **more: object) -> TrainReport:
@@ -486,9 +485,8 @@ def test_evaluations_on_other_clips_do_not_count_as_best(tmp_path: Path) -> None
     assert shrunk.evaluations[:-1] == report.evaluations
     assert shrunk.best == shrunk.evaluations[-1]
     assert shrunk.best.bits_per_token == pytest.approx(lm_cost("model", shrunk.model, few).bits_per_token, abs=1e-12)
-    inspected = inspect_checkpoint(tmp_path).run.best()
-    assert inspected is not None
-    assert inspected.bits_per_token == shrunk.best.bits_per_token
+    best = next(line for line in checkpoint_lines(tmp_path) if line.startswith("best"))
+    assert f" {shrunk.best.bits_per_token:.4f} bits/token held out" in best
 
 
 def test_a_checkpoint_from_before_there_were_records_goes_on(tmp_path: Path) -> None:

@@ -23,15 +23,16 @@ import torch
 
 from codecbook.command_line import ArgumentParser, exit_status, num_threads
 from codecbook.files import check_folder
-from codecbook.lm.data.corpus import BARK_FINE, Corpus
-from codecbook.lm.data.sources import SUFFIXES
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.sources import BARK_FINE, SUFFIXES
 from codecbook.lm.exact import calibration_rows, certificate, certificate_lines, export_exact, save_exact
 from codecbook.lm.exact.files import ARCHITECTURE
-from codecbook.lm.inspect import inspect_checkpoint, model_lines, report_lines
+from codecbook.lm.inspect import checkpoint_lines, model_lines
 from codecbook.lm.model_files import load_lm, save_lm
-from codecbook.lm.models import ARCHITECTURES, CONDITIONINGS
+from codecbook.lm.models import ARCHITECTURES, CONDITIONINGS, RVQTransformerConfig, TinyGPTConfig
 from codecbook.lm.token_lm import check_vocabulary
 from codecbook.lm.training.checkpoints import BEST_NAME, LATEST_NAME
+from codecbook.lm.training.objective import CODEBOOK_WEIGHTS
 from codecbook.lm.training.options import PRECISIONS, TrainOptions, TrainReport
 from codecbook.lm.training.train import train
 from codecbook.models.store import CONFIG_NAME, check_save, refuse_existing
@@ -39,17 +40,9 @@ from codecbook.tokens.layout import ORDERS
 from codecbook.training.log import tensorboard_tracker, wandb_tracker
 from codecbook.training.schedule import SCHEDULES, Budget
 
-_ARCHITECTURE_OPTIONS = (
-    ("dim", int), ("layers", int), ("heads", int), ("hidden", int), ("dropout", float), ("code_dropout", float),
-    ("head_dropout", float), ("context", int), ("window_frames", int), ("head_dim", int), ("head_hidden", int),
-)  # fmt: skip
-_TRAIN_OPTIONS = (
-    ("context_frames", int), ("stride_frames", int), ("batch_size", int), ("micro_batch_size", int),
-    ("learning_rate", float), ("warmup", float), ("decay", float), ("final", float), ("weight_decay", float),
-    ("gradient_clip", float), ("ema_decay", float), ("label_smoothing", float), ("codebook_alpha", float),
-    ("spike_factor", float), ("seed", int), ("evaluations", int), ("checkpoint_every_s", float),
-    ("archive_every", int), ("report_every_s", float),
-)  # fmt: skip
+_CHOICES = {
+    "conditioning": CONDITIONINGS, "schedule": SCHEDULES, "precision": PRECISIONS, "codebook_weights": CODEBOOK_WEIGHTS,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,15 +88,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     model = parser.add_argument_group("model (defaults: codecbook.lm.models)")
     model.add_argument("--architecture", choices=tuple(ARCHITECTURES), default="rvq_transformer")
-    model.add_argument("--conditioning", choices=CONDITIONINGS)
-    _add_fields(model, _ARCHITECTURE_OPTIONS)
-    training = parser.add_argument_group("training (defaults: codecbook.lm.training.options)")
-    _add_fields(training, _TRAIN_OPTIONS)
-    training.add_argument("--schedule", choices=SCHEDULES)
-    training.add_argument("--precision", choices=PRECISIONS)
-    training.add_argument("--codebook-weights", choices=("even", "auto"))
-    training.add_argument("--compile", action="store_true", default=None)
-    training.add_argument("--gradient-checkpointing", action="store_true", default=None)
+    _add_fields(model, TinyGPTConfig, RVQTransformerConfig)
+    _add_fields(parser.add_argument_group("training (defaults: codecbook.lm.training.options)"), TrainOptions)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     machine.add_argument("--threads", type=num_threads, default=0, help="torch threads; 0 leaves the default")
@@ -124,14 +110,28 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_export)
 
 
-def _add_fields(group: argparse._ArgumentGroup, fields: Sequence[tuple[str, type]]) -> None:
-    for name, kind in fields:
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper())
+def _add_fields(group: argparse._ArgumentGroup, *configurations: type) -> None:
+    """Add an option for each number, switch or choice among the fields of dataclasses; None where it is not given."""
+    fields = {field.name: field.type for each in configurations for field in dataclasses.fields(each)}
+    for name, kind in fields.items():
+        option = f"--{name.replace('_', '-')}"
+        if name in _CHOICES:
+            group.add_argument(option, choices=_CHOICES[name])
+        elif kind is bool:
+            group.add_argument(option, action="store_true", default=None)
+        elif kind in (int, int | None, float):
+            number = float if kind is float else int
+            group.add_argument(option, type=number, metavar=number.__name__.upper())
 
 
-def _given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
-    """Return those of the options that the command line gave."""
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+def _given(options: argparse.Namespace, *configurations: type) -> dict[str, Any]:
+    """Return the fields of dataclasses that the command line gave."""
+    names = [field.name for configuration in configurations for field in dataclasses.fields(configuration)]
+    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+
+
+def _corpus(options: argparse.Namespace, paths: Path | list[Path], order: str, num_codebooks: int | None) -> Corpus:
+    return Corpus.from_files(paths, order, num_codebooks, BARK_FINE if options.bark else None)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -141,16 +141,10 @@ def _train(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     minutes = 10.0 if options.steps is None and options.minutes is None else options.minutes
-    names = [field.name for field in dataclasses.fields(TrainOptions) if hasattr(options, field.name)]
-    train_options = TrainOptions(budget=Budget(options.steps, minutes), **_given(options, names))
-    arguments = _given(options, [name for name, _ in _ARCHITECTURE_OPTIONS] + ["conditioning"])
-    is_flat = options.architecture == "tiny_gpt"
-    corpus = Corpus.from_files(
-        options.tokens,
-        order=options.order or ("flat" if is_flat else "parallel"),
-        num_codebooks=options.codebooks,
-        npz=BARK_FINE if options.bark else None,
-    )
+    train_options = TrainOptions(budget=Budget(options.steps, minutes), **_given(options, TrainOptions))
+    arguments = _given(options, TinyGPTConfig, RVQTransformerConfig)
+    order = options.order or ("flat" if options.architecture == "tiny_gpt" else "parallel")
+    corpus = _corpus(options, options.tokens, order, options.codebooks)
     clips, held_out = corpus.split(options.held_out_every, options.split_by)
     is_first = os.environ.get("RANK", "0") == "0"
     trackers = [tensorboard_tracker(options.out / "tensorboard")] if options.tensorboard and is_first else []
@@ -175,11 +169,12 @@ def _finish(options: argparse.Namespace, report: TrainReport, corpus: Corpus) ->
     )
     if options.save is None:
         return
-    known = corpus.layout.format if corpus.layout else None
+    assert corpus.layout is not None
+    known = corpus.layout.format
     provenance = {
-        "codec": known.codec if known else "",
-        "codec_weights": known.weights if known else "",
-        "order": corpus.layout.order if corpus.layout else "",
+        "codec": known.codec,
+        "codec_weights": known.weights,
+        "order": corpus.layout.order,
         "frame_rate_hz": corpus.frame_rate_hz,
         "clips": len(corpus),
         "held_out_every": options.held_out_every,
@@ -198,29 +193,24 @@ def _inspect(options: argparse.Namespace) -> int:
     if source.is_dir() and not is_run and (source / CONFIG_NAME).exists():
         lines = model_lines(source)
     elif source.suffix in SUFFIXES or (source.is_dir() and not is_run):
-        corpus = Corpus.from_files(source, options.order, npz=BARK_FINE if options.bark else None)
-        lines = [repr(corpus), *_codec_line(corpus)]
+        corpus = _corpus(options, source, options.order, None)
+        assert corpus.layout is not None
+        known = corpus.layout.format
+        lines = [repr(corpus)] + ([f"{known.codec}: {known.weights or 'weights unknown'}"] if known.codec else [])
     else:
-        lines = report_lines(inspect_checkpoint(source))
+        lines = checkpoint_lines(source)
     print("\n".join(lines))
     return 0
-
-
-def _codec_line(corpus: Corpus) -> list[str]:
-    known = corpus.layout.format if corpus.layout else None
-    return [f"{known.codec}: {known.weights or 'weights unknown'}"] if known and known.codec else []
 
 
 def _export(options: argparse.Namespace) -> int:
     check_folder(options.out)
     refuse_existing(options.out, options.overwrite, [ARCHITECTURE])
     loaded = load_lm(options.model)
-    known = loaded.config.get("provenance", {})
+    known = loaded.config["provenance"]
     order = options.order or known.get("order") or "parallel"
     num_codebooks = options.codebooks or (loaded.model.num_codebooks if order == "parallel" else None)
-    corpus = Corpus.from_files(
-        options.tokens, order=order, num_codebooks=num_codebooks, npz=BARK_FINE if options.bark else None
-    )
+    corpus = _corpus(options, options.tokens, order, num_codebooks)
     check_vocabulary(loaded.model, corpus.codebook_sizes)
     exact = export_exact(loaded.model, calibration_rows(corpus, options.frames))
     provenance = {**known, "float_sha256": loaded.sha256, "calibration_frames": options.frames}

@@ -1,13 +1,10 @@
-"""What a checkpoint holds: parameters, drift of the average, tensors that look ill, best and last losses.
+"""What a run, or the folder of a finished model, holds, in lines of text."""
 
-And, in fewer lines, what the folder of a finished model holds.
-"""
-
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
-from torch import Tensor
 
 from codecbook.lm.exact import certificate, certificate_lines, load_exact
 from codecbook.lm.exact.files import ARCHITECTURE, read_config
@@ -16,114 +13,69 @@ from codecbook.lm.token_lm import TokenLM, num_parameters, num_trunk_parameters
 from codecbook.lm.training.checkpoints import averaged_model, read_checkpoint
 from codecbook.lm.training.progress import RunState
 
-SPIKE = 50.0
-"""A tensor spikes where its largest value is this many times its root mean square; Gaussian ones stay below 7."""
+_SPIKE = 50.0  # a largest value over the root mean square; of Gaussian ones it stays below 7
 
 
-@dataclass(frozen=True)
-class TensorReport:
-    """One parameter of a checkpoint.
+def tensor_table(state: dict[str, Any], names: list[str]) -> pd.DataFrame:
+    """Say of each parameter of a checkpoint whether it looks ill.
 
-    Attributes:
-        name: Of the parameter.
-        shape: Its shape.
-        rms: Root mean square of the finite values.
-        largest: Largest finite absolute value.
-        drift: Distance of the averaged from the trained weights over the length of the trained ones.
-        not_finite: Number of values that are infinite or no number, trained and averaged.
+    Returns:
+        One row per name: ``parameter``, ``shape``; of the finite trained values ``length`` (Euclidean), ``rms`` and
+        ``largest`` (absolute); ``apart``, the distance of the averaged from the trained values; ``not_finite``, the
+        number of values that are infinite or no number, trained and averaged.
     """
-
-    name: str
-    shape: tuple[int, ...]
-    rms: float
-    largest: float
-    drift: float
-    not_finite: int
-
-    @property
-    def spikes(self) -> bool:
-        """Whether single values stand out, which precedes divergence and spoils quantisation."""
-        return self.largest > SPIKE * self.rms
-
-
-@dataclass(frozen=True, eq=False)
-class CheckpointReport:
-    """What `inspect_checkpoint` found.
-
-    Attributes:
-        model: With the averaged weights.
-        run: Steps, losses, evaluations.
-        drift: Of all parameters together, as in `TensorReport`.
-        tensors: One report per parameter.
-    """
-
-    model: TokenLM
-    run: RunState
-    drift: float
-    tensors: tuple[TensorReport, ...]
+    rows = []
+    for name in names:
+        trained, averaged = state["model"][name], state["average"][name]
+        is_finite = torch.isfinite(trained)
+        values = trained[is_finite].double()
+        both = is_finite & torch.isfinite(averaged)
+        rows.append(
+            {
+                "parameter": name,
+                "shape": "x".join(map(str, trained.shape)),
+                "length": float(values.norm()),
+                "rms": float(values.norm()) / max(1, values.numel()) ** 0.5,
+                "largest": float(values.abs().max()) if values.numel() else 0.0,
+                "apart": float((trained - averaged)[both].double().norm()),
+                "not_finite": int((~is_finite).sum() + (~torch.isfinite(averaged)).sum()),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
-def inspect_checkpoint(path: str | Path) -> CheckpointReport:
-    """Read a checkpoint (or the latest of a run's folder) and report on it.
+def checkpoint_lines(path: str | Path) -> list[str]:
+    """Return what a checkpoint (or the latest of a run's folder) holds; errors as `checkpoints.read_checkpoint`.
 
-    Raises:
-        MissingWeights, CorruptInput, UnsupportedInput: As `codecbook.lm.training.checkpoints.read_checkpoint`.
+    That is parameters, drift of the average, best and last losses, and parameters that look ill: values that are not
+    finite, and single ones that stand out, which precedes divergence and spoils quantisation.
     """
     state = read_checkpoint(path)
-    model = averaged_model(state)
-    names = [name for name, _ in model.named_parameters()]
-    trained, averaged = state["model"], state["average"]
-    apart = sum(float((trained[name] - averaged[name]).double().square().sum()) for name in names)
-    whole = sum(float(trained[name].double().square().sum()) for name in names)
-    return CheckpointReport(
-        model,
-        RunState.from_stored(state["run"]),
-        (apart / whole) ** 0.5 if whole else 0.0,
-        tuple(_tensor_report(name, trained[name], averaged[name]) for name in names),
-    )
-
-
-def _tensor_report(name: str, trained: Tensor, averaged: Tensor) -> TensorReport:
-    is_finite = torch.isfinite(trained)
-    values = trained[is_finite].double()
-    length = float(values.square().sum()) ** 0.5
-    apart = float((trained - averaged)[is_finite & torch.isfinite(averaged)].double().square().sum()) ** 0.5
-    return TensorReport(
-        name,
-        tuple(trained.shape),
-        length / max(1, values.numel()) ** 0.5,
-        float(values.abs().max()) if values.numel() else 0.0,
-        apart / length if length else 0.0,
-        int((~is_finite).sum() + (~torch.isfinite(averaged)).sum()),
-    )
-
-
-def report_lines(report: CheckpointReport) -> list[str]:
-    """Return the report as lines of text."""
-    model, run = report.model, report.run
-    best, last = run.best(), run.evaluations[-1] if run.evaluations else None
+    model, run = averaged_model(state), RunState.from_stored(state["run"])
+    tensors = tensor_table(state, [name for name, _ in model.named_parameters()])
+    drift = float((tensors["apart"] ** 2).sum() / (tensors["length"] ** 2).sum()) ** 0.5
     lines = [
         _size_line(model),
         f"step {run.step}, {run.elapsed_s:.0f} s, {run.skipped_steps} steps skipped, {run.recoveries} recoveries",
-        f"the averaged weights are {100 * report.drift:.2f} % away from the trained ones",
+        f"the averaged weights are {100 * drift:.2f} % away from the trained ones",
     ]
-    for label, evaluation in (("best", best), ("last", last)):
-        if evaluation is None:
-            continue
-        per_codebook = ", ".join(f"{bits:.3f}" for bits in evaluation.bits_per_codebook)
-        lines.append(
-            f"{label}: step {evaluation.step}, {evaluation.bits_per_token:.4f} bits/token held out ({per_codebook} per "
-            f"codebook), {evaluation.train_bits_per_token:.4f} in training"
-        )
+    best = run.best()
+    for label, evaluation in (("best", best), ("last", run.evaluations[-1] if run.evaluations else None)):
+        if evaluation is not None:
+            per_codebook = ", ".join(f"{bits:.3f}" for bits in evaluation.bits_per_codebook)
+            lines.append(
+                f"{label}: step {evaluation.step}, {evaluation.bits_per_token:.4f} bits/token held out ({per_codebook} "
+                f"per codebook), {evaluation.train_bits_per_token:.4f} in training"
+            )
     if best is None:
         lines.append("not evaluated yet")
     lines.append(f"{'parameter':44} {'shape':>18} {'rms':>9} {'largest':>9} {'drift':>8}")
-    for tensor in report.tensors:
-        marks = f"  {tensor.not_finite} NOT FINITE" if tensor.not_finite else ""
-        marks += "  spikes" if tensor.spikes else ""
-        shape = "x".join(str(size) for size in tensor.shape)
+    for row in tensors.itertuples():
+        marks = f"  {row.not_finite} NOT FINITE" if row.not_finite else ""
+        marks += "  spikes" if row.largest > _SPIKE * row.rms else ""
+        drift_percent = 100 * row.apart / row.length if row.length else 0.0
         lines.append(
-            f"{tensor.name:44} {shape:>18} {tensor.rms:9.2e} {tensor.largest:9.2e} {100 * tensor.drift:7.2f} %{marks}"
+            f"{row.parameter:44} {row.shape:>18} {row.rms:9.2e} {row.largest:9.2e} {drift_percent:7.2f} %{marks}"
         )
     return lines
 
@@ -133,12 +85,7 @@ def _size_line(model: TokenLM) -> str:
 
 
 def model_lines(folder: Path) -> list[str]:
-    """Return what a model's folder holds, a float or an exact one, as lines of text.
-
-    Raises:
-        MissingWeights, CorruptInput, UnsupportedInput: As `codecbook.lm.model_files.load_lm` or
-            `codecbook.lm.exact.load_exact`.
-    """
+    """Return what a model's folder holds; errors as `load_lm` for a float one, as `load_exact` for an exact one."""
     config = read_config(folder)
     if config["architecture"] == ARCHITECTURE:
         exact = load_exact(folder)
@@ -146,5 +93,5 @@ def model_lines(folder: Path) -> list[str]:
     else:
         loaded = load_lm(folder)
         lines = [_size_line(loaded.model), f"SHA-256 {loaded.sha256}"]
-    known = {**config["arguments"], **config.get("provenance", {})}
+    known = {**config["arguments"], **config["provenance"]}
     return lines + [f"{name}: {value}" for name, value in known.items()]

@@ -21,29 +21,18 @@ KeysValues = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class State:
-    """What a model remembers between two calls of `TokenLM.read`; never changed in place.
-
-    Attributes:
-        layers: Keys and values of each layer, float ``[B, H, P, D / H]``.
-        position: Number of frames read, the BOS frame included.
-    """
+    """What a model remembers between two calls of `TokenLM.read`; never changed in place."""
 
     layers: tuple[KeysValues, ...]
-    position: int
+    position: int  # number of frames read, the BOS frame included
 
 
 class Rotation(nn.Module):
-    """Rotary positions (RoPE; Su et al. 2021) from stored tables.
+    """Rotary positions (RoPE; Su et al. 2021) from stored tables, for heads of even width."""
 
-    Args:
-        context: Number of positions.
-        head_dim: Width of one head, even.
-        base: Longest wavelength, in positions over ``2 pi``.
-    """
-
-    def __init__(self, context: int, head_dim: int, base: float = 10_000.0) -> None:
+    def __init__(self, context: int, head_dim: int) -> None:
         super().__init__()
-        frequencies = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+        frequencies = 10_000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
         angles = torch.arange(context, dtype=torch.float64)[:, None] * frequencies
         # computed in float64 and stored with the weights: cos and sin differ between maths libraries
         self.register_buffer("cosine", angles.cos().float())
@@ -62,12 +51,7 @@ class RelativeBias(nn.Module):
     """A learned number per head and distance, added to attention scores; minus infinity outside the window.
 
     The window bounds what a step costs and remembers, and with distances alone a clip may be of any length
-    (Shaw et al. 2018; T5's bias without its buckets).
-
-    Args:
-        layers: Number of layers, each with a table of its own.
-        heads: Number of heads, ``H``.
-        window_frames: How many frames a query sees, itself included, ``W``.
+    (Shaw et al. 2018; T5's bias without its buckets). Each layer has a table of its own.
     """
 
     def __init__(self, layers: int, heads: int, window_frames: int) -> None:
@@ -87,15 +71,9 @@ class RelativeBias(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal multi-head self-attention by `torch.nn.functional.scaled_dot_product_attention`.
+    """Causal multi-head self-attention by `torch.nn.functional.scaled_dot_product_attention`."""
 
-    Args:
-        dim: Width of the residual stream, ``D``.
-        heads: Number of heads, ``H``, a divisor of `dim`.
-        rotation: Rotary positions, or None.
-    """
-
-    def __init__(self, dim: int, heads: int, rotation: Rotation | None = None) -> None:
+    def __init__(self, dim: int, heads: int, rotation: Rotation | None) -> None:
         super().__init__()
         self.heads = heads
         self.query_key_value = nn.Linear(dim, 3 * dim, bias=False)
@@ -130,12 +108,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a GELU between them, the exact one (not the tanh approximation).
-
-    Args:
-        dim: Width in and out.
-        hidden: Width between.
-    """
+    """Two linear layers with a GELU between them, the exact one (not the tanh approximation)."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()

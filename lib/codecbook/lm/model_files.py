@@ -38,19 +38,11 @@ from codecbook.models.store import (
 
 @dataclass(frozen=True)
 class LoadedLM:
-    """A language model from a folder.
+    """A language model from a folder."""
 
-    Attributes:
-        model: In evaluation mode, float32, on the CPU.
-        config: Content of ``config.json``.
-        weights: Where the weights are from; ``"bundled"`` for a folder in the project's data.
-        folder: Where it was read from.
-    """
-
-    model: TokenLM
-    config: dict[str, Any]
-    weights: Weights
-    folder: Path
+    model: TokenLM  # in evaluation mode, float32, on the CPU
+    config: dict[str, Any]  # content of config.json
+    weights: Weights  # where they are from; "bundled" for a folder in the project's data
 
     @property
     def sha256(self) -> str:
@@ -58,16 +50,8 @@ class LoadedLM:
         return self.weights.sha256
 
 
-def _stored_tensors(model: TokenLM) -> dict[str, Tensor]:
-    parameters = dict(model.named_parameters())
-    return {
-        name: (tensor.half() if name in parameters else tensor).contiguous().clone()
-        for name, tensor in model.state_dict().items()
-    }
-
-
 def save_lm(folder: str | Path, model: TokenLM, provenance: dict[str, Any], overwrite: bool = False) -> str:
-    """Write a model's parameters and configuration.
+    """Write a model's parameters and configuration, and return the SHA-256 of the stored tensors.
 
     Args:
         folder: Made if it does not exist.
@@ -75,24 +59,22 @@ def save_lm(folder: str | Path, model: TokenLM, provenance: dict[str, Any], over
         provenance: JSON types: corpus, codec, steps, bits per token, seed.
         overwrite: Replace a model that is there.
 
-    Returns:
-        The SHA-256 of the stored tensors.
-
     Raises:
         CodecbookError: The folder holds a model and `overwrite` is False, or one of another kind.
         CorruptInput: A parameter is not finite, or too large for float16.
     """
     folder = Path(folder)
     refuse_existing(folder, overwrite, ARCHITECTURES)
-    arguments = model.config.arguments()
-    return save_tensors(folder, _stored_tensors(model), model.architecture, arguments, provenance, overwrite)
+    parameters = dict(model.named_parameters())
+    tensors = {
+        name: (tensor.half() if name in parameters else tensor).contiguous().clone()
+        for name, tensor in model.state_dict().items()
+    }
+    return save_tensors(folder, tensors, model.architecture, model.config.arguments(), provenance, overwrite)
 
 
 def load_lm(folder: str | Path) -> LoadedLM:
     """Read a model that `save_lm` wrote.
-
-    Args:
-        folder: Holds ``config.json`` and ``model.safetensors``, or in its place a folder ``exact``.
 
     Raises:
         MissingWeights: One of the files is not there.
@@ -105,13 +87,13 @@ def load_lm(folder: str | Path) -> LoadedLM:
     tensors = load_tensors(folder, config) if is_float else _floats_of(folder, config)
     architecture, arguments = config["architecture"], config["arguments"]
     if not is_bundled(folder):
-        check_shapes(_shapes(architecture, arguments, folder / CONFIG_NAME), tensors, folder)
+        check_shapes(_shapes_unbuilt(architecture, arguments, folder / CONFIG_NAME), tensors, folder)
     with torch.random.fork_rng(devices=[]):
         model = build_lm(architecture, arguments)
-    check_shapes({name: list(tensor.shape) for name, tensor in model.state_dict().items()}, tensors, folder)
+    check_shapes(_shapes(model), tensors, folder)
     model.load_state_dict(tensors)
     kind = "bundled" if is_bundled(folder) else "pretrained"
-    return LoadedLM(model.eval(), config, Weights(kind, str(folder), config["sha256"]), folder)
+    return LoadedLM(model.eval(), config, Weights(kind, str(folder), config["sha256"]))
 
 
 def _floats_of(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
@@ -123,13 +105,16 @@ def _floats_of(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _shapes(architecture: str, arguments: dict[str, Any], source: Path) -> dict[str, list[int]]:
-    """Return the shape of each parameter of a model without allocating any."""
+def _shapes(model: TokenLM) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def _shapes_unbuilt(architecture: str, arguments: dict[str, Any], source: Path) -> dict[str, torch.Size]:
+    """Return the shapes of a model without allocating any of it."""
     try:
         with torch.device("meta"):
-            model = build_lm(architecture, arguments)
+            return _shapes(build_lm(architecture, arguments))
     except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond 64 bits, in torch's many words
         raise UnsupportedInput(
             f"{source} describes no model that can be built ({str(error).splitlines()[0]}); fetch it again."
         ) from error
-    return {name: list(tensor.shape) for name, tensor in model.state_dict().items()}

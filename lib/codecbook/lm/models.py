@@ -12,32 +12,24 @@ from codecbook.errors import UnsupportedInput
 from codecbook.lm.layers import NORM_EPSILON, FeedForward, RelativeBias, Rotation, initialise
 from codecbook.lm.token_lm import LMConfig, TokenLM
 from codecbook.models.store import check_kinds
-from codecbook.tokens.checks import require_positive
 
 CONDITIONINGS = ("none", "in_frame")
 
 
 @dataclass(frozen=True)
 class TinyGPTConfig(LMConfig):
-    """Shape of a `TinyGPT`; the defaults are those of the bits-per-second study.
+    """Shape of a `TinyGPT`; the defaults are those of the bits-per-second study."""
 
-    Attributes:
-        codebook_sizes: The vocabulary's size alone, ``(V,)``.
-        hidden: Width of the feed-forward layers; 4 `dim` gives ``8 dim^2`` parameters.
-        context: Longest sequence, in tokens, BOS included.
-    """
-
-    codebook_sizes: tuple[int, ...]
+    codebook_sizes: tuple[int, ...]  # the vocabulary's size alone, (V,)
     dim: int = 512
     layers: int = 6
     heads: int = 8
     hidden: int = 2048
     dropout: float = 0.0
-    context: int = 1024
+    context: int = 1024  # longest sequence, in tokens, BOS included
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive("context", self.context)
         if len(self.codebook_sizes) != 1:
             raise UnsupportedInput(
                 f"A TinyGPT reads one flat stream, and was given {len(self.codebook_sizes)} codebooks; flatten the "
@@ -77,9 +69,7 @@ class TinyGPT(TokenLM):
         """Return causal masks: none where the sequence starts here."""
         mask = None
         if num_past:
-            ones = torch.ones(num_frames, num_past + num_frames, device=self.device, dtype=torch.bool)
-            mask = torch.zeros(ones.shape, device=self.device, dtype=self.norm.weight.dtype)
-            mask = mask.masked_fill(~ones.tril(num_past), -torch.inf)
+            mask = self.norm.weight.new_full((num_frames, num_past + num_frames), -torch.inf).triu(num_past + 1)
         return (mask,) * self.config.layers
 
     @property
@@ -128,11 +118,6 @@ class RVQTransformerConfig(LMConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("window_frames", "head_dim", "head_hidden"):
-            require_positive(name, getattr(self, name))
-        for name in ("code_dropout", "head_dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise UnsupportedInput(f"{name}={getattr(self, name)}; give a share from 0 to below 1.")
         if self.conditioning not in CONDITIONINGS:
             raise UnsupportedInput(f"conditioning={self.conditioning!r}; choose one of {', '.join(CONDITIONINGS)}.")
 

@@ -39,57 +39,45 @@ def sample(
         UnsupportedInput: A setting out of range, a prompt of another shape, or more frames than the model's context.
         CorruptInput: A code of the prompt outside its codebook.
     """
-    _check_settings(num_frames, temperature, top_k, top_p)
-    generator = torch.Generator().manual_seed(seed)
+    if num_frames < 1:
+        raise UnsupportedInput(f"num_frames={num_frames}; draw 1 frame or more.")
+    if not 0.0 <= temperature < float("inf"):
+        raise UnsupportedInput(f"temperature={temperature}; give 0 (most probable code) or a positive number.")
+    if top_k is not None and top_k < 1:
+        raise UnsupportedInput(f"top_k={top_k}; give 1 or more, or None to allow all codes.")
+    if top_p is not None and not 0.0 < top_p <= 1.0:
+        raise UnsupportedInput(f"top_p={top_p}; give a probability above 0 and up to 1, or None.")
     before = np.zeros((0, model.num_codebooks), np.int64)
     if prompt is not None:
         before = checked_codes(prompt, model.codebook_sizes, "The prompt")
         if before.ndim != 2:
             raise UnsupportedInput(f"A prompt has the axes [T, K]; received {list(before.shape)}.")
     model.check_position(len(before) + num_frames)
-    drawn = []
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.from_numpy(np.array(before))  # [T, K], on the CPU
     with evaluating(model):
         hidden, state = model.begin()
         if len(before):
-            hidden, state = model.read(torch.from_numpy(np.array(before)).to(model.device)[None], state)
+            hidden, state = model.read(frames.to(model.device)[None], state)
         for t in range(num_frames):
             if t:
-                hidden, state = model.read(drawn[-1].to(model.device)[:, None], state)
-            drawn.append(_draw_frame(model, hidden[:, -1], temperature, top_k, top_p, generator))
-    return np.concatenate([before, torch.cat(drawn).numpy()])
-
-
-def _draw_frame(
-    model: TokenLM,
-    hidden: Tensor,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    generator: torch.Generator,
-) -> Tensor:
-    """Draw one frame, int64 ``[1, K]`` on the CPU, given hidden ``[1, D]``."""
-    codes = torch.zeros(1, 0, dtype=torch.int64)
-    for _ in range(model.num_codebooks):
-        logits = model.head(hidden, codes.to(model.device)).cpu().double()
-        code = draw(logits, temperature, top_k, top_p, generator)
-        codes = torch.cat((codes, code[:, None]), dim=1)
-    return codes
+                hidden, state = model.read(frames[-1:].to(model.device)[None], state)
+            codes = torch.zeros(1, 0, dtype=torch.int64)
+            for _ in range(model.num_codebooks):
+                logits = model.head(hidden[:, -1], codes.to(model.device)).cpu().double()
+                code = draw(logits, temperature, top_k, top_p, generator)
+                codes = torch.cat((codes, code[:, None]), dim=1)
+            frames = torch.cat((frames, codes))
+    return frames.numpy()
 
 
 def draw(
     logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
 ) -> Tensor:
-    """Draw one code per row.
+    """Draw one code per row of logits ``[B, V]``, int64 ``[B]``; settings as in `sample`.
 
-    Args:
-        logits: float ``[B, V]``.
-        temperature: As in `sample`.
-        top_k: As in `sample`; of equal logits at the border all stay.
-        top_p: As in `sample`, applied after temperature and `top_k`; the most probable code always stays.
-        generator: Of the logits' device.
-
-    Returns:
-        int64 ``[B]``.
+    Of equal logits at the border of `top_k` all stay. `top_p` applies to what temperature and `top_k` leave; the most
+    probable code always stays.
     """
     if temperature == 0.0:
         return logits.argmax(dim=-1)
@@ -104,14 +92,3 @@ def draw(
         dropped = torch.zeros_like(beyond).scatter(-1, order, beyond)
         probabilities = probabilities.masked_fill(dropped, 0.0)
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-
-
-def _check_settings(num_frames: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    if num_frames < 1:
-        raise UnsupportedInput(f"num_frames={num_frames}; draw 1 frame or more.")
-    if not 0.0 <= temperature < float("inf"):
-        raise UnsupportedInput(f"temperature={temperature}; give 0 (most probable code) or a positive number.")
-    if top_k is not None and top_k < 1:
-        raise UnsupportedInput(f"top_k={top_k}; give 1 or more, or None to allow all codes.")
-    if top_p is not None and not 0.0 < top_p <= 1.0:
-        raise UnsupportedInput(f"top_p={top_p}; give a probability above 0 and up to 1, or None.")

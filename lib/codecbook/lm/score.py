@@ -1,8 +1,7 @@
 """Bits per token of clips, by any model, in memory that does not grow with their length."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,21 +14,6 @@ from codecbook.lm.training.objective import NATS_TO_BITS, cross_entropy_nats
 from codecbook.tokens.checks import checked_codes
 
 _CHUNK_FRAMES = 512
-
-
-@dataclass(frozen=True)
-class Score:
-    """What held-out tokens cost.
-
-    Attributes:
-        bits_per_token: Mean over all tokens.
-        bits_per_codebook: Mean per codebook, ``K`` numbers.
-        num_tokens: Tokens scored.
-    """
-
-    bits_per_token: float
-    bits_per_codebook: tuple[float, ...]
-    num_tokens: int
 
 
 @contextlib.contextmanager
@@ -92,19 +76,11 @@ def _stretch_bits(model: TokenLM, codes: np.ndarray, chunk_frames: int) -> np.nd
     return np.concatenate(bits)
 
 
-def clip_bits(model: TokenLM, clips: Corpus, indices: Iterable[int]) -> tuple[np.ndarray, int]:
-    """Return (bits of all tokens per codebook, float64 ``[K]``; number of frames) of some of the clips."""
-    total, num_frames = np.zeros(model.num_codebooks), 0
-    for index in indices:
-        bits = token_bits(model, clips.clip(index))
-        total += bits.sum(axis=0)
-        num_frames += len(bits)
-    return total, num_frames
-
-
-def score_from(total_bits: np.ndarray, num_frames: int) -> Score:
-    """Return the score that sums of bits per codebook, ``[K]``, over a number of frames come to."""
-    per_codebook = total_bits / num_frames
-    return Score(
-        float(per_codebook.mean()), tuple(float(bits) for bits in per_codebook), num_frames * len(per_codebook)
-    )
+def clip_bits(model: TokenLM, clips: Corpus, indices: Sequence[int] | None = None) -> np.ndarray:
+    """Return the bits by codebook of some of the clips, or of all, float64 ``[clips, K]``."""
+    indices = range(len(clips)) if indices is None else indices
+    bits = np.zeros((len(indices), model.num_codebooks))
+    for place, index in enumerate(indices):
+        if clips.clip_rows[index]:
+            bits[place] = token_bits(model, clips.clip(index)).sum(axis=0)
+    return bits

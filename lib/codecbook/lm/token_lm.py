@@ -6,7 +6,7 @@ hour is scored in blocks of any size.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -19,23 +19,14 @@ from codecbook.tokens.checks import require_positive
 
 @dataclass(frozen=True)
 class LMConfig:
-    """What the shapes of all models have in common; subclasses add their own.
+    """What the shapes of all models have in common; of what subclasses add, integers are widths, floats are shares."""
 
-    Attributes:
-        codebook_sizes: ``V`` per codebook, all equal.
-        dim: Width of the residual stream, ``D``.
-        layers: Number of Transformer layers.
-        heads: Number of attention heads.
-        hidden: Width of the feed-forward layers.
-        dropout: Share of the activations that training drops.
-    """
-
-    codebook_sizes: tuple[int, ...]
-    dim: int
+    codebook_sizes: tuple[int, ...]  # V per codebook, all equal
+    dim: int  # width of the residual stream, D
     layers: int
-    heads: int
-    hidden: int
-    dropout: float
+    heads: int  # of attention
+    hidden: int  # width of the feed-forward layers
+    dropout: float  # share of the activations that training drops
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
@@ -44,15 +35,17 @@ class LMConfig:
                 f"Codebook sizes {self.codebook_sizes} are not one or more equal positive numbers; flatten tokens of "
                 "mixed codebooks with codecbook.tokens.layout and train a TinyGPT on the flat stream."
             )
-        for name in ("dim", "layers", "heads", "hidden"):
-            require_positive(name, getattr(self, name))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int:
+                require_positive(field.name, value)
+            elif field.type is float and not 0.0 <= value < 1.0:
+                raise UnsupportedInput(f"{field.name}={value}; give a share from 0 to below 1.")
         if self.dim % (2 * self.heads):
             raise UnsupportedInput(
                 f"dim={self.dim} does not divide into heads={self.heads} of even width; choose a multiple of "
                 f"{2 * self.heads}."
             )
-        if not 0.0 <= self.dropout < 1.0:
-            raise UnsupportedInput(f"dropout={self.dropout}; give a share from 0 to below 1.")
 
     def arguments(self) -> dict[str, Any]:
         """Return the fields as JSON types, which `codecbook.lm.models.build_lm` takes back."""
@@ -63,13 +56,11 @@ class TokenLM(nn.Module, ABC):
     """A causal language model over frames of ``K`` codes (a flat stream has ``K = 1``).
 
     Attributes:
-        architecture: Name that `build_lm` knows.
-        config: Shape of the model.
         gradient_checkpointing: Recompute layers in the backward pass: about a third more time, activations of one
             layer instead of all.
     """
 
-    architecture: ClassVar[str]
+    architecture: ClassVar[str]  # the name that `build_lm` knows
     config: LMConfig
 
     def __init__(self, config: LMConfig, rotation: Rotation | None = None) -> None:
@@ -104,22 +95,15 @@ class TokenLM(nn.Module, ABC):
 
     @abstractmethod
     def heads(self, hidden: Tensor, codes: Tensor) -> Tensor:
-        """Return logits ``[B, T, K, V]`` of frames whose own codes are known.
+        """Return logits ``[B, T, K, V]`` of frames whose own codes, int64 ``[B, T, K]``, are known.
 
-        Args:
-            hidden: float ``[B, T, D]``, at each frame the trunk's output for the frames before.
-            codes: int64 ``[B, T, K]``, the frames; a model with in-frame conditioning reads codes below ``k`` for
-                the logits of codebook ``k``, and no others.
+        At each frame, `hidden`, float ``[B, T, D]``, is the trunk's output for the frames before. For the logits of
+        codebook ``k`` a model with in-frame conditioning reads the frame's codes below ``k``, and no others.
         """
 
     @abstractmethod
     def head(self, hidden: Tensor, before: Tensor) -> Tensor:
-        """Return logits ``[B, V]`` of the next codebook of one frame.
-
-        Args:
-            hidden: float ``[B, D]``, the trunk's output for the frames before.
-            before: int64 ``[B, k]``, codes of this frame's codebooks below ``k``.
-        """
+        """Return logits ``[B, V]`` of codebook ``k`` of one frame, whose codes below, int64 ``[B, k]``, are known."""
 
     @abstractmethod
     def masks(self, num_frames: int, num_past: int) -> Sequence[Tensor | None]:
@@ -135,13 +119,9 @@ class TokenLM(nn.Module, ABC):
         """Raise UnsupportedInput where a sequence of this many frames is more than the model can read."""
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Return the logits of every frame given the frames before it, the first given BOS.
+        """Return the logits of every frame given the frames before it, the first given BOS, float ``[B, T, K, V]``.
 
-        Args:
-            codes: int64 ``[B, T, K]``, ``T >= 1``.
-
-        Returns:
-            float ``[B, T, K, V]``: ``[:, t]`` predicts ``codes[:, t]``, so no shift is left to the caller.
+        ``[:, t]`` predicts ``codes[:, t]`` of the codes int64 ``[B, T, K]``, so no shift is left to the caller.
 
         Raises:
             UnsupportedInput: Another number of codebooks or axes, or more frames than the model's context.
@@ -159,17 +139,11 @@ class TokenLM(nn.Module, ABC):
         return hidden, state
 
     def read(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read further frames.
-
-        Args:
-            codes: int64 ``[B, T, K]``.
-            state: Result of `begin` or of an earlier `read`; it stays valid.
+        """Read further frames, int64 ``[B, T, K]``; errors as for `forward`.
 
         Returns:
-            Hidden float ``[B, T, D]``, at ``t`` the prediction of the frame **after** ``codes[:, t]``, and a state.
-
-        Raises:
-            UnsupportedInput, CorruptInput: As `forward`.
+            Hidden float ``[B, T, D]``, at ``t`` the prediction of the frame **after** ``codes[:, t]``, and the state
+            after them. The state that was given stays valid.
         """
         self.check_codes(codes)
         hidden, state_after = self._trunk(self.embed(codes), state)
@@ -177,11 +151,7 @@ class TokenLM(nn.Module, ABC):
         return hidden, state_after
 
     def check_codes(self, codes: Tensor) -> None:
-        """Raise as `forward` does unless these are int64 codes ``[B, T, K]`` of this model.
-
-        Ranges are checked on the CPU alone: elsewhere it would make the host wait at every step, so there the
-        trainer and the scorer check them before the copy.
-        """
+        """Raise as `forward` does unless these are int64 codes ``[B, T, K]`` of this model."""
         if codes.dtype != torch.int64 or codes.ndim != 3 or codes.shape[2] != self.num_codebooks:
             raise UnsupportedInput(
                 f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, "
@@ -189,6 +159,7 @@ class TokenLM(nn.Module, ABC):
             )
         if codes.shape[1] < 1:
             raise UnsupportedInput("Codes have no frames; give at least one.")
+        # elsewhere it would make the host wait at every step; there, trainer and scorer check before they copy
         if codes.device.type == "cpu" and not torch.compiler.is_compiling() and codes.numel():
             low, high = (int(bound) for bound in codes.aminmax())
             if low < 0 or high >= self.codebook_sizes[0]:

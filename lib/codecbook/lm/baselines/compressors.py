@@ -1,7 +1,7 @@
 """Bits per token of general compressors: zlib, bz2, xz, zstd and brotli, on tokens laid out as bytes.
 
 A compressor sees bytes and knows nothing of codebooks, so how codes become bytes decides much of what it can find. All
-layouts of `SERIALISATIONS` are tried, and the best is the fair one to quote.
+layouts of `serialisations` are tried, and the best is the fair one to quote.
 """
 
 import bz2
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import brotli
 import numpy as np
+import pandas as pd
 import zstandard
 
 from codecbook.errors import UnsupportedInput
@@ -35,37 +36,26 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 }
 """Compressors at their highest common setting; sizes are of whole files, with their headers and checksums."""
 
-SERIALISATIONS = ("words, frames", "words, codebooks", "packed, frames", "packed, codebooks")
-"""``words``: a code in 1, 2 or 4 little-endian bytes; ``packed``: in ``ceil(log2 V)`` bits, least significant first.
-``frames``: frame after frame; ``codebooks``: codebook after codebook, each over all clips."""
 
+def serialisations(rows: np.ndarray, codebook_sizes: tuple[int, ...]) -> dict[str, bytes]:
+    """Lay codes, integers ``[T, K]``, out as bytes in several ways.
 
-def serialise(rows: np.ndarray, codebook_sizes: tuple[int, ...], serialisation: str) -> bytes:
-    """Lay codes out as bytes.
-
-    Args:
-        rows: Integers ``[T, K]``, each within its codebook.
-        codebook_sizes: ``V`` per column.
-        serialisation: One of `SERIALISATIONS`.
-
-    Raises:
-        UnsupportedInput: An unknown serialisation.
+    Returns:
+        By name. ``words``: a code in 1, 2 or 4 little-endian bytes; ``packed``: in ``ceil(log2 V)`` bits, least
+        significant first. ``frames``: frame after frame; ``codebooks``: codebook after codebook, each over all clips.
     """
-    if serialisation not in SERIALISATIONS:
-        raise UnsupportedInput(
-            f"serialisation={serialisation!r} is unknown; choose one of {'; '.join(SERIALISATIONS)}."
-        )
-    code, order = serialisation.split(", ")
-    if code == "words":
-        dtype = "u1" if max(codebook_sizes) <= 1 << 8 else "<u2" if max(codebook_sizes) <= 1 << 16 else "<u4"
-        return np.ascontiguousarray((rows if order == "frames" else rows.T).astype(dtype)).tobytes()
-    if order == "frames":
-        return pack_bits(rows, codebook_sizes)
-    return b"".join(pack_bits(rows[:, k : k + 1], (size,)) for k, size in enumerate(codebook_sizes))
+    words = rows.astype("u1" if max(codebook_sizes) <= 1 << 8 else "<u2" if max(codebook_sizes) <= 1 << 16 else "<u4")
+    columns = [pack_bits(rows[:, k : k + 1], (size,)) for k, size in enumerate(codebook_sizes)]
+    return {
+        "words, frames": words.tobytes(),
+        "words, codebooks": words.T.tobytes(),
+        "packed, frames": pack_bits(rows, codebook_sizes),
+        "packed, codebooks": b"".join(columns),
+    }
 
 
 def compressor_costs(held_out: Corpus, compressor: str, per_clip: bool = False) -> list[TokenCost]:
-    """Compress tokens, laid out in each of `SERIALISATIONS`.
+    """Compress tokens, laid out in each of `serialisations`.
 
     Args:
         held_out: What is charged.
@@ -82,12 +72,14 @@ def compressor_costs(held_out: Corpus, compressor: str, per_clip: bool = False) 
     if compressor not in COMPRESSORS:
         raise UnsupportedInput(f"compressor={compressor!r} is unknown; choose one of {', '.join(COMPRESSORS)}.")
     check_corpora(None, held_out)
-    sizes = held_out.codebook_sizes
-    clips = [held_out.clip(i) for i in range(len(held_out))]
-    parts = clips if per_clip else [np.concatenate(clips)]
+    parts = [held_out.clip(i) for i in range(len(held_out))] if per_clip else [held_out.rows()]
     tokens = np.array([part.size for part in parts], dtype=np.int64)
-    costs = []
-    for serialisation in SERIALISATIONS:
-        bits = [8 * len(COMPRESSORS[compressor](serialise(part, sizes, serialisation))) for part in parts]
-        costs.append(TokenCost(f"{compressor} ({serialisation})", np.array(bits, dtype=np.float64)[:, None], tokens))
+    sizes = pd.DataFrame(
+        {
+            name: 8.0 * len(COMPRESSORS[compressor](data))
+            for name, data in serialisations(part, held_out.codebook_sizes).items()
+        }
+        for part in parts
+    )
+    costs = [TokenCost(f"{compressor} ({name})", sizes[[name]].to_numpy(), tokens) for name in sizes]
     return sorted(costs, key=lambda cost: cost.bits_per_token)

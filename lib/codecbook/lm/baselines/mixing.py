@@ -40,7 +40,7 @@ def mixing_model(held_out: Corpus, train: Corpus | None = None) -> TokenCost:
     sizes = held_out.codebook_sizes
     check_corpora(train, held_out)
     corpora = [train, held_out] if train is not None else [held_out]
-    rows = np.concatenate([corpus.rows(0, corpus.num_rows) for corpus in corpora])
+    rows = np.concatenate([corpus.rows() for corpus in corpora])
     starts = np.zeros(len(rows), dtype=bool)  # the first row of each clip knows none before it
     lengths = np.concatenate([corpus.clip_rows for corpus in corpora])
     starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True

@@ -15,30 +15,22 @@ memory, but not than the folder for temporary files (the environment variable ``
 import itertools
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.data.sources import BARK_FINE, NpzLayout, check_same_codec, find_files, read_clips
+from codecbook.lm.data.sources import NpzLayout, check_same_codec, find_files, read_clips
 from codecbook.recordings import content_identity, held_out
 from codecbook.tokens import Tokens
 from codecbook.tokens.layout import Layout
 from codecbook.tokens.text import TextTokens
 
-__all__ = ["BARK_FINE", "Corpus", "NpzLayout"]
 
-
-class _Clip(NamedTuple):
-    name: str
-    start: int  # first row in the memory map
-    num_rows: int
-    duration_s: float
-
-
+@dataclass(frozen=True, eq=False, repr=False)
 class Corpus:
     """Clips of tokens of one codec in one order; parts of a corpus share one memory map.
 
@@ -50,21 +42,13 @@ class Corpus:
         layout: How codes become rows and rows become `Tokens`; None for text.
     """
 
-    def __init__(
-        self,
-        mapped: np.ndarray,
-        members: Sequence[_Clip],
-        codebook_sizes: Sequence[int],
-        layout: Layout | None,
-        identities: dict[str, str],
-    ) -> None:
-        self._mapped, self._members, self._identities = mapped, members, identities
-        self.clips: tuple[str, ...] = tuple(clip.name for clip in members)
-        self.clip_rows = np.array([clip.num_rows for clip in members], dtype=np.int64)
-        self.clip_durations_s = np.array([clip.duration_s for clip in members], dtype=np.float64)
-        self.codebook_sizes: tuple[int, ...] = tuple(codebook_sizes)
-        self.layout = layout
-        self._ends = np.cumsum(self.clip_rows)
+    clips: tuple[str, ...]
+    clip_rows: np.ndarray
+    clip_durations_s: np.ndarray
+    codebook_sizes: tuple[int, ...]
+    layout: Layout | None
+    _mapped: np.ndarray
+    _starts: np.ndarray  # first row of each clip in the map
 
     @classmethod
     def from_files(
@@ -82,7 +66,7 @@ class Corpus:
             paths: Files, or folders that are searched to the bottom; files are taken in sorted order of a folder.
             order: One of `codecbook.tokens.layout.ORDERS`.
             num_codebooks: Only this many codebooks of each clip, from the first; None takes all.
-            npz: What the NPZ files hold, such as `BARK_FINE`.
+            npz: What the NPZ files hold, such as `codecbook.lm.data.sources.BARK_FINE`.
 
         Raises:
             UnsupportedInput: No files, another suffix, NPZ without `npz`, two clips of one name, clips of several
@@ -96,11 +80,7 @@ class Corpus:
     def from_tokens(
         cls, tokens: Mapping[str, Tokens], order: str = "parallel", num_codebooks: int | None = None
     ) -> "Corpus":
-        """Take tokens in memory, by clip name; arguments as in `from_files`.
-
-        Raises:
-            UnsupportedInput: No clips, clips of several codecs, or an order that does not fit them.
-        """
+        """Take tokens in memory, by clip name; arguments and errors as for `from_files`."""
         return cls._of_tokens(tokens.items(), order, num_codebooks)
 
     @classmethod
@@ -120,18 +100,18 @@ class Corpus:
 
     @classmethod
     def _of_tokens(cls, clips: Iterable[tuple[str, Tokens]], order: str, num_codebooks: int | None) -> "Corpus":
+        if num_codebooks is not None:
+            clips = ((name, tokens.leading(num_codebooks)) for name, tokens in clips)
         clips = iter(clips)
         first = next(clips, None)
         if first is None:
             raise UnsupportedInput("A corpus needs at least one clip; received none.")
-        cut = first[1] if num_codebooks is None else first[1].leading(num_codebooks)
-        layout = Layout(order, replace(cut.format, source_bitrate_kbps=None))
+        layout = Layout(order, replace(first[1].format, source_bitrate_kbps=None))
 
         def rows() -> Iterable[tuple[str, np.ndarray, float]]:
             for name, tokens in itertools.chain([first], clips):
-                cut = tokens if num_codebooks is None else tokens.leading(num_codebooks)
-                check_same_codec(first[0], layout.format, name, cut)
-                yield name, layout.to_rows(cut), tokens.duration_s
+                check_same_codec(first[0], layout.format, name, tokens)
+                yield name, layout.to_rows(tokens), tokens.duration_s
 
         return cls._of_rows(rows(), layout.codebook_sizes, layout)
 
@@ -140,20 +120,23 @@ class Corpus:
         cls, clips: Iterable[tuple[str, np.ndarray, float]], codebook_sizes: Sequence[int], layout: Layout | None
     ) -> "Corpus":
         dtype = np.dtype(np.uint16 if max(codebook_sizes) <= 1 << 16 else np.int64)
-        members: dict[str, _Clip] = {}
-        end = 0
+        members: dict[str, tuple[int, float]] = {}  # rows and duration by name
         with tempfile.TemporaryFile() as file:
             for name, rows, duration_s in clips:
                 if name in members:
                     raise UnsupportedInput(f"Two clips are named {name!r}; give each a name of its own.")
-                members[name] = _Clip(name, end, len(rows), duration_s)
-                end += len(rows)
+                members[name] = len(rows), duration_s
                 file.write(rows.astype(dtype).tobytes())
             file.flush()
-            shape = end, len(codebook_sizes)
+            clip_rows = np.array([rows for rows, _ in members.values()], dtype=np.int64)
+            clip_durations_s = np.array([duration_s for _, duration_s in members.values()], dtype=np.float64)
+            shape = int(clip_rows.sum()), len(codebook_sizes)
             # an empty file cannot be mapped
-            mapped = np.memmap(file, dtype, "r", shape=shape) if end else np.zeros(shape, dtype)
-        return cls(np.asarray(mapped), tuple(members.values()), codebook_sizes, layout, {})
+            mapped = np.memmap(file, dtype, "r", shape=shape) if shape[0] else np.zeros(shape, dtype)
+        return cls(
+            tuple(members), clip_rows, clip_durations_s, tuple(codebook_sizes), layout,
+            np.asarray(mapped), np.cumsum(clip_rows) - clip_rows,
+        )  # fmt: skip
 
     @property
     def frame_rate_hz(self) -> float:
@@ -180,18 +163,14 @@ class Corpus:
         """Measured tokens per second of all clips; NaN without any."""
         return self.num_tokens / self.duration_s if self.duration_s else float("nan")
 
-    @property
+    @cached_property
     def identities(self) -> tuple[str, ...]:
-        """What tells each clip from others, whatever its name, the order and the number of codebooks.
-
-        The SHA-256 of its first codebook, hex.
-        """
-        for index, name in enumerate(self.clips):
-            if name not in self._identities:
-                rows = self.clip(index)
-                codes = rows[:, 0] if self.layout is None else self.layout.to_tokens(rows).codes[0]
-                self._identities[name] = content_identity(codes)
-        return tuple(self._identities[name] for name in self.clips)
+        """SHA-256, hex, of each clip's first codebook, which tells clips apart in whatever order and by any name."""
+        clips = (self.clip(index) for index in range(len(self)))
+        return tuple(
+            content_identity(rows[:, 0] if self.layout is None else self.layout.to_tokens(rows).codes[0])
+            for rows in clips
+        )
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -202,31 +181,17 @@ class Corpus:
             f"{self.codebook_sizes}, {self.frame_rate_hz:g} rows/s)"
         )
 
-    def clip(self, index: int) -> np.ndarray:
-        """Return all rows of a clip as int64 ``[T, K]``."""
-        clip = self._members[index]
-        return self._mapped[clip.start : clip.start + clip.num_rows].astype(np.int64)
+    def clip(self, index: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Return the rows of a clip, or some of them, as int64 ``[T, K]``."""
+        first = self._starts[index]
+        return self._mapped[first : first + self.clip_rows[index]][start:stop].astype(np.int64)
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Return rows ``start <= t < stop`` of all clips laid end to end, as int64 ``[stop - start, K]``.
+    def rows(self, count: int | None = None) -> np.ndarray:
+        """Return the first `count` rows, or all, of the clips laid end to end, as int64 ``[rows, K]``."""
+        clips = [self._mapped[first : first + rows] for first, rows in zip(self._starts, self.clip_rows, strict=True)]
+        return np.concatenate(clips)[:count].astype(np.int64)
 
-        Raises:
-            UnsupportedInput: Not ``0 <= start <= stop <= num_rows``.
-        """
-        if not 0 <= start <= stop <= self.num_rows:
-            raise UnsupportedInput(f"Rows {start} to {stop} were asked for; choose within 0 to {self.num_rows}.")
-        parts = [self._mapped[:0]]
-        index = int(np.searchsorted(self._ends, start, side="right"))
-        while start < stop:
-            clip = self._members[index]
-            end = min(stop, int(self._ends[index]))
-            # of a clip's rows, the first is here in this corpus, and there in the map
-            shift = clip.start - (int(self._ends[index]) - clip.num_rows)
-            parts.append(self._mapped[start + shift : end + shift])
-            start, index = end, index + 1
-        return np.concatenate(parts).astype(np.int64)
-
-    def split(self, held_out_every: int = 10, by: str | Callable[[str], str] = "clip") -> tuple["Corpus", "Corpus"]:
+    def split(self, held_out_every: int = 10, by: str = "clip") -> tuple["Corpus", "Corpus"]:
         """Return (train, held out): one label in this many is held out, by `codecbook.recordings.held_out`.
 
         Clips of one label stay together, and stay where they are when others are added or removed. Windows of one
@@ -234,8 +199,8 @@ class Corpus:
 
         Args:
             held_out_every: 10 holds out a tenth of the labels on average, and at least one.
-            by: ``"clip"`` (the label is the clip's identity), a function of the clip's name, or a regular expression
-                that is searched in it, whose first group (or else whole match) is the label, such as a speaker.
+            by: ``"clip"`` (the label is the clip's identity), or a regular expression that is searched in its name,
+                whose first group (or else whole match) is the label, such as a speaker.
 
         Raises:
             UnsupportedInput: `held_out_every` below 2, a single label, so that one side would be empty, or a name
@@ -270,20 +235,18 @@ class Corpus:
         return self._part(np.array([name in wanted for name in self.clips]))
 
     def _part(self, chosen: np.ndarray) -> "Corpus":
-        members = tuple(itertools.compress(self._members, chosen))
-        return Corpus(self._mapped, members, self.codebook_sizes, self.layout, self._identities)
+        names = tuple(itertools.compress(self.clips, chosen))
+        columns = {name: getattr(self, name)[chosen] for name in ("clip_rows", "clip_durations_s", "_starts")}
+        return replace(self, clips=names, **columns)
 
 
-def _label(name: str, by: str | Callable[[str], str]) -> str:
-    if callable(by):
-        return by(name)
+def _label(name: str, by: str) -> str:
     try:
         match = re.search(by, name)
     except re.error as error:
         raise UnsupportedInput(f"by={by!r} is no regular expression ({error}); correct it.") from error
     if match is None:
         raise UnsupportedInput(
-            f"by={by!r} is not found in the clip name {name!r}; give an expression that every name matches, or a "
-            "function."
+            f"by={by!r} is not found in the clip name {name!r}; give an expression that every name matches."
         )
     return match.group(1) if match.re.groups else match.group()

@@ -90,19 +90,26 @@ def _read_npz(path: Path, layout: NpzLayout | None) -> Tokens:
     try:
         # opened here, as numpy leaves the file open where it is no zip archive
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if layout.key not in archive.files:
-                raise UnsupportedInput(
-                    f"{path} has the arrays {', '.join(archive.files)} and no {layout.key!r}; name one of them in "
-                    "NpzLayout."
-                )
-            codes = archive[layout.key]
-    except UnsupportedInput:
-        raise
-    # numpy raises ValueError for a bad header, and for pickled objects
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, AttributeError, ValueError) as error:
+            names = archive.files
+            codes = archive[layout.key] if layout.key in names else None
+    # ValueError: a bad header, or pickled objects; TypeError: a single array, which cannot be closed
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise CorruptInput(
             f"{path} could not be read as NPZ of plain arrays ({error}); copy or make it again."
         ) from error
+    if codes is None:
+        raise UnsupportedInput(
+            f"{path} has the arrays {', '.join(names)} and no {layout.key!r}; name one of them in NpzLayout."
+        )
     try:
         frames = np.atleast_2d(codes).T
         return tokens_from_frames(frames, layout.codebook_size, layout.frame_rate_hz, codec=layout.codec)
@@ -112,29 +119,23 @@ def _read_npz(path: Path, layout: NpzLayout | None) -> Tokens:
 
 def check_same_codec(first_name: str, first: TokenFormat, name: str, tokens: Tokens) -> None:
     """Raise UnsupportedInput where two clips are of different codecs, weights (both known), codebooks or rates."""
+    rates_hz = tokens.frame_rates_hz
+    if len(rates_hz) == first.num_codebooks and np.allclose(rates_hz, first.frame_rates_hz, rtol=1e-6, atol=0):
+        rates_hz = first.frame_rates_hz  # NPQ keeps rates as float32
     differing = [
         f"{what} {ours!r} and {theirs!r}"
         for what, ours, theirs in (
             ("codebooks", first.num_codebooks, tokens.num_codebooks),
             ("codebook sizes", first.codebook_sizes, tokens.codebook_sizes),
-            ("frame rates", first.frame_rates_hz, tokens.frame_rates_hz),
+            ("frame rates", first.frame_rates_hz, rates_hz),
             ("codec", first.codec, tokens.codec),
             ("weights", first.weights, tokens.weights),
             ("SHA-256 of the weights", first.weights_sha256, tokens.weights_sha256),
         )
-        if ours != theirs and not _agree(ours, theirs)
+        if ours and theirs and ours != theirs  # what is unknown is empty
     ]
     if differing:
         raise UnsupportedInput(
             f"Clips {first_name!r} and {name!r} differ: {'; '.join(differing)}. A corpus holds tokens of one "
             "codec; open them apart, or cut both with num_codebooks where only the number differs."
         )
-
-
-def _agree(ours: object, theirs: object) -> bool:
-    """Say whether two values can mean the same: one is unknown, or rates differ by float32 rounding alone."""
-    if isinstance(ours, str):
-        return not ours or not theirs
-    if isinstance(ours, tuple) and isinstance(theirs, tuple) and len(ours) == len(theirs):
-        return bool(np.allclose(ours, theirs, rtol=1e-6, atol=0)) and all(isinstance(v, float) for v in ours)
-    return False

@@ -1,11 +1,7 @@
 """`Stream`: one way of writing speech as tokens, whatever it is of: text, or a codec's codes in some order.
 
-    stream = code_stream("snac_24khz", read_tokens("data/tokens/snac_24khz.parquet"), "orpheus")
-    stream.corpus  # rows for a language model
-    stream.levels(rows)  # which codebook each token is of
-
-What differs between streams is what a study of them holds against each other: how many tokens a second, of how many
-kinds, in how many levels. `codecbook.measure.rates.study` trains a model of equal size on each.
+Streams differ in how many tokens a second they have, of how many kinds, in how many levels;
+`codecbook.measure.rates.study` trains a model of equal size on each.
 """
 
 from collections.abc import Iterable, Mapping
@@ -83,13 +79,9 @@ class Stream:
 
 
 def code_stream(name: str, tokens: Mapping[str, Tokens], order: str, num_codebooks: int | None = None) -> Stream:
-    """Make a stream of codec tokens.
+    """Make a stream of a codec's tokens by clip name, in one of `CODE_ORDERS`.
 
-    Args:
-        name: Registry name of the codec.
-        tokens: By clip name.
-        order: One of `CODE_ORDERS`.
-        num_codebooks: Leading codebooks to keep, where there are more; None keeps all.
+    Of the codebooks the leading `num_codebooks` are kept, where there are more; None keeps all.
 
     Raises:
         UnsupportedInput: No tokens, or an order that is unknown or does not fit them.
@@ -108,13 +100,9 @@ def code_stream(name: str, tokens: Mapping[str, Tokens], order: str, num_codeboo
 
 
 def text_stream(name: str, bpe: TextBpe, texts: Mapping[str, str], durations_s: Mapping[str, float]) -> Stream:
-    """Make a stream of what is said; no token marks the end of a text, as codec streams have none either.
+    """Make a stream of what is said, by clip name, in a vocabulary that is fitted to no clip that is held out.
 
-    Args:
-        name: Of the stream.
-        bpe: The vocabulary, fitted to none of the clips that are held out.
-        texts: What is said, by clip name.
-        durations_s: Duration of each clip.
+    No token marks the end of a text, as codec streams have none either.
 
     Raises:
         UnsupportedInput: No texts, or a clip without a duration.
@@ -141,10 +129,10 @@ def open_stream(
 
     Args:
         codec: Registry name.
-        order: One of `CODE_ORDERS`.
+        order: As in `code_stream`, like `num_codebooks`.
         clips: Which clips.
         index: Of the folder, from `codecbook.codecs.corpus.index.read_index`.
-        num_codebooks: As in `code_stream`.
+        num_codebooks: See `order`.
         recordings_dir: Where the clips' recordings lie, for a codec that the folder holds no tokens of.
 
     Raises:

@@ -1,6 +1,7 @@
 """Windows of equal length over a corpus, and which of them a training step sees."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -25,10 +26,9 @@ class Windows:
             one window.
 
     Attributes:
-        context_frames: Rows of a window.
-        starts: int64 ``[N]``, the first row of each window, counted over all clips laid end to end.
-        lengths: int64 ``[N]``, rows before the filling, 1 to ``T``.
         clip_indices: int64 ``[N]``, the clip of each window.
+        starts: int64 ``[N]``, the first row of each window in its clip.
+        lengths: int64 ``[N]``, rows before the filling, 1 to ``T``.
 
     Raises:
         UnsupportedInput: Lengths out of range, or a corpus shorter than the context.
@@ -46,33 +46,25 @@ class Windows:
                 f"The corpus of {len(corpus)} clips has {corpus.num_rows} rows, fewer than context_frames="
                 f"{context_frames}; lower the context, or add clips."
             )
-        self.context_frames = int(context_frames)
-        self._corpus = corpus
-        clip_rows = corpus.clip_rows
-        beyond_first = np.maximum(clip_rows - context_frames, 0)
-        counts = np.where(clip_rows > 0, 1 + -(-beyond_first // stride_frames), 0)
+        self.context_frames, self._corpus = int(context_frames), corpus
+        beyond_first = np.maximum(corpus.clip_rows - context_frames, 0)
+        counts = np.where(corpus.clip_rows > 0, 1 + -(-beyond_first // stride_frames), 0)
         self.clip_indices = np.repeat(np.arange(len(corpus)), counts)
-        ends = np.cumsum(clip_rows)[self.clip_indices]
-        nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        self.starts = ends - clip_rows[self.clip_indices] + nth * stride_frames
-        self.lengths = np.minimum(context_frames, ends - self.starts)
+        self.starts = (np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)) * stride_frames
+        self.lengths = np.minimum(context_frames, corpus.clip_rows[self.clip_indices] - self.starts)
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Return a window as int64 ``[T, K]``, filled with `IGNORE` behind its last row.
-
-        Raises:
-            IndexError: No such window.
-        """
-        start, length = int(self.starts[index]), int(self.lengths[index])
-        rows = self._corpus.rows(start, start + length)
-        return np.pad(rows, ((0, self.context_frames - length), (0, 0)), constant_values=IGNORE)
+        """Return a window as int64 ``[T, K]``, filled with `IGNORE` behind its last row."""
+        start = int(self.starts[index])
+        rows = self._corpus.clip(self.clip_indices[index], start, start + self.context_frames)
+        return np.pad(rows, ((0, self.context_frames - len(rows)), (0, 0)), constant_values=IGNORE)
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return windows as int64 ``[B, T, K]``; see `__getitem__`."""
-        return np.stack([self[int(index)] for index in indices])
+        return np.stack([self[index] for index in indices])
 
     def shuffled(self, seed: int) -> np.ndarray:
         """Return all window indices in an order that the seed decides, int64 ``[N]``."""
@@ -92,7 +84,8 @@ class BatchOrder:
 
     def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
         self.windows, self.batch_size, self.seed = windows, batch_size, seed
-        self._orders: dict[int, np.ndarray] = {}
+        # two epochs at most meet in a batch, unless it is larger than the corpus
+        self._order = lru_cache(maxsize=2)(self._drawn_order)
 
     def indices(self, step: int) -> np.ndarray:
         """Return int64 ``[batch_size]``; a batch may reach into the next epoch."""
@@ -100,10 +93,5 @@ class BatchOrder:
         epochs, places = np.divmod(places, len(self.windows))
         return np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if epoch not in self._orders:
-            seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-            # two epochs at most meet in a batch, unless it is larger than the corpus
-            self._orders = {known: order for known, order in self._orders.items() if known == epoch - 1}
-            self._orders[epoch] = self.windows.shuffled(seed)
-        return self._orders[epoch]
+    def _drawn_order(self, epoch: int) -> np.ndarray:
+        return self.windows.shuffled(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))

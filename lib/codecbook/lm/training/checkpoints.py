@@ -24,10 +24,7 @@ _KEYS = (
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
-
-    Args:
-        path: The file, or the folder of a run, of which the latest is read.
+    """Read a checkpoint, or the latest of a run's folder, onto the CPU.
 
     Raises:
         MissingWeights: There is no such file.

@@ -1,7 +1,6 @@
 """The training loss, in nats, and the measure, in bits."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch import Tensor
 from codecbook.errors import UnsupportedInput
 
 NATS_TO_BITS = 1.0 / math.log(2.0)
+CODEBOOK_WEIGHTS = ("even", "auto")
 
 
 def cross_entropy_nats(logits: Tensor, codes: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -35,30 +35,24 @@ def cross_entropy_nats(logits: Tensor, codes: Tensor, label_smoothing: float = 0
     return (1.0 - label_smoothing) * plain + label_smoothing * even, plain.detach()
 
 
-def codebook_weights(kind: str | Sequence[float], num_codebooks: int, alpha: float = 1.0) -> Tensor:
+def codebook_weights(kind: str, num_codebooks: int, alpha: float) -> Tensor:
     """Return the weight of each codebook in the training loss, float32 ``[K]``, of sum 1.
 
     Args:
-        kind: ``"even"``; ``"auto"``, ``1 + alpha k / (K - 1)``, more for the deeper and noisier codebooks; or one
-            number of 0 or more per codebook.
+        kind: ``"even"``, or ``"auto"``: ``1 + alpha k / (K - 1)``, more for the deeper and noisier codebooks.
         num_codebooks: ``K``.
         alpha: Of ``"auto"``.
 
     Raises:
-        UnsupportedInput: An unknown kind, another number of weights, or weights that are negative or all 0.
+        UnsupportedInput: An unknown kind, or an `alpha` that makes a weight negative or infinite.
     """
-    if kind == "even":
-        values = [1.0] * num_codebooks
-    elif kind == "auto":
-        values = [1.0 + alpha * k / max(1, num_codebooks - 1) for k in range(num_codebooks)]
-    elif isinstance(kind, str):
-        raise UnsupportedInput(f"codebook_weights={kind!r}; choose 'even', 'auto' or one number per codebook.")
-    else:
-        values = [float(value) for value in kind]
-    total = sum(values)
-    if len(values) != num_codebooks or min(values) < 0 or not 0 < total < math.inf:
+    if kind not in CODEBOOK_WEIGHTS:
+        raise UnsupportedInput(f"codebook_weights={kind!r}; choose one of {', '.join(CODEBOOK_WEIGHTS)}.")
+    weights = torch.ones(num_codebooks, dtype=torch.float64)
+    if kind == "auto":
+        weights += alpha * torch.arange(num_codebooks, dtype=torch.float64) / max(1, num_codebooks - 1)
+    if not (weights.min() >= 0 and weights.sum().isfinite()):
         raise UnsupportedInput(
-            f"Codebook weights {values} for {num_codebooks} codebooks; give one number of 0 or more for each, not all "
-            "0."
+            f"codebook_alpha={alpha} gives codebooks the weights {weights.tolist()}; choose another."
         )
-    return torch.tensor(values, dtype=torch.float64).div(total).float()
+    return weights.div(weights.sum()).float()

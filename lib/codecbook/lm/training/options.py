@@ -1,9 +1,7 @@
-"""`TrainOptions`: how a language model is trained, and what a run reports."""
+"""`TrainOptions`: how a language model is trained; `TrainReport`: what a run came to."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from codecbook.errors import UnsupportedInput
@@ -44,7 +42,7 @@ class TrainOptions:
     gradient_clip: float = 1.0  # longest gradient, as a Euclidean norm
     ema_decay: float = 0.998  # of the averaged weights, per step; evaluation, samples and the result use them
     label_smoothing: float = 0.0  # in the training loss alone
-    codebook_weights: str | Sequence[float] = "even"  # or "auto", or a number per codebook, see `objective`
+    codebook_weights: str = "even"  # or "auto", see `objective.codebook_weights`
     codebook_alpha: float = 1.0  # of "auto"
     precision: str = "auto"  # "bfloat16" autocast, "float32", or "auto": bfloat16 on CUDA, float32 elsewhere
     compile: bool = False  # use torch.compile
@@ -74,8 +72,7 @@ class TrainOptions:
                 raise UnsupportedInput(f"{name}={getattr(self, name)}; give a number of 0 or more.")
         # both raise on what cannot be, here rather than at the first step
         _ = self.learning_rate_schedule
-        if isinstance(self.codebook_weights, str):
-            codebook_weights(self.codebook_weights, 1)
+        codebook_weights(self.codebook_weights, 1, self.codebook_alpha)
 
     @property
     def learning_rate_schedule(self) -> Schedule:
@@ -118,6 +115,3 @@ class TrainReport:
     steps: int  # optimizer steps done, skipped ones included
     elapsed_s: float  # in all, resumptions added up
     tokens_per_s: float  # in training; evaluations and checkpoints are left out
-    skipped_steps: int  # because of a spike in the loss
-    recoveries: int  # times that the best checkpoint was loaded after a loss that was not finite
-    folder: Path  # where the checkpoints and log.jsonl are

@@ -1,8 +1,5 @@
 """Forward and backward passes of one optimizer step, over micro-batches and processes."""
 
-import contextlib
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,16 +18,10 @@ class Passes:
     """The gradient of each step of a run.
 
     Windows, and the dropout of each pass, are drawn from (seed, step, pass), so that a step is the same whenever it
-    is made, and, but for the rounding of sums, whichever process makes its parts.
-
-    Args:
-        model: The model, on its device.
-        windows: Training windows.
-        options: How to train.
-        processes: The processes of the run.
+    is made, and, but for the rounding of sums, whichever process makes its parts. The model is on its device.
 
     Raises:
-        UnsupportedInput: A batch that does not divide.
+        UnsupportedInput: A batch that does not divide into micro-batches and processes.
     """
 
     def __init__(self, model: TokenLM, windows: Windows, options: TrainOptions, processes: Processes) -> None:
@@ -71,15 +62,21 @@ class Passes:
         mine = self._order.indices(step).reshape(count, -1, self.micro_batch_size)[rank]
         self.model.train()
         sums = torch.zeros(self.model.num_codebooks + 2, dtype=torch.float64)
-        with self._explained_out_of_memory():
-            for place, indices in enumerate(mine):
-                torch.manual_seed(_seed(self.options.seed, step, rank * len(mine) + place))
-                if self._distributed is not None:
-                    # gradients are exchanged once per step
-                    self._distributed.require_backward_grad_sync = place == len(mine) - 1
+        for place, indices in enumerate(mine):
+            numbers = np.random.SeedSequence((self.options.seed, step, rank * len(mine) + place))
+            torch.manual_seed(int(numbers.generate_state(1, np.uint64)[0] >> 1))
+            if self._distributed is not None:
+                # gradients are exchanged once per step
+                self._distributed.require_backward_grad_sync = place == len(mine) - 1
+            try:
                 nats, num_frames = self._one_pass(indices, len(mine))
-                sums[:-2] += nats
-                sums[-2] += num_frames
+            except (MemoryError, RuntimeError) as error:
+                # the CPU allocator has no class of its own
+                if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+                    raise CodecbookError(self._memory_advice()) from error
+                raise
+            sums[:-2] += nats
+            sums[-2] += num_frames
         sums[-1] = own_s if rank == 0 else 0.0
         sums = self.processes.sum(sums)
         return sums[:-2] / sums[-2], int(sums[-2]), float(sums[-1])
@@ -108,28 +105,16 @@ class Passes:
         """Return the mean over codebooks, by their weights, of a loss ``[K]``."""
         return float((nats * self._weights.cpu().double()).sum())
 
-    @contextlib.contextmanager
-    def _explained_out_of_memory(self) -> Iterator[None]:
-        """Turn an out-of-memory error inside the block into one that names the settings to lower."""
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            # the CPU allocator has no class of its own
-            is_full = isinstance(error, torch.OutOfMemoryError | MemoryError)
-            if not is_full and "can't allocate memory" not in str(error):
-                raise
-            batch, frames = self.micro_batch_size, self.options.context_frames
-            choices = [
-                f"micro_batch_size={batch // 2}" if batch > 1 else "",
-                "" if self.options.gradient_checkpointing else "gradient_checkpointing=True",
-                "" if self._bfloat16 else "precision='bfloat16'",
-                f"context_frames={max(1, frames // 2)} (another result)",
-            ]
-            raise CodecbookError(
-                f"Memory ran out in a pass of {batch} x {frames} frames; take {', '.join(filter(None, choices))}, or a "
-                "smaller model."
-            ) from error
-
-
-def _seed(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    def _memory_advice(self) -> str:
+        """Name the settings to lower where memory ran out."""
+        batch, frames = self.micro_batch_size, self.options.context_frames
+        choices = [
+            f"micro_batch_size={batch // 2}" if batch > 1 else "",
+            "" if self.options.gradient_checkpointing else "gradient_checkpointing=True",
+            "" if self._bfloat16 else "precision='bfloat16'",
+            f"context_frames={max(1, frames // 2)} (another result)",
+        ]
+        return (
+            f"Memory ran out in a pass of {batch} x {frames} frames; take {', '.join(filter(None, choices))}, or a "
+            "smaller model."
+        )

@@ -1,10 +1,9 @@
 """Where a training run stands, apart from its weights: counters, clocks and means."""
 
+import math
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
-
-from torch import Tensor
 
 from codecbook.lm.training.options import Evaluation
 
@@ -55,24 +54,18 @@ class RunState:
 
 
 @dataclass
-class _Totals:
-    """What a continuation needs of a `Meter`; `bits` and `steps` are since the last evaluation."""
-
-    training_s: float = 0.0
-    tokens: int = 0
-    bits: float = 0.0
-    steps: int = 0
-
-
 class Meter:
     """Time and loss of a run; steps are timed, evaluations and checkpoints are not.
 
-    Attributes:
-        totals: Seconds spent in steps, training tokens with repetitions, and the training loss.
+    The fields are what a continuation needs, and stored in every checkpoint.
     """
 
-    def __init__(self) -> None:
-        self.totals = _Totals()
+    training_s: float = 0.0  # spent in steps
+    tokens: int = 0  # of training, repetitions counted
+    bits: float = 0.0  # per token, summed over the steps since the last evaluation
+    steps: int = 0  # how many those are
+
+    def __post_init__(self) -> None:
         self.start(0.0)
 
     def start(self, elapsed_s: float) -> None:
@@ -84,27 +77,27 @@ class Meter:
         """Return the seconds of the run, resumptions added up."""
         return self._before_s + time.perf_counter() - self._start
 
-    def add(self, bits: Tensor, num_tokens: int) -> None:
-        """Count a step: its mean loss per codebook, ``[K]`` in bits, and its tokens."""
+    def add(self, bits: float, num_tokens: int) -> None:
+        """Count a step: its mean loss in bits per token, and its tokens."""
         now = time.perf_counter()
-        self.totals.training_s += now - self._step_start
+        self.training_s += now - self._step_start
         self._step_start = now
-        self.totals.tokens += num_tokens
-        if bool(bits.isfinite().all()):
-            self.totals.bits += float(bits.mean())
-            self.totals.steps += 1
+        self.tokens += num_tokens
+        if math.isfinite(bits):
+            self.bits += bits
+            self.steps += 1
 
     def tokens_per_s(self) -> float:
         """Return training tokens per second of training so far."""
-        return self.totals.tokens / self.totals.training_s if self.totals.training_s else float("nan")
+        return self.tokens / self.training_s if self.training_s else float("nan")
 
     def mean_bits(self) -> float:
         """Return the mean training loss since `reset_mean`, bits per token."""
-        return self.totals.bits / self.totals.steps if self.totals.steps else float("nan")
+        return self.bits / self.steps if self.steps else float("nan")
 
     def reset_mean(self) -> None:
         """Start a new mean."""
-        self.totals.bits, self.totals.steps = 0.0, 0
+        self.bits, self.steps = 0.0, 0
 
     def is_save_due(self, every_s: float) -> bool:
         """Say whether the last checkpoint is that long ago."""
@@ -121,18 +114,10 @@ class Meter:
             self._last_line = time.perf_counter()
         return is_due
 
-    def state(self) -> dict[str, Any]:
-        """Return what a continuation needs."""
-        return asdict(self.totals)
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
-        self.totals = _Totals(**state)
-
     def line(self, step: int, progress: float) -> str:
         """Return a line of progress: loss, throughput, and the time that is left at this pace."""
         left = f", {_duration((1.0 - progress) / progress * self.elapsed_s())} left" if progress > 0 else ""
-        loss = f"{self.mean_bits():.4f} bits/token in training, " if self.totals.steps else ""
+        loss = f"{self.mean_bits():.4f} bits/token in training, " if self.steps else ""
         return f"step {step}, {100 * progress:.0f} %: {loss}{self.tokens_per_s():.0f} tokens/s{left}"
 
 

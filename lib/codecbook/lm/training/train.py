@@ -1,23 +1,48 @@
-"""Train a language model on a corpus of tokens; the command line is ``python -m codecbook.lm train``."""
+"""Train a language model on a corpus of tokens; the command line is ``python -m codecbook.lm train``.
 
+A run of a number of steps is a function of its seed: stopped at any moment and continued, it ends with the same
+weights, bit for bit, on one machine with one number of threads. Nothing random is carried from step to step: the
+windows of a step, and the dropout of each of its windows' passes, are drawn from (seed, step, pass). The same makes
+several processes repeat the run of one, up to the rounding of sums.
+"""
+
+import copy
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.lm.baselines.ngrams import check_corpora
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.data.windows import Windows
 from codecbook.lm.models import build_lm
+from codecbook.lm.score import clip_bits
 from codecbook.lm.token_lm import TokenLM, check_vocabulary
-from codecbook.lm.training.loop import LMTrainer
+from codecbook.lm.training.checkpoints import (
+    BEST_NAME,
+    FORMAT,
+    LATEST_NAME,
+    averaged_model,
+    check_continuation,
+    read_checkpoint,
+)
+from codecbook.lm.training.objective import NATS_TO_BITS
 from codecbook.lm.training.options import Evaluation, TrainOptions, TrainReport
-from codecbook.training.corpus_record import corpus_record
-from codecbook.training.log import Tracker
-from codecbook.training.processes import joined_processes
-from codecbook.training.schedule import Budget
+from codecbook.lm.training.passes import Passes
+from codecbook.lm.training.progress import Meter, RunState
+from codecbook.training.average import move_average
+from codecbook.training.checkpoint import keep_checkpoint, write_checkpoint
+from codecbook.training.corpus_record import Record, continued, corpus_record, write_record
+from codecbook.training.log import RunLog, Tracker
+from codecbook.training.processes import Processes, joined_processes
 
-__all__ = ["Budget", "Evaluation", "TrainOptions", "TrainReport", "train"]
+_MAX_RECOVERIES = 8
+_MAX_SKIPS_IN_A_ROW = 50
 
 
 def train(
@@ -28,7 +53,6 @@ def train(
     arguments: dict[str, Any] | None = None,
     options: TrainOptions | None = None,
     device: str = "auto",
-    on_evaluation: Callable[[TokenLM, Evaluation], None] | None = None,
     trackers: Sequence[Tracker] = (),
     say: Callable[[str], None] = print,
     changed_corpus: bool = False,
@@ -45,7 +69,6 @@ def train(
         arguments: Fields of its configuration other than ``codebook_sizes``, which the corpus decides.
         options: How to train; None takes the defaults.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        on_evaluation: Called with the averaged model after every evaluation, to make audio for instance.
         trackers: See `codecbook.training.log`.
         say: Takes lines of progress.
         changed_corpus: Go on knowingly with other clips than the run has had. Evaluations on other held-out clips
@@ -75,8 +98,221 @@ def train(
         torch.manual_seed(options.seed)
         model = build_lm(architecture, {**(arguments or {}), "codebook_sizes": corpus.codebook_sizes})
         check_vocabulary(model, held_out.codebook_sizes, "The held-out clips")
+        check_corpora(None, held_out)
         windows = Windows(corpus, options.context_frames, options.stride_frames)
-        return LMTrainer(
-            model.to(processes.device), windows, held_out, options, Path(folder), processes, record,
-            changed_corpus, on_evaluation, trackers, say,
-        ).run()  # fmt: skip
+        run = _Run(model.to(processes.device), held_out, options, Path(folder), processes, record, trackers, say)
+        run.resume(changed_corpus)
+        return run.finish(windows)
+
+
+def parameter_groups(model: TokenLM, weight_decay: float) -> list[dict[str, Any]]:
+    """Return AdamW's groups: matrices and embeddings decay; gains of norms and position biases do not."""
+    groups: tuple[list, list] = [], []
+    for name, parameter in model.named_parameters():
+        is_free = parameter.ndim < 2 or name.startswith("position_bias")
+        groups[is_free].append(parameter)
+    return [{"params": groups[0], "weight_decay": weight_decay}, {"params": groups[1], "weight_decay": 0.0}]
+
+
+class _Run:
+    """One training run, in one of its processes."""
+
+    def __init__(
+        self,
+        model: TokenLM,
+        held_out: Corpus,
+        options: TrainOptions,
+        folder: Path,
+        processes: Processes,
+        record: Record,
+        trackers: Sequence[Tracker],
+        say: Callable[[str], None],
+    ) -> None:
+        self.model, self.held_out, self.options, self.folder = model, held_out, options, folder
+        self.processes, self.record, self.trackers = processes, record, trackers
+        self.is_first = processes.rank == 0
+        self.log = RunLog(folder, self.is_first, say)
+        self.average = copy.deepcopy(model).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(model, options.weight_decay), lr=options.learning_rate, betas=options.betas,
+            fused=processes.device.type in ("cpu", "cuda"),
+        )  # fmt: skip
+        self.state, self.meter = RunState(), Meter()
+
+    def resume(self, changed_corpus: bool) -> None:
+        """Go on from the checkpoint in the folder, if there is one."""
+        path = self.folder / LATEST_NAME
+        if not path.exists():
+            if (self.folder / BEST_NAME).exists():
+                raise UnsupportedInput(
+                    f"{self.folder} holds {BEST_NAME} and no {LATEST_NAME}, and a new run would replace it; choose "
+                    f"another folder, or copy it to {LATEST_NAME} to go on from there."
+                )
+            return
+        stored = read_checkpoint(path)
+        check_continuation(stored, self.model, self.options.decisive(), path)
+        record, changes, holds_out_others = continued(stored.get("corpus"), self.record, changed_corpus, path)
+        self.record = record or self.record
+        self._load_weights(stored)
+        self.state, self.meter = RunState.from_stored(stored["run"]), Meter(**stored["meter"])
+        if holds_out_others:
+            self.state.comparable_from = len(self.state.evaluations)
+        self.log.truncate(self.state.step)
+        best = self.state.best()
+        if self.is_first and best is not None and best.step == self.state.step:
+            keep_checkpoint(path, BEST_NAME)  # the run may have ended between the two files
+        self.log.say(f"going on from step {self.state.step} of {path}{f'; {changes}' if changes else ''}")
+
+    def _load_weights(self, stored: dict[str, Any]) -> None:
+        self.model.load_state_dict(stored["model"])
+        self.average.load_state_dict(stored["average"])
+        self.optimizer.load_state_dict(stored["optimizer"])
+
+    def finish(self, windows: Windows) -> TrainReport:
+        """Train to the end of the budget."""
+        self.passes = Passes(self.model, windows, self.options, self.processes)
+        devices = [self.processes.device] if self.processes.device.type == "cuda" else []
+        # the caller's random numbers are not touched
+        with torch.random.fork_rng(devices=devices):
+            self.meter.start(self.state.elapsed_s)
+            if self.is_first:
+                write_record(self.folder, self.record)
+            if self.state.step == 0:
+                self._save()
+            while self._progress() < 1.0:
+                self._one_step()
+            if not self.state.is_evaluated():
+                self._evaluate()
+            self._save()
+        self.processes.wait()
+        best = self.state.best()
+        assert best is not None
+        model = averaged_model(read_checkpoint(self.folder / BEST_NAME)).to(self.processes.device)
+        return TrainReport(
+            model, best, tuple(self.state.evaluations), self.state.step, self.state.elapsed_s,
+            self.meter.tokens_per_s(),
+        )  # fmt: skip
+
+    def _progress(self) -> float:
+        return self.options.budget.progress(self.state.step, self.state.elapsed_s)
+
+    def _one_step(self) -> None:
+        options = self.options
+        rate = options.learning_rate_schedule.rate(self._progress()) * self.state.rate_scale
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        nats, num_frames, self.state.elapsed_s = self.passes.gradients(self.state.step, self.meter.elapsed_s())
+        self.state.step += 1
+        self.meter.add(float((nats * NATS_TO_BITS).mean()), num_frames * self.model.num_codebooks)
+        self._update(self.passes.weighted(nats))
+        if self._is_evaluation_due():
+            self._evaluate()
+        elif self.meter.is_save_due(options.checkpoint_every_s):
+            self._save()
+        if self.meter.is_line_due(options.report_every_s):
+            self.log.say(self.meter.line(self.state.step, self._progress()))
+
+    def _update(self, loss: float) -> None:
+        """Take the step, or leave it out where the loss says that it would do harm."""
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.gradient_clip)
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            self._recover()
+        elif self.state.loss_mean is not None and loss > self.options.spike_factor * self.state.loss_mean:
+            self._skip(loss, self.state.loss_mean)
+        else:
+            self.optimizer.step()
+            move_average(self.average.parameters(), self.model.parameters(), self.state.step, self.options.ema_decay)
+            self.state.took_step(loss)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _skip(self, loss: float, mean: float) -> None:
+        self.state.skipped_steps += 1
+        self.state.skips_in_a_row += 1
+        self.log.say(
+            f"step {self.state.step}: left out, its loss of {loss * NATS_TO_BITS:.2f} bits is more than "
+            f"{self.options.spike_factor:g} times the mean of {mean * NATS_TO_BITS:.2f}"
+        )
+        if self.state.skips_in_a_row > _MAX_SKIPS_IN_A_ROW:
+            raise CodecbookError(
+                f"{self.state.skips_in_a_row} steps in a row had a loss above {self.options.spike_factor:g} times its "
+                "mean: the weights have diverged. Train again in another folder with a lower learning_rate."
+            )
+
+    def _recover(self) -> None:
+        """Go back to the best weights, and on with the next windows at half the rate."""
+        self.state.recoveries += 1
+        if self.state.recoveries > _MAX_RECOVERIES:
+            raise CodecbookError(
+                f"The loss was not finite {self.state.recoveries} times; train with a lower learning_rate than "
+                f"{self.options.learning_rate:g}, or with precision='float32'."
+            )
+        self.state.rate_scale *= 0.5
+        self.processes.wait()  # the file is there once the first process is here
+        name = BEST_NAME if (self.folder / BEST_NAME).is_file() else LATEST_NAME
+        self._load_weights(read_checkpoint(self.folder / name))
+        self.log.say(
+            f"step {self.state.step}: the loss is not finite; back to the weights of {name}, on at "
+            f"{self.state.rate_scale:g} of the learning rate"
+        )
+
+    def _is_evaluation_due(self) -> bool:
+        """Say whether the run has come past the next of its evenly spaced evaluations."""
+        last = self.state.evaluations[-1].progress if self.state.evaluations else 0.0
+        now, before = (math.floor(p * self.options.evaluations + 1e-9) for p in (self._progress(), last))
+        return now > before
+
+    def _evaluate(self) -> None:
+        mine = range(self.processes.rank, len(self.held_out), self.processes.count)
+        bits = self.processes.sum(torch.from_numpy(clip_bits(self.average, self.held_out, mine).sum(axis=0)))
+        per_codebook = (bits / self.held_out.num_rows).numpy()
+        evaluation = Evaluation(
+            self.state.step, self._progress(), self.state.elapsed_s, self.meter.tokens, self.meter.mean_bits(),
+            float(per_codebook.mean()), tuple(per_codebook.tolist()),
+        )  # fmt: skip
+        best = self.state.best()
+        is_best = best is None or evaluation.bits_per_token < best.bits_per_token
+        self.state.evaluations.append(evaluation)
+        self.meter.reset_mean()
+        self._save(is_best)
+        if self.is_first:
+            self._report(evaluation, is_best)
+
+    def _report(self, evaluation: Evaluation, is_best: bool) -> None:
+        self.log.say(
+            f"step {evaluation.step}, {100 * evaluation.progress:.0f} %: {evaluation.bits_per_token:.4f} bits/token "
+            f"held out{' (best)' if is_best else ''}, {evaluation.train_bits_per_token:.4f} in training"
+        )
+        speed = {"learning_rate": self.optimizer.param_groups[0]["lr"], "tokens_per_s": self.meter.tokens_per_s()}
+        self.log.write({**asdict(evaluation), **speed})
+        figures = {
+            "bits_per_token": evaluation.bits_per_token,
+            "train_bits_per_token": evaluation.train_bits_per_token,
+            **speed,
+            **{f"bits_codebook_{k}": bits for k, bits in enumerate(evaluation.bits_per_codebook)},
+        }
+        for track in self.trackers:
+            track(evaluation.step, figures)
+
+    def _save(self, is_best: bool = False) -> None:
+        if self.is_first:
+            state = {
+                "format": FORMAT,
+                "architecture": self.model.architecture,
+                "arguments": self.model.config.arguments(),
+                "options": self.options.stored(),
+                "decisive": self.options.decisive(),
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "run": asdict(self.state) | {"elapsed_s": self.meter.elapsed_s()},
+                "meter": asdict(self.meter),
+                "corpus": self.record,
+            }
+            latest = self.folder / LATEST_NAME
+            write_checkpoint(latest, state)
+            if is_best:
+                keep_checkpoint(latest, BEST_NAME)
+            every = self.options.archive_every
+            if every and self.state.is_evaluated() and len(self.state.evaluations) % every == 0:
+                keep_checkpoint(latest, f"step_{self.state.step:08d}.pt")
+        self.meter.saved()

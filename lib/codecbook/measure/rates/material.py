@@ -22,8 +22,8 @@ from codecbook.codecs.corpus.index import INDEX_NAME, ClipRow, TokenIndex, read_
 from codecbook.codecs.registry import load_codec
 from codecbook.errors import CodecbookError, MissingWeights, UnsupportedInput
 from codecbook.lm.data.corpora import BundledTokens, bundled_tokens
-from codecbook.lm.data.corpus import BARK_FINE, Corpus
-from codecbook.lm.data.sources import clip_names, find_files
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.sources import BARK_FINE, clip_names, find_files
 from codecbook.lm.data.streams import TEXT_ORDER, Stream, code_stream, open_stream
 from codecbook.measure.rates.study import ClipParts, split_clips
 from codecbook.models.weights import weight_kinds

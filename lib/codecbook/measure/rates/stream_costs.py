@@ -12,11 +12,13 @@ from codecbook.coding.stream.segment import SEGMENT_HEADER_BYTES
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact import ExactLM, export_exact
-from codecbook.lm.training.train import Budget, TrainOptions, train
+from codecbook.lm.training.options import TrainOptions
+from codecbook.lm.training.train import train
 from codecbook.measure.coder_speed import torch_threads
 from codecbook.measure.rates.coder_costs import layout_of, leading
 from codecbook.measure.statistics import ratio_interval
 from codecbook.tokens.layout import Layout
+from codecbook.training.schedule import Budget
 
 _WINDOW_FRAMES = 64
 _CALIBRATION_FRAMES = 3000
@@ -103,7 +105,7 @@ def segment_table(clips: Corpus, model: ExactLM, seconds: Sequence[float], lm_na
         UnsupportedInput: As `stream_sizes`, or a length out of range.
     """
     layout = layout_of(clips)
-    codes = clips.rows(0, min(max_rows, clips.num_rows))
+    codes = clips.rows(max_rows)
     rows = []
     for segment_s in seconds:
         sizes = _measured(layout, codes, model, lm_name, segment_s)
@@ -148,7 +150,7 @@ def train_exact(training: Corpus, watched: Corpus, steps: int, seed: int = 0) ->
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
         report = train(training, watched, folder, arguments=_SHAPE, options=options, device="cpu", say=lambda _: None)
-    return export_exact(report.model, [training.rows(0, min(_CALIBRATION_FRAMES, training.num_rows))])
+    return export_exact(report.model, [training.rows(_CALIBRATION_FRAMES)])
 
 
 def bandwidth_sizes(

@@ -27,8 +27,10 @@ from codecbook.lm.data.streams import Stream
 from codecbook.lm.data.windows import Windows
 from codecbook.lm.score import token_bits
 from codecbook.lm.token_lm import TokenLM, num_trunk_parameters
-from codecbook.lm.training.train import Budget, Evaluation, TrainOptions, train
+from codecbook.lm.training.options import Evaluation, TrainOptions
+from codecbook.lm.training.train import train
 from codecbook.recordings import held_out
+from codecbook.training.schedule import Budget
 
 _MAX_CONTEXT_WASTE = 1.25
 _VALIDATION_SHARE = 0.1
@@ -239,6 +241,6 @@ def score_levels(stream: Stream, model: TokenLM, test: Corpus) -> tuple[np.ndarr
 
 def distinct_share(corpus: Corpus) -> float:
     """Return the share of the codes of each column that occur, mean over columns."""
-    rows = corpus.rows(0, corpus.num_rows)
+    rows = corpus.rows()
     shares = [len(np.unique(rows[:, k])) / size for k, size in enumerate(corpus.codebook_sizes)]
     return float(np.mean(shares))
