@@ -10,7 +10,6 @@ from codecbook.lm.baselines import mixing
 from codecbook.lm.baselines.compressors import COMPRESSORS, compressor_costs, serialisations
 from codecbook.lm.baselines.ngrams import KINDS, SMOOTHINGS, count_model, uniform
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.data.sources import BARK_FINE
 from codecbook.tokens import bits, tokens_from_frames
 
 
@@ -102,8 +101,6 @@ def test_costs_are_kept_by_clip(walks):
     assert cost.clip_bits.shape == (len(held_out), 2)
     alone = count_model(train, held_out.subset(held_out.clips[1:2]))
     np.testing.assert_allclose(alone.clip_bits[0], cost.clip_bits[1], rtol=1e-12)
-    weights = cost.clip_tokens / cost.clip_tokens.sum()
-    assert cost.bits_per_token == pytest.approx(weights @ cost.bits_per_token_of_clips, rel=1e-12)
     assert cost.bits_per_token == pytest.approx(cost.bits_per_token_of_codebooks.mean(), rel=1e-12)
 
 
@@ -111,7 +108,6 @@ def test_a_clip_without_tokens_costs_nothing():
     held_out = _corpus([np.zeros((0, 1), dtype=int), np.array([[1], [2]])], size=4)
     for cost in (uniform(held_out), count_model(held_out, held_out), mixing.mixing_model(held_out)):
         assert cost.clip_bits[0, 0] == 0
-        assert np.isnan(cost.bits_per_token_of_clips[0])
         assert np.isfinite(cost.bits_per_token)
 
 
@@ -203,7 +199,7 @@ def test_bark_tokens_cost_what_they_did():
     extra = paths.extra_dir()
     if extra is None or not (extra / "data" / "bark_encodec_tokens").is_dir():
         pytest.skip("Bark's prompts need CODECBOOK_EXTRA with data/bark_encodec_tokens")
-    corpus = Corpus.from_files(extra / "data" / "bark_encodec_tokens", npz=BARK_FINE, num_codebooks=2)
+    corpus = Corpus.from_files(extra / "data" / "bark_encodec_tokens", num_codebooks=2, bark=True)
     # every tenth name is held out, as when the figures were taken
     held_out = corpus.subset(sorted(corpus.clips)[::10])
     train = corpus.subset(set(corpus.clips) - set(held_out.clips))

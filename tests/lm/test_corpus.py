@@ -6,7 +6,6 @@ import pytest
 from codecbook import paths
 from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.data.sources import BARK_FINE, NpzLayout
 from codecbook.tokens import Tokens, tokens_from_frames
 from codecbook.tokens.layout import Layout, natural_order
 from codecbook.tokens.npq import write_npq
@@ -45,8 +44,8 @@ def test_every_source_gives_the_same_rows(kind, clips, tmp_path):
             if kind == "npq":
                 write_npq(tmp_path / f"{name}.npq", tokens)
             else:
-                np.savez(tmp_path / f"{name}.npz", codes=tokens.to_frames().T.astype(np.uint16))
-        corpus = Corpus.from_files(tmp_path, npz=NpzLayout("codes", 1024, 75.0))
+                np.savez(tmp_path / f"{name}.npz", fine_prompt=tokens.to_frames().T.astype(np.uint16))
+        corpus = Corpus.from_files(tmp_path, bark=True)
     assert corpus.clips == tuple(clips)
     assert (corpus.codebook_sizes, corpus.frame_rate_hz) == ((1024, 1024), 75.0)
     assert corpus.num_tokens == sum(tokens.num_tokens for tokens in clips.values())
@@ -218,24 +217,24 @@ def test_bad_paths_are_refused(tmp_path):
 
 def test_bad_npz_is_refused(tmp_path):
     path = tmp_path / "a.npz"
-    np.savez(path, codes=np.array([[1, 2000]]), objects=np.array([None], dtype=object))
-    with pytest.raises(UnsupportedInput, match="BARK_FINE"):
-        Corpus.from_files(path)
-    for npz, error in (
-        (NpzLayout("missing", 1024, 75.0), UnsupportedInput),
-        (NpzLayout("codes", 1024, 75.0), CorruptInput),
-        (NpzLayout("objects", 1024, 75.0), CorruptInput),
+    for arrays, error in (
+        ({"codes": np.array([[1, 2]])}, UnsupportedInput),
+        ({"fine_prompt": np.array([[1, 2000]])}, CorruptInput),
+        ({"fine_prompt": np.array([None], dtype=object)}, CorruptInput),
     ):
+        np.savez(path, **arrays)
         with pytest.raises(error, match=r"a\.npz"):
-            Corpus.from_files(path, npz=npz)
-    whole = path.read_bytes()
+            Corpus.from_files(path, bark=True)
+    np.savez(path, fine_prompt=np.array([[1, 2]]))
+    with pytest.raises(UnsupportedInput, match="pass bark=True"):
+        Corpus.from_files(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CorruptInput, match=r"a\.npz"):
+        Corpus.from_files(path, bark=True)
     with path.open("wb") as file:
         np.save(file, np.zeros((2, 3), dtype=int))
     with pytest.raises(CorruptInput, match=r"a\.npz"):
-        Corpus.from_files(path, npz=NpzLayout("codes", 4096, 75.0))
-    path.write_bytes(whole[:100])
-    with pytest.raises(CorruptInput, match=r"a\.npz"):
-        Corpus.from_files(path, npz=NpzLayout("codes", 4096, 75.0))
+        Corpus.from_files(path, bark=True)
 
 
 def test_two_clips_of_one_name_are_refused(clips, tmp_path):
@@ -294,7 +293,7 @@ def test_bark_prompts():
     extra = paths.extra_dir()
     if extra is None or not (extra / "data" / "bark_encodec_tokens").is_dir():
         pytest.skip("Bark's prompts need CODECBOOK_EXTRA with data/bark_encodec_tokens")
-    corpus = Corpus.from_files(extra / "data" / "bark_encodec_tokens", npz=BARK_FINE)
+    corpus = Corpus.from_files(extra / "data" / "bark_encodec_tokens", bark=True)
     train, held_out = corpus.split()
     assert (len(train), len(held_out), corpus.num_tokens) == (189, 20, 937_104)
     assert corpus.codebook_sizes == (1024,) * 8

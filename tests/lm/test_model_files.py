@@ -26,7 +26,6 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_a_model_comes_back_as_it_was_stored(folder: Path, tmp_path: Path) -> None:
     loaded = load_lm(folder)
     assert loaded.config["provenance"] == {"codec": "encodec_24khz", "bits_per_token": 6.1}
-    assert loaded.weights.kind == "pretrained"
     assert not loaded.model.training
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
     # float16 in the file, float32 in use: saving what was loaded changes nothing
@@ -43,12 +42,6 @@ def test_tables_of_positions_are_stored_as_they_are(tmp_path: Path) -> None:
     loaded = load_lm(tmp_path).model
     assert loaded.rotation is not None
     assert torch.equal(model.rotation.get_buffer("sine"), loaded.rotation.get_buffer("sine"))
-
-
-def test_a_model_in_the_projects_data_is_bundled(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert folder.is_dir()
-    monkeypatch.setenv("CODECBOOK_DATA", str(tmp_path))
-    assert load_lm(folder).weights.kind == "bundled"
 
 
 def test_a_model_is_not_overwritten_unasked(folder: Path) -> None:

@@ -24,7 +24,7 @@ import torch
 from codecbook.command_line import ArgumentParser, exit_status, num_threads
 from codecbook.files import check_folder
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.data.sources import BARK_FINE, SUFFIXES
+from codecbook.lm.data.sources import SUFFIXES
 from codecbook.lm.exact import calibration_rows, certificate, certificate_lines, export_exact, save_exact
 from codecbook.lm.exact.files import ARCHITECTURE
 from codecbook.lm.inspect import checkpoint_lines, model_lines
@@ -131,7 +131,7 @@ def _given(options: argparse.Namespace, *configurations: type) -> dict[str, Any]
 
 
 def _corpus(options: argparse.Namespace, paths: Path | list[Path], order: str, num_codebooks: int | None) -> Corpus:
-    return Corpus.from_files(paths, order, num_codebooks, BARK_FINE if options.bark else None)
+    return Corpus.from_files(paths, order, num_codebooks, options.bark)
 
 
 def _train(options: argparse.Namespace) -> int:

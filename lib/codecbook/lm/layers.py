@@ -83,16 +83,10 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None, past: KeysValues | None, position: int
     ) -> tuple[Tensor, KeysValues]:
-        """Attend from frames ``[B, T, D]`` to themselves and the past.
+        """Attend from frames ``[B, T, D]``, the first at `position`, to themselves and the past.
 
-        Args:
-            x: Normalised residual stream.
-            mask: Added to the scores, broadcast to ``[B, H, T, P + T]``; None is causal, without a past.
-            past: Keys and values of the ``P`` frames before, if any.
-            position: Position of the first frame.
-
-        Returns:
-            float ``[B, T, D]``, and the keys and values of past and present.
+        `mask` is added to the scores, broadcast to ``[B, H, T, P + T]``; None is causal, without a past. `past` are the
+        keys and values of the ``P`` frames before. Returns float ``[B, T, D]``, and those of past and present.
         """
         B, T, dim = x.shape
         query, key, value = self.query_key_value(x).view(B, T, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
@@ -134,7 +128,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None, past: KeysValues | None, position: int
     ) -> tuple[Tensor, KeysValues]:
-        """Apply the layer; arguments and results as `Attention.forward`, with the residual stream for `x`."""
+        """Apply the layer to the residual stream; arguments and results as of `Attention.forward`."""
         mixed, present = self.attention(self.attention_norm(x), mask, past, position)
         x = x + self.dropout(mixed)
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x))), present

@@ -26,7 +26,6 @@ from codecbook.lm.token_lm import TokenLM
 from codecbook.models.store import (
     CONFIG_NAME,
     PARAMETERS_NAME,
-    Weights,
     check_shapes,
     check_tensors,
     is_bundled,
@@ -42,12 +41,11 @@ class LoadedLM:
 
     model: TokenLM  # in evaluation mode, float32, on the CPU
     config: dict[str, Any]  # content of config.json
-    weights: Weights  # where they are from; "bundled" for a folder in the project's data
 
     @property
     def sha256(self) -> str:
         """SHA-256 of the stored tensors, hex."""
-        return self.weights.sha256
+        return self.config["sha256"]
 
 
 def save_lm(folder: str | Path, model: TokenLM, provenance: dict[str, Any], overwrite: bool = False) -> str:
@@ -92,8 +90,7 @@ def load_lm(folder: str | Path) -> LoadedLM:
         model = build_lm(architecture, arguments)
     check_shapes(_shapes(model), tensors, folder)
     model.load_state_dict(tensors)
-    kind = "bundled" if is_bundled(folder) else "pretrained"
-    return LoadedLM(model.eval(), config, Weights(kind, str(folder), config["sha256"]))
+    return LoadedLM(model.eval(), config)
 
 
 def _floats_of(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:

@@ -90,17 +90,10 @@ class TinyGPT(TokenLM):
 class RVQTransformerConfig(LMConfig):
     """Shape of an `RVQTransformer`.
 
-    Attributes:
-        code_dropout: Share of the codes whose embeddings training drops whole, in the frames that enter and in the
-            codes that condition their frame; on little data a model otherwise memorises rare combinations of codes.
-        head_dropout: Share of the last codebook's head inputs that training drops; it rises evenly from 0 at the first.
-            Fine codebooks are close to noise, and are memorised long before the coarse ones are learned.
-        window_frames: Frames that attention sees, the newest included.
-        conditioning: ``"in_frame"`` predicts code ``k`` of a frame from its codes below ``k`` too; ``"none"`` is the
-            published form, one linear head per codebook, independent of one another. With one codebook both are the
-            same model.
-        head_dim: With conditioning, width of what a head reads.
-        head_hidden: With conditioning, inner width of the shared network before the heads.
+    Training drops a share `code_dropout` of the codes' embeddings whole, in the frames that enter and in the codes that
+    condition their frame: on little data a model otherwise memorises rare combinations of codes. It drops a share of
+    the heads' inputs that rises evenly from 0 at the first codebook to `head_dropout` at the last: fine codebooks are
+    close to noise, and are memorised long before the coarse ones are learned.
     """
 
     codebook_sizes: tuple[int, ...]
@@ -111,10 +104,10 @@ class RVQTransformerConfig(LMConfig):
     dropout: float = 0.1
     code_dropout: float = 0.0
     head_dropout: float = 0.0
-    window_frames: int = 128
-    conditioning: str = "in_frame"
-    head_dim: int = 192
-    head_hidden: int = 384
+    window_frames: int = 128  # that attention sees, the newest included
+    conditioning: str = "in_frame"  # or "none", the published form: one independent linear head per codebook
+    head_dim: int = 192  # with conditioning, width of what a head reads
+    head_hidden: int = 384  # with conditioning, inner width of the shared network before the heads
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,6 @@ def sample(
     prompt: np.ndarray | None = None,
     temperature: float = 1.0,
     top_k: int | None = None,
-    top_p: float | None = None,
     seed: int = 0,
 ) -> np.ndarray:
     """Draw frames after BOS or a prompt.
@@ -29,7 +28,6 @@ def sample(
         prompt: Integers ``[T_0, K]`` to continue; None starts from BOS.
         temperature: Divides the logits; 0 takes the most probable code.
         top_k: Draw from this many most probable codes alone.
-        top_p: Draw from the smallest set of most probable codes that holds this probability alone.
         seed: Of the generator.
 
     Returns:
@@ -45,8 +43,6 @@ def sample(
         raise UnsupportedInput(f"temperature={temperature}; give 0 (most probable code) or a positive number.")
     if top_k is not None and top_k < 1:
         raise UnsupportedInput(f"top_k={top_k}; give 1 or more, or None to allow all codes.")
-    if top_p is not None and not 0.0 < top_p <= 1.0:
-        raise UnsupportedInput(f"top_p={top_p}; give a probability above 0 and up to 1, or None.")
     before = np.zeros((0, model.num_codebooks), np.int64)
     if prompt is not None:
         before = checked_codes(prompt, model.codebook_sizes, "The prompt")
@@ -65,19 +61,16 @@ def sample(
             codes = torch.zeros(1, 0, dtype=torch.int64)
             for _ in range(model.num_codebooks):
                 logits = model.head(hidden[:, -1], codes.to(model.device)).cpu().double()
-                code = draw(logits, temperature, top_k, top_p, generator)
+                code = draw(logits, temperature, top_k, generator)
                 codes = torch.cat((codes, code[:, None]), dim=1)
             frames = torch.cat((frames, codes))
     return frames.numpy()
 
 
-def draw(
-    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
-) -> Tensor:
+def draw(logits: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> Tensor:
     """Draw one code per row of logits ``[B, V]``, int64 ``[B]``; settings as in `sample`.
 
-    Of equal logits at the border of `top_k` all stay. `top_p` applies to what temperature and `top_k` leave; the most
-    probable code always stays.
+    Of equal logits at the border of `top_k` all stay.
     """
     if temperature == 0.0:
         return logits.argmax(dim=-1)
@@ -85,10 +78,4 @@ def draw(
     if top_k is not None and top_k < logits.shape[-1]:
         border = logits.topk(top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < border, -torch.inf)
-    probabilities = logits.softmax(dim=-1)
-    if top_p is not None and top_p < 1.0:
-        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        beyond = ordered.cumsum(dim=-1) - ordered >= top_p  # probability of the codes before this one
-        dropped = torch.zeros_like(beyond).scatter(-1, order, beyond)
-        probabilities = probabilities.masked_fill(dropped, 0.0)
-    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[:, 0]

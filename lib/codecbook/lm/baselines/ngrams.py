@@ -1,9 +1,5 @@
 """Bits per token of simple models: what a language model must beat to have learned more than counts.
 
-    train, held_out = corpus.split()
-    for cost in (uniform(held_out), *(count_model(train, held_out, kind) for kind in KINDS)):
-        print(cost.name, cost.bits_per_token, cost.bits_per_token_of_clips)
-
 All of them are proper codes: each token's probability depends on what a decoder has seen before it. Clips are told
 apart, so that intervals can be made over clips.
 """
@@ -25,29 +21,16 @@ SMOOTHINGS = ("kneser_ney", "witten_bell")
 
 @dataclass(frozen=True, eq=False)
 class TokenCost:
-    """What held-out tokens cost under one model.
-
-    Attributes:
-        name: Of the model.
-        clip_bits: float64 ``[clips, columns]``, bits of each clip, by codebook where the model tells them apart
-            (one column otherwise).
-        clip_tokens: int64 ``[clips]``.
-    """
+    """What held-out tokens cost under one model."""
 
     name: str
-    clip_bits: np.ndarray  # bit
-    clip_tokens: np.ndarray  # tokens
+    clip_bits: np.ndarray  # float64 [clips, columns], a column per codebook where the model tells them apart
+    clip_tokens: np.ndarray  # int64 [clips]
 
     @property
     def bits_per_token(self) -> float:
         """Bits of all clips over tokens of all clips."""
         return float(self.clip_bits.sum() / self.clip_tokens.sum())
-
-    @property
-    def bits_per_token_of_clips(self) -> np.ndarray:
-        """Bits per token of each clip, float64 ``[clips]``, for a bootstrap; NaN for a clip without tokens."""
-        tokens = np.where(self.clip_tokens > 0, self.clip_tokens, np.nan)
-        return self.clip_bits.sum(axis=1) / tokens
 
     @property
     def bits_per_token_of_codebooks(self) -> np.ndarray:
@@ -56,11 +39,7 @@ class TokenCost:
 
 
 def check_corpora(train: Corpus | None, held_out: Corpus) -> None:
-    """Refuse corpora that cannot be learned from and charged together.
-
-    Raises:
-        UnsupportedInput: Corpora of different codebooks, or no tokens to charge.
-    """
+    """Raise UnsupportedInput where corpora have different codebooks, or there are no tokens to charge."""
     if train is not None and train.codebook_sizes != held_out.codebook_sizes:
         raise UnsupportedInput(
             f"Training tokens have codebooks {train.codebook_sizes}, held-out ones {held_out.codebook_sizes}; split "
@@ -71,11 +50,7 @@ def check_corpora(train: Corpus | None, held_out: Corpus) -> None:
 
 
 def uniform(held_out: Corpus) -> TokenCost:
-    """Charge ``log2 V`` for every token: the raw rate.
-
-    Raises:
-        UnsupportedInput: `held_out` has no tokens.
-    """
+    """Charge ``log2 V`` for every token: the raw rate; raise UnsupportedInput where there are none."""
     check_corpora(None, held_out)
     bits = held_out.clip_rows[:, None] * np.log2(np.array(held_out.codebook_sizes, dtype=np.float64))
     return TokenCost("uniform", bits, held_out.clip_rows * len(held_out.codebook_sizes))

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.data.sources import NpzLayout, check_same_codec, find_files, read_clips
+from codecbook.lm.data.sources import check_same_codec, find_files, read_clips
 from codecbook.recordings import content_identity, held_out
 from codecbook.tokens import Tokens
 from codecbook.tokens.layout import Layout
@@ -56,7 +56,7 @@ class Corpus:
         paths: str | Path | Iterable[str | Path],
         order: str = "parallel",
         num_codebooks: int | None = None,
-        npz: NpzLayout | None = None,
+        bark: bool = False,
     ) -> "Corpus":
         """Open NPQ, Parquet and NPZ files.
 
@@ -66,15 +66,15 @@ class Corpus:
             paths: Files, or folders that are searched to the bottom; files are taken in sorted order of a folder.
             order: One of `codecbook.tokens.layout.ORDERS`.
             num_codebooks: Only this many codebooks of each clip, from the first; None takes all.
-            npz: What the NPZ files hold, such as `codecbook.lm.data.sources.BARK_FINE`.
+            bark: NPZ files are speaker prompts of Bark.
 
         Raises:
-            UnsupportedInput: No files, another suffix, NPZ without `npz`, two clips of one name, clips of several
+            UnsupportedInput: No files, another suffix, NPZ without `bark`, two clips of one name, clips of several
                 codecs, or an order that does not fit them.
             CorruptInput: A damaged file.
         """
         files = find_files([paths] if isinstance(paths, str | Path) else paths)
-        return cls._of_tokens(read_clips(files, npz), order, num_codebooks)
+        return cls._of_tokens(read_clips(files, bark), order, num_codebooks)
 
     @classmethod
     def from_tokens(

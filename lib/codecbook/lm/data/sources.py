@@ -4,7 +4,6 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +16,9 @@ from codecbook.tokens.token_files import read_token_file
 SUFFIXES = (".npq", ".parquet", ".npz")
 
 
-@dataclass(frozen=True)
-class NpzLayout:
-    """How codes stand in NPZ files, which say nothing about themselves."""
-
-    key: str  # name of the array, integers [K, T] or [T]
-    codebook_size: int  # V of all codebooks
-    frame_rate_hz: float
-    codec: str = ""  # registry name, so that sampled tokens can be decoded; empty where unknown
-
-
-BARK_FINE = NpzLayout("fine_prompt", 1024, 75.0, "encodec_24khz")
-"""EnCodec tokens in the speaker prompts of Bark, uint16 ``[8, T]``."""
+_BARK_KEY = "fine_prompt"  # in speaker prompts of Bark: EnCodec tokens, uint16 [8, T]
+# what numpy raises; ValueError: a bad header, or pickled objects; TypeError: a single array, which cannot be closed
+_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, AttributeError, TypeError, ValueError)
 
 
 def find_files(paths: Iterable[str | Path]) -> list[Path]:
@@ -63,58 +53,46 @@ def clip_names(files: Sequence[Path]) -> list[str]:
     return [file.absolute().relative_to(common).with_suffix("").as_posix() for file in files]
 
 
-def read_clips(files: Sequence[Path], npz: NpzLayout | None) -> Iterator[tuple[str, Tokens]]:
+def read_clips(files: Sequence[Path], bark: bool) -> Iterator[tuple[str, Tokens]]:
     """Yield name and tokens of each clip, with one file, or row group of a Parquet file, in memory at a time.
 
     Args:
         files: NPQ (with its companion, where there is one), Parquet or NPZ.
-        npz: What the NPZ files hold.
+        bark: NPZ files, which say nothing about themselves, are Bark's speaker prompts.
 
     Raises:
         CorruptInput: A damaged file.
-        UnsupportedInput: NPZ without `npz`, or with another array or frame rate than it says.
+        UnsupportedInput: NPZ that is not known to be Bark's, or has other arrays.
     """
     for name, path in zip(clip_names(files), files, strict=True):
         if path.suffix == ".parquet":
             yield from iterate_tokens(path)
+        elif path.suffix == ".npq":
+            yield name, read_token_file(path)
+        elif bark:
+            yield name, _read_bark(path)
         else:
-            yield name, read_token_file(path) if path.suffix == ".npq" else _read_npz(path, npz)
+            raise UnsupportedInput(
+                f"{path} is NPZ, which does not say what it holds; pass bark=True where it is a prompt of Bark."
+            )
 
 
-def _read_npz(path: Path, layout: NpzLayout | None) -> Tokens:
-    if layout is None:
-        raise UnsupportedInput(
-            f"{path} is NPZ, which does not say what it holds; pass npz=NpzLayout(key, codebook_size, "
-            "frame_rate_hz), or npz=BARK_FINE for Bark's prompts."
-        )
+def _read_bark(path: Path) -> Tokens:
     try:
         # opened here, as numpy leaves the file open where it is no zip archive
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = archive.files
-            codes = archive[layout.key] if layout.key in names else None
-    # ValueError: a bad header, or pickled objects; TypeError: a single array, which cannot be closed
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        ValueError,
-    ) as error:
+            codes = archive[_BARK_KEY] if _BARK_KEY in names else None
+    except _UNREADABLE as error:
         raise CorruptInput(
             f"{path} could not be read as NPZ of plain arrays ({error}); copy or make it again."
         ) from error
     if codes is None:
-        raise UnsupportedInput(
-            f"{path} has the arrays {', '.join(names)} and no {layout.key!r}; name one of them in NpzLayout."
-        )
+        raise UnsupportedInput(f"{path} has the arrays {', '.join(names)}, no {_BARK_KEY!r}; it is no prompt of Bark.")
     try:
-        frames = np.atleast_2d(codes).T
-        return tokens_from_frames(frames, layout.codebook_size, layout.frame_rate_hz, codec=layout.codec)
+        return tokens_from_frames(np.atleast_2d(codes).T, 1024, 75.0, codec="encodec_24khz")
     except (CorruptInput, UnsupportedInput) as error:
-        raise type(error)(f"{path}, array {layout.key!r}: {error}") from None
+        raise type(error)(f"{path}, array {_BARK_KEY!r}: {error}") from None
 
 
 def check_same_codec(first_name: str, first: TokenFormat, name: str, tokens: Tokens) -> None:

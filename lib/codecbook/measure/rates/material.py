@@ -23,7 +23,7 @@ from codecbook.codecs.registry import load_codec
 from codecbook.errors import CodecbookError, MissingWeights, UnsupportedInput
 from codecbook.lm.data.corpora import BundledTokens, bundled_tokens
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.data.sources import BARK_FINE, clip_names, find_files
+from codecbook.lm.data.sources import clip_names, find_files
 from codecbook.lm.data.streams import TEXT_ORDER, Stream, code_stream, open_stream
 from codecbook.measure.rates.study import ClipParts, split_clips
 from codecbook.models.weights import weight_kinds
@@ -260,7 +260,7 @@ def token_sides(path: str | Path, codec: str, num_codebooks: int | None = None) 
         return found.train, found.held_out, _BY_INDEX
     first = find_files([path])[0]
     order = "parallel" if first.suffix == ".npz" else natural_order(_any_tokens(first))
-    whole = Corpus.from_files(path, order, num_codebooks, BARK_FINE)
+    whole = Corpus.from_files(path, order, num_codebooks, bark=True)
     if len(set(whole.identities)) > 1:
         return *whole.split(held_out_every=10), _BY_CONTENT
     assert whole.layout is not None
