@@ -130,10 +130,6 @@ def _given(options: argparse.Namespace, *configurations: type) -> dict[str, Any]
     return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
 
 
-def _corpus(options: argparse.Namespace, paths: Path | list[Path], order: str, num_codebooks: int | None) -> Corpus:
-    return Corpus.from_files(paths, order, num_codebooks, options.bark)
-
-
 def _train(options: argparse.Namespace) -> int:
     check_folder(options.out)
     if options.save is not None:
@@ -144,7 +140,7 @@ def _train(options: argparse.Namespace) -> int:
     train_options = TrainOptions(budget=Budget(options.steps, minutes), **_given(options, TrainOptions))
     arguments = _given(options, TinyGPTConfig, RVQTransformerConfig)
     order = options.order or ("flat" if options.architecture == "tiny_gpt" else "parallel")
-    corpus = _corpus(options, options.tokens, order, options.codebooks)
+    corpus = Corpus.from_files(options.tokens, order, options.codebooks, options.bark)
     clips, held_out = corpus.split(options.held_out_every, options.split_by)
     is_first = os.environ.get("RANK", "0") == "0"
     trackers = [tensorboard_tracker(options.out / "tensorboard")] if options.tensorboard and is_first else []
@@ -193,7 +189,7 @@ def _inspect(options: argparse.Namespace) -> int:
     if source.is_dir() and not is_run and (source / CONFIG_NAME).exists():
         lines = model_lines(source)
     elif source.suffix in SUFFIXES or (source.is_dir() and not is_run):
-        corpus = _corpus(options, source, options.order, None)
+        corpus = Corpus.from_files(source, options.order, bark=options.bark)
         assert corpus.layout is not None
         known = corpus.layout.format
         lines = [repr(corpus)] + ([f"{known.codec}: {known.weights or 'weights unknown'}"] if known.codec else [])
@@ -210,7 +206,7 @@ def _export(options: argparse.Namespace) -> int:
     known = loaded.config["provenance"]
     order = options.order or known.get("order") or "parallel"
     num_codebooks = options.codebooks or (loaded.model.num_codebooks if order == "parallel" else None)
-    corpus = _corpus(options, options.tokens, order, num_codebooks)
+    corpus = Corpus.from_files(options.tokens, order, num_codebooks, options.bark)
     check_vocabulary(loaded.model, corpus.codebook_sizes)
     exact = export_exact(loaded.model, calibration_rows(corpus, options.frames))
     provenance = {**known, "float_sha256": loaded.sha256, "calibration_frames": options.frames}

@@ -45,7 +45,7 @@ def bits_by_position(
         batch_size: Windows at a time.
 
     Returns:
-        Bits per token, float64 ``[clips, T]``, one row per clip that has a window, the mean over its windows.
+        Bits per token, float64 ``[clips, T]``: of each clip that has a window, the mean over its windows.
 
     Raises:
         UnsupportedInput: No clip is long enough, or settings out of range.
@@ -75,19 +75,11 @@ def bits_by_position(
 def baseline_costs(
     train: Corpus, held_out: Corpus, compressors: Sequence[str], mix_train: bool = False
 ) -> dict[str, TokenCost]:
-    """Charge held-out tokens by everything that is no language model, the raw rate first.
+    """Charge held-out tokens by everything that is no language model, the raw rate first; return costs by name.
 
-    Counts are learned from `train`. Compressors get the held-out tokens alone, in the best of the layouts that
-    `compressors.serialisations` makes: they look back too little to use an hour of tokens. Mixing learns as it goes.
-
-    Args:
-        train: What counts are made of.
-        held_out: What is charged.
-        compressors: Of `codecbook.lm.baselines.compressors.COMPRESSORS`.
-        mix_train: Let mixing learn from `train` first, which takes minutes for millions of tokens.
-
-    Returns:
-        By name.
+    Counts are learned from `train`. Compressors, of `compressors.COMPRESSORS`, get the held-out tokens alone, in the
+    best of the layouts that `compressors.serialisations` makes: they look back too little to use an hour of tokens.
+    Mixing learns as it goes, with `mix_train` from `train` first, which takes minutes for millions of tokens.
 
     Raises:
         UnsupportedInput: Corpora of different codebooks, an unknown compressor, or nothing to charge.

@@ -1,15 +1,10 @@
-"""Save and load language models: a folder with ``model.safetensors`` and ``config.json``, as codecs have them.
+"""Save and load language models, in the folders of `codecbook.models.store`.
 
-``config.json`` (format 1)::
-
-    {"format": 1, "architecture": "rvq_transformer", "arguments": {...}, "sha256": "...", "provenance": {...}}
-
-``architecture`` and ``arguments`` are what `codecbook.lm.models.build_lm` takes. ``sha256`` is over the stored
-tensors. Parameters are stored as float16 and used as float32, which is exact; tables of positions stay float32. Where
-there is no ``model.safetensors``, the floats are made from the exact model in the folder ``exact``, over whose arrays
-``sha256`` then is (`codecbook.lm.exact.floats`).
-``provenance`` says what the model was trained on; of it ``codec`` and ``codec_weights_sha256``, where given, tell
-whose tokens it predicts.
+``architecture`` and ``arguments`` are what `codecbook.lm.models.build_lm` takes. Parameters are stored as float16 and
+used as float32, which is exact; tables of positions stay float32. Where there is no ``model.safetensors``, the floats
+are made from the exact model in the folder ``exact``, over whose arrays ``sha256`` then is
+(`codecbook.lm.exact.floats`). Of ``provenance``, ``codec`` and ``codec_weights_sha256``, where given, tell whose tokens
+the model predicts.
 """
 
 from dataclasses import dataclass
@@ -53,7 +48,7 @@ def save_lm(folder: str | Path, model: TokenLM, provenance: dict[str, Any], over
 
     Args:
         folder: Made if it does not exist.
-        model: The model; of a training run usually ``report.model``.
+        model: Of a training run usually ``report.model``.
         provenance: JSON types: corpus, codec, steps, bits per token, seed.
         overwrite: Replace a model that is there.
 

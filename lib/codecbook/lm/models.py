@@ -38,7 +38,7 @@ class TinyGPTConfig(LMConfig):
 
 
 class TinyGPT(TokenLM):
-    """The matched model of the bits-per-second study (after TrelisResearch/audio-bits; `science.md` section 1).
+    """The matched model of the bits-per-second study (after TrelisResearch/audio-bits).
 
     RMSNorm, RoPE, GELU, no biases, logits from the embedding's own rows. With the defaults its trunk has
     ``6 * 12 * 512^2 + 13 * 512 = 18,881,024`` parameters.
@@ -116,7 +116,7 @@ class RVQTransformerConfig(LMConfig):
 
 
 class RVQTransformer(TokenLM):
-    """Frames in, frames out (after the NPQ/DAC pipeline; `science.md` section 2).
+    """Frames in, frames out (after the NPQ/DAC pipeline).
 
     A frame enters as the sum of its codes' embeddings; every codebook has its own BOS. The trunk is a pre-norm
     causal Transformer with a learned bias per distance inside a window. What it says of the next frame, ``h``, is

@@ -29,18 +29,11 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 def token_bits(model: TokenLM, codes: np.ndarray, chunk_frames: int = _CHUNK_FRAMES) -> np.ndarray:
-    """Return the information of every token of a clip under a model, without label smoothing.
+    """Return the information of every token of a clip, integers ``[T, K]``, in bits, float64 ``[T, K]``.
 
-    An `RVQTransformer` reads a clip of any length in chunks, which changes nothing (its window moves along). A
-    `TinyGPT` has a fixed context: longer streams are cut into sequences of that many tokens, each from BOS.
-
-    Args:
-        model: The model; evaluated without dropout.
-        codes: Integers ``[T, K]``.
-        chunk_frames: Frames at a time.
-
-    Returns:
-        float64 ``[T, K]``, bits.
+    The model is evaluated without dropout, and without label smoothing. An `RVQTransformer` reads a clip of any length
+    in chunks, which changes nothing (its window moves along). A `TinyGPT` has a fixed context: longer streams are cut
+    into sequences of that many tokens, each from BOS.
 
     Raises:
         UnsupportedInput: Another number of codebooks, or no frames.

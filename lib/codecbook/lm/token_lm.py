@@ -200,7 +200,7 @@ def num_parameters(model: nn.Module) -> int:
 
 
 def num_trunk_parameters(model: TokenLM) -> int:
-    """Return ``N`` of science.md's FLOP counts: all parameters of the layers and the last norm, no tables of codes."""
+    """Return ``N`` as counts of FLOPs take it: all parameters of the layers and the last norm, no tables of codes."""
     return num_parameters(model.blocks) + num_parameters(model.norm)
 
 

@@ -25,14 +25,8 @@ _RATE_LIMIT = 250  # observations after which a probability goes on following ch
 def mixing_model(held_out: Corpus, train: Corpus | None = None) -> TokenCost:
     """Charge tokens by an adaptive model that mixes contexts; clip after clip, learning goes on.
 
-    Floats decide, so these are costs and no codec: another machine may round otherwise.
-
-    Args:
-        held_out: What is charged.
-        train: Tokens that are learned from first, and not charged.
-
-    Returns:
-        Bits by clip and codebook.
+    Floats decide, so these are costs and no codec: another machine may round otherwise. Tokens of `train` are learned
+    from first, and not charged.
 
     Raises:
         UnsupportedInput: Corpora of different codebooks, or no tokens to charge.

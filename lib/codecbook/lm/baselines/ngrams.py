@@ -72,15 +72,6 @@ def count_model(train: Corpus, held_out: Corpus, kind: str = "bigram", smoothing
 
     The first frame of a clip has a context of its own.
 
-    Args:
-        train: What is counted.
-        held_out: What is scored.
-        kind: One of `KINDS`.
-        smoothing: One of `SMOOTHINGS`.
-
-    Returns:
-        Bits by clip and codebook.
-
     Raises:
         UnsupportedInput: An unknown `kind` or `smoothing`, nothing to count, no tokens to score, or corpora of
             different codebooks.
@@ -111,12 +102,8 @@ def _probabilities(
 ) -> np.ndarray:
     """Return the probability of each token from `num_trained` on, float64.
 
-    Args:
-        codes: int64 ``[N]`` of one codebook, the training set first.
-        contexts: Context of each token, int64 ``[N]`` from 0 upwards, the shortest first.
-        size: ``V``.
-        num_trained: Tokens of the training set.
-        smoothing: One of `SMOOTHINGS`.
+    `codes` are int64 ``[N]`` of a codebook of `size` codes, the training set first; `contexts` are the numbers of each
+    token's contexts, int64 ``[N]``, the shortest first.
     """
 
     def count(tokens: np.ndarray, groups: np.ndarray) -> np.ndarray:

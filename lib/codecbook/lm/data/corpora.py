@@ -1,10 +1,4 @@
-"""Bundled corpora of tokens: open one by its codec, split the way it was meant.
-
-A clip is on the side of the split that its codec was trained on, or on the other::
-
-    tokens = bundled_tokens("encodec_24khz")
-    report = train(tokens.train, tokens.held_out, "run")
-"""
+"""Bundled corpora of tokens, on both sides of the split: what their codec was trained on, and what not."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +30,9 @@ def bundled_tokens(codec: str, num_codebooks: int | None = None, folder: str | P
     """Open the tokens of a codec, in the `natural_order` of its codebooks.
 
     Args:
-        codec: Registry name of the codec.
+        codec: Its registry name.
         num_codebooks: Only this many codebooks, from the first; None takes all.
-        folder: Folder of corpora; None takes ``data/tokens``.
+        folder: Of corpora; None takes ``data/tokens``.
 
     Raises:
         MissingWeights: There are no tokens of this codec.

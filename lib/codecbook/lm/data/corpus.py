@@ -2,9 +2,7 @@
 
     corpus = Corpus.from_files("tokens", order="parallel")
     train, held_out = corpus.split(held_out_every=10)
-    windows = Windows(train, context_frames=300, stride_frames=150)
-    for chunk in np.array_split(windows.shuffled(seed=0), len(windows) // 8):
-        batch = windows.batch(chunk)  # [B, T, K]
+    batch = Windows(train, context_frames=300).batch([0, 1])  # [B, T, K]
 
 A *row* is what the model sees at one step: a frame of K codes, or a single one in flat orders
 (`codecbook.tokens.layout`); ``context_frames`` and ``stride_frames`` count rows. Opening files reads and checks them
@@ -63,7 +61,7 @@ class Corpus:
         Clips are named by their path without suffix, relative to the files' common folder; in Parquet they have names.
 
         Args:
-            paths: Files, or folders that are searched to the bottom; files are taken in sorted order of a folder.
+            paths: Files, or folders that are searched to the bottom, in sorted order.
             order: One of `codecbook.tokens.layout.ORDERS`.
             num_codebooks: Only this many codebooks of each clip, from the first; None takes all.
             bark: NPZ files are speaker prompts of Bark.

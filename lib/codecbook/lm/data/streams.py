@@ -30,16 +30,12 @@ CODE_ORDERS = ("parallel", "bytes", *_BY_COLUMN)
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Tokens of many clips as one model reads them.
-
-    `columns` are the same tokens with one column for each level (or place in SNAC's tree), for counting: a code's
-    frequency in its own codebook. They are the corpus itself where it has such columns already.
-    """
+    """Tokens of many clips as one model reads them."""
 
     name: str  # registry name of the codec, or of the text's vocabulary
     order: str  # one of `CODE_ORDERS`, or "text"
     corpus: Corpus
-    columns: Corpus
+    columns: Corpus  # the same tokens, each level (or place in SNAC's tree) in a column of its own, for counting
     level_sizes: tuple[int, ...]  # V of each level: codebooks, coarsest first; bytes of a code; one level of text
     weights: str  # which weights made the tokens; for text, where the vocabulary is from
 
@@ -60,7 +56,7 @@ class Stream:
 
     @property
     def architecture(self) -> str:
-        """The model for it: `TinyGPT` for one column, else `RVQTransformer` with a trunk of the same shape."""
+        """The model for it."""
         return "tiny_gpt" if len(self.corpus.codebook_sizes) == 1 else "rvq_transformer"
 
     @property
@@ -129,10 +125,10 @@ def open_stream(
 
     Args:
         codec: Registry name.
-        order: As in `code_stream`, like `num_codebooks`.
+        order: As in `code_stream`.
         clips: Which clips.
-        index: Of the folder, from `codecbook.codecs.corpus.index.read_index`.
-        num_codebooks: See `order`.
+        index: Of the folder.
+        num_codebooks: As in `code_stream`.
         recordings_dir: Where the clips' recordings lie, for a codec that the folder holds no tokens of.
 
     Raises:
@@ -162,8 +158,7 @@ def open_stream(
 def encode_recordings(codec: Codec, clips: Iterable[str], folder: str | Path) -> dict[str, Tokens]:
     """Encode the recordings of clips, found by the last part of their names below a folder.
 
-    Returns:
-        Tokens of all codebooks at the codec's lowest bandwidth that has eight of them or all, by clip name.
+    The bandwidth is the codec's lowest that has eight codebooks; a codec with fewer gives all.
 
     Raises:
         MissingWeights: A recording is not there.

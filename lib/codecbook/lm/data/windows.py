@@ -22,8 +22,7 @@ class Windows:
     Args:
         corpus: What is read.
         context_frames: Rows of a window, ``T``.
-        stride_frames: Rows from one window's start to the next; None is `context_frames`, so that every row is in
-            one window.
+        stride_frames: Rows from one window's start to the next; None is `context_frames`.
 
     Attributes:
         clip_indices: int64 ``[N]``, the clip of each window.
@@ -74,12 +73,7 @@ class Windows:
 class BatchOrder:
     """The windows of every step: a function of the seed and the step alone, so that nothing of it needs saving.
 
-    Each epoch visits each window once, in an order of its own.
-
-    Args:
-        windows: What to draw from.
-        batch_size: Windows per step, over all processes.
-        seed: 0 or more.
+    A step takes `batch_size` windows over all processes. Each epoch visits each window once, in an order of its own.
     """
 
     def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:

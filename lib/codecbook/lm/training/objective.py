@@ -24,7 +24,7 @@ def cross_entropy_nats(logits: Tensor, codes: Tensor, label_smoothing: float = 0
         label_smoothing: ``s``, from 0 to below 1.
 
     Returns:
-        (smoothed, unsmoothed), float32 (or float64 where the logits are) ``[...]``, in nats.
+        (smoothed, unsmoothed), in nats, float32 (or float64 where the logits are) ``[...]``.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
     log_total = logits.logsumexp(dim=-1)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from codecbook.lm.training.options import Evaluation
@@ -43,22 +43,12 @@ class RunState:
     @classmethod
     def from_stored(cls, stored: dict[str, Any]) -> "RunState":
         """Return the state whose `dataclasses.asdict` was stored."""
-        # runs of earlier versions always had the same held-out clips
-        stored = {"comparable_from": 0, **stored}
-        state = cls(**{f.name: stored[f.name] for f in fields(cls)})
-        state.evaluations = [
-            Evaluation(**{**evaluation, "bits_per_codebook": tuple(evaluation["bits_per_codebook"])})
-            for evaluation in stored["evaluations"]
-        ]
-        return state
+        return cls(**{**stored, "evaluations": [Evaluation(**each) for each in stored["evaluations"]]})
 
 
 @dataclass
 class Meter:
-    """Time and loss of a run; steps are timed, evaluations and checkpoints are not.
-
-    The fields are what a continuation needs, and stored in every checkpoint.
-    """
+    """Time and loss of a run; steps are timed, evaluations and checkpoints are not. Its fields go into checkpoints."""
 
     training_s: float = 0.0  # spent in steps
     tokens: int = 0  # of training, repetitions counted

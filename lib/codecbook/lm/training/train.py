@@ -23,14 +23,8 @@ from codecbook.lm.data.windows import Windows
 from codecbook.lm.models import build_lm
 from codecbook.lm.score import clip_bits
 from codecbook.lm.token_lm import TokenLM, check_vocabulary
-from codecbook.lm.training.checkpoints import (
-    BEST_NAME,
-    FORMAT,
-    LATEST_NAME,
-    averaged_model,
-    check_continuation,
-    read_checkpoint,
-)
+from codecbook.lm.training import checkpoints
+from codecbook.lm.training.checkpoints import BEST_NAME, LATEST_NAME, read_checkpoint
 from codecbook.lm.training.objective import NATS_TO_BITS
 from codecbook.lm.training.options import Evaluation, TrainOptions, TrainReport
 from codecbook.lm.training.passes import Passes
@@ -124,7 +118,7 @@ class _Run:
         options: TrainOptions,
         folder: Path,
         processes: Processes,
-        record: Record,
+        record: Record | None,
         trackers: Sequence[Tracker],
         say: Callable[[str], None],
     ) -> None:
@@ -150,9 +144,8 @@ class _Run:
                 )
             return
         stored = read_checkpoint(path)
-        check_continuation(stored, self.model, self.options.decisive(), path)
-        record, changes, holds_out_others = continued(stored.get("corpus"), self.record, changed_corpus, path)
-        self.record = record or self.record
+        checkpoints.check_continuation(stored, self.model, self.options.decisive(), path)
+        self.record, changes, holds_out_others = continued(stored.get("corpus"), self.record, changed_corpus, path)
         self._load_weights(stored)
         self.state, self.meter = RunState.from_stored(stored["run"]), Meter(**stored["meter"])
         if holds_out_others:
@@ -175,7 +168,7 @@ class _Run:
         # the caller's random numbers are not touched
         with torch.random.fork_rng(devices=devices):
             self.meter.start(self.state.elapsed_s)
-            if self.is_first:
+            if self.is_first and self.record is not None:
                 write_record(self.folder, self.record)
             if self.state.step == 0:
                 self._save()
@@ -187,7 +180,7 @@ class _Run:
         self.processes.wait()
         best = self.state.best()
         assert best is not None
-        model = averaged_model(read_checkpoint(self.folder / BEST_NAME)).to(self.processes.device)
+        model = checkpoints.averaged_model(read_checkpoint(self.folder / BEST_NAME)).to(self.processes.device)
         return TrainReport(
             model, best, tuple(self.state.evaluations), self.state.step, self.state.elapsed_s,
             self.meter.tokens_per_s(),
@@ -284,19 +277,15 @@ class _Run:
         )
         speed = {"learning_rate": self.optimizer.param_groups[0]["lr"], "tokens_per_s": self.meter.tokens_per_s()}
         self.log.write({**asdict(evaluation), **speed})
-        figures = {
-            "bits_per_token": evaluation.bits_per_token,
-            "train_bits_per_token": evaluation.train_bits_per_token,
-            **speed,
-            **{f"bits_codebook_{k}": bits for k, bits in enumerate(evaluation.bits_per_codebook)},
-        }
+        figures = {name: getattr(evaluation, name) for name in ("bits_per_token", "train_bits_per_token")} | speed
+        figures |= {f"bits_codebook_{k}": bits for k, bits in enumerate(evaluation.bits_per_codebook)}
         for track in self.trackers:
             track(evaluation.step, figures)
 
     def _save(self, is_best: bool = False) -> None:
         if self.is_first:
             state = {
-                "format": FORMAT,
+                "format": checkpoints.FORMAT,
                 "architecture": self.model.architecture,
                 "arguments": self.model.config.arguments(),
                 "options": self.options.stored(),
