@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.data.windows import IGNORE, BatchOrder, Windows
+from codecbook.lm.data.windows import IGNORE, Windows
 from codecbook.tokens import Tokens, tokens_from_frames
 from codecbook.tokens.npq import write_npq
 
@@ -58,27 +58,20 @@ def test_windows_by_hand():
         windows[3]
 
 
-def test_shuffles_repeat_and_hold_each_window_once(windows):
-    order = windows.shuffled(3)
-    np.testing.assert_array_equal(order, windows.shuffled(3))
-    assert not np.array_equal(order, windows.shuffled(4))
-    np.testing.assert_array_equal(np.sort(order), np.arange(len(windows)))
-
-
 def test_every_epoch_visits_each_window_once_in_its_own_order(windows):
-    order = BatchOrder(windows, batch_size=12, seed=3)
-    drawn = np.concatenate([order.indices(step) for step in range(40)])  # 480 of 3 x 160
+    drawn = np.concatenate([windows.of_step(step, 12, seed=3) for step in range(40)])  # 480 of 3 x 160
     epochs = drawn.reshape(3, 160)
     for epoch in epochs:
         np.testing.assert_array_equal(np.sort(epoch), np.arange(160))
     assert not np.array_equal(epochs[0], epochs[1])
-    np.testing.assert_array_equal(order.indices(20), BatchOrder(windows, 12, 3).indices(20))
+    np.testing.assert_array_equal(drawn[240:252], windows.of_step(20, 12, seed=3))
+    assert not np.array_equal(drawn[:12], windows.of_step(0, 12, seed=4))
 
 
 def test_the_order_of_a_seed_stays_as_it_is(windows):
     # runs of earlier versions go on with the windows that they would have had
-    assert BatchOrder(windows, 8, 0).indices(0).tolist() == [64, 140, 9, 40, 3, 68, 55, 76]
-    assert BatchOrder(windows, 8, 3).indices(25).tolist() == [4, 84, 104, 12, 48, 128, 79, 42]
+    assert windows.of_step(0, 8, seed=0).tolist() == [64, 140, 9, 40, 3, 68, 55, 76]
+    assert windows.of_step(25, 8, seed=3).tolist() == [4, 84, 104, 12, 48, 128, 79, 42]
 
 
 def test_rows_are_read_from_the_map_and_not_kept(tmp_path):
@@ -88,11 +81,11 @@ def test_rows_are_read_from_the_map_and_not_kept(tmp_path):
     try:
         corpus = Corpus.from_files(tmp_path)
         windows = Windows(corpus, 256, 256)
-        order = windows.shuffled(0)
+        order = windows.of_step(0, len(windows), seed=0)
         tracemalloc.reset_peak()
         before, _ = tracemalloc.get_traced_memory()
         for i in order:
-            windows[int(i)]
+            windows[i]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

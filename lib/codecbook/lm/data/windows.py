@@ -46,6 +46,8 @@ class Windows:
                 f"{context_frames}; lower the context, or add clips."
             )
         self.context_frames, self._corpus = int(context_frames), corpus
+        # two epochs at most meet in a batch, unless it is larger than the corpus
+        self._order = lru_cache(maxsize=2)(self._drawn_order)
         beyond_first = np.maximum(corpus.clip_rows - context_frames, 0)
         counts = np.where(corpus.clip_rows > 0, 1 + -(-beyond_first // stride_frames), 0)
         self.clip_indices = np.repeat(np.arange(len(corpus)), counts)
@@ -65,27 +67,16 @@ class Windows:
         """Return windows as int64 ``[B, T, K]``; see `__getitem__`."""
         return np.stack([self[index] for index in indices])
 
-    def shuffled(self, seed: int) -> np.ndarray:
-        """Return all window indices in an order that the seed decides, int64 ``[N]``."""
-        return np.random.default_rng(seed).permutation(len(self))
+    def of_step(self, step: int, batch_size: int, seed: int) -> np.ndarray:
+        """Return which windows a training step sees, over all processes, int64 ``[batch_size]``.
 
+        They are a function of seed and step alone, so that nothing of it needs saving. Each epoch visits each window
+        once, in an order of its own; a batch may reach into the next epoch.
+        """
+        places = np.arange(step * batch_size, (step + 1) * batch_size)
+        epochs, places = np.divmod(places, len(self))
+        return np.array([self._order(seed, int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
 
-class BatchOrder:
-    """The windows of every step: a function of the seed and the step alone, so that nothing of it needs saving.
-
-    A step takes `batch_size` windows over all processes. Each epoch visits each window once, in an order of its own.
-    """
-
-    def __init__(self, windows: Windows, batch_size: int, seed: int) -> None:
-        self.windows, self.batch_size, self.seed = windows, batch_size, seed
-        # two epochs at most meet in a batch, unless it is larger than the corpus
-        self._order = lru_cache(maxsize=2)(self._drawn_order)
-
-    def indices(self, step: int) -> np.ndarray:
-        """Return int64 ``[batch_size]``; a batch may reach into the next epoch."""
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs, places = np.divmod(places, len(self.windows))
-        return np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
-
-    def _drawn_order(self, epoch: int) -> np.ndarray:
-        return self.windows.shuffled(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
+    def _drawn_order(self, seed: int, epoch: int) -> np.ndarray:
+        of_epoch = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+        return np.random.default_rng(of_epoch).permutation(len(self))

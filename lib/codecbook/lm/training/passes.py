@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from codecbook.errors import CodecbookError, UnsupportedInput
-from codecbook.lm.data.windows import IGNORE, BatchOrder, Windows
+from codecbook.lm.data.windows import IGNORE, Windows
 from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.objective import codebook_weights, cross_entropy_nats
 from codecbook.lm.training.options import TrainOptions
@@ -33,7 +33,6 @@ class Passes:
             )
         self.model, self.windows, self.options, self.processes = model, windows, options, processes
         self.micro_batch_size = options.micro_batch_size or options.batch_size // processes.count
-        self._order = BatchOrder(windows, options.batch_size, options.seed)
         weights = codebook_weights(options.codebook_weights, model.num_codebooks, options.codebook_alpha)
         self._weights = weights.to(processes.device)
         on_cuda = processes.device.type == "cuda"
@@ -59,7 +58,8 @@ class Passes:
             CodecbookError: Memory ran out.
         """
         rank, count = self.processes.rank, self.processes.count
-        mine = self._order.indices(step).reshape(count, -1, self.micro_batch_size)[rank]
+        indices = self.windows.of_step(step, self.options.batch_size, self.options.seed)
+        mine = indices.reshape(count, -1, self.micro_batch_size)[rank]
         self.model.train()
         sums = torch.zeros(self.model.num_codebooks + 2, dtype=torch.float64)
         for place, indices in enumerate(mine):
