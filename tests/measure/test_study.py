@@ -7,10 +7,10 @@ import torch
 from codecbook.codecs.corpus.index import ClipRow
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.data.streams import Stream, code_stream
 from codecbook.lm.models import build_lm
 from codecbook.lm.score import token_bits
 from codecbook.measure.rates.bits_per_second import rate_of
+from codecbook.measure.rates.streams import Stream, code_stream
 from codecbook.measure.rates.study import (
     StudyRecipe,
     batches,

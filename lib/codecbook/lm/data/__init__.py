@@ -1,1 +1,1 @@
-"""Tokens as language models read them: corpora, shards, windows, batches."""
+"""Tokens as language models read them: a corpus in one memory map, and windows over it."""

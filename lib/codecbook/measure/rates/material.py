@@ -24,7 +24,7 @@ from codecbook.errors import CodecbookError, MissingWeights, UnsupportedInput
 from codecbook.lm.data.corpora import BundledTokens, bundled_tokens
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.data.sources import clip_names, find_files
-from codecbook.lm.data.streams import TEXT_ORDER, Stream, code_stream, open_stream
+from codecbook.measure.rates.streams import TEXT_ORDER, Stream, code_stream, open_stream
 from codecbook.measure.rates.study import ClipParts, split_clips
 from codecbook.models.weights import weight_kinds
 from codecbook.recordings import content_identity, held_out
@@ -89,7 +89,7 @@ class Material:
         num_codebooks: int | None = None,
         recordings_dir: str | Path | None = None,
     ) -> Stream:
-        """Make a stream of clips; arguments and errors as `codecbook.lm.data.streams.open_stream`.
+        """Make a stream of clips; arguments and errors as `codecbook.measure.rates.streams.open_stream`.
 
         Raises:
             MissingWeights: There are no tokens of this codec, and no way to make them.

@@ -23,12 +23,12 @@ from codecbook.codecs.corpus.index import ClipRow
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.baselines.ngrams import count_model
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.data.streams import Stream
 from codecbook.lm.data.windows import Windows
 from codecbook.lm.score import token_bits
 from codecbook.lm.token_lm import TokenLM, num_trunk_parameters
 from codecbook.lm.training.options import Evaluation, TrainOptions
 from codecbook.lm.training.train import train
+from codecbook.measure.rates.streams import Stream
 from codecbook.recordings import held_out
 from codecbook.training.schedule import Budget
 

@@ -10,7 +10,7 @@ from codecbook.codecs.blocks import BlockQueue
 from codecbook.codecs.corpus.index import ClipRow, CorpusEntry, TokenIndex
 from codecbook.errors import MissingWeights, UnsupportedInput
 from codecbook.files import sha256_of
-from codecbook.lm.data.streams import code_stream, encode_recordings, open_stream, text_stream
+from codecbook.measure.rates.streams import code_stream, encode_recordings, open_stream, text_stream
 from codecbook.tokens import Tokens, tokens_from_frames
 from codecbook.tokens.parquet import write_tokens
 from codecbook.tokens.text import train_bpe
