@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact.files import EXACT_NAME, load_exact, read_config
+from codecbook.lm.exact.floats import float_tensors
 from codecbook.lm.models import ARCHITECTURES, build_lm
 from codecbook.lm.token_lm import TokenLM
 from codecbook.models.store import (
@@ -76,8 +76,12 @@ def load_lm(folder: str | Path) -> LoadedLM:
     """
     folder = Path(folder)
     config = read_config(folder)
-    is_float = (folder / PARAMETERS_NAME).is_file()
-    tensors = load_tensors(folder, config) if is_float else _floats_of(folder, config)
+    if (folder / PARAMETERS_NAME).is_file():
+        tensors = load_tensors(folder, config)
+    else:
+        exact = load_exact(folder / EXACT_NAME)
+        tensors = float_tensors(exact)
+        check_tensors(folder, config, tensors, exact.arrays_sha256)
     architecture, arguments = config["architecture"], config["arguments"]
     if not is_bundled(folder):
         check_shapes(_shapes_unbuilt(architecture, arguments, folder / CONFIG_NAME), tensors, folder)
@@ -86,15 +90,6 @@ def load_lm(folder: str | Path) -> LoadedLM:
     check_shapes(_shapes(model), tensors, folder)
     model.load_state_dict(tensors)
     return LoadedLM(model.eval(), config)
-
-
-def _floats_of(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
-    from codecbook.lm.exact.floats import float_tensors  # here, as few models need it
-
-    exact = load_exact(folder / EXACT_NAME)
-    tensors = float_tensors(exact)
-    check_tensors(folder, config, tensors, exact.arrays_sha256)
-    return tensors
 
 
 def _shapes(model: TokenLM) -> dict[str, torch.Size]:

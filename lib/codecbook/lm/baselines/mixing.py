@@ -35,9 +35,8 @@ def mixing_model(held_out: Corpus, train: Corpus | None = None) -> TokenCost:
     check_corpora(train, held_out)
     corpora = [train, held_out] if train is not None else [held_out]
     rows = np.concatenate([corpus.rows() for corpus in corpora])
-    starts = np.zeros(len(rows), dtype=bool)  # the first row of each clip knows none before it
     lengths = np.concatenate([corpus.clip_rows for corpus in corpora])
-    starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)  # of the clip of each row, which sees none before it
     widths = np.array([max(1, (size - 1).bit_length()) for size in sizes], dtype=np.int64)
     decisions = len(rows) * int(widths.sum())
     slot_bits = min(_SLOT_BITS, max(8, decisions.bit_length()))
@@ -94,12 +93,9 @@ def _code_lengths(rows, starts, widths, slot_bits):
     inputs = np.zeros(_INPUTS)
     inputs[_INPUTS - 1] = 0.3
     costs = np.zeros((T, K))
-    start = 0
     for t in range(T):
-        if starts[t]:
-            start = t
         for k in range(K):
-            _contexts_of(rows, t, k, start, contexts)
+            _contexts_of(rows, t, k, starts[t], contexts)
             node = 1
             for depth in range(widths[k]):
                 bit = (rows[t, k] >> (widths[k] - 1 - depth)) & 1
