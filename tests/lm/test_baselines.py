@@ -85,6 +85,11 @@ def test_kneser_ney_by_hand():
     assert cost.clip_bits.sum() == pytest.approx(expected, rel=1e-12)
 
 
+def test_large_codebooks_are_counted_in_little_memory():
+    corpus = _corpus([np.array([[0], [2**32 - 1], [0]])], size=2**32)
+    assert 0 < count_model(corpus, corpus, "bigram").bits_per_token < 32
+
+
 def test_what_a_model_may_use_shows(walks):
     train, held_out = walks
     bits = {kind: count_model(train, held_out, kind).bits_per_token_of_codebooks for kind in KINDS}

@@ -74,12 +74,10 @@ def compressor_costs(held_out: Corpus, compressor: str, per_clip: bool = False) 
     check_corpora(None, held_out)
     parts = [held_out.clip(i) for i in range(len(held_out))] if per_clip else [held_out.rows()]
     tokens = np.array([part.size for part in parts], dtype=np.int64)
-    sizes = pd.DataFrame(
-        {
-            name: 8.0 * len(COMPRESSORS[compressor](data))
-            for name, data in serialisations(part, held_out.codebook_sizes).items()
-        }
+    compress = COMPRESSORS[compressor]
+    bits = pd.DataFrame(
+        {name: 8.0 * len(compress(data)) for name, data in serialisations(part, held_out.codebook_sizes).items()}
         for part in parts
     )
-    costs = [TokenCost(f"{compressor} ({name})", sizes[[name]].to_numpy(), tokens) for name in sizes]
+    costs = [TokenCost(f"{compressor} ({name})", bits[[name]].to_numpy(), tokens) for name in bits]
     return sorted(costs, key=lambda cost: cost.bits_per_token)

@@ -110,6 +110,7 @@ def _probabilities(
         """Return how many of these tokens are in the group of each token that is scored."""
         return np.bincount(groups[tokens], minlength=groups.max() + 1)[groups[num_trained:]]
 
+    contexts = [np.unique(context, return_inverse=True)[1] for context in contexts]  # numbered without gaps
     pairs = [np.unique(context * size + codes, return_inverse=True)[1] for context in contexts]
     probability = np.full(len(codes) - num_trained, 1 / size)
     for context, pair in zip(contexts, pairs, strict=True):
