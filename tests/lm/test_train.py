@@ -71,10 +71,14 @@ def corpus(num_clips: int = 10, num_codes: int = 6, num_codebooks: int = 2, leng
 
 
 def trained(
-    folder: Path, options: TrainOptions = OPTIONS, arguments: Mapping[str, object] = SHAPE, **more: object
+    folder: Path,
+    options: TrainOptions = OPTIONS,
+    arguments: Mapping[str, object] = SHAPE,
+    sides: tuple[Corpus, Corpus] | None = None,
+    **more: object,
 ) -> TrainReport:
-    """Train the small model on the small corpus, silently unless asked for more."""
-    clips, held_out = corpus().split(5)
+    """Train the small model, silently unless asked for more, on the small corpus unless given both sides of another."""
+    clips, held_out = sides or corpus().split(5)
     settings = {"device": "cpu", "say": lambda line: None, **more}
     return train(clips, held_out, folder, arguments=dict(arguments), options=options, **settings)  # type: ignore[arg-type]
 
@@ -162,18 +166,14 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert len((tmp_path / "killed" / "log.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_finished_run_is_not_trained_on(tmp_path: Path) -> None:
+def test_a_finished_run_is_not_trained_on_and_can_be_prolonged(tmp_path: Path) -> None:
     first = trained(tmp_path)
     again = trained(tmp_path)
     assert again.steps == 12
     assert again.best == first.best
-
-
-def test_a_run_can_be_prolonged(tmp_path: Path) -> None:
-    trained(tmp_path)
-    report = trained(tmp_path, dataclasses.replace(OPTIONS, budget=Budget(steps=15)))
-    assert report.steps == 15
-    assert report.evaluations[-1].step == 15
+    prolonged = trained(tmp_path, dataclasses.replace(OPTIONS, budget=Budget(steps=15)))
+    assert prolonged.steps == 15
+    assert prolonged.evaluations[-1].step == 15
 
 
 def test_two_processes_repeat_the_run_of_one(tmp_path: Path) -> None:
@@ -421,11 +421,6 @@ def test_inspection_tells_of_losses_drift_and_ill_tensors(tmp_path: Path) -> Non
     assert marked["norm.weight"].endswith("2 NOT FINITE")
 
 
-def with_corpus(folder: Path, clips: Corpus, held_out: Corpus, **more: object) -> TrainReport:
-    settings = {"arguments": dict(SHAPE), "options": OPTIONS, "device": "cpu", "say": lambda line: None, **more}
-    return train(clips, held_out, folder, **settings)  # type: ignore[arg-type]
-
-
 def test_a_run_records_its_corpus(tmp_path: Path) -> None:
     clips, held_out = corpus().split(5)
     trained(tmp_path)
@@ -444,43 +439,43 @@ def test_a_changed_corpus_is_named_and_refused_or_taken_knowingly(tmp_path: Path
     clips, held_out = whole.split(5)
     first = clips.clips[0]
     fewer = clips.subset(clips.clips[1:])
-    with_corpus(tmp_path, fewer, held_out)
+    trained(tmp_path, sides=(fewer, held_out))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     more = dataclasses.replace(OPTIONS, budget=Budget(steps=16))
     with pytest.raises(UnsupportedInput, match=f"another corpus \\(added: {first}\\).*changed_corpus=True"):
-        with_corpus(tmp_path, clips, held_out, options=more)
+        trained(tmp_path, more, sides=(clips, held_out))
     last = clips.clips[-1]
     rest = clips.subset(clips.clips[:-1])
     with pytest.raises(UnsupportedInput, match=f"\\(added: {first}; removed: {last}\\)"):
-        with_corpus(tmp_path, rest, held_out, options=more)
+        trained(tmp_path, more, sides=(rest, held_out))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     said: list[str] = []
-    with_corpus(tmp_path, rest, held_out, options=more, changed_corpus=True, say=said.append)
+    trained(tmp_path, more, sides=(rest, held_out), changed_corpus=True, say=said.append)
     assert f"added: {first}; removed: {last}" in said[0]
     assert f"{last},{clips.identities[-1]},trained_before" in (tmp_path / "corpus.csv").read_text()
     # the same once more is no change
-    assert with_corpus(tmp_path, rest, held_out, options=more).steps == 16
+    assert trained(tmp_path, more, sides=(rest, held_out)).steps == 16
 
 
 def test_what_a_run_was_trained_on_is_never_held_out_from_it(tmp_path: Path) -> None:
     clips, held_out = corpus().split(5)
-    with_corpus(tmp_path, clips, held_out)
+    trained(tmp_path, sides=(clips, held_out))
     moved = corpus().subset([*held_out.clips, clips.clips[2]])
     rest = clips.subset([name for name in clips.clips if name != clips.clips[2]])
     with pytest.raises(UnsupportedInput, match=f"now held out \\({clips.clips[2]}\\)"):
-        with_corpus(tmp_path, rest, moved, changed_corpus=True)
+        trained(tmp_path, sides=(rest, moved), changed_corpus=True)
     # not even by way of leaving it out for a while
     more = dataclasses.replace(OPTIONS, budget=Budget(steps=14))
-    with_corpus(tmp_path, rest, held_out, options=more, changed_corpus=True)
+    trained(tmp_path, more, sides=(rest, held_out), changed_corpus=True)
     with pytest.raises(UnsupportedInput, match="now held out"):
-        with_corpus(tmp_path, rest, moved, options=more, changed_corpus=True)
+        trained(tmp_path, more, sides=(rest, moved), changed_corpus=True)
 
 
 def test_evaluations_on_other_clips_do_not_count_as_best(tmp_path: Path) -> None:
     clips, held_out = corpus().split(2)
     few = held_out.subset(held_out.clips[:1])
-    report = with_corpus(tmp_path, clips, held_out)
-    shrunk = with_corpus(tmp_path, clips, few, changed_corpus=True)
+    report = trained(tmp_path, sides=(clips, held_out))
+    shrunk = trained(tmp_path, sides=(clips, few), changed_corpus=True)
     assert shrunk.steps == report.steps
     assert shrunk.evaluations[:-1] == report.evaluations
     assert shrunk.best == shrunk.evaluations[-1]
