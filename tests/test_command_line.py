@@ -135,7 +135,7 @@ def test_what_is_well_typed_is_parsed_as_ever(parser: ArgumentParser) -> None:
         ("pass lm= a folder, or lm=None for raw.", "pass --lm a folder, or --lm none for raw.", None),
         ("pass it as lm=.", "pass it as --lm.", None),
         ("pass codec=, or read its tokens.", "pass --codec, or read its tokens.", "read its tokens."),
-        ("pass npz=NpzLayout(key, size), or npz=BARK_FINE for Bark's.", "pass --bark for Bark's.", None),
+        ("pass bark=True where it is one of Bark's.", "pass --bark where it is one of Bark's.", None),
         ("weights='pretrained', or weights='random:0' (for tests).",
          "--weights pretrained, or --weights random:0 (for tests).", None),
         ("A budget of steps=None and minutes=-1.0.", "A budget of no --steps and --minutes -1.0.", None),

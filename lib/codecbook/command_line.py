@@ -33,7 +33,7 @@ _WORDS = "option_words"  # in a namespace: options by the names that functions h
 # where a function's name for it is not the option's
 _OTHER_NAMES = {
     "bandwidth_kbps": "bandwidth", "num_codebooks": "codebooks", "chunk_s": "chunk_seconds",
-    "segment_s": "segment_seconds", "start_s": "start", "end_s": "end", "npz": "bark", "by": "split_by",
+    "segment_s": "segment_seconds", "start_s": "start", "end_s": "end", "by": "split_by",
     "max_duration_s": "max_seconds",
 }  # fmt: skip
 _ARGUMENT = re.compile(
@@ -41,7 +41,7 @@ _ARGUMENT = re.compile(
 )
 # one way out of several that a program alone can take; another one follows, or came before
 _PROGRAMS_WAY = re.compile(
-    r"(?P<verb>(?:pass|give|use) )(?P<name>[a-z][a-z0-9_]*)=(?:(?P<call>\w+\([^)]*\))|[^\s,;.(]+)?, or "
+    r"(?:pass|give|use) (?P<name>[a-z][a-z0-9_]*)=[^\s,;.(]*, or "
     r"|, or (?:use )?codecbook(?:\.\w+)+(?:\([^)]*\))?"
 )
 
@@ -106,9 +106,7 @@ def in_option_words(text: str, options: argparse.Namespace) -> str:
         return words.get(name) or words.get(_OTHER_NAMES.get(name, ""))
 
     def kept(match: re.Match[str]) -> str:
-        if not match["name"] or not option(match["name"]):
-            return ""
-        return match["verb"] if match["call"] else match[0]
+        return match[0] if match["name"] and option(match["name"]) else ""
 
     def said(match: re.Match[str]) -> str:
         found, value = option(match["name"]), match["value"]
