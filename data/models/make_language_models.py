@@ -198,7 +198,7 @@ def twins_line(model: TokenLM, exact: ExactLM, held_out: Corpus) -> str:
     trained = lm_cost(MODEL_NAME, model, held_out).bits_per_token
     twin = build_lm(model.architecture, model.config.arguments()).eval()
     twin.load_state_dict(float_tensors(exact))
-    coded, made = exact_coder_cost(exact, held_out).intervals, lm_cost(MODEL_NAME, twin, held_out)
+    coded, made = exact_coder_cost(exact, held_out)[1], lm_cost(MODEL_NAME, twin, held_out)
     percents = {"coded": coded, "made": made}
     return TWINS.format(
         exact=EXACT_NAME, **{name: 100 * (cost.bits_per_token / trained - 1) for name, cost in percents.items()}
