@@ -15,11 +15,7 @@ from codecbook.errors import CorruptInput, UnsupportedInput
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Return an array or torch tensor (of any device) as a numpy array, without a copy where possible.
-
-    Raises:
-        UnsupportedInput: A tensor of a type that numpy lacks, such as bfloat16.
-    """
+    """Return an array or torch tensor (of any device, not bfloat16) as a numpy array, if possible without a copy."""
     torch = sys.modules.get("torch")  # a caller that has a tensor has imported torch already
     if torch is None or not isinstance(values, torch.Tensor):
         return np.asarray(values)

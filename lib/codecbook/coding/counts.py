@@ -136,16 +136,8 @@ def cdf_grid(
     pull request's versions for a matrix and for a single column agree, constant columns included: equal
     probabilities give equal counts, and those give the CDF of a uniform vector whatever their value.
 
-    Args:
-        logits: float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats; cast to `lm_dtype` first.
-        qstep: This and the others are fields of `GridDialect`.
-        fp_scale: Likewise.
-        min_range: Likewise.
-        tau: Likewise.
-        lm_dtype: Likewise.
-
-    Returns:
-        int64 ``[T, K, V]``, widths >= `min_range`, last value 2^24.
+    Logits are float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats. The CDF is int64 ``[T, K, V]``, its widths at
+    least `min_range`, its last value 2^24.
 
     Raises:
         UnsupportedInput: A parameter out of range, or another dtype or shape.

@@ -130,22 +130,16 @@ def precision_eval(
     encode_s = clock() - start
     header, body = read_ecdc_header(data)
     grid = dialect_to_write(acv, dialect)
-    told = {"qstep": grid.qstep, "lm_dtype": grid.lm_dtype} if grid else {}  # what the header does not store
-
-    def decode(stream: bytes) -> tuple[DecodedClip | None, str]:
-        try:
-            decoded = read_ecdc(stream, model, lm, environ={}, **told)
-        except CodecbookError as error:
-            return None, str(error)
-        return decoded, decoded.damage[0].reason if decoded.damage else ""
-
+    told: dict[str, Any] = {"environ": {}}
+    if grid:
+        told |= {"qstep": grid.qstep, "lm_dtype": grid.lm_dtype}  # which the header does not store
     start = clock()
-    clean, error = decode(data)
+    clean, error = _decoded(data, model, lm, **told)
     decode_s = None if clean is None else clock() - start
     flipped, corrupt, corrupt_error = None, None, ""
     if corrupt_fraction is not None:
         flipped = flip_byte(data, model, corrupt_fraction)
-        corrupt, corrupt_error = decode(flipped.data)
+        corrupt, corrupt_error = _decoded(flipped.data, model, lm, **told)
     damage, change = _fields(FlippedByte, flipped), _compared(clean, corrupt)
     return {
         "success": not error,
@@ -199,31 +193,19 @@ def payload_decode_matrix(
     unknown = sorted({name for pair in pairs for name in pair} - set(streams))
     if unknown:
         raise UnsupportedInput(f"The pairs name {unknown}, which are not among {sorted(streams)}.")
-    network = network_of(model)
-    home = next(network.parameters()).device
     rows, compared = [], []
     for device in devices:
         decoded: dict[str, DecodedClip | None] = {}
         for name, data in streams.items():
-            found, error = None, ""
-            try:
-                network.to(checked_device(device))
-                found = read_ecdc(data, model, lm, lm_device=device)
-                error = found.damage[0].reason if found.damage else ""
-            except (CodecbookError, RuntimeError, AssertionError) as problem:  # torch's own for an absent device
-                error = str(problem).splitlines()[0]
-            finally:
-                network.to(home)
+            found, error = _decoded(data, model, lm, device, lm_device=device)
             decoded[name] = found
-            samples = None if found is None else found.clip.samples
-            rows.append(
-                {"file": name, "device": device, "success": not error,
-                 "sr": found and found.clip.sample_rate_hz,
-                 "shape": None if samples is None else samples.shape,
-                 "dtype": "" if samples is None else str(samples.dtype),
-                 "max_abs": None if samples is None else float(np.abs(samples).max()),
-                 "damaged_segments": len(found.damage) if found else 0, "error": error}
-            )  # fmt: skip
+            row = {"file": name, "device": device, "success": not error, "sr": None, "shape": None, "dtype": "",
+                   "max_abs": None, "damaged_segments": 0, "error": error}  # fmt: skip
+            if found is not None:
+                samples = found.clip.samples
+                row |= {"sr": found.clip.sample_rate_hz, "shape": samples.shape, "dtype": str(samples.dtype),
+                        "max_abs": float(np.abs(samples).max()), "damaged_segments": len(found.damage)}  # fmt: skip
+            rows.append(row)
         for clean, corrupt in pairs:
             both = decoded[clean], decoded[corrupt]
             figures = _compared(*both)
@@ -233,6 +215,23 @@ def payload_decode_matrix(
                  "corruption_mae": figures.pop("mae"), "corruption_max_abs": figures.pop("max_abs"), **figures}
             )  # fmt: skip
     return pd.DataFrame(rows), pd.DataFrame(compared)
+
+
+def _decoded(
+    data: bytes, model: Any, lm: nn.Module | None, device: str = "", **options: Any
+) -> tuple[DecodedClip | None, str]:
+    """Decode a stream, with the model on a device where one is named; return also what is wrong with it."""
+    network = network_of(model)
+    home = next(network.parameters()).device
+    try:
+        if device:
+            network.to(checked_device(device))
+        decoded = read_ecdc(data, model, lm, **options)
+    except (CodecbookError, RuntimeError) as error:  # torch's own where a device lacks memory or an operation
+        return None, str(error).splitlines()[0]
+    finally:
+        network.to(home)
+    return decoded, decoded.damage[0].reason if decoded.damage else ""
 
 
 def _errors(clip: Clip, decoded: DecodedClip | None) -> dict[str, float | None]:

@@ -116,15 +116,10 @@ def dialect_of(
 ) -> GridDialect:
     """Return the parameters that a stream of ``acv`` 3 or 4 was coded with.
 
-    What the header says comes first. For the rest: the argument, else the environment variable that the pull
-    request has for it, else what `GRID_DIALECTS` has for the header's ``fp``.
-
-    Args:
-        header: Of such a stream.
-        qstep: Step of the logit grid, in nats. (``ENCODEC_LOGIT_QSTEP``)
-        lm_dtype: ``"float32"`` or ``"float64"``. (``ENCODEC_DETERMINISTIC_LM_DTYPE``)
-        environ: Environment variables; None takes the process's. ``ENCODEC_AC_FP_SCALE``, ``ENCODEC_AC_MIN_RANGE``
-            and ``ENCODEC_LM_TAU`` stand in for keys that an early header lacks.
+    What the header says comes first, then the arguments (`qstep` in nats), then the environment variables that the pull
+    request has for them, then what `GRID_DIALECTS` has for the header's ``fp``. The variables (`environ`; None takes
+    the process's) are ``ENCODEC_LOGIT_QSTEP``, ``ENCODEC_DETERMINISTIC_LM_DTYPE``, and for keys that an early header
+    lacks ``ENCODEC_AC_FP_SCALE``, ``ENCODEC_AC_MIN_RANGE`` and ``ENCODEC_LM_TAU``.
 
     Raises:
         UnsupportedInput: Nothing tells the step or the type, a value is out of range or cannot be read, or

@@ -25,11 +25,7 @@ _ROOT_URL = "https://dl.fbaipublicfiles.com/encodec/v0/"
 
 
 def network_of(model: Any) -> "EncodecModel":
-    """Return the package's ``EncodecModel`` in a model: itself, or what one of our EnCodec adapters holds.
-
-    Raises:
-        UnsupportedInput: Another kind of model.
-    """
+    """Return the package's ``EncodecModel`` in a model: itself, or what one of our adapters holds; refuse others."""
     from codecbook.codecs.encodec_package import encodec
 
     network = model.module if isinstance(model, Codec) else model

@@ -105,9 +105,9 @@ def read_ecdc_codes(
         lm_dtype: Likewise the model's float type.
         lm_device: Torch device for the language model.
         strict: Raise at the first damaged segment, rather than make it silent.
-        max_duration_s: A language model may spend next to nothing on a token, so that a small damaged file can claim
-            hours; longer clips are refused. (The size of a raw stream must fit its header exactly.)
-        environ: Environment variables; None takes the process's.
+        max_duration_s: Longer clips are refused: a language model may spend next to nothing on a token, so that a small
+            damaged file can claim hours. (The size of a raw stream must fit its header exactly.)
+        environ: See `dialect_of`.
 
     Raises:
         CorruptInput: The stream is cut off, goes on, contradicts itself, or its codes are not what was encoded. Only

@@ -97,11 +97,7 @@ MODEL_SHAPES = {
 
 
 def shape_named(name: str) -> ModelShape:
-    """Return the shape that a header's model name stands for.
-
-    Raises:
-        UnsupportedInput: A name of another model.
-    """
+    """Return the shape that a header's model name stands for; UnsupportedInput for other names."""
     if name not in MODEL_SHAPES:
         raise UnsupportedInput(
             f"The stream is of the model {name[:60]!r}; known by name are {', '.join(MODEL_SHAPES)}."
@@ -140,13 +136,9 @@ class Chunk:
 
 
 def chunks_of(data: bytes, body: int, count: int) -> tuple[Chunk, ...]:
-    """Return the chunks of an ``acv`` 4 stream.
+    """Return the chunks of an ``acv`` 4 stream; CorruptInput unless their lengths lead to its end exactly.
 
-    A chunk whose length is damaged cannot be found again, nor can those after it; so the lengths must lead to the
-    stream's end exactly.
-
-    Raises:
-        CorruptInput: They do not.
+    A chunk whose length is damaged cannot be found again, nor can those after it.
     """
     chunks = []
     position = body
@@ -171,11 +163,7 @@ def chunks_of(data: bytes, body: int, count: int) -> tuple[Chunk, ...]:
 
 
 def scale_at(data: bytes, position: int, segment: int) -> float:
-    """Return the scale of a segment.
-
-    Raises:
-        CorruptInput: The stream ends before it, or it is no positive number.
-    """
+    """Return the scale of a segment; CorruptInput where the stream ends before it, or it is no positive number."""
     if position + SCALE.size > len(data):
         raise CorruptInput(f"The stream ends before segment {segment}; it is cut off.")
     (scale,) = SCALE.unpack_from(data, position)

@@ -96,11 +96,7 @@ def write_ecdc_codes(
 
 
 def shape_of_tokens(tokens: Tokens) -> ModelShape:
-    """Return the shape of the model that tokens are of: this project's bundled one where their label says so.
-
-    Raises:
-        UnsupportedInput: Tokens of another codec.
-    """
+    """Return the shape of the model that tokens are of: this project's bundled one where their label says so."""
     mini = f"{tokens.codec}{MINI}"
     return shape_named(mini if tokens.weights == f"bundled: {mini}" else tokens.codec)
 
