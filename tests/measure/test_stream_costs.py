@@ -12,8 +12,8 @@ from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact import ExactLM
 from codecbook.measure.rates.stream_costs import (
     bandwidth_sizes,
+    end_to_end,
     gain_table,
-    segment_table,
     spread_clips,
     stream_sizes,
     train_exact,
@@ -58,13 +58,14 @@ def test_gains_are_ratios_of_sums() -> None:
 
 
 def test_shorter_segments_are_more_and_cost_more(small_exact: ExactLM, small_clips: Corpus) -> None:
-    table = segment_table(small_clips, small_exact, [0.2, 1.0, 10.0], "", 1000)
+    recording = end_to_end(small_clips, 1000)
+    np.testing.assert_array_equal(recording.clip(0), small_clips.rows())
+    sizes = pd.concat(stream_sizes(recording, small_exact, "", {}, length) for length in (0.2, 1.0, 10.0))
     rows = small_clips.num_rows
-    assert table["segments"].tolist() == [-(-rows // 10), -(-rows // 50), 1]
-    assert table["stream_bits_per_token"].is_monotonic_decreasing
-    assert (table["stream_bits_per_token"].to_numpy() > table["payload_bits_per_token"].to_numpy()).all()
-    assert table["stream_kbps"].iloc[0] == pytest.approx(table["stream_bits_per_token"].iloc[0] * 0.15)
-    assert segment_table(small_clips, small_exact, [0.2], "", 20)["segments"].tolist() == [2]
+    assert sizes["segments"].tolist() == [-(-rows // 10), -(-rows // 50), 1]
+    assert sizes["stream_bits"].is_monotonic_decreasing
+    assert (sizes["stream_bits"] > sizes["payload_bits"]).all()
+    assert end_to_end(small_clips, 20).num_rows == 20
 
 
 def test_clips_are_taken_from_the_domains_in_turn() -> None:

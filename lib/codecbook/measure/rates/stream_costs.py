@@ -17,15 +17,12 @@ from codecbook.lm.training.train import train
 from codecbook.measure.coder_speed import torch_threads
 from codecbook.measure.rates.coder_costs import layout_of, leading
 from codecbook.measure.statistics import ratio_interval
-from codecbook.tokens.layout import Layout
 from codecbook.training.schedule import Budget
 
 _WINDOW_FRAMES = 64
 _CALIBRATION_FRAMES = 3000
 _SHAPE = {"dim": 96, "layers": 2, "heads": 4, "hidden": 384, "dropout": 0.0, "head_dim": 64, "head_hidden": 192,
           "window_frames": _WINDOW_FRAMES}  # fmt: skip
-WHOLE_S = 3600.0
-"""A segment length in which every clip is one segment."""
 
 
 def spread_clips(clips: Corpus, domains: Mapping[str, str], count: int) -> tuple[str, ...]:
@@ -46,30 +43,48 @@ def spread_clips(clips: Corpus, domains: Mapping[str, str], count: int) -> tuple
     return tuple(name for name in clips.clips if name in chosen)
 
 
-def stream_sizes(clips: Corpus, model: ExactLM | None, lm_name: str, domains: Mapping[str, str]) -> pd.DataFrame:
-    """Encode each clip into a stream of its own, of one segment, and measure it.
+def stream_sizes(
+    clips: Corpus, model: ExactLM | None, lm_name: str, domains: Mapping[str, str], segment_s: float = 3600.0
+) -> pd.DataFrame:
+    """Encode each clip into a stream of its own and measure it.
 
     Args:
         clips: Tokens of a codec.
         model: Exact language model; None for raw coding.
         lm_name: Its name, which the header holds.
         domains: By clip, where they are known.
+        segment_s: Seconds of a segment; clips that are no longer are one segment.
 
     Returns:
         One row per clip: ``clip``, ``domain``, ``duration_s``, ``tokens``, ``raw_bits`` (of the codes at
         ``log2 V`` bits), ``payload_bits`` (of the segments' payloads), ``stream_bits`` (of all), ``segments``.
 
     Raises:
-        UnsupportedInput: A corpus of text, or of codebooks that the model was not made for.
+        UnsupportedInput: A corpus of text, or of codebooks that the model was not made for; a length out of range.
     """
     layout = layout_of(clips)
     rows = []
     for i, name in enumerate(clips.clips):
         codes = clips.clip(i)
-        duration_s = len(codes) / layout.frame_rate_hz
-        sizes = _measured(layout, codes, model, lm_name, WHOLE_S)
-        rows.append({"clip": name, "domain": domains.get(name, ""), "duration_s": duration_s, **sizes})
+        # codecs with segments of their own are measured without them: corpora hold their frames end to end
+        tokens = replace(layout.to_tokens(codes), segment_frames=(), scales=())
+        data = encode_tokens(tokens, model, lm_name=lm_name, segment_s=segment_s)
+        with StreamReader(data, model) as reader:
+            segments = reader.segment_bytes()
+        rows.append(
+            {"clip": name, "domain": domains.get(name, ""), "duration_s": len(codes) / layout.frame_rate_hz,
+             "tokens": codes.size, "raw_bits": float(len(codes) * np.log2(layout.codebook_sizes).sum()),
+             "payload_bits": 8.0 * sum(end - start - SEGMENT_HEADER_BYTES for start, end, _ in segments),
+             "stream_bits": 8.0 * len(data), "segments": len(segments)}
+        )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def end_to_end(clips: Corpus, max_rows: int) -> Corpus:
+    """Return all clips of a codec's tokens, end to end and up to so many rows, as one clip."""
+    layout = layout_of(clips)
+    tokens = layout.to_tokens(clips.rows(max_rows))
+    return Corpus.from_tokens({"all clips": tokens}, layout.order)
 
 
 def gain_table(sizes: pd.DataFrame, by: Sequence[str], seed: int = 0) -> pd.DataFrame:
@@ -90,50 +105,6 @@ def gain_table(sizes: pd.DataFrame, by: Sequence[str], seed: int = 0) -> pd.Data
              "gain_percent": saved.mean, "gain_low": saved.low, "gain_high": saved.high}
         )  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def segment_table(clips: Corpus, model: ExactLM, seconds: Sequence[float], lm_name: str, max_rows: int) -> pd.DataFrame:
-    """Measure a recording, the clips of a codec's tokens end to end, in segments of several lengths.
-
-    The model and its name are as in `stream_sizes`; the recording ends after so many rows.
-
-    Returns:
-        One row per length: ``segment_s``, ``segments``, ``payload_bits_per_token``, ``stream_bits_per_token``,
-        ``stream_kbps``.
-
-    Raises:
-        UnsupportedInput: As `stream_sizes`, or a length out of range.
-    """
-    layout = layout_of(clips)
-    codes = clips.rows(max_rows)
-    rows = []
-    for segment_s in seconds:
-        sizes = _measured(layout, codes, model, lm_name, segment_s)
-        rows.append(
-            {"segment_s": segment_s, "segments": sizes["segments"],
-             "payload_bits_per_token": sizes["payload_bits"] / sizes["tokens"],
-             "stream_bits_per_token": sizes["stream_bits"] / sizes["tokens"],
-             "stream_kbps": sizes["stream_bits"] / 1000 / (len(codes) / layout.frame_rate_hz)}
-        )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _measured(
-    layout: Layout, codes: np.ndarray, model: ExactLM | None, lm_name: str, segment_s: float
-) -> dict[str, float]:
-    # codecs with segments of their own are measured without them: corpora hold their frames end to end
-    tokens = replace(layout.to_tokens(codes), segment_frames=(), scales=())
-    data = encode_tokens(tokens, model, lm_name=lm_name, segment_s=segment_s)
-    with StreamReader(data, model) as reader:
-        segments = reader.segment_bytes()
-    payload_bytes = sum(end - start - SEGMENT_HEADER_BYTES for start, end, _ in segments)
-    return {
-        "tokens": codes.size,
-        "raw_bits": float(len(codes) * np.log2(layout.codebook_sizes).sum()),
-        "payload_bits": 8.0 * payload_bytes,
-        "stream_bits": 8.0 * len(data),
-        "segments": len(segments),
-    }
 
 
 def train_exact(training: Corpus, watched: Corpus, steps: int, seed: int = 0) -> ExactLM:
