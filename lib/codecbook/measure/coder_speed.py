@@ -119,7 +119,7 @@ def speedup(times: pd.DataFrame, slow: str, fast: str, direction: str) -> tuple[
             raise UnsupportedInput(
                 f"{name!r} was not timed at {direction!r}; there are {sorted(times['coder'].unique())}."
             )
-        best.append(found.loc[found["frame_ms"].idxmin(), "seconds"])
+        best.append(found["seconds"].iloc[int(np.argmin(found["frame_ms"]))])
     low, median, high = np.percentile(np.divide(*best), [25, 50, 75])
     return float(median), float(low), float(high)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from codecbook.coding.arithmetic import GridDecoder, GridEncoder, UpstreamDecoder, UpstreamEncoder
-from codecbook.coding.counts import GRID_DIALECTS, TOTAL_BITS, cdf_exact, cdf_upstream
-from codecbook.coding.exact.counts import EXACT_TOTAL_BITS
+from codecbook.coding.counts import GRID_DIALECTS, TOTAL_BITS, cdf_upstream
+from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, cdf_exact
 from codecbook.coding.range_coder import RangeDecoder, RangeEncoder
 from codecbook.probes.determinism.compare import intervals
 
