@@ -28,14 +28,8 @@ def same_size_exact(
     """Build an exact model of upstream's size with random weights: for speed alone.
 
     Width, layers, feed-forward width and context are upstream's, and so are heads that do not see their own frame. It
-    has 10 attention heads, as 200 channels do not divide into 8 heads of even width.
-
-    Args:
-        num_codebooks: K.
-        codebook_size: V.
-        frame_rate_hz: Of the codec.
-        codes: Integers ``[T, K]`` to calibrate with.
-        seed: For the weights.
+    has 10 attention heads, as 200 channels do not divide into 8 heads of even width. It is calibrated with codes
+    ``[T, K]``.
     """
     shape = UPSTREAM_SHAPE
     config = RVQTransformerConfig(
@@ -119,7 +113,7 @@ def speedup(times: pd.DataFrame, slow: str, fast: str, direction: str) -> tuple[
             raise UnsupportedInput(
                 f"{name!r} was not timed at {direction!r}; there are {sorted(times['coder'].unique())}."
             )
-        best.append(found["seconds"].iloc[int(np.argmin(found["frame_ms"]))])
+        best.append(found["seconds"].tolist()[int(np.argmin(found["frame_ms"]))])
     low, median, high = np.percentile(np.divide(*best), [25, 50, 75])
     return float(median), float(low), float(high)
 

@@ -173,11 +173,8 @@ def share_interval(failures: int, trials: int) -> Interval:
 def pooled_share(failures: np.ndarray, trials: np.ndarray, independent: int, seed: int = 0) -> Interval:
     """Return a share over units whose own trials belong together, such as the cells of a segment.
 
-    Args:
-        failures: int ``[units]``.
-        trials: int ``[units]``; units without any are left out.
-        independent: Trials that a one-sided bound may count on where nothing failed, or everything did.
-        seed: Of the bootstrap over units.
+    Failures and trials are int ``[units]``; units without any are left out. Where nothing failed, or everything did, a
+    one-sided bound may count on so many independent trials.
     """
     failures, trials = failures[trials > 0], trials[trials > 0]
     total, count = int(failures.sum()), int(trials.sum())

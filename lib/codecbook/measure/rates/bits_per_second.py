@@ -86,13 +86,9 @@ def rate_of(learned: Learned, texts: Mapping[str, str] | None = None, seed: int 
 def apart(lower: Sequence[Mapping[str, Any]], upper: Sequence[Mapping[str, Any]]) -> tuple[bool | None, str]:
     """Say whether every stream of one kind carries fewer bits a second than every stream of another, by the intervals.
 
-    Args:
-        lower: Rates of the kind that should carry fewer, one at least.
-        upper: Of the other, one at least.
-
     Returns:
-        Whether no interval of the first reaches one of the second, None where a stream has no interval; and the ends
-        that decided, in words.
+        Whether no interval of the first kind reaches one of the second, None where a stream has no interval; and the
+        ends that decided, in words.
     """
     clips = min(rate["clips"] for rate in (*lower, *upper))
     if clips < 2:

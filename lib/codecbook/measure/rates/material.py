@@ -89,11 +89,7 @@ class Material:
         num_codebooks: int | None = None,
         recordings_dir: str | Path | None = None,
     ) -> Stream:
-        """Make a stream of clips; arguments and errors as `codecbook.measure.rates.streams.open_stream`.
-
-        Raises:
-            MissingWeights: There are no tokens of this codec, and no way to make them.
-        """
+        """Make a stream of clips; arguments and errors as `codecbook.measure.rates.streams.open_stream`."""
         if self.index is not None:
             return open_stream(codec, order, clips, self.index, num_codebooks, recordings_dir)
         if codec not in self.tokens:
@@ -106,10 +102,8 @@ class Material:
 def indexed_material(folder: str | Path | None = None) -> Material:
     """Take the speech of a folder of corpora: clips with transcripts, and the others apart from them.
 
-    Without speech all clips are taken; without transcripts, all in one part.
-
-    Args:
-        folder: With ``index.json`` and, where texts are known, ``transcripts.json``; None takes ``data/tokens``.
+    Without speech all clips are taken; without transcripts, all in one part. The folder has ``index.json`` and, where
+    texts are known, ``transcripts.json``; None takes ``data/tokens``.
 
     Raises:
         CodecbookError: As `codecbook.codecs.corpus.index.read_index` and `codecbook.measure.rates.study.split_clips`.
@@ -140,10 +134,7 @@ def named(tokens_dir: str, clips_dir: str) -> str:
 
 
 def load_available(names: Iterable[str]) -> tuple[dict[str, Codec], dict[str, str]]:
-    """Load codecs with bundled weights, or else pretrained ones.
-
-    Args:
-        names: Registry names, repetitions allowed; ``"text"``, which is no codec, is passed over.
+    """Load codecs with bundled weights, or else pretrained ones; ``"text"``, which is no codec, is passed over.
 
     Returns:
         By name, those whose weights are at hand; and of the others, why not.
@@ -216,11 +207,10 @@ def encode_own(
 
 
 def read_own(folder: str | Path) -> Material:
-    """Read token files of one or several codecs and choose their sides.
+    """Read token files of one or several codecs, in a folder and all below it, and choose their sides.
 
-    Args:
-        folder: A file, or a folder with all below it: NPQ, with the companion that an export writes beside it, or
-            Parquet. Tokens that do not name their codec are of ``"tokens"``.
+    They are NPQ, with the companion that an export writes beside it, or Parquet. Tokens that do not name their codec
+    are of ``"tokens"``.
 
     Raises:
         UnsupportedInput: No such files, clips that no two codecs share, or too few frames to cut.
@@ -241,16 +231,10 @@ def read_own(folder: str | Path) -> Material:
 
 
 def token_sides(path: str | Path, codec: str, num_codebooks: int | None = None) -> tuple[Corpus, Corpus, str]:
-    """Open token files of one codec as what to train on and what to measure on.
+    """Return what to train on and what to measure on, of token files of one codec, and how they were made, in words.
 
-    Args:
-        path: A folder of corpora with its index, of which `codec` is taken and the split kept; else a file or folder of
-            NPQ, Parquet or Bark's NPZ files, of which a tenth of the clips is held out, or a clip's end.
-        codec: Whose tokens, in a folder with an index.
-        num_codebooks: Leading codebooks; None takes all.
-
-    Returns:
-        Both sides, and how they were made, in words.
+    Of a folder of corpora with its index, `codec` is taken and the split kept. Of another folder or a file (NPQ,
+    Parquet or Bark's NPZ), a tenth of the clips is held out, or a clip's end.
 
     Raises:
         CodecbookError: As `codecbook.lm.data.corpora.bundled_tokens` and `codecbook.lm.data.corpus.Corpus.from_files`.
@@ -274,14 +258,8 @@ def measured_on_own(
 ) -> tuple[BundledTokens, list[tuple[str, str]]]:
     """Return the bundled tokens of a codec with clips of one's own in place of those that are held out.
 
-    Args:
-        bundled: What models were trained on.
-        clips: Of any rate and number of channels, with names that differ.
-        codec: Of the weights that made the bundled tokens.
-        say: Takes a line for each clip.
-
-    Returns:
-        The tokens, and the clips that the codec cannot take, with the reason.
+    Clips have names that differ, and any rate and number of channels; those that the codec cannot take are returned
+    with the reason. `say` takes a line for each.
 
     Raises:
         UnsupportedInput: It takes none of them, or has other weights.

@@ -59,13 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) -> CellResult:
-    """Compute all coders of a cell; return what was written to `out`.
+    """Compute all coders of a case in a cell, this process's configuration; return what was written to `out`.
 
-    Args:
-        case: What to compute.
-        cell: This process's configuration.
-        out: JSON file, replaced after every coder.
-        write_baseline: Leave logits, CDFs and streams in the case for others to compare with, instead of comparing.
+    The baseline leaves logits, CDFs and streams in the case for others to compare with, instead of comparing.
     """
     apply_settings(cell)
     reason = reason_to_skip(cell)
