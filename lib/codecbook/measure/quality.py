@@ -191,29 +191,6 @@ def pesq_available() -> bool:
     return importlib.util.find_spec("pesq") is not None
 
 
-def _stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int, extended: bool) -> float | str:
-    if not reference.any():
-        return _SILENT_REFERENCE
-    if sample_rate_hz < _STOI_RATE_HZ:
-        return f"{sample_rate_hz} Hz is below the {_STOI_RATE_HZ} Hz that it is defined at"
-    too_short = "too short: it needs about 0.4 s after silent frames are dropped"
-    # 384 ms are its shortest segment; far below that, pystoi fails instead of warning
-    if len(reference) < 0.384 * sample_rate_hz:
-        return too_short
-    # pystoi adds noise of 2e-16 from numpy's global generator, which decides the result where the estimate is
-    # digital silence: seed it for this call, and leave the caller's state as it was
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(0)  # noqa: NPY002
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
-            return float(pystoi.stoi(reference, estimate, sample_rate_hz, extended=extended))
-    except RuntimeWarning:
-        return too_short
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
-
-
 def _ratio_db(signal: np.ndarray, noise: np.ndarray) -> float:
     """Return the energy ratio in dB, +-inf where one of the energies is zero."""
     with np.errstate(divide="ignore"):
