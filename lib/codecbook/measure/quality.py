@@ -21,11 +21,10 @@ from codecbook.errors import UnsupportedInput
 from codecbook.measure.pairs import check_pair, misalignment_note
 from codecbook.measure.spectral import STFT_MIN_SAMPLES, channel_log_mel_distance_db, channel_stft_distance
 
-_SILENT_REFERENCE = "the reference is silent"
 _STOI_RATE_HZ = 10_000
 _PESQ_RATE_HZ = 16_000
 
-# One channel: float64 [S] twice and the rate, to a value, or the reason why there is none.
+# One channel: float64 [S] twice, the first of them not silent, and the rate, to a value, or why there is none.
 _ChannelMeasure = Callable[[np.ndarray, np.ndarray, int], float | str]
 _CHANNEL: dict[str, _ChannelMeasure] = {}
 
@@ -70,7 +69,7 @@ def snr_db(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> 
 
     inf for a perfect copy; 0 dB for a silent estimate; NaN for a silent reference.
     """
-    return _ratio_db(reference, reference - estimate) if reference.any() else _SILENT_REFERENCE
+    return _ratio_db(reference, reference - estimate)
 
 
 @_of_clips
@@ -79,8 +78,6 @@ def log_mel_distance_db(reference: np.ndarray, estimate: np.ndarray, sample_rate
 
     The definition stands in `codecbook.measure.spectral.channel_log_mel_distance_db`. NaN for a silent reference.
     """
-    if not reference.any():
-        return _SILENT_REFERENCE
     return channel_log_mel_distance_db(reference, estimate, sample_rate_hz)
 
 
@@ -91,8 +88,6 @@ def stft_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: i
     The definition stands in `codecbook.measure.spectral.channel_stft_distance`. NaN for a silent reference, or
     1024 samples or less.
     """
-    if not reference.any():
-        return _SILENT_REFERENCE
     if len(reference) < STFT_MIN_SAMPLES:
         return f"{len(reference)} samples are fewer than the {STFT_MIN_SAMPLES} that its longest window needs"
     return channel_stft_distance(reference, estimate)
@@ -107,8 +102,6 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> fl
 
     Source: Taal et al., IEEE Trans. Audio, Speech and Language Processing 19(7), 2011.
     """
-    if not reference.any():
-        return _SILENT_REFERENCE
     if sample_rate_hz < _STOI_RATE_HZ:
         return f"{sample_rate_hz} Hz is below the {_STOI_RATE_HZ} Hz that it is defined at"
     too_short = "too short: it needs about 0.4 s after silent frames are dropped"
@@ -133,8 +126,6 @@ def pesq_wideband(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: i
     """
     from pesq import PesqError, pesq
 
-    if not reference.any():
-        return _SILENT_REFERENCE
     if not estimate.any():
         return "the estimate is silent"
     if sample_rate_hz < _PESQ_RATE_HZ:
@@ -203,7 +194,7 @@ def _mean_over_channels(
     """Return the mean over the channels for which the measure is defined, and why it is not for the others."""
     values, reasons = [], []
     for channel, (wanted, received) in enumerate(zip(reference, estimate, strict=True)):
-        outcome = measure(wanted, received, sample_rate_hz)
+        outcome = measure(wanted, received, sample_rate_hz) if wanted.any() else "the reference is silent"
         if isinstance(outcome, str):
             reasons.append(outcome if len(reference) == 1 else f"channel {channel}: {outcome}")
         else:
