@@ -114,22 +114,20 @@ def reason_to_skip(cell: Cell) -> str:
     torch = torch_of(cell)
     if torch is None:
         return NO_TORCH
-    if cell.device.startswith("cuda") and not torch.cuda.is_available():
-        return "there is no CUDA device"
-    if cell.device == "mps" and not torch.backends.mps.is_available():
-        return "there is no Apple GPU"
-    found = torch.backends.cpu.get_cpu_capability().lower()
+    capability = torch.backends.cpu.get_cpu_capability().lower()
     # torch believes the variable, and where the processor lacks the instructions the process ends at the first of them
-    there = {"avx2": torch.cpu._is_avx2_supported, "avx512": torch.cpu._is_avx512_supported}
-    if cell.capability and (cell.capability != found or not there.get(found, lambda: True)()):
-        return f"the processor or this build of torch has no {cell.capability}"
-    if cell.mkl_cbwr and not torch.backends.mkl.is_available():
-        return "this build of torch has no MKL"
-    if not cell.onednn and not torch.backends.mkldnn.is_available():
-        return "this build of torch has no oneDNN to turn off"
-    if cell.compiled and not shutil.which(os.environ.get("CXX", "c++")):
-        return "torch.compile needs a C++ compiler"
-    return ""
+    supported = {"avx2": torch.cpu._is_avx2_supported, "avx512": torch.cpu._is_avx512_supported}
+    works = supported.get(capability, lambda: True)()
+    lacking = {
+        "there is no CUDA device": cell.device.startswith("cuda") and not torch.cuda.is_available(),
+        "there is no Apple GPU": cell.device == "mps" and not torch.backends.mps.is_available(),
+        f"the processor or this build of torch has no {cell.capability}":
+            cell.capability and (cell.capability != capability or not works),
+        "this build of torch has no MKL": cell.mkl_cbwr and not torch.backends.mkl.is_available(),
+        "this build of torch has no oneDNN to turn off": not cell.onednn and not torch.backends.mkldnn.is_available(),
+        "torch.compile needs a C++ compiler": cell.compiled and not shutil.which(os.environ.get("CXX", "c++")),
+    }  # fmt: skip
+    return next((reason for reason, lacks in lacking.items() if lacks), "")
 
 
 def _asks_torch(cell: Cell) -> bool:
@@ -199,17 +197,14 @@ FULL_CELLS = (
 
 def group_of(cell: Cell) -> str:
     """Return under which heading a picture shows a cell: what sets it apart from the baseline most."""
-    if cell.device != "cpu":
-        return "GPU"
-    if cell.processor:
-        return "other processors, emulated"
-    if cell.backend != "torch" or cell.compiled:
-        return "other backends"
-    if cell.precision:
-        return "precision"
-    if cell.capability or cell.mkl_cbwr or not cell.onednn:
-        return "instruction set and libraries"
-    return "order of evaluation"
+    kinds = {
+        "GPU": cell.device != "cpu",
+        "other processors, emulated": cell.processor,
+        "other backends": cell.backend != "torch" or cell.compiled,
+        "precision": cell.precision,
+        "instruction set and libraries": cell.capability or cell.mkl_cbwr or not cell.onednn,
+    }
+    return next((kind for kind, holds in kinds.items() if holds), "order of evaluation")
 
 
 def only(cells: Sequence[Cell], names: Sequence[str]) -> tuple[Cell, ...]:

@@ -186,17 +186,14 @@ def _lacks(case: Case, numbers: str, cell: Cell) -> str:
     """Return why a backend has no such numbers."""
     if numbers == "exact":
         return ""
-    if cell.backend not in ("torch", "onnx"):
-        return f"the float model has no {cell.backend} evaluator"
-    if torch_of(cell) is None:
-        return NO_TORCH
-    if case.codec == RANDOM and cell.backend != "torch":
-        return "upstream's model is run by torch here"
-    if numbers == "float64" and cell.backend == "onnx":
-        return "ONNX Runtime has no float64 GELU"
-    if numbers == "float64" and cell.device == "mps":
-        return "Apple GPUs have no float64"
-    return ""
+    lacking = {
+        f"the float model has no {cell.backend} evaluator": cell.backend not in ("torch", "onnx"),
+        NO_TORCH: torch_of(cell) is None,
+        "upstream's model is run by torch here": case.codec == RANDOM and cell.backend != "torch",
+        "ONNX Runtime has no float64 GELU": numbers == "float64" and cell.backend == "onnx",
+        "Apple GPUs have no float64": numbers == "float64" and cell.device == "mps",
+    }
+    return next((reason for reason, lacks in lacking.items() if lacks), "")
 
 
 def _write(out: Path, result: CellResult) -> None:
