@@ -210,7 +210,7 @@ def _header_of(values: dict[str, Any]) -> EcdcHeader:
         if not (type(tau) in (int, float) and 0 < tau < 1e9):
             raise CorruptInput(f"The header says tau = {str(tau)[:40]}; a temperature is above 0: it is damaged.")
         values["tau"] = float(tau)
-    return EcdcHeader(*map(values.get, (*UPSTREAM_KEYS, *GRID_KEYS)))
+    return EcdcHeader(values["m"], values["al"], values["nc"], values["lm"], *map(values.get, GRID_KEYS))
 
 
 def _fraction(text: str) -> float:
