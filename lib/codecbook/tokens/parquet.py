@@ -26,6 +26,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -87,7 +88,7 @@ def write_tokens(
         UnsupportedInput: Two clips of one name, or a codebook of more than 2^32 codes.
         CodecbookError: The file exists and `overwrite` is False.
     """
-    clips = tokens.items() if isinstance(tokens, Mapping) else tokens
+    clips = cast(Mapping[str, Tokens], tokens).items() if isinstance(tokens, Mapping) else tokens
     # dictionary encoding, the default, stores codes of a codebook of V in ceil(log2 V) bits
     with (
         new_file(path, overwrite) as temporary,

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -93,7 +94,7 @@ def load_gpt2_bpe(folder: str | Path) -> TextBpe:
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
             raise ValueError("the ids are not 0 to V - 1, each once")
         lines = merges.read_text(encoding="utf-8").splitlines()
-        pairs = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+        pairs: list[Any] = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
         return TextBpe(_byte_level(models.BPE(vocabulary, pairs)), "GPT-2")
     # the package raises plain Exception for merges that do not fit the vocabulary
     except Exception as error:

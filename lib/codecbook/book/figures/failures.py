@@ -29,7 +29,7 @@ def failure_rates(rates: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         rates: `codecbook.probes.determinism.failures.failure_rates`.
         titles: What to call each coder, in the order of the rows.
     """
-    shown = rates[rates["coder"].isin(list(titles))]
+    shown = rates.loc[rates["coder"].isin(list(titles))]
     pooled = {row["coder"]: row for row in shown.to_dict("records") if row["cell"] == POOLED}
     ends = ("wrong_share", "wrong_share_low", "wrong_share_high", "wrong_share_high_if_independent")
     # what a log axis has to reach down to
@@ -75,7 +75,7 @@ def survival_curves(curves: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             `codecbook.probes.determinism.failures.survival`, one below the other.
         titles: What to call each coder, in the order of the legend.
     """
-    shown = curves[curves["coder"].isin(list(titles))]
+    shown = curves.loc[curves["coder"].isin(list(titles))]
     with new_figure(7.2, 3.6) as figure:
         axes = figure.subplots()
         names = [name for name in titles if name in set(shown["coder"])]
@@ -104,7 +104,7 @@ def consequence_spread(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure
         table: `codecbook.probes.determinism.consequences.consequence_table`.
         titles: What to call each coder, in the order of the rows.
     """
-    shown = table[table["coder"].isin(list(titles))]
+    shown = table.loc[table["coder"].isin(list(titles))]
     names = [name for name in titles if name in set(shown["coder"])]
     panels = (
         ("snr_after_db", "SNR after the first wrong frame (dB)"),

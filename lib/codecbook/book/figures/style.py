@@ -76,7 +76,8 @@ _ACRONYMS = {
 @contextlib.contextmanager
 def new_figure(width_in: float, height_in: float, **style: Any) -> Iterator[Figure]:
     """Give a figure to draw on in this style, which no backend shows but `codecbook.book.figures.show`."""
-    with mpl.rc_context({**RC, **style}):
+    rc: dict[Any, Any] = {**RC, **style}
+    with mpl.rc_context(rc):
         yield Figure(figsize=(width_in, height_in), layout="constrained")
 
 
