@@ -217,13 +217,12 @@ def test_bad_paths_are_refused(tmp_path):
 
 def test_bad_npz_is_refused(tmp_path):
     path = tmp_path / "a.npz"
-    for arrays, error in (
-        ({"codes": np.array([[1, 2]])}, UnsupportedInput),
-        ({"fine_prompt": np.array([[1, 2000]])}, CorruptInput),
-        ({"fine_prompt": np.array([None], dtype=object)}, CorruptInput),
-    ):
-        np.savez(path, **arrays)
-        with pytest.raises(error, match=r"a\.npz"):
+    np.savez(path, codes=np.array([[1, 2]]))
+    with pytest.raises(UnsupportedInput, match=r"a\.npz"):
+        Corpus.from_files(path, bark=True)
+    for codes in (np.array([[1, 2000]]), np.array([None], dtype=object)):
+        np.savez(path, fine_prompt=codes)
+        with pytest.raises(CorruptInput, match=r"a\.npz"):
             Corpus.from_files(path, bark=True)
     np.savez(path, fine_prompt=np.array([[1, 2]]))
     with pytest.raises(UnsupportedInput, match="pass bark=True"):
