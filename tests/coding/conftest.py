@@ -1,11 +1,15 @@
 """The property that every entropy coder must have, for all tests of this folder."""
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,14 +1,14 @@
 """Small streams of every kind, for the tests of streams."""
 
 import functools
-from dataclasses import replace
 
 import numpy as np
 import torch
 
+from codecbook.coding import inspect
 from codecbook.coding.stream import StreamReader, encode_tokens
-from codecbook.coding.stream import header as stream_header
-from codecbook.coding.stream import segment as stream_segment
+from codecbook.coding.stream.header import pack_footer, pack_header
+from codecbook.coding.stream.segment import pack_segment, segment_crc
 from codecbook.errors import CorruptInput
 from codecbook.lm.exact import ExactLM, export_exact
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
@@ -77,31 +77,26 @@ def encoded(tokens, model=None, segment_s=1.0):
 
 
 def header_of(data):
-    with StreamReader(data) as reader:
-        return reader.header
+    return inspect(data).header
 
 
-def forged(header, parts, between=b"", footer=True):
+def forged(header, segments, between=b"", footer=True):
     """Make a stream with checksums that are right, around a header that need not be.
 
     Args:
         header: As the stream shall claim it.
-        parts: `SegmentContent` by (number, first row), in the order in which they shall stand in the stream.
+        segments: In the order in which they shall stand in the stream.
         between: What stands after each of them.
         footer: Whether the second header, the index and the tail follow.
     """
-    block = stream_header.pack_header(header)
-    roomy = replace(header, num_rows=stream_header.MAX_ROWS, num_segments=stream_header.MAX_ROWS)
-    data, entries = block, {}
-    for (number, first_row), part in parts.items():
-        segment, packed = stream_segment.pack_segment(roomy, None, number, first_row, part)
-        entries[number] = (len(data), segment.crc)
+    data, entries = pack_header(header), {}
+    for segment in segments:
+        packed = pack_segment(header, None, segment)
+        entries[segment.index] = (len(data), segment_crc(packed))
         data += packed + between
     if not footer:
         return data
-    index = stream_header.pack_index([entries[number] for number in sorted(entries)], header.stream_id)
-    length = len(data) + len(block) + len(index) + stream_header.TAIL_BYTES
-    return data + block + index + stream_header.pack_tail(len(data), length)
+    return data + pack_footer(header, [entries[number] for number in sorted(entries)], len(data))
 
 
 def outcome(data, tokens, model=None):

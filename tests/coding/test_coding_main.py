@@ -4,19 +4,15 @@ import io
 import os
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import stream_cases as cases
 
 from codecbook import audio
 from codecbook.coding import inspect
 from codecbook.coding.__main__ import main
-
-sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
-
-import stream_cases as cases
 
 
 @pytest.fixture(scope="module")

@@ -1,36 +1,30 @@
 """Whatever happens to a stream's bytes, every code that comes out is right, and every one that does not is reported."""
 
-import sys
+import functools
 import tracemalloc
 import zlib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+import stream_cases as cases
 
-from codecbook.coding.exact import segments as exact_segments
+from codecbook.coding import inspect
+from codecbook.coding.exact import frames as exact_frames
 from codecbook.coding.stream import StreamReader, decode_tokens
 from codecbook.coding.stream import header as headers
 from codecbook.coding.stream import segment as stream_segment
-from codecbook.coding.stream.segment import SEGMENT_HEADER_BYTES
+from codecbook.coding.stream.segment import SEGMENT_HEADER_BYTES, Damage
 from codecbook.errors import CorruptInput, UnsupportedInput
 
-sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
 
-import stream_cases as cases
-
-
-def kinds_to_break():
-    return {
+@functools.cache
+def broken_kind(name):
+    tokens, model = {
         "raw": (cases.parallel(250, sizes=(16, 1000)), None),
         "scales": (cases.segmented((10, 10, 7)), None),
         "exact": (cases.parallel(40), cases.exact_model()),
-    }
-
-
-def broken_kind(name):
-    tokens, model = kinds_to_break()[name]
+    }[name]
     return tokens, model, cases.encoded(tokens, model, segment_s=1.5 if name == "raw" else 0.3)
 
 
@@ -38,8 +32,7 @@ def broken_kind(name):
 @pytest.mark.parametrize("kind", ["raw", "scales", "exact"])
 def test_every_single_bit_matters_or_is_there_twice(kind):
     tokens, model, data = broken_kind(kind)
-    with StreamReader(data) as reader:
-        segments = reader.segment_bytes()
+    segments = inspect(data).segments
     inside = np.zeros(len(data), dtype=int) - 1
     for number, (start, end, _) in enumerate(segments):
         inside[start:end] = number
@@ -60,8 +53,7 @@ def test_every_single_bit_matters_or_is_there_twice(kind):
 @pytest.mark.parametrize("kind", ["raw", "scales", "exact"])
 def test_a_stream_cut_anywhere_keeps_its_whole_segments(kind):
     tokens, model, data = broken_kind(kind)
-    with StreamReader(data) as reader:
-        ends = [end for _, end, _ in reader.segment_bytes()]
+    ends = [end for _, end, _ in inspect(data).segments]
     for length in range(len(data)):
         result = cases.outcome(data[:length], tokens, model)
         whole = sum(end <= length for end in ends)
@@ -88,8 +80,7 @@ def test_what_follows_a_stream_is_reported_and_does_no_harm(extra):
 
 def test_bytes_lost_or_added_within_a_segment_cost_that_segment_alone():
     tokens, _, data = broken_kind("raw")
-    with StreamReader(data) as reader:
-        start, end, _ = reader.segment_bytes()[1]
+    start, end, _ = inspect(data).segments[1]
     for at in range(start, end):
         for changed in (data[:at] + data[at + 1 :], data[:at] + b"\x55" + data[at:]):
             result = cases.outcome(changed, tokens)
@@ -124,8 +115,7 @@ def test_random_damage():
 
 def test_segments_of_another_stream_are_noticed():
     ours, theirs = cases.encoded(cases.parallel(150)), cases.encoded(cases.parallel(150, seed=9))
-    with StreamReader(ours) as reader:
-        start, end, _ = reader.segment_bytes()[1]
+    start, end, _ = inspect(ours).segments[1]
     spliced = ours[:start] + theirs[start:end] + ours[end:]
     damage, _ = cases.outcome(spliced, cases.parallel(150)) or ((), ())
     assert [(part.segment, part.kind) for part in damage] == [(1, "header")]
@@ -137,8 +127,7 @@ def test_segments_of_another_stream_are_noticed():
 def test_segments_that_changed_places_are_noticed():
     tokens = cases.parallel(150)
     data = cases.encoded(tokens)
-    with StreamReader(data) as reader:
-        (a, b, _), (c, d, _), _ = reader.segment_bytes()
+    (a, b, _), (c, d, _), _ = inspect(data).segments
     swapped = data[:a] + data[c:d] + data[a:b] + data[d:]
     result = cases.outcome(swapped, tokens)
     assert result is not None
@@ -148,8 +137,7 @@ def test_segments_that_changed_places_are_noticed():
 def test_damage_says_where_and_why():
     tokens = cases.parallel(150)
     data = bytearray(cases.encoded(tokens))
-    with StreamReader(bytes(data)) as reader:
-        start, end, _ = reader.segment_bytes()[2]
+    start, end, _ = inspect(bytes(data)).segments[2]
     data[end - 1] ^= 128
     read = decode_tokens(bytes(data))
     (damage,) = read.damage
@@ -163,8 +151,7 @@ def test_damage_says_where_and_why():
 def test_lost_segments_of_the_codec_keep_their_places():
     tokens = cases.segmented((10,) * 6 + (4,))
     data = bytearray(cases.encoded(tokens, segment_s=0.4))
-    with StreamReader(bytes(data)) as reader:
-        start, _, _ = reader.segment_bytes()[1]
+    start, _, _ = inspect(bytes(data)).segments[1]
     data[start + SEGMENT_HEADER_BYTES] ^= 1
     read = decode_tokens(bytes(data))
     assert read.tokens.segment_frames == tokens.segment_frames
@@ -178,25 +165,24 @@ def test_a_model_that_computes_otherwise_is_found_out(monkeypatch):
     class Impostor:
         sha256, codebook_sizes = cases.exact_model().sha256, cases.exact_model().codebook_sizes
 
-    real = exact_segments.decode_frames
+    real = exact_frames.decode_frames
     other = cases.exact_model(1)
-    monkeypatch.setattr(exact_segments, "decode_frames", lambda _, payload, count: real(other, payload, count))
+    monkeypatch.setattr(exact_frames, "decode_frames", lambda _, payload, count: real(other, payload, count))
     with StreamReader(data, Impostor()) as reader:
-        kinds = [part.damage.kind for part in reader.segments() if part.damage]
+        kinds = [part.kind for part in reader.segments() if isinstance(part, Damage)]
     assert set(kinds) <= {"coder", "intervals"}
     assert len(kinds) == 3
 
-    monkeypatch.setattr(exact_segments, "decode_frames", lambda _, p, n: (real(cases.exact_model(), p, n)[0], 12345))
+    monkeypatch.setattr(exact_frames, "decode_frames", lambda _, p, n: (real(cases.exact_model(), p, n)[0], 12345))
     with StreamReader(data, Impostor()) as reader:
-        assert {part.damage.kind for part in reader.segments() if part.damage} == {"intervals"}
+        assert {part.kind for part in reader.segments() if isinstance(part, Damage)} == {"intervals"}
 
 
 def test_codes_that_pass_all_but_their_own_checksum():
     tokens = cases.parallel(40)
     data = bytearray(cases.encoded(tokens, segment_s=9.0))
-    with StreamReader(bytes(data)) as reader:
-        header = reader.header
-        start, end, _ = reader.segment_bytes()[0]
+    header = cases.header_of(bytes(data))
+    start, end, _ = inspect(bytes(data)).segments[0]
     # another payload with checksums of its own, but the digest of the right codes
     data[start + 44] ^= 1
     data[start + 20 : start + 24] = zlib.crc32(data[start + 44 : end]).to_bytes(4, "little")
@@ -229,7 +215,7 @@ def test_claims_of_billions_cost_nothing(lie):
     with StreamReader(block + body) as reader:
         parts = list(reader.segments())
         assert len(parts) == 3
-        assert parts[-1].damage.num_segments == header.num_segments - 2
+        assert parts[-1].num_segments == header.num_segments - 2
         read = reader.read()
     assert len(read.tokens.codes[0]) == 100, "what is missing at the end beyond all measure is left out"
     assert read.damage[-1].num_segments == header.num_segments - 2
@@ -276,10 +262,9 @@ def test_segments_that_contradict_each_other():
     tokens = cases.parallel(150)
     data = bytearray(cases.encoded(tokens))
     header = cases.header_of(bytes(data))
-    with StreamReader(bytes(data)) as reader:
-        start, _, _ = reader.segment_bytes()[1]
+    start, _, _ = inspect(bytes(data)).segments[1]
     data[start + 8 : start + 12] = (60).to_bytes(4, "little")  # begins ten rows late
     data[start + 40 : start + 44] = zlib.crc32(header.stream_id + data[start : start + 40]).to_bytes(4, "little")
     with StreamReader(bytes(data[:-1])) as reader:
-        kinds = [(part.index, part.damage.kind) for part in reader.segments() if part.damage]
+        kinds = [(part.segment, part.kind) for part in reader.segments() if isinstance(part, Damage)]
     assert kinds == [(1, "position")]

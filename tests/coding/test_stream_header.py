@@ -1,23 +1,18 @@
 """Headers whose checksums are right, and whose fields say what no stream can be."""
 
 import struct
-import sys
 import tracemalloc
 import zlib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+import stream_cases as cases
 
 from codecbook.coding.stream import StreamReader
 from codecbook.coding.stream import header as headers
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.tokens import Tokens
-
-sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
-
-import stream_cases as cases
 
 
 def block_of(runs, order=0):

@@ -1,25 +1,18 @@
 """Streams whose every checksum is right, and whose segments do not stand as they must."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-from codecbook.coding import api
-from codecbook.coding.stream import decode_tokens
-from codecbook.coding.stream.segment import SegmentContent
-
-sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
-
 import stream_cases as cases
+
+from codecbook.coding import inspect, verify
+from codecbook.coding.stream import decode_tokens
+from codecbook.coding.stream.segment import Segment
 
 
 def parts_of(tokens, on_disk=(0, 1, 2, 3)):
     """Return header and segments of 10 rows."""
     header = cases.header_of(cases.encoded(tokens, segment_s=0.2))
     rows = header.layout.to_rows(tokens)
-    parts = {(i, 10 * i): SegmentContent(rows[10 * i : 10 * i + 10]) for i in on_disk}
-    return header, parts
+    return header, [Segment(i, 10 * i, rows[10 * i : 10 * i + 10]) for i in on_disk]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +33,7 @@ def test_gaps_and_another_order_are_reported_and_cost_nothing(on_disk, between, 
     (note,) = read.notes
     assert "belong to no segment, or segments are in another order" in note
     assert place in note
-    assert api.verify(data).notes == api.inspect(data).notes == (note,)
+    assert verify(data).notes == inspect(data).notes == (note,)
 
 
 def test_bytes_after_the_last_segment_are_reported():
@@ -54,4 +47,4 @@ def test_segments_that_follow_each_other_need_no_note():
     tokens = cases.parallel(40)
     data = cases.forged(*parts_of(tokens))
     assert data == cases.encoded(tokens, segment_s=0.2)
-    assert api.verify(data).notes == ()
+    assert verify(data).notes == ()

@@ -1,19 +1,15 @@
 """docs/stream-format.md and docs/exact-lm.md are complete: a decoder made from them alone reads all streams."""
 
-import sys
 import zlib
-from pathlib import Path
 
+import plain_decoder
 import pytest
+import stream_cases as cases
 
+from codecbook.coding import inspect
 from codecbook.coding.stream import StreamReader
 from codecbook.errors import CorruptInput
 from codecbook.lm.exact import save_exact
-
-sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
-
-import plain_decoder
-import stream_cases as cases
 
 
 @pytest.mark.parametrize("kind", cases.KINDS)
@@ -50,8 +46,8 @@ def with_other_end(data: bytes) -> bytes:
 
     The coder's last interval often has room for this: the codes stay what they were.
     """
-    with StreamReader(data) as reader:
-        ((start, end, _),), stream_id = reader.segment_bytes(), reader.header.stream_id
+    report = inspect(data)
+    ((start, end, _),), stream_id = report.segments, report.header.stream_id
     segment = bytearray(data[start:end])
     segment[-1] += 1
     segment[20:24] = zlib.crc32(segment[44:]).to_bytes(4, "little")
@@ -74,7 +70,7 @@ def test_codes_have_one_payload_for_both_decoders(tmp_path, monkeypatch):
     with pytest.raises(CorruptInput), StreamReader(altered, model) as reader:
         reader.read()
     with StreamReader(altered, model) as reader:
-        ((damage,),) = [[part.damage for part in reader.segments()]]
+        (damage,) = reader.segments()
     assert damage.kind == "coder"
     assert "computes otherwise here, or this coder did not write them" in str(damage)
     # nothing else is wrong with it

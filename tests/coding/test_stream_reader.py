@@ -1,23 +1,18 @@
 """What a reader makes room for, and which stretches of a recording there are."""
 
 import math
-import sys
 import tracemalloc
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+import stream_cases as cases
 
 from codecbook.coding.stream import StreamReader, decode_tokens, encode_tokens
 from codecbook.coding.stream.reader import MAX_FILLED_CODES
-from codecbook.coding.stream.segment import SegmentContent
+from codecbook.coding.stream.segment import Segment
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.tokens import Tokens
-
-sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
-
-import stream_cases as cases
 
 
 def at_rate(rate_hz, columns=2):
@@ -32,10 +27,9 @@ def lossy(rate_hz, num_rows, num_segments, rows_per_segment, last=False):
         num_segments=num_segments,
         rows_per_segment=rows_per_segment,
     )
-    parts = {(0, 0): SegmentContent(np.zeros((4, 2), int))}
-    if last:
-        parts[num_segments - 1, num_rows - 4] = parts[0, 0]
-    return cases.forged(header, parts, footer=False)
+    there = [(0, 0), (num_segments - 1, num_rows - 4)] if last else [(0, 0)]
+    segments = [Segment(index, first_row, np.zeros((4, 2), int)) for index, first_row in there]
+    return cases.forged(header, segments, footer=False)
 
 
 @pytest.mark.parametrize("rate_hz", [1e9, 1e308])

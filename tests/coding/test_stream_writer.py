@@ -1,24 +1,19 @@
 """Segments of a codec's own: whole ones, all of one length but for shorter ones at the end."""
 
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-from codecbook.coding import api
-from codecbook.coding.stream import StreamReader, StreamWriter, encode_tokens, new_header
-from codecbook.coding.stream.segment import SegmentContent
-from codecbook.errors import UnsupportedInput
-
-sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
-
 import stream_cases as cases
+
+from codecbook.coding import verify
+from codecbook.coding.stream import StreamReader, StreamWriter, encode_tokens
+from codecbook.coding.stream.segment import Segment
+from codecbook.errors import UnsupportedInput
 
 
 def writer_of(frames):
-    return StreamWriter(io.BytesIO(), new_header(cases.parallel().format, codec_segment_frames=frames))
+    return StreamWriter(io.BytesIO(), cases.parallel().format, codec_segment_frames=frames)
 
 
 def test_no_segment_is_longer_than_the_one_before_it():
@@ -41,12 +36,13 @@ def test_a_reader_reports_what_a_writer_may_not_write():
     tokens = cases.segmented((10,) * 4, scales=False)
     header = cases.header_of(encode_tokens(tokens, segment_s=0.4))
     rows = header.layout.to_rows(tokens)
-    within = {(0, 0): SegmentContent(rows[:20], (9, 10, 1)), (1, 20): SegmentContent(rows[20:], (10, 10))}
-    (damage,) = api.verify(cases.forged(header, within)).damage
+    last = Segment(1, 20, rows[20:], (10, 10))
+    within = [Segment(0, 0, rows[:20], (9, 10, 1)), last]
+    (damage,) = verify(cases.forged(header, within)).damage
     assert (damage.segment, damage.kind) == (0, "coder")
     assert "longer than the one before it" in damage.reason
-    across = {(0, 0): SegmentContent(rows[:20], (10, 9, 1)), (1, 20): SegmentContent(rows[20:], (10, 10))}
-    report = api.verify(cases.forged(header, across))
+    across = [Segment(0, 0, rows[:20], (10, 9, 1)), last]
+    report = verify(cases.forged(header, across))
     assert not report.damage
     assert report.notes == (
         "Segment 1 begins with a longer segment of the codec than the one before it; times from there on are wrong.",
@@ -56,5 +52,5 @@ def test_a_reader_reports_what_a_writer_may_not_write():
 def test_a_tail_of_shorter_segments_is_found_by_time():
     tokens = cases.segmented((10, 10, 10, 4), scales=False)
     with StreamReader(encode_tokens(tokens, codec_segment_stride=190, segment_s=0.2)) as reader:
-        assert [part.first_row for part in reader.outline()] == [0, 10, 20, 30]
+        assert [part.first_row for part in reader.segments()] == [0, 10, 20, 30]
         assert reader.read(0.57, 0.58).first_row == 30

@@ -6,7 +6,7 @@ import torch
 
 from codecbook.coding.arithmetic import encode_grid, encode_upstream
 from codecbook.coding.counts import GRID_DIALECTS, cdf_upstream
-from codecbook.coding.exact.segments import encode_frames
+from codecbook.coding.exact.frames import encode_frames
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.baselines.ngrams import TokenCost
 from codecbook.lm.data.corpus import Corpus

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from codecbook.coding.exact.segments import encode_frames
+from codecbook.coding.exact.frames import encode_frames
 from codecbook.coding.range_coder import RangeEncoder
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.data.corpus import Corpus

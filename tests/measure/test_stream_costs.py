@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from codecbook.coding.exact.segments import decode_frames, encode_frames
+from codecbook.coding.exact.frames import decode_frames, encode_frames
 from codecbook.coding.stream import encode_tokens
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.data.corpora import bundled_tokens

@@ -16,7 +16,7 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,8 @@ from codecbook.coding.counts import GRID_DIALECTS
 from codecbook.coding.ecdc.header import MAGIC, EcdcHeader
 from codecbook.coding.ecdc.read import decode_audio, read_ecdc_codes
 from codecbook.coding.ecdc.segments import MAX_DURATION_S, EcdcOutline, outline_ecdc
-from codecbook.coding.stream import models as stream_models
-from codecbook.coding.stream.reader import check_stretch
-from codecbook.coding.stream.report import Progress
+from codecbook.coding.stream.models import codec_by_name
+from codecbook.coding.stream.reader import Progress, check_stretch, inspect, verify
 from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S
 from codecbook.command_line import ArgumentParser, exit_status
 from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
@@ -67,9 +66,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    encoding = commands.add_parser("compress", help="encode a recording")
-    encoding.add_argument("source", type=Path, help="wav, flac, ogg, opus, mp3 or aiff")
-    encoding.add_argument("target", type=Path, help="the stream, usually .cbs")
+    def add(name: str, run: Callable, text: str, source: str, target: str = "", suffix: str = "") -> ArgumentParser:
+        command = commands.add_parser(name, help=text)
+        command.add_argument("source", type=Path, help=source)
+        if target:
+            command.add_argument("target", type=Path, help=target)
+        command.set_defaults(command=run, suffix=suffix)
+        return command
+
+    encoding = add(
+        "compress", _compress, "encode a recording",
+        "wav, flac, ogg, opus, mp3 or aiff", "the stream, usually .cbs", ".cbs",
+    )  # fmt: skip
     names = f"{', '.join(codec_names())} (default: {api.DEFAULT_CODEC})"
     encoding.add_argument("--codec", default=api.DEFAULT_CODEC, help=names)
     encoding.add_argument(
@@ -80,34 +88,22 @@ def _parser() -> argparse.ArgumentParser:
         "--segment-seconds", type=float, default=DEFAULT_SEGMENT_S, metavar="S",
         help="audio in a segment, which is what damage to one byte can cost (default: %(default)g)",
     )  # fmt: skip
-    _add_common(encoding)
-    encoding.set_defaults(command=_compress, suffix=".cbs")
-
-    decoding = commands.add_parser("decompress", help="decode a stream, or a stretch of it")
-    decoding.add_argument("source", type=Path, help="a stream")
-    decoding.add_argument("target", type=Path, help="wav, flac, ogg or mp3")
+    decoding = add(
+        "decompress", _decompress, "decode a stream, or a stretch of it",
+        "a stream", "wav, flac, ogg or mp3", ".wav",
+    )  # fmt: skip
     decoding.add_argument("--start", type=float, default=0.0, metavar="S", help="from this second on")
     decoding.add_argument("--end", type=float, metavar="S", help="up to this second")
-    _add_common(decoding)
-    _add_ecdc(decoding)
-    decoding.set_defaults(command=_decompress, suffix=".wav")
-
-    inspecting = commands.add_parser("inspect", help="say what a stream holds, without decoding it")
-    inspecting.add_argument("source", type=Path)
-    inspecting.set_defaults(command=_inspect)
-
-    verifying = commands.add_parser("verify", help="decode all codes of a stream and make every check")
-    verifying.add_argument("source", type=Path)
+    add("inspect", _inspect, "say what a stream holds, without decoding it", "a stream")
+    verifying = add("verify", _verify, "decode all codes of a stream and make every check", "a stream")
     verifying.add_argument(
-        "--lm", default="default",
+        "--lm", default="default", type=_lm,
         help="its language model: a folder, or the file of an .ecdc's (default: found by name)",
     )  # fmt: skip
-    _add_ecdc(verifying)
-    verifying.set_defaults(command=_verify)
-
-    converting = commands.add_parser("convert", help="put the codes of a stream into another format or version")
-    converting.add_argument("source", type=Path, help="a stream, .cbs or .ecdc")
-    converting.add_argument("target", type=Path, help="ends with .cbs or .ecdc; as a pipe, it is .cbs")
+    converting = add(
+        "convert", _convert, "put the codes of a stream into another format or version",
+        "a stream, .cbs or .ecdc", "ends with .cbs or .ecdc; as a pipe, it is .cbs", ".cbs",
+    )  # fmt: skip
     converting.add_argument(
         "--acv", type=int, choices=(0, 1, 4), default=0,
         help="of a new .ecdc: 0 raw, 1 as package encodec, 4 with checksums (default: %(default)s)",
@@ -118,82 +114,59 @@ def _parser() -> argparse.ArgumentParser:
         help="language model of the new stream: default, a folder or file, or 'none' "
         "(default: none for .cbs, the authors' for --acv 1 and 4)",
     )
-    _add_common(converting)
-    _add_ecdc(converting)
-    converting.set_defaults(command=_convert, suffix=".cbs")
+    for command in (encoding, decoding, converting):
+        command.add_argument("--weights", help="of the codec: bundled, pretrained, random:SEED or a path")
+        command.add_argument(
+            "--lm", default="default", type=_lm,
+            help="folder of an exact language model (of an .ecdc: a file), or 'none' (default: found by name)",
+        )  # fmt: skip
+        command.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    for command in (decoding, verifying, converting):
+        group = command.add_argument_group(".ecdc streams alone")
+        group.add_argument(
+            "--qstep", type=float, metavar="NATS", help="step of the logit grid, where the header leaves it open"
+        )
+        group.add_argument("--lm-dtype", choices=("float32", "float64"), help="type of the model, likewise")
+        group.add_argument(
+            "--max-seconds", type=float, default=MAX_DURATION_S, metavar="S",
+            help="refuse what a header claims beyond (default: %(default)g)",
+        )  # fmt: skip
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", help="of the codec: bundled, pretrained, random:SEED or a path")
-    parser.add_argument(
-        "--lm", default="default",
-        help="folder of an exact language model (of an .ecdc: a file), or 'none' (default: found by name)",
-    )  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
-
-
-def _add_ecdc(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(".ecdc streams alone")
-    group.add_argument(
-        "--qstep", type=float, metavar="NATS", help="step of the logit grid, where the header leaves it open"
-    )
-    group.add_argument("--lm-dtype", choices=("float32", "float64"), help="type of the model, likewise")
-    group.add_argument(
-        "--max-seconds", type=float, default=MAX_DURATION_S, metavar="S",
-        help="refuse what a header claims beyond (default: %(default)g)",
-    )  # fmt: skip
+def _lm(text: str) -> str | None:
+    return None if text == "none" else text
 
 
 def _compress(options: argparse.Namespace) -> int:
-    api.check_stream_target(options.target, options.overwrite, options.source)
-    report = _with_progress(
-        lambda show: api.compress_file(
-            options.source,
-            options.target,
-            stream_models.codec_by_name(options.codec, options.weights),
-            "default" if options.bandwidth is None else options.bandwidth,
-            _lm(options),
-            segment_s=options.segment_seconds,
-            overwrite=options.overwrite,
-            on_progress=show,
-        )
-    )
-    print(f"{options.label}: {_summary(report)}")
+    kbps = "default" if options.bandwidth is None else options.bandwidth
+    with _progress() as show:
+        report = api.compress_file(
+            options.source, options.target, options.codec, kbps, options.lm, weights=options.weights,
+            segment_s=options.segment_seconds, overwrite=options.overwrite, on_progress=show,
+        )  # fmt: skip
+    print(f"{options.label}: {_summary(report.duration_s, report.num_bytes)}")
     return 0
 
 
 def _decompress(options: argparse.Namespace) -> int:
-    api.check_sound_target(options.target, options.overwrite, options.source)
     if _is_ecdc(options.source):
         return _decompress_ecdc(options)
-    if options.start != 0 or options.end is not None:
-        decoded = api.decompress(
-            options.source, weights=options.weights, lm=_lm(options), start_s=options.start, end_s=options.end
-        )
-        audio.save(decoded.clip, options.target, options.overwrite)
-        print(f"{options.label}: {decoded.clip.duration_s:.3f} s")
-        return _damage(decoded.damage, decoded.notes)
-    report = _with_progress(
-        lambda show: api.decompress_file(
-            options.source,
-            options.target,
-            weights=options.weights,
-            lm=_lm(options),
-            overwrite=options.overwrite,
-            on_progress=show,
-        )
-    )
+    with _progress() as show:
+        report = api.decompress_file(
+            options.source, options.target, weights=options.weights, lm=options.lm,
+            start_s=options.start, end_s=options.end, overwrite=options.overwrite, on_progress=show,
+        )  # fmt: skip
     print(f"{options.label}: {report.duration_s:.3f} s, {report.header.format.codec}")
     return _damage(report.damage, report.notes)
 
 
 def _decompress_ecdc(options: argparse.Namespace) -> int:
+    api.check_sound_target(options.target, options.overwrite, options.source)
     outline = _ecdc(options)
-    if options.start != 0 or options.end is not None:
-        check_stretch(outline.duration_s, options.start, options.end)
-    read = read_ecdc_codes(outline.data, _lm(options), **_ecdc_options(options))
-    codec = stream_models.codec_by_name(outline.shape.codec, options.weights or outline.shape.weights)
+    check_stretch(outline.duration_s, options.start, options.end)
+    read = read_ecdc_codes(outline.data, options.lm, **_ecdc_options(options))
+    codec = codec_by_name(outline.shape.codec, options.weights or outline.shape.weights)
     rate_hz = outline.shape.sample_rate_hz
     end = None if options.end is None else round(options.end * rate_hz)
     clip = audio.clip_from_array(decode_audio(read, codec).samples[:, round(options.start * rate_hz) : end], rate_hz)
@@ -205,9 +178,9 @@ def _decompress_ecdc(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     if _is_ecdc(options.source):
         return _inspect_ecdc(options)
-    report = api.inspect(options.source)
+    report = inspect(options.source)
     header, known = report.header, report.header.format
-    print(f"{options.label}: {_summary(report)}")
+    print(f"{options.label}: {_summary(report.duration_s, report.num_bytes)}")
     print(f"  codec {known.codec or 'unknown'}, {known.weights or 'weights unknown'}, {known.weights_sha256[:16]}")
     print(f"  {known.sample_rate_hz} Hz, {known.channels} channel(s), {header.num_samples} samples")
     books = sorted(set(zip(known.codebook_sizes, known.frame_rates_hz, strict=True)))
@@ -225,7 +198,7 @@ def _inspect_ecdc(options: argparse.Namespace) -> int:
     """Print what a stream says of itself, and what its checksums say of it, without loading a model."""
     outline = outline_ecdc(options.source.read_bytes(), max_duration_s=float("inf"))
     header, shape = outline.header, outline.shape
-    print(f"{options.label}: .ecdc, {_ecdc_summary(outline)}")
+    print(f"{options.label}: .ecdc, {_summary(outline.duration_s, len(outline.data))}")
     print(f"  codec {shape.codec}, by its name with {shape.weights} weights")
     print(f"  {shape.sample_rate_hz} Hz, {shape.channels} channel(s), {header.num_samples} samples")
     print(f"  {header.num_codebooks} codebook(s): {shape.codebook_size} at {shape.frame_rate_hz} Hz")
@@ -244,15 +217,16 @@ def _inspect_ecdc(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     if _is_ecdc(options.source):
         outline = _ecdc(options)
-        damage, notes = read_ecdc_codes(outline.data, _lm(options), **_ecdc_options(options)).damage, ()
-        print(f"{options.label}: .ecdc, {_ecdc_summary(outline)}")
+        damage, notes = read_ecdc_codes(outline.data, options.lm, **_ecdc_options(options)).damage, ()
+        print(f"{options.label}: .ecdc, {_summary(outline.duration_s, len(outline.data))}")
         intact = "intact: every code is coded again to the bytes of the stream"
         if not outline.header.uses_lm:
             intact = "complete; codes without a language model have no check that could fail"
     else:
-        report = _with_progress(lambda show: api.verify(options.source, lm=_lm(options), on_progress=show))
+        with _progress() as show:
+            report = verify(options.source, lm=options.lm, on_progress=show)
         damage, notes = report.damage, report.notes
-        print(f"{options.label}: {_summary(report)}")
+        print(f"{options.label}: {_summary(report.duration_s, report.num_bytes)}")
         intact = "intact: every code passes its checksum"
     status = _damage(damage, notes)
     print("damaged" if status else intact)
@@ -267,7 +241,7 @@ def _convert(options: argparse.Namespace) -> int:
     if not options.source.is_file():
         raise MissingInput(f"There is no stream at {options.source}; check the path.")
     converted = convert(
-        options.source.read_bytes(), to, lm=_lm(options), to_lm=None if to_lm == "none" else to_lm,
+        options.source.read_bytes(), to, lm=options.lm, to_lm=None if to_lm == "none" else to_lm,
         acv=options.acv, dialect=options.dialect, weights=options.weights, **_ecdc_options(options),
     )  # fmt: skip
     write_file(options.target, converted.data, options.overwrite)
@@ -280,10 +254,6 @@ def _convert(options: argparse.Namespace) -> int:
     return 0
 
 
-def _lm(options: argparse.Namespace) -> str | None:
-    return None if options.lm == "none" else options.lm
-
-
 def _is_ecdc(path: Path) -> bool:
     if not path.is_file():
         return False
@@ -294,7 +264,7 @@ def _is_ecdc(path: Path) -> bool:
 def _ecdc(options: argparse.Namespace) -> EcdcOutline:
     """Check an ``.ecdc`` stream as far as that is possible without models."""
     outline = outline_ecdc(options.source.read_bytes(), max_duration_s=options.max_seconds)
-    if outline.header.uses_lm and options.lm == "none":
+    if outline.header.uses_lm and options.lm is None:
         raise UnsupportedInput("The stream is coded with a language model, and lm=None was given; leave it out.")
     return outline
 
@@ -312,13 +282,9 @@ def _ecdc_coder(header: EcdcHeader) -> str:
     return f"of pull request 95 (acv {header.acv}; {values}), language model as for acv 1"
 
 
-def _ecdc_summary(outline: EcdcOutline) -> str:
-    kbps = len(outline.data) * 8 / 1000 / outline.duration_s
-    return f"{outline.duration_s:.3f} s, {len(outline.data)} bytes, {kbps:.3f} kbps"
-
-
-def _summary(report: api.StreamReport) -> str:
-    return f"{report.duration_s:.3f} s, {report.num_bytes} bytes, {report.bitrate_kbps:.3f} kbps"
+def _summary(duration_s: float, num_bytes: int) -> str:
+    kbps = num_bytes * 8 / 1000 / duration_s if duration_s else 0.0
+    return f"{duration_s:.3f} s, {num_bytes} bytes, {kbps:.3f} kbps"
 
 
 def _damage(damage: Sequence[object], notes: Sequence[str] = ()) -> int:
@@ -327,7 +293,8 @@ def _damage(damage: Sequence[object], notes: Sequence[str] = ()) -> int:
     return 1 if damage or notes else 0
 
 
-def _with_progress(work: Callable[[Progress], api.StreamReport]) -> api.StreamReport:
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
     # tqdm draws on a terminal only
     with tqdm(unit="s", disable=None, bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s") as bar:
 
@@ -335,7 +302,7 @@ def _with_progress(work: Callable[[Progress], api.StreamReport]) -> api.StreamRe
             bar.total = max(total_s or 0.0, done_s)
             bar.update(done_s - bar.n)
 
-        return work(show)
+        yield show
 
 
 if __name__ == "__main__":

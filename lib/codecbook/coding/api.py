@@ -23,10 +23,10 @@ from codecbook.codecs.blocks import AudioBlocks, BlockQueue
 from codecbook.coding.stream import models as stream_models
 from codecbook.coding.stream.header import StreamHeader
 from codecbook.coding.stream.locate import StreamLike
-from codecbook.coding.stream.models import LMLike, default_lm
-from codecbook.coding.stream.reader import Damage, StreamReader, StreamTokens, check_stretch
-from codecbook.coding.stream.report import Progress, StreamReport, inspect, report_of, verify
-from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S, StreamWriter, new_header
+from codecbook.coding.stream.models import LMLike
+from codecbook.coding.stream.reader import Progress, StreamReader, StreamReport, StreamTokens, check_stretch, inspect
+from codecbook.coding.stream.segment import Damage
+from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S, StreamWriter
 from codecbook.errors import CodecbookError, CodecbookWarning, CorruptInput, UnsupportedInput
 from codecbook.tokens import Tokens
 
@@ -58,8 +58,8 @@ def compress(
     """Encode a clip into a stream.
 
     Args:
-        clip: Any clip, array or tensor ``[S]`` or ``[C, S]``, or path of a recording; it is brought to the codec's
-            rate and channels.
+        clip: A clip, array or tensor ``[S]`` or ``[C, S]``, or path of a recording; it is brought to the codec's rate
+            and channels.
         codec: A registry name, the name of bundled weights (``"encodec_24khz_mini"``), or a codec.
         bandwidth_kbps: One of the codec's ``bandwidths_kbps``; ``"default"`` takes its ``default_bandwidth_kbps``, None
             all codebooks.
@@ -112,14 +112,14 @@ def compress_file(
             an audio file.
         OSError: As `codecbook.files.check_target`.
     """
-    check_stream_target(target, overwrite, source)
+    _check_stream_target(Path(target), overwrite, source)
     model = codec if isinstance(codec, Codec) else stream_models.codec_by_name(codec, weights)
     with files.new_file(target, overwrite) as partial, partial.open("wb") as file:
         blocks: Iterable[np.ndarray] = AudioBlocks(source, model.sample_rate_hz, model.channels)
         if on_progress is not None:
             blocks = _counted(blocks, model.sample_rate_hz, _duration_s(source), on_progress)
         _encode(file, model, blocks, bandwidth_kbps, lm, segment_s)
-    return replace(inspect(target), path=Path(target))
+    return inspect(target)
 
 
 def decompress(
@@ -147,21 +147,12 @@ def decompress(
 
     Raises:
         CorruptInput: No stream, no copy of its header, or none of its segments can be read.
-        UnsupportedInput: A later version, weights that are not the stream's, or a stretch as
-            `check_stretch` refuses it.
+        UnsupportedInput: A later version, weights that are not the stream's, or a stretch outside of the recording.
         MissingWeights: Weights that are not here.
     """
     with StreamReader(data) as reader:
-        check_stretch(reader.header.duration_s, start_s, end_s)
-        model, header = _prepare(reader, codec, weights, lm), reader.header
-        read = reader.read(max(0.0, start_s - MARGIN_S), None if end_s is None else end_s + MARGIN_S)
-    samples = np.concatenate(list(_sound(model, header, read)), axis=1)
-    if start_s != 0 or end_s is not None:
-        offset = round(read.start_s * model.sample_rate_hz)
-        first = round(start_s * model.sample_rate_hz) - offset
-        last_s = header.duration_s if end_s is None else min(header.duration_s, end_s)
-        samples = samples[:, max(0, first) : max(0, round(last_s * model.sample_rate_hz) - offset)]
-    clip = Clip(np.ascontiguousarray(samples), model.sample_rate_hz, name=model.name)
+        model, read, pieces = _decode(reader, codec, weights, lm, start_s, end_s)
+        clip = Clip(np.concatenate(list(pieces), axis=1), model.sample_rate_hz, name=model.name)
     return Decoded(clip, read.tokens, list(read.damage), read.notes)
 
 
@@ -172,10 +163,12 @@ def decompress_file(
     codec: Codec | None = None,
     weights: str | Path | None = None,
     lm: LMLike = "default",
+    start_s: float = 0.0,
+    end_s: float | None = None,
     overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> StreamReport:
-    """Decode a stream into an audio file (wav, flac, ogg or mp3), piece by piece.
+    """Decode a stream, or a stretch of it, into an audio file (wav, flac, ogg or mp3), piece by piece.
 
     `target` appears when it is complete; see `compress_file` and `decompress` for the other arguments.
 
@@ -184,39 +177,28 @@ def decompress_file(
     """
     check_sound_target(target, overwrite, source)
     with StreamReader(source) as reader:
-        model = _prepare(reader, codec, weights, lm)
-        read = reader.read()
-        pieces = _sound(model, reader.header, read)
+        model, read, pieces = _decode(reader, codec, weights, lm, start_s, end_s)
         if on_progress is not None:
             pieces = _counted(pieces, model.sample_rate_hz, read.tokens.duration_s, on_progress)
         count = audio.save_pieces(pieces, model.sample_rate_hz, model.channels, target, overwrite)
-        report = report_of(reader, Path(target), read.damage)
-    return replace(report, duration_s=count / model.sample_rate_hz)
+        return replace(reader.report(read.damage), duration_s=count / model.sample_rate_hz)
 
 
-def check_sound_target(path: str | Path, overwrite: bool = False, source: object = None) -> None:
+def check_sound_target(path: str | Path, overwrite: bool, source: str | Path) -> None:
     """Refuse before any long work what writing audio would refuse after it, and what would destroy the source.
 
     Raises:
-        UnsupportedInput: A name of no audio format.
-        CodecbookError: As `codecbook.files.check_target`, or `path` is the source.
+        CodecbookError: A name of no audio format, `path` is the source, or as `codecbook.files.check_target`.
         OSError: As `codecbook.files.check_target`.
     """
     audio.write_format(path)
-    _refuse_source(path, source)
+    files.refuse_same_file(source, path)
     files.check_target(path, overwrite)
 
 
-def check_stream_target(path: str | Path, overwrite: bool = False, source: object = None) -> None:
-    """Refuse before any long work a place where a stream cannot be written, or should not; see `check_sound_target`.
-
-    Raises:
-        UnsupportedInput: A name by which everybody would take the stream for something else.
-        CodecbookError: As `check_sound_target`.
-        OSError: As `check_sound_target`.
-    """
-    path = Path(path)
-    _refuse_source(path, source)
+def _check_stream_target(path: Path, overwrite: bool, source: str | Path) -> None:
+    """Refuse before any long work a place where a stream cannot be written, or should not."""
+    files.refuse_same_file(source, path)
     if path.suffix.lower() in AUDIO_SUFFIXES:
         raise UnsupportedInput(
             f"A stream is no audio file, and {path.name} is the name of one; name it {path.stem}.cbs."
@@ -227,11 +209,6 @@ def check_stream_target(path: str | Path, overwrite: bool = False, source: objec
             "that."
         )
     files.check_target(path, overwrite)
-
-
-def _refuse_source(path: str | Path, source: object) -> None:
-    if isinstance(source, str | Path):
-        files.refuse_same_file(source, path)
 
 
 def _encode(
@@ -251,65 +228,70 @@ def _encode(
         )
     kbps: Any = codec.default_bandwidth_kbps if bandwidth_kbps == "default" else bandwidth_kbps
     known = codec.token_format(codec.num_codebooks_at(kbps), kbps)  # refuses other words
-    named = stream_models.choose_lm(lm, codec, known)
-    model, name = (named.model, named.name) if named else (None, "")
-    stride, frames = _codec_segments(codec)
-    has_scales = frames > 0 and bool(getattr(codec.module, "normalize", False))
-    header = new_header(
-        known, model, name, segment_s=segment_s, codec_segment_frames=frames, codec_segment_stride=stride,
-        has_scales=has_scales,
+    model, name = stream_models.choose_lm(lm, known, lambda: codec)
+    frames = stride = 0
+    if codec.seams == "segments":
+        length, stride = int(codec.module.segment_length), int(codec.module.segment_stride)
+        frames = -(-length // int(codec.sample_rate_hz / codec.frame_rates_hz[0]))
+    writer = StreamWriter(
+        file, known, model, name, segment_s=segment_s, codec_segment_frames=frames, codec_segment_stride=stride,
+        has_scales=frames > 0 and bool(getattr(codec.module, "normalize", False)),
     )  # fmt: skip
-    writer = StreamWriter(file, header, model)
     queue = BlockQueue(blocks, codec.channels)
     for encoded in codec.encode_pieces(queue, kbps):
-        rows = header.layout.to_rows(known.tokens(encoded.codes))
+        rows = writer.header.layout.to_rows(known.tokens(encoded.codes))
         writer.write(rows, encoded.segment_frames, encoded.scales)
     writer.close(queue.num_samples)
 
 
-def _codec_segments(codec: Codec) -> tuple[int, int]:
-    """Return stride (in samples) and frames of the codec's own segments; zeros for a codec without."""
-    if codec.seams != "segments":
-        return 0, 0
-    length, stride = int(codec.module.segment_length), int(codec.module.segment_stride)
-    return stride, -(-length // int(codec.sample_rate_hz / codec.frame_rates_hz[0]))
-
-
-def _prepare(reader: StreamReader, codec: Codec | None, weights: str | Path | None, lm: LMLike) -> Codec:
-    """Load what a stream needs: its language model into the reader, and its codec."""
-    reader.model = stream_models.lm_of(reader.header, lm)
-    loaded = stream_models.codec_of(reader.header, codec, weights)
-    if not loaded.decodes:
+def _decode(
+    reader: StreamReader,
+    codec: Codec | None,
+    weights: str | Path | None,
+    lm: LMLike,
+    start_s: float,
+    end_s: float | None,
+) -> tuple[Codec, StreamTokens, Iterator[np.ndarray]]:
+    """Load what a stream needs; return its codec, the tokens of a stretch and around it, and the stretch's audio."""
+    header = reader.header
+    check_stretch(header.duration_s, start_s, end_s)
+    reader.model = stream_models.lm_of(header, lm)
+    model = stream_models.codec_of(header, codec, weights)
+    if not model.decodes:
         raise UnsupportedInput(
-            f"{loaded.name} is a tokenizer without a decoder; read the stream's tokens with codecbook.coding.stream."
+            f"{model.name} is a tokenizer without a decoder; read the stream's tokens with codecbook.coding.stream."
         )
-    return loaded
+    read = reader.read(max(0.0, start_s - MARGIN_S), None if end_s is None else end_s + MARGIN_S)
+    return model, read, _sound(model, header, read, start_s, end_s)
 
 
-def _sound(codec: Codec, header: StreamHeader, read: StreamTokens) -> Iterator[np.ndarray]:
-    """Yield the audio of tokens, float32 ``[C, S]`` piece by piece, with zeros where codes are lost."""
+def _sound(
+    codec: Codec, header: StreamHeader, read: StreamTokens, start_s: float, end_s: float | None
+) -> Iterator[np.ndarray]:
+    """Yield the audio of a stretch of tokens, float32 ``[C, S]`` piece by piece, with zeros where codes are lost."""
     if len(read.tokens.codes[0]) == 0:
         yield np.zeros((codec.channels, 0), dtype=np.float32)
         return
     codec.check_tokens(read.tokens)  # a stream may name rates at which no time can be computed
-
-    def sample_at(row: int) -> int:
-        return round(header.start_of_row(row) * codec.sample_rate_hz)
-
-    ranges = []
+    rate_hz, open_end = codec.sample_rate_hz, 1 << 62
+    lost = []
     for part in read.damage:
         end_row = part.first_row + part.num_rows
         # to the end of the audio, whose last samples may be a little after the last row's
-        ranges.append((sample_at(part.first_row), 1 << 62 if end_row >= header.num_rows else sample_at(end_row)))
-    place = round(read.start_s * codec.sample_rate_hz)
+        end = open_end if end_row >= header.num_rows else round(header.start_of_row(end_row) * rate_hz)
+        lost.append((round(header.start_of_row(part.first_row) * rate_hz), end))
+    first, last = round(start_s * rate_hz), open_end
+    if start_s != 0 or end_s is not None:
+        last = round((header.duration_s if end_s is None else min(header.duration_s, end_s)) * rate_hz)
+    place = round(read.start_s * rate_hz)
     for piece in codec.decode_pieces(read.tokens):
         end = place + piece.shape[1]
-        hit = [(max(a, place) - place, min(b, end) - place) for a, b in ranges if a < end and b > place]
+        hit = [(max(0, a - place), b - place) for a, b in lost if a < end and b > place]
         if hit:
             piece = piece.copy()
             for a, b in hit:
                 piece[:, a:b] = 0.0
-        yield piece
+        yield piece[:, max(0, first - place) : max(0, last - place)]
         place = end
 
 
@@ -329,9 +311,3 @@ def _duration_s(path: str | Path) -> float | None:
             return None if file.promised_samples is None else file.promised_samples / file.sample_rate_hz
     except (CodecbookError, OSError):  # the reader will say what is wrong with it
         return None
-
-
-__all__ = [
-    "Decoded", "StreamReport", "compress", "compress_file", "decompress", "decompress_file", "default_lm", "inspect",
-    "verify",
-]  # fmt: skip

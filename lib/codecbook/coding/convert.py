@@ -4,10 +4,10 @@ Codes are copied and audio is not touched, so that nothing is coded twice. What 
 `Converted` says what that is.
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from codecbook.codecs import Codec
 from codecbook.coding import stream
@@ -71,39 +71,26 @@ def convert(
         raise UnsupportedInput(f"There is no format {to!r}; choose one of {', '.join(FORMATS)}.")
     if to == "cbs" and (acv or dialect):
         raise UnsupportedInput(f"acv={acv} and dialect={dialect!r} are of an .ecdc stream; leave them out for a .cbs.")
-    is_ecdc = data[: len(MAGIC)] == MAGIC
+    is_ecdc = data.startswith(MAGIC)
     if is_ecdc:
-        tokens, load_codec = _from_ecdc(data, lm, weights, qstep, lm_dtype, max_duration_s)
+        tokens, load_codec = _from_ecdc(data, lm, weights, max_duration_s, qstep=qstep, lm_dtype=lm_dtype)
     else:
         tokens, load_codec = _from_cbs(data, lm, weights)
     if to == "ecdc":
         new = write_ecdc_codes(tokens, to_lm if acv else None, acv, dialect)
         return Converted(new, tokens, () if is_ecdc else _lost_in_ecdc(tokens, acv))
-    named = None
-    if isinstance(to_lm, str) and to_lm == "default":
-        named = stream_models.choose_lm(to_lm, load_codec(), tokens.format)
-    elif to_lm is not None:
-        named = stream_models.load_lm_like(to_lm)
+    model, name = stream_models.choose_lm(to_lm, tokens.format, load_codec)
     shape = MODEL_SHAPES.get(tokens.codec)
-    new = stream.encode_tokens(
-        tokens,
-        named.model if named else None,
-        lm_name=named.name if named else "",
-        codec_segment_stride=(shape.stride_samples or 0) if shape and tokens.segment_frames else 0,
-    )
+    stride = (shape.stride_samples or 0) if shape and tokens.segment_frames else 0
+    new = stream.encode_tokens(tokens, model, lm_name=name, codec_segment_stride=stride)
     return Converted(new, tokens, ())
 
 
 def _from_ecdc(
-    data: bytes,
-    lm: LMLike,
-    weights: str | Path | None,
-    qstep: float | None,
-    lm_dtype: str | None,
-    max_duration_s: float,
+    data: bytes, lm: LMLike, weights: str | Path | None, max_duration_s: float, **grid: Any
 ) -> tuple[Tokens, Callable[[], Codec]]:
     """Return the codes of an ``.ecdc``, and how to load their codec."""
-    read = read_ecdc_codes(data, lm, qstep=qstep, lm_dtype=lm_dtype, strict=True, max_duration_s=max_duration_s)
+    read = read_ecdc_codes(data, lm, strict=True, max_duration_s=max_duration_s, **grid)
     shape, tokens = shape_named(read.header.model_name), read.tokens
     if weights is None:
         tokens = replace(tokens, weights=tokens.weights or "pretrained")
@@ -116,7 +103,7 @@ def _from_ecdc(
 
 def _from_cbs(data: bytes, lm: LMLike, weights: str | Path | None) -> tuple[Tokens, Callable[[], Codec]]:
     """Return the codes of a ``.cbs``, and how to load their codec."""
-    with StreamReader(io.BytesIO(data)) as reader:
+    with StreamReader(data) as reader:
         header = reader.header
         reader.model = stream_models.lm_of(header, lm)
         read = reader.read()

@@ -31,12 +31,9 @@ def readable(source: Path) -> Iterator[Path]:
         raise UnsupportedInput("Standard input is a terminal; pipe a file into the command, or name one.")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "input"
-        with copy.open("wb") as file:
-            if is_input:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-            else:
-                with source.open("rb") as pipe:
-                    shutil.copyfileobj(pipe, file)
+        given = contextlib.nullcontext(sys.stdin.buffer) if is_input else source.open("rb")
+        with given as pipe, copy.open("wb") as file:
+            shutil.copyfileobj(pipe, file)
         try:
             yield copy
         except CodecbookError as error:
@@ -61,13 +58,10 @@ def writable(target: Path, suffix: str) -> Iterator[Path]:
         written = Path(folder) / f"output{suffix}"
         with contextlib.redirect_stdout(sys.stderr) if is_output else contextlib.nullcontext():
             yield written
-        with written.open("rb") as file:
-            if is_output:
-                shutil.copyfileobj(file, output.buffer)
-                output.flush()
-            else:
-                with target.open("wb") as pipe:
-                    shutil.copyfileobj(file, pipe)
+        given = contextlib.nullcontext(output.buffer) if is_output else target.open("wb")
+        with written.open("rb") as file, given as pipe:
+            shutil.copyfileobj(file, pipe)
+            pipe.flush()
 
 
 def name_of(path: Path, is_target: bool = False) -> str:

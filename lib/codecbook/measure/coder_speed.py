@@ -11,7 +11,7 @@ import torch
 
 from codecbook.coding.ecdc.lm import PackageStepper, decode_steps, encode_steps
 from codecbook.coding.ecdc.models import UPSTREAM_SHAPE
-from codecbook.coding.exact.segments import decode_frames, decode_many, encode_frames
+from codecbook.coding.exact.frames import decode_frames, decode_many, encode_frames
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact import ExactLM, export_exact
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig

@@ -7,10 +7,9 @@ Audio, codecs and language models by name are the business of `codecbook.coding.
 
 import io
 
-from codecbook.coding.stream.header import VERSION, StreamHeader
 from codecbook.coding.stream.locate import StreamLike
-from codecbook.coding.stream.reader import Damage, StreamReader, StreamSegment, StreamTokens
-from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S, StreamWriter, new_header
+from codecbook.coding.stream.reader import StreamReader, StreamTokens
+from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S, StreamWriter
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact import ExactLM
 from codecbook.tokens import Tokens
@@ -46,18 +45,12 @@ def encode_tokens(
         >>> decode_tokens(encode_tokens(tokens)).tokens == tokens
         True
     """
-    header = new_header(
-        tokens.format,
-        model,
-        lm_name,
-        segment_s=segment_s,
-        codec_segment_frames=max(tokens.segment_frames, default=0),
-        codec_segment_stride=codec_segment_stride,
-        has_scales=bool(tokens.scales),
-    )
     file = io.BytesIO()
-    writer = StreamWriter(file, header, model)
-    rows = header.layout.to_rows(tokens)
+    writer = StreamWriter(
+        file, tokens.format, model, lm_name, segment_s=segment_s, has_scales=bool(tokens.scales),
+        codec_segment_frames=max(tokens.segment_frames, default=0), codec_segment_stride=codec_segment_stride,
+    )  # fmt: skip
+    rows = writer.header.layout.to_rows(tokens)
     if len(rows) == 0 and tokens.scales:
         raise UnsupportedInput("Tokens without codes have no gain to keep; leave scales out.")
     writer.write(rows, tokens.segment_frames, tokens.scales)
@@ -68,10 +61,6 @@ def encode_tokens(
 def decode_tokens(stream: StreamLike, model: ExactLM | None = None) -> StreamTokens:
     """Decode all of a stream; see `StreamReader` for parts of it.
 
-    Args:
-        stream: Bytes, a path, or a binary file.
-        model: The exact language model that it was made with, if any.
-
     Raises:
         CorruptInput: No stream, no copy of its header, or none of its segments can be read.
         UnsupportedInput: A later version, or another language model than `model`.
@@ -79,9 +68,3 @@ def decode_tokens(stream: StreamLike, model: ExactLM | None = None) -> StreamTok
     """
     with StreamReader(stream, model) as reader:
         return reader.read()
-
-
-__all__ = [
-    "DEFAULT_SEGMENT_S", "VERSION", "Damage", "StreamHeader", "StreamLike", "StreamReader", "StreamSegment",
-    "StreamTokens", "StreamWriter", "decode_tokens", "encode_tokens", "new_header",
-]  # fmt: skip

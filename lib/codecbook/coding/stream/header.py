@@ -8,6 +8,7 @@ import functools
 import itertools
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
@@ -34,9 +35,8 @@ _INDEX_ENTRY = struct.Struct("<QI")
 _TAIL = struct.Struct("<QQI8s")
 INDEX_MAGIC = b"\xc5IDX"
 TAIL_MAGIC = b"\n\x1a\n\rSBC\x89"
-HEADER_FRAME_BYTES = _FRAME.size
+MAX_HEADER_BYTES = _FRAME.size + MAX_BODY_BYTES + _CRC.size
 TAIL_BYTES = _TAIL.size
-_NUM_SAMPLES, _BANDWIDTH, _SOURCE_BITRATE, _MID, _SEGMENTS, _SCALES = (1 << bit for bit in range(6))
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,6 @@ class StreamHeader:
     stream_id: bytes = bytes(8)  # binds segments and index to this header
 
     def __post_init__(self) -> None:
-        if self.order not in ROW_ORDERS or self.coder not in CODERS:
-            raise UnsupportedInput(
-                f"A stream has an order of {', '.join(ROW_ORDERS)} and a coder of {', '.join(CODERS)}; received "
-                f"{self.order!r} and {self.coder!r}."
-            )
         if (self.coder == "exact") != bool(self.lm_sha256) or (self.coder == "raw" and self.lm_name):
             raise UnsupportedInput(
                 f"A stream whose coder is {self.coder!r} names the language model {self.lm_name!r} of SHA-256 "
@@ -80,21 +75,15 @@ class StreamHeader:
                 f"A segment of {self.rows_per_segment} rows of {len(sizes)} codes is outside 1..{MAX_SEGMENT_CODES} "
                 "codes; choose another length of segments."
             )
-        if not 0 <= self.num_rows <= MAX_ROWS or not 0 <= self.codec_segment_frames <= self.rows_per_segment:
-            raise UnsupportedInput(
-                f"{self.num_rows} rows in segments of {self.rows_per_segment}, the codec's of "
-                f"{self.codec_segment_frames}, cannot be; a stream holds up to {MAX_ROWS} rows, and whole segments of "
-                "the codec in each of its own."
-            )
         if self.codec_segment_frames and self.rows_per_segment % self.codec_segment_frames:
             raise UnsupportedInput(
                 f"Segments of {self.rows_per_segment} rows do not hold whole ones of the codec, of "
                 f"{self.codec_segment_frames}; choose a multiple."
             )
-        least = -(-self.num_rows // self.rows_per_segment)
-        if not least <= self.num_segments <= self.num_rows:
+        if not -(-self.num_rows // self.rows_per_segment) <= self.num_segments <= self.num_rows <= MAX_ROWS:
             raise UnsupportedInput(
-                f"{self.num_rows} rows in {self.num_segments} segments of up to {self.rows_per_segment} cannot be."
+                f"{self.num_rows} rows in {self.num_segments} segments of up to {self.rows_per_segment} cannot be; a "
+                f"stream holds up to {MAX_ROWS} rows."
             )
 
     @functools.cached_property
@@ -106,11 +95,6 @@ class StreamHeader:
     def columns(self) -> tuple[int, ...]:
         """How many values each column of the rows can have."""
         return self.layout.codebook_sizes
-
-    @property
-    def has_codec_segments(self) -> bool:
-        """Whether the codec works in segments of its own."""
-        return self.codec_segment_frames > 0
 
     @property
     def duration_s(self) -> float:
@@ -135,54 +119,41 @@ class StreamHeader:
         return min(self.start_of_row(first_row), end_s), end_s
 
 
+def sealed(block: bytes, stream_id: bytes = b"") -> bytes:
+    """Return a block and its CRC-32; `stream_id` goes into that of all but the header and the tail."""
+    return block + _CRC.pack(zlib.crc32(stream_id + block))
+
+
+def is_sealed(block: bytes, stream_id: bytes = b"") -> bool:
+    """Whether a block is one of `sealed`."""
+    return block == sealed(block[: -_CRC.size], stream_id)
+
+
 def pack_header(header: StreamHeader) -> bytes:
     """Return a header block: magic, version, length, body, CRC-32.
 
     Raises:
         UnsupportedInput: A field that the block cannot hold.
     """
-    body = _pack_body(header)
-    if len(body) > MAX_BODY_BYTES:
-        raise UnsupportedInput(f"A header of {len(body)} bytes is longer than {MAX_BODY_BYTES}; shorten names.")
-    block = _FRAME.pack(HEADER_MAGIC, VERSION, len(body)) + body
-    return block + _CRC.pack(zlib.crc32(block))
-
-
-def _pack_body(header: StreamHeader) -> bytes:
     known = header.format
-    flags = (
-        _NUM_SAMPLES * (header.num_samples is not None)
-        | _BANDWIDTH * (known.bandwidth_kbps is not None)
-        | _SOURCE_BITRATE * (known.source_bitrate_kbps is not None)
-        | _MID * (known.mid_codebooks is not None)
-        | _SEGMENTS * header.has_codec_segments
-        | _SCALES * header.has_scales
-    )
-    runs = _runs(known)
+    optional = (header.num_samples, known.bandwidth_kbps, known.source_bitrate_kbps, known.mid_codebooks)
+    flags = (*(value is not None for value in optional), header.codec_segment_frames > 0, header.has_scales)
+    books = zip(known.codebook_sizes, known.frame_rates_hz, strict=True)
+    runs = [(len(list(alike)), *book) for book, alike in itertools.groupby(books)]
     try:
-        fixed = _FIXED.pack(
-            CODERS.index(header.coder),
-            ROW_ORDERS.index(header.order),
-            flags,
-            known.sample_rate_hz,
-            known.channels,
-            header.rows_per_segment,
-            header.num_rows,
-            header.num_segments,
-            header.num_samples or 0,
-            known.bandwidth_kbps or 0.0,
-            known.source_bitrate_kbps or 0.0,
-            known.mid_codebooks or 0,
-            header.codec_segment_frames,
-            header.codec_segment_stride,
-            header.stream_id,
-            _digest(known.weights_sha256),
-            _digest(header.lm_sha256),
-        )
-        books = struct.pack("<H", len(runs)) + b"".join(_RUN.pack(*run) for run in runs)
+        body = _FIXED.pack(
+            CODERS.index(header.coder), ROW_ORDERS.index(header.order), sum(flag << i for i, flag in enumerate(flags)),
+            known.sample_rate_hz, known.channels, header.rows_per_segment, header.num_rows, header.num_segments,
+            *(value or 0 for value in optional), header.codec_segment_frames, header.codec_segment_stride,
+            header.stream_id, _digest(known.weights_sha256), _digest(header.lm_sha256),
+        )  # fmt: skip
+        body += struct.pack("<H", len(runs)) + b"".join(_RUN.pack(*run) for run in runs)
     except struct.error as error:
         raise UnsupportedInput(f"The tokens do not fit a stream's header ({error}); check their fields.") from error
-    return fixed + books + b"".join(map(_pack_text, (known.codec, known.weights, header.lm_name)))
+    body += b"".join(map(_pack_text, (known.codec, known.weights, header.lm_name)))
+    if len(body) > MAX_BODY_BYTES:
+        raise UnsupportedInput(f"A header of {len(body)} bytes is longer than {MAX_BODY_BYTES}; shorten names.")
+    return sealed(_FRAME.pack(HEADER_MAGIC, VERSION, len(body)) + body)
 
 
 def _digest(sha256: str) -> bytes:
@@ -204,45 +175,27 @@ def _pack_text(text: str) -> bytes:
     return struct.pack("<H", len(data)) + data
 
 
-def _runs(known: TokenFormat) -> list[tuple[int, int, float]]:
-    """Return (count, size, rate) of codebooks that follow each other and are alike."""
-    books = zip(known.codebook_sizes, known.frame_rates_hz, strict=True)
-    return [(len(list(alike)), *book) for book, alike in itertools.groupby(books)]
-
-
-def header_block_bytes(start: bytes) -> int:
-    """Return how long the header block is that begins with `start`, or 0 where none does.
-
-    Args:
-        start: 14 bytes or more.
-    """
-    if len(start) < _FRAME.size:
-        return 0
-    magic, _, length = _FRAME.unpack_from(start)
-    return _FRAME.size + length + _CRC.size if magic == HEADER_MAGIC and length <= MAX_BODY_BYTES else 0
-
-
-def unpack_header(block: bytes) -> StreamHeader:
-    """Parse a header block.
-
-    Args:
-        block: All of it, `header_block_bytes` long.
+def unpack_header(data: bytes) -> StreamHeader:
+    """Parse the header block that `data` begins with; it is `MAX_HEADER_BYTES` long at most.
 
     Raises:
-        CorruptInput: It is damaged, or contradicts itself.
+        CorruptInput: There is none, it is damaged, or contradicts itself.
         UnsupportedInput: It is intact, and of a later version of the format.
     """
-    if header_block_bytes(block) != len(block) or not block:
+    magic, version, length = _FRAME.unpack_from(data) if len(data) >= _FRAME.size else (b"", 0, 0)
+    if magic != HEADER_MAGIC or length > MAX_BODY_BYTES:
+        raise CorruptInput("there is no mark of a header")
+    block = data[: _FRAME.size + length + _CRC.size]
+    if len(block) < _FRAME.size + length + _CRC.size:
         raise CorruptInput(f"A header of {len(block)} bytes is cut off, or is none; copy the stream again.")
-    if zlib.crc32(block[:-4]) != _CRC.unpack(block[-4:])[0]:
+    if not is_sealed(block):
         raise CorruptInput("The header's checksum differs; the header is damaged.")
-    version = _FRAME.unpack_from(block)[1]
     if version != VERSION:
         raise UnsupportedInput(
             f"The stream is of version {version} of its format, and this program reads {VERSION}; update codecbook."
         )
     try:
-        header = _parse_body(block[_FRAME.size : -4])
+        header = _parse_body(block[_FRAME.size : -_CRC.size])
         canonical = pack_header(header)
     except (CodecbookError, struct.error, UnicodeDecodeError, IndexError) as error:
         raise CorruptInput(f"The header contradicts itself ({error}); encode the recording again.") from error
@@ -253,15 +206,18 @@ def unpack_header(block: bytes) -> StreamHeader:
 
 def _parse_body(body: bytes) -> StreamHeader:
     (
-        coder, order, flags, sample_rate_hz, channels, rows_per_segment, num_rows, num_segments, num_samples, bandwidth,
-        source_bitrate, mid, segment_frames, segment_stride, stream_id, codec_sha256, lm_sha256,
+        coder, order, flags, sample_rate_hz, channels, rows_per_segment, num_rows, num_segments, *optional,
+        segment_frames, segment_stride, stream_id, codec_sha256, lm_sha256,
     ) = _FIXED.unpack_from(body)  # fmt: skip
-    place = _FIXED.size
-    (count,) = struct.unpack_from("<H", body, place)
-    runs = [_RUN.unpack_from(body, place + 2 + i * _RUN.size) for i in range(count)]
+    num_samples, bandwidth, source_bitrate, mid = (
+        value if flags >> i & 1 else None for i, value in enumerate(optional)
+    )
+    place = _FIXED.size + 2
+    (count,) = struct.unpack_from("<H", body, place - 2)
+    runs = [_RUN.unpack_from(body, place + i * _RUN.size) for i in range(count)]
     if sum(run[0] for run in runs) > MAX_COLUMNS:
         raise CorruptInput(f"{sum(run[0] for run in runs)} codebooks are claimed, of at most {MAX_COLUMNS}")
-    place += 2 + count * _RUN.size
+    place += count * _RUN.size
     texts = []
     for _ in range(3):
         (length,) = struct.unpack_from("<H", body, place)
@@ -269,81 +225,53 @@ def _parse_body(body: bytes) -> StreamHeader:
         place += 2 + length
     if place != len(body):
         raise CorruptInput(f"its fields take {place} bytes, not {len(body)}")
+    codec, weights, lm_name = texts
     known = TokenFormat(
         codebook_sizes=tuple(run[1] for run in runs for _ in range(run[0])),
         frame_rates_hz=tuple(run[2] for run in runs for _ in range(run[0])),
-        codec=texts[0],
-        weights=texts[1],
-        weights_sha256=codec_sha256.hex() if any(codec_sha256) else "",
-        sample_rate_hz=sample_rate_hz,
-        channels=channels,
-        bandwidth_kbps=bandwidth if flags & _BANDWIDTH else None,
-        source_bitrate_kbps=source_bitrate if flags & _SOURCE_BITRATE else None,
-        mid_codebooks=mid if flags & _MID else None,
-    )
+        codec=codec, weights=weights, weights_sha256=codec_sha256.hex() if any(codec_sha256) else "",
+        sample_rate_hz=sample_rate_hz, channels=channels,
+        bandwidth_kbps=bandwidth, source_bitrate_kbps=source_bitrate, mid_codebooks=mid,
+    )  # fmt: skip
     return StreamHeader(
-        format=known,
-        order=ROW_ORDERS[order],
-        coder=CODERS[coder],
-        lm_name=texts[2],
-        lm_sha256=lm_sha256.hex() if any(lm_sha256) else "",
-        rows_per_segment=rows_per_segment,
-        num_rows=num_rows,
-        num_segments=num_segments,
-        num_samples=num_samples if flags & _NUM_SAMPLES else None,
-        codec_segment_frames=segment_frames,
-        codec_segment_stride=segment_stride,
-        has_scales=bool(flags & _SCALES),
+        format=known, order=ROW_ORDERS[order], coder=CODERS[coder],
+        lm_name=lm_name, lm_sha256=lm_sha256.hex() if any(lm_sha256) else "",
+        rows_per_segment=rows_per_segment, num_rows=num_rows, num_segments=num_segments, num_samples=num_samples,
+        codec_segment_frames=segment_frames, codec_segment_stride=segment_stride, has_scales=bool(flags >> 5 & 1),
         stream_id=stream_id,
-    )
+    )  # fmt: skip
 
 
-def pack_index(entries: list[tuple[int, int]], stream_id: bytes) -> bytes:
-    """Return the index block.
+def pack_footer(header: StreamHeader, entries: Iterable[tuple[int, int]], start: int) -> bytes:
+    """Return what follows the segments: the second copy of the header, the index and the tail.
 
     Args:
+        header: As it stands at the beginning.
         entries: Per segment: where it begins in the stream, and the CRC-32 at the end of its header.
-        stream_id: Of the header.
+        start: Where all this begins in the stream.
     """
-    block = _INDEX_START.pack(INDEX_MAGIC, len(entries)) + b"".join(_INDEX_ENTRY.pack(*entry) for entry in entries)
-    return block + _CRC.pack(zlib.crc32(stream_id + block))
+    index = _INDEX_START.pack(INDEX_MAGIC, header.num_segments) + b"".join(_INDEX_ENTRY.pack(*one) for one in entries)
+    footer = pack_header(header) + sealed(index, header.stream_id)
+    return footer + sealed(struct.pack("<QQ", start, start + len(footer) + TAIL_BYTES)) + TAIL_MAGIC
 
 
-def index_block_bytes(num_segments: int) -> int:
+def unpack_tail(tail: bytes, stream_bytes: int) -> int:
+    """Return where the footer begins, or 0 where these are not the last bytes of a stream of this length."""
+    if len(tail) != TAIL_BYTES:
+        return 0
+    start, claimed, _, magic = _TAIL.unpack(tail)
+    is_intact = magic == TAIL_MAGIC and is_sealed(tail[: -len(magic)]) and start <= stream_bytes == claimed
+    return start if is_intact else 0
+
+
+def index_bytes(num_segments: int) -> int:
     """Return how long the index of this many segments is."""
     return _INDEX_START.size + num_segments * _INDEX_ENTRY.size + _CRC.size
 
 
-def unpack_index(block: bytes, num_segments: int, stream_id: bytes) -> list[tuple[int, int]]:
-    """Return the entries of an index block that is `index_block_bytes` long; see `pack_index`.
-
-    Raises:
-        CorruptInput: It is damaged, of another stream, or of another number of segments.
-    """
-    intact = len(block) == index_block_bytes(num_segments) and _INDEX_START.unpack_from(block) == (
-        INDEX_MAGIC,
-        num_segments,
-    )
-    if not intact or zlib.crc32(stream_id + block[:-4]) != _CRC.unpack(block[-4:])[0]:
-        raise CorruptInput("The index of segments is damaged.")
-    return list(_INDEX_ENTRY.iter_unpack(block[_INDEX_START.size : -4]))
-
-
-def pack_tail(footer_offset: int, file_bytes: int) -> bytes:
-    """Return the last bytes of a stream: where its footer begins and how long all of it is."""
-    numbers = struct.pack("<QQ", footer_offset, file_bytes)
-    return numbers + _CRC.pack(zlib.crc32(numbers)) + TAIL_MAGIC
-
-
-def unpack_tail(block: bytes, file_bytes: int) -> int:
-    """Return where the footer begins.
-
-    Raises:
-        CorruptInput: These are not the last bytes of a stream of this length.
-    """
-    if len(block) != TAIL_BYTES:
-        raise CorruptInput("There is no room for the stream's last bytes.")
-    footer_offset, claimed, crc, magic = _TAIL.unpack(block)
-    if magic != TAIL_MAGIC or crc != zlib.crc32(block[:16]) or claimed != file_bytes or footer_offset > file_bytes:
-        raise CorruptInput("The last bytes are not a stream's: it is cut off, goes on, or is damaged there.")
-    return footer_offset
+def unpack_index(block: bytes, header: StreamHeader) -> list[tuple[int, int]] | None:
+    """Return the entries of `pack_footer`, or None where the index is damaged or that of another header."""
+    start = _INDEX_START.pack(INDEX_MAGIC, header.num_segments)
+    if not block.startswith(start) or not is_sealed(block, header.stream_id):
+        return None
+    return list(_INDEX_ENTRY.iter_unpack(block[len(start) : -_CRC.size]))

@@ -1,7 +1,8 @@
 """Find a stream's header and segments, by its footer, or by their marks where the footer is damaged."""
 
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
@@ -9,29 +10,31 @@ from typing import BinaryIO
 
 from codecbook.coding.ecdc.header import MAGIC as ECDC_MAGIC
 from codecbook.coding.stream import header as headers
-from codecbook.coding.stream.header import HEADER_MAGIC, TAIL_BYTES, StreamHeader
+from codecbook.coding.stream.header import HEADER_MAGIC, MAX_HEADER_BYTES, TAIL_BYTES, StreamHeader, pack_header
 from codecbook.coding.stream.segment import (
     SEGMENT_HEADER_BYTES,
     SEGMENT_MAGIC,
+    Damage,
     SegmentError,
     SegmentHeader,
+    damage_of,
     unpack_segment_header,
 )
 from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 
 StreamLike = bytes | bytearray | memoryview | str | Path | BinaryIO
 _BLOCK_BYTES = 1 << 20
+_MISSING = ("missing", "not found: the bytes, or the mark that begins them, are lost")
+_Found = dict[int, SegmentHeader]  # by number
+_Refused = dict[int, tuple[str, str]]  # kind and reason of those not to be decoded, by number
 
 
 class StreamSource:
     """A stream's bytes, read where they are wanted; nothing is kept.
 
-    Args:
-        stream: The bytes, a path, or a binary file that can seek.
-
     Raises:
         MissingInput: There is no such file.
-        UnsupportedInput: Something else, or a file that cannot seek.
+        UnsupportedInput: Neither bytes nor a path nor a binary file that can seek.
     """
 
     def __init__(self, stream: StreamLike) -> None:
@@ -54,7 +57,7 @@ class StreamSource:
 
     def read(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes; fewer where the stream ends before."""
-        if offset >= self.size or count <= 0 or offset < 0:
+        if not 0 <= offset < self.size:
             return b""
         self._file.seek(offset)
         return self._file.read(min(count, self.size - offset))
@@ -63,19 +66,10 @@ class StreamSource:
         """Yield where a marker occurs, from `start` on, in memory that does not grow."""
         while start < self.size:
             block = self.read(start, _BLOCK_BYTES)
-            place = block.find(marker)
-            while place >= 0:
-                yield start + place
-                place = block.find(marker, place + 1)
+            yield from (start + match.start() for match in re.finditer(re.escape(marker), block))
             if start + len(block) >= self.size:
                 return
             start += len(block) - len(marker) + 1
-
-    def __enter__(self) -> "StreamSource":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close a file that was opened here."""
@@ -84,19 +78,16 @@ class StreamSource:
 
 
 @dataclass(frozen=True)
-class Located:
-    """A stream's plan."""
+class StreamPlan:
+    """What a stream consists of."""
 
     header: StreamHeader
-    header_bytes: int  # length of a header block
-    segments: dict[int, SegmentHeader]  # those found, by number
-    offsets: list[int] | None  # where each begins as the index says it; None where the index is of no use
-    refused: dict[int, tuple[str, str]]  # kind of damage and reason of those not to be decoded, by number
-    end_of_segments: int  # where the footer begins, or the stream ends
+    found: list[SegmentHeader]  # all segments that are there, as they lie in the stream
+    parts: list[SegmentHeader | Damage]  # by number: those to be decoded, and what is known to be lost between them
     notes: tuple[str, ...]  # what is wrong with parts that are there twice
 
 
-def locate(source: StreamSource) -> Located:
+def locate(source: StreamSource) -> StreamPlan:
     """Find everything that can be found in a stream.
 
     Raises:
@@ -104,64 +95,57 @@ def locate(source: StreamSource) -> Located:
         UnsupportedInput: A later version of the format.
     """
     notes: list[str] = []
-    lead, lead_bytes, problem = _header_at(source, 0)
-    footer = _footer_offset(source)
-    copy, copy_bytes, _ = _header_at(source, footer) if footer else (None, 0, None)
-    if isinstance(problem, UnsupportedInput):
-        raise problem
-    header, header_bytes = (lead, lead_bytes) if lead else (copy, copy_bytes)
-    if header is None:
-        header, header_bytes = _search_header(source, problem)
-    if lead is None:
-        notes.append(f"The first copy of the header is damaged ({problem}); the second was used.")
-    start = lead_bytes if lead else 0
-    index = None
+    lead = _header_at(source, 0)
+    footer = headers.unpack_tail(source.read(source.size - TAIL_BYTES, TAIL_BYTES), source.size)
+    copy = _header_at(source, footer) if footer else None
+    if isinstance(lead, UnsupportedInput):
+        raise lead
+    if isinstance(lead, StreamHeader):
+        header = lead
+    else:
+        header = copy if isinstance(copy, StreamHeader) else _search_header(source, lead)
+        notes.append(f"The first copy of the header is damaged ({lead}); the second was used.")
+    header_bytes = len(pack_header(header))
+    index, end = None, footer or source.size
     if not footer:
         notes.append("The last bytes are not the stream's: it is cut off, goes on, or is damaged; it was searched.")
     elif copy != header:
         notes.append("The second copy of the header is damaged, or of another stream; segments were searched.")
     else:
-        index = _index_at(source, header, footer + copy_bytes)
+        length, place = headers.index_bytes(header.num_segments), footer + header_bytes
+        if place + length + TAIL_BYTES == source.size:
+            index = headers.unpack_index(source.read(place, length), header)
         if index is None:
             notes.append("The index of segments is damaged; they were searched.")
-    end = footer or source.size
     if index is None:
-        segments, offsets, refused = _scan(source, header, start, notes), None, {}
+        offsets: list[int] = []
+        segments, refused = _scan(source, header, header_bytes if header is lead else 0, notes), {}
     else:
+        offsets = [*(offset for offset, _ in index), end]
         segments, refused = _indexed(source, header, index)
-        offsets = [offset for offset, _ in index]
-        notes += _out_of_place(offsets, segments, header_bytes, end)
-    refused.update(_overlapping(segments))
-    refused.update(_misplaced(header, segments, refused))
-    return Located(header, header_bytes, segments, offsets, refused, end, tuple(notes))
+        notes += _out_of_place(offsets, segments, header_bytes)
+    in_place = sorted(segments.values(), key=lambda segment: segment.offset)
+    refused |= _overlapping(in_place)
+    refused |= _misplaced(header, segments, refused)
+    parts = _parts(header, segments, refused, offsets, header_bytes, end)
+    return StreamPlan(header, in_place, list(parts), tuple(notes))
 
 
-def _header_at(source: StreamSource, offset: int) -> tuple[StreamHeader | None, int, CodecbookError | None]:
-    """Return the header at a place and its length, or what is wrong with it."""
-    length = headers.header_block_bytes(source.read(offset, headers.HEADER_FRAME_BYTES))
-    if length == 0:
-        return None, 0, CorruptInput("there is no mark of a header")
+def _header_at(source: StreamSource, offset: int) -> StreamHeader | CodecbookError:
+    """Return the header at a place, or what is wrong with it."""
     try:
-        return headers.unpack_header(source.read(offset, length)), length, None
+        return headers.unpack_header(source.read(offset, MAX_HEADER_BYTES))
     except CodecbookError as error:
-        return None, length, error
+        return error
 
 
-def _footer_offset(source: StreamSource) -> int:
-    """Return where the footer begins, or 0 where the last bytes do not say."""
-    try:
-        return headers.unpack_tail(source.read(source.size - TAIL_BYTES, TAIL_BYTES), source.size)
-    except CorruptInput:
-        return 0
-
-
-def _search_header(source: StreamSource, problem: CodecbookError | None) -> tuple[StreamHeader, int]:
+def _search_header(source: StreamSource, problem: CodecbookError) -> StreamHeader:
     for offset in source.find(HEADER_MAGIC, 1):
-        header, length, other = _header_at(source, offset)
-        if header:
-            return header, length
-        if isinstance(other, UnsupportedInput):
-            raise other
+        header = _header_at(source, offset)
+        if isinstance(header, StreamHeader):
+            return header
+        if isinstance(header, UnsupportedInput):
+            raise header
     start = source.read(0, len(HEADER_MAGIC))
     if start.startswith(ECDC_MAGIC):
         raise UnsupportedInput("This is an .ecdc stream of EnCodec; read it with codecbook.coding.ecdc.read_ecdc.")
@@ -173,26 +157,14 @@ def _search_header(source: StreamSource, problem: CodecbookError | None) -> tupl
     raise CorruptInput(f"No copy of the stream's header can be read ({problem}); copy the stream again.")
 
 
-def _index_at(source: StreamSource, header: StreamHeader, offset: int) -> list[tuple[int, int]] | None:
-    length = headers.index_block_bytes(header.num_segments)
-    if offset + length + TAIL_BYTES != source.size:
-        return None
-    try:
-        return headers.unpack_index(source.read(offset, length), header.num_segments, header.stream_id)
-    except CorruptInput:
-        return None
-
-
-def _indexed(
-    source: StreamSource, header: StreamHeader, index: list[tuple[int, int]]
-) -> tuple[dict[int, SegmentHeader], dict[int, tuple[str, str]]]:
-    segments: dict[int, SegmentHeader] = {}
-    refused: dict[int, tuple[str, str]] = {}
+def _indexed(source: StreamSource, header: StreamHeader, index: list[tuple[int, int]]) -> tuple[_Found, _Refused]:
+    segments: _Found = {}
+    refused: _Refused = {}
     for number, (offset, crc) in enumerate(index):
         try:
             segment = _segment_at(source, header, offset)
         except SegmentError as error:
-            refused[number] = (error.kind, str(error))
+            refused[number] = error.args
             continue
         if segment.index != number or segment.crc != crc:
             refused[number] = ("header", "its header is intact, but not the one that the index was made for")
@@ -201,12 +173,12 @@ def _indexed(
     return segments, refused
 
 
-def _out_of_place(offsets: list[int], segments: dict[int, SegmentHeader], start: int, end: int) -> list[str]:
+def _out_of_place(offsets: list[int], segments: _Found, start: int) -> list[str]:
     """Return a note where an index that is intact leaves gaps between segments, or has them in another order."""
     expected: int | None = start
-    for number, offset in enumerate([*offsets, end]):
+    for number, offset in enumerate(offsets):
         if expected not in (None, offset):
-            part = f"segment {number}" if number < len(offsets) else "the second copy of the header"
+            part = f"segment {number}" if number < len(offsets) - 1 else "the second copy of the header"
             return [
                 f"Bytes {expected} to {offset} belong to no segment, or segments are in another order than their "
                 f"numbers: {part} begins at byte {offset}, not {expected}. All were read where the index says."
@@ -216,25 +188,26 @@ def _out_of_place(offsets: list[int], segments: dict[int, SegmentHeader], start:
     return []
 
 
-def _scan(source: StreamSource, header: StreamHeader, start: int, notes: list[str]) -> dict[int, SegmentHeader]:
+def _scan(source: StreamSource, header: StreamHeader, start: int, notes: list[str]) -> _Found:
     """Go from segment to segment, and search for the next mark where none follows; time linear in the length."""
-    segments: dict[int, SegmentHeader] = {}
-    while start < source.size:
-        found = _first_segment(source, header, start)
-        if found is None:
-            break
+    segments: _Found = {}
+    # mostly the next one is right here, and no block need be read to search it
+    while (found := _first_segment(source, header, chain([start], source.find(SEGMENT_MAGIC, start)))) is not None:
         if found.index in segments:
             notes.append(f"Segment {found.index} is there twice; its first copy was used.")
         segments.setdefault(found.index, found)
         # a segment that lost some of its bytes reaches into the next one, whose mark then lies before its end
-        whole = found.end == source.size or _begins_block(source, header, found.end)
-        start = found.end if whole else found.offset + SEGMENT_HEADER_BYTES
+        is_whole = (
+            found.end == source.size
+            or source.read(found.end, len(HEADER_MAGIC)) == HEADER_MAGIC
+            or _first_segment(source, header, [found.end]) is not None
+        )
+        start = found.end if is_whole else found.offset + SEGMENT_HEADER_BYTES
     return segments
 
 
-def _first_segment(source: StreamSource, header: StreamHeader, start: int) -> SegmentHeader | None:
-    # mostly it is right here, and no block need be read to search it
-    for offset in chain([start], source.find(SEGMENT_MAGIC, start)):
+def _first_segment(source: StreamSource, header: StreamHeader, offsets: Iterable[int]) -> SegmentHeader | None:
+    for offset in offsets:
         try:
             return _segment_at(source, header, offset)
         except SegmentError:
@@ -246,19 +219,8 @@ def _segment_at(source: StreamSource, header: StreamHeader, offset: int) -> Segm
     return unpack_segment_header(source.read(offset, SEGMENT_HEADER_BYTES), header, offset)
 
 
-def _begins_block(source: StreamSource, header: StreamHeader, offset: int) -> bool:
-    if source.read(offset, len(HEADER_MAGIC)) == HEADER_MAGIC:
-        return True
-    try:
-        _segment_at(source, header, offset)
-    except SegmentError:
-        return False
-    return True
-
-
-def _overlapping(segments: dict[int, SegmentHeader]) -> dict[int, tuple[str, str]]:
+def _overlapping(in_place: list[SegmentHeader]) -> _Refused:
     """Return which segments reach into the next: they have lost bytes, and need not be read."""
-    in_place = sorted(segments.values(), key=lambda found: found.offset)
     return {
         found.index: (
             "payload",
@@ -270,11 +232,9 @@ def _overlapping(segments: dict[int, SegmentHeader]) -> dict[int, tuple[str, str
     }
 
 
-def _misplaced(
-    header: StreamHeader, segments: dict[int, SegmentHeader], refused: dict[int, tuple[str, str]]
-) -> dict[int, tuple[str, str]]:
+def _misplaced(header: StreamHeader, segments: _Found, refused: _Refused) -> _Refused:
     """Return which segments contradict those before them, or leave too few rows for those that are missing."""
-    wrong: dict[int, tuple[str, str]] = {}
+    wrong: _Refused = {}
     next_index, row = 0, 0
     for number in sorted(segments.keys() - refused.keys()):
         found = segments[number]
@@ -282,9 +242,48 @@ def _misplaced(
         if not row + missing <= found.first_row <= row + missing * header.rows_per_segment:
             reason = f"its header says that it begins at row {found.first_row}, which does not follow row {row}"
             wrong[number] = ("position", reason)
-            continue
-        if number + 1 == header.num_segments and found.end_row != header.num_rows:
+        elif number + 1 == header.num_segments and found.end_row != header.num_rows:
             wrong[number] = ("position", f"it is the last, and ends at row {found.end_row} of {header.num_rows}")
-            continue
-        next_index, row = number + 1, found.end_row
+        else:
+            next_index, row = number + 1, found.end_row
     return wrong
+
+
+def _parts(
+    header: StreamHeader, segments: _Found, refused: _Refused, offsets: list[int], start: int, end: int
+) -> Iterator[SegmentHeader | Damage]:
+    """Yield by number the segments that can be decoded, and between them what is lost.
+
+    `offsets` say where each segment begins, and the footer, as the index has it; they are empty where it is of no use.
+    """
+
+    def lost(first: int, after: int, row: int, end_row: int, place: tuple[int, int]) -> Iterator[Damage]:
+        alone = range(first, after) if offsets else sorted(number for number in refused if first <= number < after)
+        for number, count in _runs(first, after, alone):
+            left = after - number - count
+            rows_end = min(row + count * header.rows_per_segment, end_row - left) if left else end_row
+            found = segments.get(number)
+            if offsets:
+                bounds = (offsets[number], offsets[number + 1])
+            else:
+                bounds = (found.offset, min(found.end, place[1])) if found else place
+            yield damage_of(header, refused.get(number, _MISSING), (number, count), (row, rows_end), bounds)
+            row = rows_end
+
+    number, row, place = 0, 0, start
+    for usable in sorted(segments.keys() - refused.keys()):
+        found = segments[usable]
+        yield from lost(number, usable, row, found.first_row, (place, found.offset))
+        yield found
+        number, row, place = usable + 1, found.end_row, found.end
+    yield from lost(number, header.num_segments, row, header.num_rows, (place, max(place, end)))
+
+
+def _runs(first: int, end: int, alone: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield (number, how many) of lost segments: some alone, all between them together, as there may be billions."""
+    for number in [*alone, end]:
+        if number > first:
+            yield first, number - first
+        if number < end:
+            yield number, 1
+        first = number + 1

@@ -6,19 +6,18 @@ paths: a stream cannot make its reader open a file of its choice.
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codecbook.codecs import Codec, codec_names, load_codec
 from codecbook.coding.stream.header import StreamHeader
 from codecbook.coding.stream.writer import stream_order
 from codecbook.errors import MissingWeights, UnsupportedInput
+from codecbook.lm.exact import ExactLM, load_exact
 from codecbook.paths import data_dir
 from codecbook.tokens import TokenFormat
-
-if TYPE_CHECKING:
-    from codecbook.lm.exact import ExactLM
 
 _SIMPLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 LMLike = Any
@@ -31,43 +30,50 @@ class NamedLM:
     """An exact language model and the name that streams call it by."""
 
     name: str  # of its folder in data/models, or of any other folder
-    model: "ExactLM"
+    model: ExactLM
 
 
 def default_lm(codec: Codec | str) -> NamedLM:
     """Load the bundled exact language model of a codec: ``data/models/lm_<model>``, or ``exact`` inside it.
 
-    Args:
-        codec: A codec with bundled weights, or the name of their folder (``"encodec_24khz_mini"``).
+    `codec` has bundled weights, or is the name of their folder (``"encodec_24khz_mini"``).
 
     Raises:
         MissingWeights: There is none.
         CorruptInput: Its files are damaged.
     """
-    model_name = codec if isinstance(codec, str) else Path(codec.weights.source).name
-    if not isinstance(codec, str) and codec.weights.kind != "bundled":
+    if isinstance(codec, str):
+        return _load_bundled(f"lm_{codec}")
+    if codec.weights.kind != "bundled":
         raise MissingWeights(
             f"{codec.name} ({codec.weights}) has no bundled language model; pass lm= a folder that "
             "codecbook.lm.exact.save_exact wrote, or lm=None for raw coding."
         )
-    return _load_named(f"lm_{model_name}")
+    return _load_bundled(f"lm_{Path(codec.weights.source).name}")
 
 
-def _load_named(name: str) -> NamedLM:
-    from codecbook.lm.exact import load_exact
-
+def _load_bundled(name: str) -> NamedLM:
     folder = data_dir() / "models" / name
-    inside = folder / "exact"
     if not _SIMPLE_NAME.fullmatch(name) or not folder.is_dir():
         raise MissingWeights(
             f"There is no exact language model {name!r} in {data_dir() / 'models'}; train and export one with 'python "
             "-m codecbook.lm', pass lm= the folder of one, or encode with lm=None, which codes raw."
         )
-    return NamedLM(name, load_exact(inside if inside.is_dir() else folder))
+    return _load(folder)
 
 
-def choose_lm(lm: LMLike, codec: Codec, known: TokenFormat) -> NamedLM | None:
-    """Load the language model that an encoder asks for; None for raw coding.
+def _load(lm: LMLike) -> NamedLM:
+    if isinstance(lm, NamedLM):
+        return lm
+    if not isinstance(lm, str | Path):
+        return NamedLM("", lm)
+    folder = Path(lm)
+    name = folder.parent.name if folder.name == "exact" else folder.name
+    return NamedLM(name, load_exact(folder / "exact" if (folder / "exact").is_dir() else folder))
+
+
+def choose_lm(lm: LMLike, known: TokenFormat, codec: Callable[[], Codec]) -> tuple[ExactLM | None, str]:
+    """Load the language model that an encoder asks for, and its name; (None, "") is raw coding.
 
     Raw is also what becomes of ``"default"`` (see `default_lm`) where that model was trained for another number of
     codebooks than `known`, the tokens at the bandwidth that is asked for. A warning then says so.
@@ -77,39 +83,23 @@ def choose_lm(lm: LMLike, codec: Codec, known: TokenFormat) -> NamedLM | None:
         UnsupportedInput: A model that was named is not one for these codebooks.
     """
     if lm is None:
-        return None
-    named = load_lm_like(lm, codec)
+        return None, ""
+    is_default = isinstance(lm, str) and lm == "default"
+    named = default_lm(codec()) if is_default else _load(lm)
     try:
         stream_order(known, named.model)
     except UnsupportedInput as error:
-        if not isinstance(lm, str) or lm != "default":
+        if not is_default:
             raise
         _log.warning("%s is not used, and codes are stored raw: %s", named.name, error)
-        return None
-    return named
+        return None, ""
+    return named.model, named.name
 
 
-def load_lm_like(lm: LMLike, codec: Codec | None = None) -> NamedLM:
-    """Load a model that is given by name, folder or itself; see `choose_lm`."""
-    from codecbook.lm.exact import load_exact
-
-    if isinstance(lm, NamedLM):
-        return lm
-    if codec is not None and isinstance(lm, str) and lm == "default":
-        return default_lm(codec)
-    if isinstance(lm, str | Path):
-        folder = Path(lm)
-        name = folder.parent.name if folder.name == "exact" else folder.name
-        return NamedLM(name, load_exact(folder / "exact" if (folder / "exact").is_dir() else folder))
-    return NamedLM("", lm)
-
-
-def lm_of(header: StreamHeader, lm: LMLike = "default") -> "ExactLM | None":
+def lm_of(header: StreamHeader, lm: LMLike = "default") -> ExactLM | None:
     """Load the language model that a stream was coded with; None for a raw stream.
 
-    Args:
-        header: Of the stream.
-        lm: ``"default"`` looks for the name that the header gives in ``data/models``; else a folder, or a model.
+    `lm` is ``"default"``, which looks for the name that the header gives in ``data/models``, a folder, or a model.
 
     Raises:
         MissingWeights: It is not there, or `lm` is None although the stream needs one.
@@ -120,13 +110,13 @@ def lm_of(header: StreamHeader, lm: LMLike = "default") -> "ExactLM | None":
     wanted = f"{header.lm_name!r} (SHA-256 {header.lm_sha256[:12]}...)"
     if lm is None:
         raise MissingWeights(f"This stream was coded with the language model {wanted}; pass it as lm=.")
-    named = _load_named(header.lm_name) if isinstance(lm, str) and lm == "default" else load_lm_like(lm)
-    if named.model.sha256 != header.lm_sha256:
+    model = (_load_bundled(header.lm_name) if isinstance(lm, str) and lm == "default" else _load(lm)).model
+    if model.sha256 != header.lm_sha256:
         raise UnsupportedInput(
             f"This stream was coded with the language model {wanted}, and the one here is of SHA-256 "
-            f"{named.model.sha256[:12]}...; pass the right one as lm=."
+            f"{model.sha256[:12]}...; pass the right one as lm=."
         )
-    return named.model
+    return model
 
 
 def codec_by_name(name: str, weights: str | Path | None = None) -> Codec:

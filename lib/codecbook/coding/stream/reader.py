@@ -1,62 +1,33 @@
-"""Read a stream, whole or in part, damaged or not: `StreamReader`."""
+"""Read a stream, whole or in part, damaged or not: `StreamReader`; `inspect` it, or `verify` it to its last code."""
 
+import bisect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from codecbook.coding.stream.header import StreamHeader
 from codecbook.coding.stream.locate import StreamLike, StreamSource, locate
-from codecbook.coding.stream.segment import SEGMENT_HEADER_BYTES, SegmentContent, SegmentError, decode_segment
+from codecbook.coding.stream.models import LMLike, lm_of
+from codecbook.coding.stream.segment import (
+    SEGMENT_HEADER_BYTES,
+    Damage,
+    Segment,
+    SegmentError,
+    damage_of,
+    decode_segment,
+)
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.lm.exact import ExactLM
 from codecbook.tokens import Tokens
 
+Progress = Callable[[float, float | None], None]
+"""Takes the seconds of audio that are done, and of all where that is known."""
 MAX_FILLED_S = 600.0
 """Seconds of lost codes that are filled in where little else is there: a header may claim anything."""
 MAX_FILLED_CODES = 1 << 22
 """And that many codes: a header may claim any rate as well."""
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A segment, or several that follow each other, whose codes are lost.
-
-    Its `kind` is ``"missing"`` (not found in the stream), ``"header"`` (the segment's own header is damaged or not the
-    one that was written), ``"payload"`` (its bytes are damaged or cut off), ``"coder"`` (its bytes pass their checksum
-    and cannot be decoded), ``"intervals"`` (the language model computes other intervals here than where the stream was
-    made), ``"tokens"`` (decoded codes do not pass their checksum), or ``"position"`` (it contradicts its neighbours).
-    """
-
-    kind: str
-    segment: int  # number of the first, from 0
-    num_segments: int
-    first_row: int
-    num_rows: int
-    first_byte: int  # where in the stream their bytes begin, or should
-    end_byte: int  # exclusive; equal to first_byte where nothing is there
-    start_s: float  # of the audio that is lost
-    end_s: float
-    reason: str
-
-    def __str__(self) -> str:
-        last = self.segment + self.num_segments - 1
-        name = f"Segment {self.segment}" if self.num_segments == 1 else f"Segments {self.segment} to {last}"
-        return (
-            f"{name} ({self.start_s:.3f} to {self.end_s:.3f} s, bytes {self.first_byte} to {self.end_byte}): "
-            f"{self.reason}"
-        )
-
-
-@dataclass(frozen=True)
-class StreamSegment:
-    """A segment as it was read, or several that follow each other and are missing."""
-
-    index: int  # number of the first
-    first_row: int
-    num_rows: int
-    content: SegmentContent | None = None  # None where it was not read, or `damage` says why
-    damage: Damage | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +41,23 @@ class StreamTokens:
     notes: tuple[str, ...]  # what is wrong with parts that are there twice, so that nothing was lost
 
 
+@dataclass(frozen=True)
+class StreamReport:
+    """What a stream holds."""
+
+    num_bytes: int  # of the stream
+    duration_s: float  # of the audio
+    header: StreamHeader
+    segments: tuple[tuple[int, int, int], ...]  # offset (of its own header, 44 bytes), end, rows of each one found
+    damage: tuple[Damage, ...]  # of a stream that was looked at alone, what is known without decoding it
+    notes: tuple[str, ...]  # what is wrong with parts that are there twice
+
+    @property
+    def bitrate_kbps(self) -> float:
+        """Bits of the whole stream per second of audio, in kbps."""
+        return self.num_bytes * 8 / 1000 / self.duration_s if self.duration_s else 0.0
+
+
 class StreamReader:
     """Read a stream segment by segment; what is kept is its plan, about 500 bytes per segment.
 
@@ -80,6 +68,7 @@ class StreamReader:
 
     Attributes:
         header: What the stream says of itself.
+        damage: What is known to be lost without decoding anything.
         notes: What is wrong with parts of the stream that are there twice.
         num_bytes: Length of the stream.
         model: The language model; may be set as long as nothing was read.
@@ -94,9 +83,10 @@ class StreamReader:
         try:
             self._plan = locate(self._source)
         except BaseException:
-            self._source.close()
+            self.close()
             raise
         self.header, self.notes, self.num_bytes = self._plan.header, self._plan.notes, self._source.size
+        self.damage = tuple(part for part in self._plan.parts if isinstance(part, Damage))
         self.model = model
 
     def __enter__(self) -> "StreamReader":
@@ -109,12 +99,8 @@ class StreamReader:
         """Close the file, where it was opened here."""
         self._source.close()
 
-    def segments(self, first_row: int = 0, end_row: int | None = None) -> Iterator[StreamSegment]:
-        """Decode the segments that hold some of these rows, in order, one at a time.
-
-        Args:
-            first_row: Leave out segments that end before.
-            end_row: Leave out segments that begin here or later; None goes to the end.
+    def segments(self, first_row: int = 0, end_row: int | None = None) -> Iterator[Segment | Damage]:
+        """Decode the segments that hold some of these rows, in order, one at a time; those that cannot be are damage.
 
         Raises:
             MissingWeights: The stream needs a language model, and none was given.
@@ -122,200 +108,115 @@ class StreamReader:
         """
         self._check_model()
         end_row = self.header.num_rows if end_row is None else end_row
-        for part in self.outline():
+        for part in self._plan.parts:
             if part.first_row >= end_row:
                 return
             if part.first_row + part.num_rows <= first_row:
                 continue
-            yield self._decoded(part) if part.damage is None else part
+            if isinstance(part, Damage):
+                yield part
+                continue
+            payload = self._source.read(part.offset + SEGMENT_HEADER_BYTES, part.payload_bytes)
+            try:
+                yield decode_segment(self.header, self.model, part, payload)
+            except SegmentError as error:
+                place = (part.offset, min(part.end, self.num_bytes))
+                yield damage_of(self.header, error.args, (part.index, 1), (part.first_row, part.end_row), place)
 
     def read(self, start_s: float = 0.0, end_s: float | None = None) -> StreamTokens:
         """Return the tokens of whole segments that cover a stretch of time; of all, by default.
 
-        Args:
-            start_s: Beginning in seconds.
-            end_s: End in seconds; None for the end of the stream.
-
         Raises:
             CorruptInput: Nothing can be decoded, or so much is missing within it that filling it in is refused.
             MissingWeights: As `segments`.
-            UnsupportedInput: As `segments` and the function `check_stretch`.
+            UnsupportedInput: As `segments` and `check_stretch`.
         """
-        check_stretch(self.header.duration_s, start_s, end_s)
-        first_row, end_row = self.row_at(start_s), self.header.num_rows
+        header = self.header
+        check_stretch(header.duration_s, start_s, end_s)
+        first_row, end_row = self.row_at(start_s), header.num_rows
         if end_s is not None:
             end_row = min(end_row, max(self.row_at(end_s), first_row) + 1)
-        narrow = np.min_scalar_type(max(self.header.columns) - 1)  # of hours, many megabytes
-        return self._joined([_with_rows_as(narrow, part) for part in self.segments(first_row, end_row)])
-
-    def row_at(self, seconds: float) -> int:
-        """Return the row that begins last at or before a time."""
-        if self.header.num_rows == 0:
-            return 0
-        least, end = 0, self.header.num_rows
-        while end - least > 1:
-            middle = (least + end) // 2
-            least, end = (middle, end) if self.header.start_of_row(middle) <= seconds else (least, middle)
-        return least
-
-    def segment_bytes(self) -> list[tuple[int, int, int]]:
-        """Return (offset, end, rows) of every segment that was found; its first 44 bytes are its header."""
-        return [
-            (found.offset, found.end, found.num_rows)
-            for found in sorted(self._plan.segments.values(), key=lambda found: found.offset)
+        narrow = np.min_scalar_type(max(header.columns) - 1)  # of hours, many megabytes
+        parts = [
+            replace(part, rows=part.rows.astype(narrow)) if isinstance(part, Segment) else part
+            for part in self.segments(first_row, end_row)
         ]
-
-    def _check_model(self) -> None:
-        wanted = self.header.lm_sha256
-        if self.header.coder == "raw":
-            return
-        if self.model is None:
-            raise MissingWeights(
-                f"This stream was coded with the language model {self.header.lm_name!r} (SHA-256 {wanted[:12]}...), "
-                "and none was given; load it with codecbook.lm.exact.load_exact and pass it."
-            )
-        sizes = self.header.columns
-        if self.model.sha256 != wanted or tuple(self.model.codebook_sizes) != sizes:
-            raise UnsupportedInput(
-                f"This stream was coded with the language model {self.header.lm_name!r} (SHA-256 {wanted[:12]}...), "
-                f"not with this one ({self.model.sha256[:12]}...); pass that one."
-            )
-
-    def outline(self) -> Iterator[StreamSegment]:
-        """Yield every segment's place without its content, and its damage where that is known before decoding."""
-        plan = self._plan
-        usable = [number for number in sorted(plan.segments) if number not in plan.refused]
-        index, row, end_byte = 0, 0, plan.header_bytes
-        for number in usable:
-            found = plan.segments[number]
-            if number > index:
-                yield from self._lost(index, number, row, found.first_row, (end_byte, found.offset))
-            yield StreamSegment(number, found.first_row, found.num_rows)
-            index, row, end_byte = number + 1, found.end_row, found.end
-        total = self.header.num_segments
-        if index < total:
-            end = max(end_byte, plan.end_of_segments)
-            yield from self._lost(index, total, row, self.header.num_rows, (min(end_byte, end), end))
-
-    def _lost(
-        self, first: int, end: int, first_row: int, end_row: int, place: tuple[int, int]
-    ) -> Iterator[StreamSegment]:
-        """Yield segments that cannot be decoded: one by one where the index or their headers tell them apart."""
-        plan, full = self._plan, self.header.rows_per_segment
-        ends = [*(plan.offsets or []), plan.end_of_segments]
-        for number, count in self._lost_runs(first, end):
-            after = end - number - count
-            rows_end = end_row if not after else min(first_row + count * full, end_row - after)
-            why = plan.refused.get(number, ("missing", "not found: the bytes, or the mark that begins them, are lost"))
-            found = plan.segments.get(number)
-            if plan.offsets is not None:
-                bounds = (ends[number], ends[number + 1])
-            else:
-                bounds = (found.offset, min(found.end, place[1])) if found else place
-            yield self._damaged(why, (number, count), (first_row, rows_end), bounds)
-            first_row = rows_end
-
-    def _lost_runs(self, first: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield (number, count): a header may claim billions of segments, and what is missing is not counted out."""
-        if self._plan.offsets is not None:  # as many as the index has room for
-            yield from ((number, 1) for number in range(first, end))
-            return
-        for number in sorted(number for number in self._plan.refused if first <= number < end):
-            if number > first:
-                yield first, number - first
-            yield number, 1
-            first = number + 1
-        if first < end:
-            yield first, end - first
-
-    def _damaged(
-        self, why: tuple[str, str], segments: tuple[int, int], rows: tuple[int, int], place: tuple[int, int]
-    ) -> StreamSegment:
-        start_s, end_s = self.header.time_range_s(*rows)
-        count = rows[1] - rows[0]
-        damage = Damage(why[0], *segments, rows[0], count, *place, start_s, end_s, why[1])
-        return StreamSegment(segments[0], rows[0], count, damage=damage)
-
-    def _decoded(self, part: StreamSegment) -> StreamSegment:
-        found = self._plan.segments[part.index]
-        payload = self._source.read(found.offset + SEGMENT_HEADER_BYTES, found.payload_bytes)
-        try:
-            content = decode_segment(self.header, self.model, found, payload)
-        except SegmentError as error:
-            rows = (found.first_row, found.end_row)
-            place = (found.offset, min(found.end, self._source.size))
-            return self._damaged((error.kind, str(error)), (part.index, 1), rows, place)
-        return replace(part, content=content)
-
-    def _joined(self, parts: list[StreamSegment]) -> StreamTokens:
-        damage = tuple(part.damage for part in parts if part.damage)
+        damage = tuple(part for part in parts if isinstance(part, Damage))
         if parts and len(damage) == len(parts):
             raise CorruptInput(
                 f"None of the stream's segments can be decoded; the first: {damage[0]}. Copy the stream again."
             )
-        parts, cut = self._without_endless_loss(parts)
-        first_row = parts[0].first_row if parts else 0
-        header = self.header
-        rows = np.zeros((sum(part.num_rows for part in parts), len(header.columns)), dtype=np.int64)
+        kept = self._without_endless_loss(parts)
+        first_row = kept[0].first_row if kept else 0
+        rows = np.zeros((sum(part.num_rows for part in kept), len(header.columns)), dtype=np.int64)
         frames: list[int] = []
         scales: list[float] = []
-        for part in parts:
-            if part.content:
+        for part in kept:
+            if isinstance(part, Segment):
                 place = part.first_row - first_row
-                rows[place : place + part.num_rows] = part.content.rows
-            own_frames, own_scales = self._segmentation(part)
-            frames += own_frames
-            scales += own_scales
-        if header.has_scales and not header.has_codec_segments:
-            scales = next((list(part.content.scales) for part in parts if part.content), [0.0])
-        is_whole = first_row == 0 and len(rows) == header.num_rows and not cut
+                rows[place : place + part.num_rows] = part.rows
+                frames += part.codec_segment_frames
+                scales += part.scales
+            elif header.codec_segment_frames:  # of the codec's segments that are lost, all but the last are full
+                whole, rest = divmod(part.num_rows, header.codec_segment_frames)
+                lost = [header.codec_segment_frames] * whole + [rest] * (rest > 0)
+                frames += lost
+                scales += [0.0] * (len(lost) * header.has_scales)
+        if header.has_scales and not header.codec_segment_frames:
+            scales = next((list(part.scales) for part in kept if isinstance(part, Segment)), [0.0])
+        is_whole = first_row == 0 and len(rows) == header.num_rows and len(kept) == len(parts)
         tokens = header.layout.to_tokens(
-            rows,
-            num_samples=header.num_samples if is_whole else None,
-            segment_frames=tuple(frames),
-            scales=tuple(scales),
-        )
+            rows, num_samples=header.num_samples if is_whole else None,
+            segment_frames=tuple(frames), scales=tuple(scales),
+        )  # fmt: skip
         return StreamTokens(tokens, first_row, header.start_of_row(first_row), damage, self.notes)
 
-    def _segmentation(self, part: StreamSegment) -> tuple[list[int], list[float]]:
-        """Return frames and scales of the codec's segments in a part; full ones where it is lost."""
-        if part.content:
-            return list(part.content.codec_segment_frames), list(part.content.scales)
-        full = self.header.codec_segment_frames
-        if not full or not part.num_rows:
-            return [], []
-        frames = [full] * (part.num_rows // full) + [part.num_rows % full] * (part.num_rows % full > 0)
-        return frames, [0.0] * (len(frames) * self.header.has_scales)
+    def row_at(self, seconds: float) -> int:
+        """Return the row that begins last at or before a time."""
+        after = bisect.bisect_right(range(self.header.num_rows), seconds, key=self.header.start_of_row)
+        return max(0, after - 1)
 
-    def _without_endless_loss(self, parts: list[StreamSegment]) -> tuple[list[StreamSegment], bool]:
-        """Leave out what is missing at the end where it is far more than what is there.
+    def report(self, damage: Sequence[Damage], notes: Sequence[str] = ()) -> StreamReport:
+        """Return a report with what was found to be lost, and further notes."""
+        segments = tuple((found.offset, found.end, found.num_rows) for found in self._plan.found)
+        duration_s, all_notes = self.header.duration_s, (*self.notes, *notes)
+        return StreamReport(self.num_bytes, duration_s, self.header, segments, tuple(damage), all_notes)
 
-        Raises:
-            CorruptInput: It is missing before the end.
-        """
+    def _check_model(self) -> None:
+        if self.header.coder == "raw":
+            return
+        made_with = f"{self.header.lm_name!r} (SHA-256 {self.header.lm_sha256[:12]}...)"
+        if self.model is None:
+            raise MissingWeights(
+                f"This stream was coded with the language model {made_with}, and none was given; load it with "
+                "codecbook.lm.exact.load_exact and pass it."
+            )
+        if self.model.sha256 != self.header.lm_sha256 or tuple(self.model.codebook_sizes) != self.header.columns:
+            raise UnsupportedInput(
+                f"This stream was coded with the language model {made_with}, not with this one "
+                f"({self.model.sha256[:12]}...); pass that one."
+            )
+
+    def _without_endless_loss(self, parts: list[Segment | Damage]) -> list[Segment | Damage]:
+        """Leave out what is missing at the end where it is far more than what is there; refuse that elsewhere."""
         rate_hz, columns = self.header.format.frame_rates_hz[0], len(self.header.columns)
-        intact = sum(part.num_rows for part in parts if part.content)
-        lost = sum(part.num_rows for part in parts if part.damage)
+        intact = sum(part.num_rows for part in parts if isinstance(part, Segment))
+        lost = sum(part.num_rows for part in parts) - intact
         limit = max(2 * intact, min(MAX_FILLED_S * rate_hz, MAX_FILLED_CODES // columns))
         end = len(parts)
-        while lost > limit and parts[end - 1].damage:
-            lost -= parts[end - 1].num_rows
+        while lost > limit and isinstance(parts[end - 1], Damage):
             end -= 1
+            lost -= parts[end].num_rows
         if lost > limit:
             raise CorruptInput(
                 f"{lost} rows ({lost / rate_hz:.0f} s) of codes are lost and {intact} are there; read what there is "
                 "with StreamReader.segments, which fills nothing in."
             )
-        return parts[:end], end < len(parts)
+        return parts[:end]
 
 
 def check_stretch(length_s: float, start_s: float, end_s: float | None) -> None:
-    """Refuse a stretch of time of which a recording holds nothing; all of it may be empty.
-
-    Args:
-        length_s: Of the recording, in seconds.
-        start_s: Beginning in seconds.
-        end_s: End in seconds; None for the end of the recording.
+    """Refuse a stretch of time of which a recording of this length holds nothing; all of it may be empty.
 
     Raises:
         UnsupportedInput: Times that are negative or not finite, that end before they begin, or outside of the
@@ -337,7 +238,44 @@ def check_stretch(length_s: float, start_s: float, end_s: float | None) -> None:
         )
 
 
-def _with_rows_as(dtype: np.dtype, part: StreamSegment) -> StreamSegment:
-    if part.content is None:
-        return part
-    return replace(part, content=replace(part.content, rows=part.content.rows.astype(dtype)))
+def inspect(stream: StreamLike) -> StreamReport:
+    """Say what a stream is, without its weights; headers are checked, payloads are not.
+
+    Segments that are missing, or whose headers are damaged, are in the report's ``damage``.
+
+    Raises:
+        CorruptInput: No stream, or no copy of its header can be read.
+        UnsupportedInput: A later version.
+    """
+    with StreamReader(stream) as reader:
+        return reader.report(reader.damage)
+
+
+def verify(stream: StreamLike, *, lm: LMLike = "default", on_progress: Progress | None = None) -> StreamReport:
+    """Decode all codes of a stream and make every check; no audio, no codec.
+
+    `lm` is the language model, where it is not found by name; `on_progress` is called after each segment.
+
+    Raises:
+        CorruptInput: No stream, or no copy of its header can be read.
+        UnsupportedInput: A later version, or another language model.
+        MissingWeights: The language model is not here.
+    """
+    with StreamReader(stream) as reader:
+        reader.model, header = lm_of(reader.header, lm), reader.header
+        damage: list[Damage] = []
+        notes: list[str] = []
+        longest = header.codec_segment_frames
+        for part in reader.segments():
+            if isinstance(part, Damage):
+                damage.append(part)
+            elif part.codec_segment_frames:
+                if part.codec_segment_frames[0] > longest:
+                    notes = [
+                        f"Segment {part.index} begins with a longer segment of the codec than the one before it; times "
+                        "from there on are wrong."
+                    ]
+                longest = part.codec_segment_frames[-1]
+            if on_progress is not None:
+                on_progress(header.start_of_row(part.first_row + part.num_rows), header.duration_s)
+        return reader.report(damage, notes)

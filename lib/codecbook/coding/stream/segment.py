@@ -10,33 +10,47 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codecbook.coding.exact import segments as exact_segments
-from codecbook.coding.stream.header import StreamHeader
+from codecbook.coding.exact import frames as exact_frames
+from codecbook.coding.stream.header import StreamHeader, is_sealed, sealed
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.lm.exact import ExactLM
 from codecbook.tokens.bits import pack_bits, unpack_bits
 
 SEGMENT_MAGIC = b"\xc5SEG"
 _HEAD = struct.Struct("<4sIIIII8sQ")
-_CRC = struct.Struct("<I")
-SEGMENT_HEADER_BYTES = _HEAD.size + _CRC.size
-_MAX_BYTES_PER_CODE = 4
-_SLACK_BYTES = 64
+_CRC_BYTES = 4
+SEGMENT_HEADER_BYTES = _HEAD.size + _CRC_BYTES
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows that are coded together, as they are written or were read."""
+
+    index: int  # number of the segment, from 0
+    first_row: int  # rows before it
+    rows: np.ndarray  # int64 [T, K]
+    codec_segment_frames: tuple[int, ...] = ()  # rows of each of the codec's own segments in it
+    scales: tuple[float, ...] = ()  # a gain for each of these; one for a codec with a gain but no segments
+
+    @property
+    def num_rows(self) -> int:
+        """``T``."""
+        return len(self.rows)
 
 
 @dataclass(frozen=True)
 class SegmentHeader:
     """What stands before a segment's payload, and where the segment was found."""
 
-    index: int  # number of the segment, from 0
-    first_row: int  # rows before it
+    index: int
+    first_row: int
     num_rows: int  # 1 or more
     payload_bytes: int
     payload_crc: int  # CRC-32
     token_digest: bytes  # first 8 bytes of the SHA-256 of side information and rows
     interval_hash: int  # of the coded intervals, 64 bits; 0 for raw coding
     crc: int  # CRC-32 of all of this and the stream's id
-    offset: int = 0  # where it begins in the stream
+    offset: int  # where it begins in the stream
 
     @property
     def end(self) -> int:
@@ -50,51 +64,76 @@ class SegmentHeader:
 
 
 @dataclass(frozen=True)
-class SegmentContent:
-    """What a segment carries."""
+class Damage:
+    """A segment, or several that follow each other, whose codes are lost.
 
-    rows: np.ndarray  # int64 [T, K]
-    codec_segment_frames: tuple[int, ...] = ()  # rows of each of the codec's own segments in it
-    scales: tuple[float, ...] = ()  # a gain for each of these; one for a codec with a gain but no segments
+    Its `kind` is ``"missing"`` (not found in the stream), ``"header"`` (the segment's own header is damaged or not the
+    one that was written), ``"payload"`` (its bytes are damaged or cut off), ``"coder"`` (its bytes pass their checksum
+    and cannot be decoded), ``"intervals"`` (the language model computes other intervals here than where the stream was
+    made), ``"tokens"`` (decoded codes do not pass their checksum), or ``"position"`` (it contradicts its neighbours).
+    """
+
+    kind: str
+    segment: int  # number of the first, from 0
+    num_segments: int
+    first_row: int
+    num_rows: int
+    first_byte: int  # where in the stream their bytes begin, or should
+    end_byte: int  # exclusive; equal to first_byte where nothing is there
+    start_s: float  # of the audio that is lost
+    end_s: float
+    reason: str
+
+    def __str__(self) -> str:
+        last = self.segment + self.num_segments - 1
+        name = f"Segment {self.segment}" if self.num_segments == 1 else f"Segments {self.segment} to {last}"
+        return (
+            f"{name} ({self.start_s:.3f} to {self.end_s:.3f} s, bytes {self.first_byte} to {self.end_byte}): "
+            f"{self.reason}"
+        )
 
 
 class SegmentError(Exception):
-    """A segment that cannot be decoded: what becomes `Damage`, with its kind, and does not leave this room."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+    """A segment that cannot be decoded; its arguments are kind and reason of the `Damage` that it becomes."""
 
 
-def pack_segment(
-    header: StreamHeader, model: ExactLM | None, index: int, first_row: int, content: SegmentContent
-) -> tuple[SegmentHeader, bytes]:
-    """Encode a segment; return its header with the CRC filled in, and its bytes, header included.
+def damage_of(
+    header: StreamHeader, why: tuple[str, str], segments: tuple[int, int], rows: tuple[int, int], place: tuple[int, int]
+) -> Damage:
+    """Return the damage of (kind, reason), (segment, how many), (first row, end row) and (first byte, end byte)."""
+    kind, reason = why
+    start_s, end_s = header.time_range_s(*rows)
+    return Damage(kind, *segments, rows[0], rows[1] - rows[0], *place, start_s, end_s, reason)
+
+
+def pack_segment(header: StreamHeader, model: ExactLM | None, segment: Segment) -> bytes:
+    """Return a segment's bytes, of which the first 44 are its own header.
 
     Raises:
-        UnsupportedInput: Content that the header does not allow.
+        UnsupportedInput: Content that the stream's header does not allow.
     """
-    side = _pack_side(header, content)
-    interval_hash = 0
+    rows, side, interval_hash = segment.rows, _pack_side(header, segment), 0
     if header.coder == "raw":
-        coded = pack_bits(content.rows, header.columns)
+        coded = pack_bits(rows, header.columns)
     else:
         assert model is not None, "the caller has checked the model against the header"
-        segment = exact_segments.encode_frames(model, content.rows)
-        coded, interval_hash = segment.payload, segment.interval_hash
+        exact = exact_frames.encode_frames(model, rows)
+        coded, interval_hash = exact.payload, exact.interval_hash
     payload = side + coded
-    if len(payload) > max_payload_bytes(header, len(content.rows)):
-        raise UnsupportedInput(f"A payload of {len(payload)} bytes is longer than the format allows.")
     head = _HEAD.pack(
-        SEGMENT_MAGIC, index, first_row, len(content.rows), len(payload), zlib.crc32(payload),
-        token_digest(side, content.rows), interval_hash,
+        SEGMENT_MAGIC, segment.index, segment.first_row, len(rows), len(payload), zlib.crc32(payload),
+        _token_digest(side, rows), interval_hash,
     )  # fmt: skip
-    data = head + _CRC.pack(zlib.crc32(header.stream_id + head))
-    return unpack_segment_header(data, header), data + payload
+    return sealed(head, header.stream_id) + payload
+
+
+def segment_crc(data: bytes) -> int:
+    """Return the CRC-32 at the end of a segment's own header, which the index repeats."""
+    return int.from_bytes(data[_HEAD.size : SEGMENT_HEADER_BYTES], "little")
 
 
 def unpack_segment_header(data: bytes, header: StreamHeader, offset: int = 0) -> SegmentHeader:
-    """Return what the first `SEGMENT_HEADER_BYTES` of a segment say.
+    """Parse a segment's own header, `SEGMENT_HEADER_BYTES` that stand at `offset` in the stream.
 
     Raises:
         SegmentError: They are damaged, of another stream, or claim what this stream cannot hold.
@@ -102,15 +141,16 @@ def unpack_segment_header(data: bytes, header: StreamHeader, offset: int = 0) ->
     if len(data) < SEGMENT_HEADER_BYTES:
         raise SegmentError("header", "its header is cut off")
     magic, *fields = _HEAD.unpack_from(data)
-    (crc,) = _CRC.unpack_from(data, _HEAD.size)
-    if magic != SEGMENT_MAGIC or crc != zlib.crc32(header.stream_id + data[: _HEAD.size]):
+    if magic != SEGMENT_MAGIC or not is_sealed(data, header.stream_id):
         raise SegmentError("header", "its header's checksum differs: the header is damaged, or of another stream")
-    segment = SegmentHeader(*fields, crc=crc, offset=offset)
+    segment = SegmentHeader(*fields, crc=segment_crc(data), offset=offset)
+    # what no sensible coder exceeds, so that a reader knows what it may read
+    max_payload_bytes = (4 * len(header.columns) + 8) * segment.num_rows + 64
     if not (
         segment.index < header.num_segments
         and 1 <= segment.num_rows <= header.rows_per_segment
         and segment.end_row <= header.num_rows
-        and segment.payload_bytes <= max_payload_bytes(header, segment.num_rows)
+        and segment.payload_bytes <= max_payload_bytes
     ):
         raise SegmentError(
             "header",
@@ -121,62 +161,46 @@ def unpack_segment_header(data: bytes, header: StreamHeader, offset: int = 0) ->
     return segment
 
 
-def max_payload_bytes(header: StreamHeader, num_rows: int) -> int:
-    """Return how long a payload may be: what no sensible coder exceeds, so that a reader knows what it may read."""
-    codes = num_rows * len(header.columns)
-    return _MAX_BYTES_PER_CODE * codes + 8 * num_rows + _SLACK_BYTES
-
-
-def decode_segment(
-    header: StreamHeader, model: ExactLM | None, segment: SegmentHeader, payload: bytes
-) -> SegmentContent:
-    """Decode a payload and make every check that the segment's header allows.
+def decode_segment(header: StreamHeader, model: ExactLM | None, found: SegmentHeader, payload: bytes) -> Segment:
+    """Decode a payload and make every check that the segment's own header, `found`, allows.
 
     Raises:
         SegmentError: It is not what was written, or does not decode to what was encoded.
     """
-    if len(payload) < segment.payload_bytes:
-        raise SegmentError("payload", f"{len(payload)} of its {segment.payload_bytes} bytes are there")
-    if zlib.crc32(payload) != segment.payload_crc:
+    if len(payload) < found.payload_bytes:
+        raise SegmentError("payload", f"{len(payload)} of its {found.payload_bytes} bytes are there")
+    if zlib.crc32(payload) != found.payload_crc:
         raise SegmentError("payload", "its payload's checksum differs: bytes in it are damaged")
-    frames, scales, coded = _parse_side(header, segment.num_rows, payload)
-    rows, interval_hash = _decode_rows(header, model, coded, segment.num_rows)
-    if interval_hash != segment.interval_hash:
+    frames, scales, coded = _parse_side(header, found.num_rows, payload)
+    try:
+        if header.coder == "raw":
+            rows, interval_hash = unpack_bits(coded, header.columns, found.num_rows), 0
+        else:
+            assert model is not None, "the caller has checked the model against the header"
+            rows, interval_hash = exact_frames.decode_frames(model, coded, found.num_rows)
+    except CodecbookError as error:
+        hint = "; they are intact, so the language model computes otherwise here, or this coder did not write them"
+        hint = hint if header.coder == "exact" else ""
+        raise SegmentError("coder", f"its bytes cannot be decoded{hint} ({error})") from error
+    if interval_hash != found.interval_hash:
         raise SegmentError(
             "intervals",
             "the language model computes other intervals here than where the stream was made; the segment is intact, "
             "and its codes cannot be had on this machine",
         )
-    if token_digest(payload[: len(payload) - len(coded)], rows) != segment.token_digest:
+    if _token_digest(payload[: len(payload) - len(coded)], rows) != found.token_digest:
         raise SegmentError("tokens", "the decoded codes do not pass their checksum")
-    return SegmentContent(rows, frames, scales)
+    return Segment(found.index, found.first_row, rows, frames, scales)
 
 
-def _decode_rows(header: StreamHeader, model: ExactLM | None, coded: bytes, num_rows: int) -> tuple[np.ndarray, int]:
-    try:
-        if header.coder == "raw":
-            return unpack_bits(coded, header.columns, num_rows), 0
-        assert model is not None, "the caller has checked the model against the header"
-        return exact_segments.decode_frames(model, coded, num_rows)
-    except CodecbookError as error:
-        hint = "; they are intact, so the language model computes otherwise here, or this coder did not write them"
-        hint = hint if header.coder == "exact" else ""
-        raise SegmentError("coder", f"its bytes cannot be decoded{hint} ({error})") from error
-
-
-def _pack_side(header: StreamHeader, content: SegmentContent) -> bytes:
-    frames = np.asarray(content.codec_segment_frames, dtype="<u4")
-    scales = np.asarray(content.scales, dtype="<f4")
-    if len(frames) and (frames.sum() != len(content.rows) or frames.max() > header.codec_segment_frames):
-        raise UnsupportedInput(
-            f"Segments of {frames.tolist()} frames do not make {len(content.rows)} rows of up to "
-            f"{header.codec_segment_frames}."
-        )
-    if header.has_codec_segments != bool(len(frames)) or len(scales) != header.has_scales * max(1, len(frames)):
+def _pack_side(header: StreamHeader, segment: Segment) -> bytes:
+    frames = np.asarray(segment.codec_segment_frames, dtype="<u4")
+    scales = np.asarray(segment.scales, dtype="<f4")
+    if bool(header.codec_segment_frames) != bool(len(frames)) or len(scales) != header.has_scales * max(1, len(frames)):
         raise UnsupportedInput(
             f"{len(frames)} segments of the codec with {len(scales)} scales are not what the stream's header says."
         )
-    count = struct.pack("<I", len(frames)) if header.has_codec_segments else b""
+    count = struct.pack("<I", len(frames)) if len(frames) else b""
     return count + frames.tobytes() + scales.tobytes()
 
 
@@ -185,7 +209,7 @@ def _parse_side(
 ) -> tuple[tuple[int, ...], tuple[float, ...], bytes]:
     """Return the codec's segments, their scales, and what follows them in the payload."""
     place, frames = 0, np.zeros(0, dtype="<u4")
-    if header.has_codec_segments:
+    if header.codec_segment_frames:
         count = int.from_bytes(payload[:4], "little")
         place = 4 + 4 * count
         if not 1 <= count <= num_rows or len(payload) < place:
@@ -204,6 +228,5 @@ def _parse_side(
     return tuple(frames.tolist()), tuple(scales.tolist()), payload[end:]
 
 
-def token_digest(side: bytes, rows: np.ndarray) -> bytes:
-    """Return the checksum of a segment's content: 8 bytes of SHA-256 over side information and rows."""
+def _token_digest(side: bytes, rows: np.ndarray) -> bytes:
     return hashlib.sha256(side + np.ascontiguousarray(rows, dtype="<u4").tobytes()).digest()[:8]

@@ -18,7 +18,7 @@ import torch
 from codecbook.coding.arithmetic import encode_grid, encode_upstream
 from codecbook.coding.cdf import coded_intervals, ideal_bits
 from codecbook.coding.counts import GRID_DIALECTS, TOTAL, cdf_upstream
-from codecbook.coding.exact.segments import encode_frames
+from codecbook.coding.exact.frames import encode_frames
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.baselines.compressors import compressor_costs
 from codecbook.lm.baselines.ngrams import TokenCost, uniform

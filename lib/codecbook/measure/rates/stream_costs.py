@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from codecbook.coding.stream import StreamReader, encode_tokens
+from codecbook.coding import inspect
+from codecbook.coding.stream import encode_tokens
 from codecbook.coding.stream.segment import SEGMENT_HEADER_BYTES
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.data.corpus import Corpus
@@ -69,8 +70,7 @@ def stream_sizes(
         # codecs with segments of their own are measured without them: corpora hold their frames end to end
         tokens = replace(layout.to_tokens(codes), segment_frames=(), scales=())
         data = encode_tokens(tokens, model, lm_name=lm_name, segment_s=segment_s)
-        with StreamReader(data, model) as reader:
-            segments = reader.segment_bytes()
+        segments = inspect(data).segments
         rows.append(
             {"clip": name, "domain": domains.get(name, ""), "duration_s": len(codes) / layout.frame_rate_hz,
              "tokens": codes.size, "raw_bits": float(len(codes) * np.log2(layout.codebook_sizes).sum()),

@@ -9,7 +9,7 @@ import torch
 
 from codecbook.coding.cdf import coded_intervals, ideal_bits
 from codecbook.coding.exact.counts import cdf_exact
-from codecbook.coding.exact.segments import decode_frames, decode_many, encode_frames
+from codecbook.coding.exact.frames import decode_frames, decode_many, encode_frames
 from codecbook.coding.range_coder import encode_range
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact import ExactLM, export_exact, reference_logits, save_exact
@@ -161,7 +161,7 @@ def test_segments_are_the_same_where_kernels_are_not_compiled(
     np.save(tmp_path / "codes.npy", codes)
     code = """
 import numpy as np
-from codecbook.coding.exact.segments import decode_frames, encode_frames
+from codecbook.coding.exact.frames import decode_frames, encode_frames
 from codecbook.lm.exact import load_exact
 
 model, codes = load_exact(sys.argv[1]), np.load(sys.argv[1] + "/codes.npy")
