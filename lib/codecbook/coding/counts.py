@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from codecbook.coding.cdf import as_array, as_columns
-from codecbook.coding.exact.counts import cdf_exact  # noqa: F401  the third rule is found here as well
+from codecbook.coding.exact.counts import cdf_exact as cdf_exact  # the third rule is found here as well
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 TOTAL_BITS = 24
