@@ -51,11 +51,7 @@ class CodedFrames:
 
 
 def encode_frames(model: ExactLM, frames: Any) -> CodedFrames:
-    """Encode a segment.
-
-    Args:
-        model: The language model.
-        frames: Integers ``[T, K]``; T may be 0.
+    """Encode a segment of frames, integers ``[T, K]``; T may be 0.
 
     Raises:
         UnsupportedInput: Another number of codebooks, no integers, or a vocabulary of 2^20 codes or more.
@@ -71,12 +67,7 @@ def encode_frames(model: ExactLM, frames: Any) -> CodedFrames:
 
 
 def decode_frames(model: ExactLM, payload: bytes, num_frames: int) -> tuple[np.ndarray, int]:
-    """Decode a segment of `encode_frames`.
-
-    Args:
-        model: The language model of the encoder.
-        payload: Its bytes, neither more nor fewer.
-        num_frames: ``T``.
+    """Decode a segment of `encode_frames`, made with the same model: all of its bytes, to T = `num_frames` frames.
 
     Returns:
         int64 ``[T, K]``, and the interval hash, which is the encoder's if the models agree.

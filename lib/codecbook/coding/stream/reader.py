@@ -244,8 +244,7 @@ def inspect(stream: StreamLike) -> StreamReport:
     Segments that are missing, or whose headers are damaged, are in the report's ``damage``.
 
     Raises:
-        CorruptInput: No stream, or no copy of its header can be read.
-        UnsupportedInput: A later version.
+        CodecbookError: As `StreamReader`.
     """
     with StreamReader(stream) as reader:
         return reader.report(reader.damage)

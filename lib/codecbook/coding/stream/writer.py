@@ -130,7 +130,7 @@ class StreamWriter:
         ones.
 
         Args:
-            rows: Integers ``[T, K]`` in the header's order, any number of them.
+            rows: Integers ``[T, K]`` in the header's order.
             codec_segment_frames: Rows of each of the codec's segments.
             scales: One gain per segment of the codec; for a codec with a gain but no segments, always that gain.
 
