@@ -12,9 +12,8 @@ from transformers import DacConfig, DacModel, MimiConfig, MimiModel, NeuCodecCon
 from codecbook import paths
 from codecbook.audio import Clip, clip_from_array
 from codecbook.codecs import Codec, load_codec
-from codecbook.codecs.adapters.mimi import draw_codebooks
-from codecbook.codecs.adapters.neucodec import draw_projections
-from codecbook.codecs.adapters.snac import SnacCodec
+from codecbook.codecs.adapters import dac, mimi, neucodec
+from codecbook.codecs.adapters.snac import SnacCodec, random_model
 from codecbook.codecs.base import Weights
 from codecbook.codecs.build import build_architecture, offered_bandwidths_kbps
 from codecbook.codecs.loading import keep_signal_alive
@@ -66,9 +65,7 @@ def small_dac() -> DacModel:
         codebook_size=64,
         sampling_rate=44_100,
     )
-    model = DacModel(config).eval()
-    keep_signal_alive(model, model, torch.randn(1, 1, 16 * 512) * 0.1)
-    return model
+    return dac.random_model(config)
 
 
 def small_mimi() -> MimiModel:
@@ -87,10 +84,7 @@ def small_mimi() -> MimiModel:
         num_quantizers=4,
         sliding_window=20,
     )
-    model = MimiModel(config).eval()
-    draw_codebooks(model)
-    keep_signal_alive(model, model, torch.randn(1, 1, 16 * 1920) * 0.1)
-    return model
+    return mimi.random_model(config)
 
 
 def small_neucodec() -> NeuCodecModel:
@@ -112,9 +106,30 @@ def small_neucodec() -> NeuCodecModel:
         quantization_dim=96,
         semantic_model_config=speech,
     )
-    model = NeuCodecModel(config).eval()
-    draw_projections(model)
-    return model
+    return neucodec.random_model(config)
+
+
+def small_snac(**changes: object) -> tuple[snac.SNAC, dict]:
+    settings: dict = {
+        "sampling_rate": 24_000,
+        "encoder_dim": 4,
+        "encoder_rates": [2, 4, 8, 8],
+        "decoder_dim": 32,
+        "decoder_rates": [8, 8, 4, 2],
+        "attn_window_size": None,
+        "codebook_size": 64,
+        "codebook_dim": 4,
+        "vq_strides": [4, 2, 1],
+    }
+    settings |= changes
+    with seeded(0):
+        return random_model(**settings), settings
+
+
+@pytest.fixture(name="small_snac")
+def give_small_snac() -> Callable[..., tuple[snac.SNAC, dict]]:
+    """Give `small_snac` to tests, which cannot import a conftest."""
+    return small_snac
 
 
 TRANSFORMERS: dict[str, Callable] = {"dac_44khz": small_dac, "mimi": small_mimi, "neucodec": small_neucodec}
@@ -159,19 +174,7 @@ def _make(name: str, small_folder: Callable[[str], str]) -> Codec:
     if name == "units_25hz":
         return load_codec(name, weights="random:0")
     if name == "snac_with_attention":
-        with seeded(0):
-            model = snac.SNAC(
-                sampling_rate=24_000,
-                encoder_dim=4,
-                encoder_rates=[2, 4, 8, 8],
-                decoder_dim=64,
-                decoder_rates=[8, 8, 4, 2],
-                attn_window_size=8,
-                codebook_size=64,
-                codebook_dim=4,
-                vq_strides=[4, 2, 1],
-            ).eval()
-            keep_signal_alive(model, model, torch.randn(1, 1, 4096) * 0.1)
+        model, _ = small_snac(decoder_dim=64, attn_window_size=8)
         return SnacCodec("snac_24khz", model, Weights("random", "seed 0"))
     return load_codec(name, weights=small_folder(name))
 

@@ -204,7 +204,7 @@ def test_short_clips_and_codecs_with_segments_have_no_seams(small_codec):
     stereo = small_codec("encodec_48khz")
     samples = np.repeat(long_clip(stereo, 2.5).samples, 2, axis=0)
     clip = Clip(samples, 48_000)
-    assert check_seams(stereo, [clip.samples], stereo.encode(clip), None) == (0, 0)
+    assert check_seams(stereo, [clip.samples], stereo.encode(clip), stereo.chunk_s) == (0, 0)
 
 
 def test_torch_running_out_of_memory_fails_one_file(music, tmp_path, small_codec, monkeypatch):

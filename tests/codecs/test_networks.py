@@ -16,6 +16,7 @@ from codecbook.errors import UnsupportedInput
 from codecbook.models.weights import seeded
 
 NAMES = ["encodec_24khz", "encodec_48khz", "fsq_50hz", "snac_24khz", "dac_44khz", "mimi"]
+IN_PIECES = [*NAMES, "units_25hz", "lyra_v2"]
 
 
 class Halves(NetworkCodec):
@@ -64,7 +65,7 @@ def test_folding_weight_norm_changes_no_bit():
     assert set(network.state_dict()) == {"0.weight", "0.bias"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_PIECES)
 @pytest.mark.parametrize("duration_s", [0.05, 1.7, 4.03])
 def test_codes_are_those_of_the_whole(name, duration_s, small_codec, noise_clip, monkeypatch):
     codec = small_codec(name)
@@ -83,7 +84,7 @@ def _blocks(clip):
     return [clip.samples[:, start : start + 7001] for start in range(0, clip.num_samples, 7001)]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "units_25hz"])
+@pytest.mark.parametrize("name", IN_PIECES)
 def test_tokens_of_blocks_are_those_of_the_clip(name, small_codec, noise_clip):
     codec = small_codec(name)
     clip = noise_clip(codec, 3.1)
@@ -93,7 +94,7 @@ def test_tokens_of_blocks_are_those_of_the_clip(name, small_codec, noise_clip):
 
 
 @pytest.mark.parametrize("offset", [-1, 0, 1])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_PIECES)
 def test_a_clip_may_end_just_where_a_piece_does(name, offset, small_codec, noise_clip):
     codec = small_codec(name)
     step = getattr(codec, "align", getattr(codec, "hop_length", 1))
@@ -117,7 +118,7 @@ def test_a_code_does_not_depend_on_audio_beyond_the_stated_reach(name, small_cod
     assert before != after
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_PIECES)
 def test_no_more_audio_is_held_than_a_piece_needs(name, small_codec, noise_clip):
     codec = small_codec(name)
     block = noise_clip(codec, 0.25).samples
@@ -159,8 +160,7 @@ def test_segments_go_through_together_where_the_codec_takes_several(small_codec,
 )
 def test_audio_is_that_of_the_whole(name, duration_s, num_pieces, small_codec, noise_clip, monkeypatch):
     codec = small_codec(name)
-    if hasattr(codec, "decode_chunk_s"):  # pieces of 2 s make for a short test
-        monkeypatch.setattr(codec, "decode_chunk_s", 2.0)
+    monkeypatch.setattr(codec, "chunk_s", 2.0)  # for a short test
     tokens = codec.encode(noise_clip(codec, duration_s))
     pieces = list(codec.decode_pieces(tokens))
     np.testing.assert_array_equal(np.concatenate(pieces, axis=1), codec.decode(tokens).samples)
@@ -179,7 +179,7 @@ def test_long_tokens_are_decoded_in_pieces_without_seams(name, small_codec, nois
     codec = small_codec(name)
     tokens = codec.encode(noise_clip(codec, 3.5))
     whole = codec.decode(tokens).samples
-    monkeypatch.setattr(codec, "decode_chunk_s", 1.0)
+    monkeypatch.setattr(codec, "chunk_s", 1.0)
     assert len(list(codec.decode_pieces(tokens))) == 3
     # float32 sums in another order where a piece has another length
     np.testing.assert_allclose(codec.decode(tokens).samples, whole, rtol=0, atol=1e-4)

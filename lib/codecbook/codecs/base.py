@@ -57,7 +57,9 @@ class Codec(ABC):
     bandwidths_kbps: tuple[float, ...]  # nominal bitrates on offer, ascending, each of some leading codebooks
     device: str = "cpu"  # torch's
     decodes: bool = True  # False for a tokenizer without a decoder (semantic units)
-    chunk_s: float | None = None  # audio that goes through at once; None where every token depends on the whole clip
+    # what goes through at once, in either direction; inf where every token depends on the whole clip. Pieces of another
+    # length change the last bits of the audio
+    chunk_s: float = math.inf
     # how chunks are joined: "state" (the network's is carried over), "context" (they overlap by the receptive field),
     # "segments" (the codec's own) or "none"
     seams: str = "none"
@@ -79,11 +81,7 @@ class Codec(ABC):
         return self._preferred_kbps if self._preferred_kbps in offered else offered[-1]
 
     def num_codebooks_at(self, bandwidth_kbps: float | None) -> int:
-        """Return how many codebooks a bandwidth uses; None means all.
-
-        Raises:
-            UnsupportedInput: The codec does not offer this bandwidth.
-        """
+        """Return how many codebooks a bandwidth uses, None being all; refuse one that is not offered."""
         if bandwidth_kbps is None:
             return len(self.codebook_sizes)
         if not isinstance(bandwidth_kbps, Real) or isinstance(bandwidth_kbps, bool):
@@ -174,14 +172,7 @@ class Codec(ABC):
         yield from self._encode(queue, *self.checked_settings(bandwidth_kbps, num_codebooks, chunk_s))
 
     def decode(self, tokens: Tokens, num_codebooks: int | None = None) -> Clip:
-        """Decode tokens, or only their leading codebooks.
-
-        Args:
-            tokens: Of this codec.
-            num_codebooks: How many leading codebooks to use; None uses all that `tokens` has.
-
-        Returns:
-            A clip of ``tokens.num_samples`` where that is known, else of all that the network makes.
+        """Decode tokens, or only their leading codebooks, to ``tokens.num_samples``, or to all that the network makes.
 
         Raises:
             UnsupportedInput: Tokens of another codec, or a codec without a decoder.
@@ -240,8 +231,8 @@ class Codec(ABC):
             if not 1 <= count <= most:
                 raise UnsupportedInput(f"num_codebooks={count}, but {self.name} has {most}; choose 1 to {most}.")
         if chunk_s is None:
-            return count, math.inf if self.chunk_s is None else self.chunk_s
-        if self.chunk_s is None:
+            return count, self.chunk_s
+        if self.chunk_s == math.inf:
             raise UnsupportedInput(
                 f"Every token of {self.name} depends on the whole clip, so chunk_s={chunk_s} cannot be kept to; "
                 "leave it out, and cut long recordings."
@@ -335,11 +326,7 @@ SoundLike = Clip | str | os.PathLike[str] | Any
 
 
 def as_clip(sound: SoundLike, sample_rate_hz: int | None = None) -> Clip:
-    """Return anything that holds sound as a clip.
-
-    Args:
-        sound: A clip; an array or tensor ``[S]`` or ``[C, S]``; or the path of a recording.
-        sample_rate_hz: Of an array or tensor, which do not say it.
+    """Return as a clip what is one, an array or tensor ``[S]`` or ``[C, S]`` with its rate, or the path of a recording.
 
     Raises:
         UnsupportedInput: Something else, an array without a rate, or a rate beside what has its own.

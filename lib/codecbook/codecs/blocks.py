@@ -128,15 +128,11 @@ class BlockQueue:
         yield self.rest()
 
     def pieces_in_context(self, chunk: int, align: int, context: int) -> Iterator[tuple[np.ndarray, int, int]]:
-        """Take pieces with what is around them, for a network that looks ahead.
+        """Take pieces with what is around them, for a network that looks ahead and pads to a multiple of `align`.
 
         Outputs near a cut depend on zeros that the network pads with; so `context` on either side, the receptive field
-        or more, is run along, and its outputs are dropped.
-
-        Args:
-            chunk: Samples of a piece, a multiple of `align`; the last one is, padded, up to twice as long.
-            align: The network pads to a multiple of this many samples.
-            context: Samples before and after, as far as there are that many; a multiple of `align`.
+        or more, is run along, and its outputs are dropped. All lengths are multiples of `align`; the last piece, once
+        it is padded, is up to twice as long as `chunk`.
 
         Yields:
             Samples ``[C, T]``; where in them the piece begins; where it ends, which of the last one is after padding.

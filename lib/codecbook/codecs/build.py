@@ -156,11 +156,7 @@ def _encodec(
 
 
 def set_bandwidth(model: EncodecModel, bandwidth_kbps: float) -> None:
-    """Choose how many codebooks an EnCodec uses.
-
-    Raises:
-        UnsupportedInput: The model does not offer this bitrate.
-    """
+    """Choose how many codebooks an EnCodec uses; refuse a bitrate that it does not offer."""
     for offered in model.target_bandwidths:
         if math.isclose(offered, bandwidth_kbps, rel_tol=1e-6):
             model.set_target_bandwidth(offered)
@@ -181,9 +177,9 @@ def build_snac(
     sample_rate_hz: int = 24_000,
     depthwise: bool = False,
 ) -> "snac.SNAC":
-    """Build a small SNAC: as the published 24 kHz model three levels of 4096 codes and 512 samples a frame.
+    """Build a small SNAC, without noise blocks (their output differs at each call) and local attention.
 
-    It has neither noise blocks (their output differs at each call) nor local attention.
+    As of the published 24 kHz model, the defaults are three levels of 4096 codes and 512 samples a frame.
 
     Args:
         codebook_size: Entries of each level.
@@ -303,11 +299,7 @@ def build_architecture(architecture: str, arguments: dict) -> nn.Module:
 
 
 def architecture_shapes(architecture: str, arguments: dict) -> dict[str, list[int]]:
-    """Return the shape of each parameter of a model without allocating any (but those of an FSQ's quantiser).
-
-    Raises:
-        UnsupportedInput: As `build_architecture`.
-    """
+    """Return the shape of each parameter of a model without allocating any (but those of an FSQ's quantiser)."""
     packages = {"snac": "snac", "fsq": "vector_quantize_pytorch"}
     if architecture in packages:
         importlib.import_module(packages[architecture])  # before: tensors of modules have to be real

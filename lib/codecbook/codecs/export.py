@@ -129,12 +129,10 @@ def _export_or_fail(
     except (CodecbookError, OSError, MemoryError, RuntimeError) as error:  # torch without memory: RuntimeError
         return failed(error)
     try:
-        write_with_companion(output, tokens, settings, dataclasses.asdict(report) | where)
+        companion = write_with_companion(output, tokens, settings, dataclasses.asdict(report) | where)
     except CodecbookError as error:
         return failed(error)
-    written = read_companion(output)
-    assert written is not None
-    return report_of(written.report, "exported")
+    return report_of(companion.report, "exported")
 
 
 def _free_name(recording: Recording, outdir: Path, file_format: str) -> str:
@@ -215,27 +213,22 @@ def _encoded(
     return tokens, report
 
 
-def _head_samples(codec: Codec, chunk_s: float | None) -> int:
+def _head_samples(codec: Codec, chunk_s: float) -> int:
     """Return how long a recording's beginning is that is encoded in one pass as well; 0 for a codec without seams."""
-    has_seams = codec.seams in ("state", "context") and chunk_s is not None
-    return round(_CHECK_CHUNKS * chunk_s * codec.sample_rate_hz) if has_seams else 0
+    return round(_CHECK_CHUNKS * chunk_s * codec.sample_rate_hz) if codec.seams in ("state", "context") else 0
 
 
-def check_seams(codec: Codec, head: Sequence[np.ndarray], tokens: Tokens, chunk_s: float | None) -> tuple[int, int]:
+def check_seams(codec: Codec, head: Sequence[np.ndarray], tokens: Tokens, chunk_s: float) -> tuple[int, int]:
     """Compare the tokens around a clip's first seam with those of one pass.
 
-    Args:
-        codec: That made the tokens.
-        head: The clip, or its first two chunks: blocks of float32 ``[C, S]``.
-        tokens: Of it.
-        chunk_s: Seconds at a time in which they were made.
+    `head` is the clip, or its first two chunks, in blocks; its tokens were made `chunk_s` at a time.
 
     Returns:
         How many tokens were compared, and how many of them differ; 0 where there is no seam, or where the codec's
         own segments are the chunks.
     """
     head_samples = _head_samples(codec, chunk_s)
-    if not head_samples or chunk_s is None or sum(block.shape[1] for block in head) < head_samples:
+    if not head_samples or sum(block.shape[1] for block in head) < head_samples:
         return 0, 0
     samples = np.concatenate(head, axis=1)[:, :head_samples]
     whole = codec.encode_blocks([samples], None, tokens.num_codebooks, _CHECK_CHUNKS * chunk_s)

@@ -72,7 +72,6 @@ def write_summary(outdir: Path, reports: Iterable[FileReport]) -> None:
 
     Raises:
         CodecbookError: As `read_summary`.
-        OSError: The file system does not take it.
     """
     rows = []
     for row in read_summary(outdir):

@@ -25,13 +25,9 @@ def load_network(
 ) -> tuple[Any, Weights]:
     """Return a network in evaluation mode with the weights that were asked for, and where these are from.
 
-    Args:
-        name: Codec.
-        request: Of `parse_weights`.
-        own: What the networks of this project's model folders have to be.
-        draw: Makes the full-size network with random weights; called with torch's generator seeded.
-        pretrained: Loads the authors' network from a path, or fetches it where that is None, and says where it is from;
-            None for a codec without authors but this project.
+    A model folder of this project has to hold one of class `own`. `draw` makes the full-size network with random
+    weights; torch's generator is seeded before. `pretrained` loads the authors' network from a path, or fetches it
+    where that is None, and says where it is from; a codec of this project alone has none.
 
     Raises:
         MissingWeights: The weights are not here and could not be fetched.
@@ -64,15 +60,9 @@ def load_network(
 def load_from_hub(
     name: str, repository: str, load: Callable[..., Any], files: Sequence[str], needed: int, path: Path | None
 ) -> tuple[Any, str]:
-    """Load a network from a folder with the files of a repository, or from the hub; return where it is from too.
+    """Return a codec's network from a folder, or from a repository of the hub where `path` is None, and which it was.
 
-    Args:
-        name: Codec.
-        repository: On the hub.
-        load: Loads a network from the name of a repository or a folder; takes ``local_files_only``.
-        files: What the repository holds, named in errors.
-        needed: How many of them, from the first, a folder must hold.
-        path: The folder; None for the hub.
+    `load` takes a folder or the repository, and ``local_files_only``. A folder must hold the first `needed` of `files`.
 
     Raises:
         MissingWeights: Not fetched, or no such folder.
@@ -146,12 +136,8 @@ def keep_signal_alive(module: nn.Module, run: Callable[[Tensor], Any], probe: Te
     """Rescale random convolutions so that audio passes: zero bias, output of unit deviation, in forward order.
 
     With the packages' default initialisation the signal dies over some fifteen convolutions, and every clip
-    would have the same tokens (data-dependent initialisation, Salimans and Kingma 2016, section 3).
-
-    Args:
-        module: Changed in place.
-        run: Sends the probe through all of it.
-        probe: ``[1, C, S]``.
+    would have the same tokens (data-dependent initialisation, Salimans and Kingma 2016, section 3). `run` sends the
+    probe ``[1, C, S]`` through all of the module, which is changed in place.
     """
 
     def rescale(convolution: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:

@@ -26,12 +26,9 @@ class NetworkCodec(Codec):
 
     Attributes:
         hop_length: Samples for which one frame stands.
-        decode_chunk_s: Seconds of tokens that go through the decoder at once, for codecs that decode in pieces; pieces
-            of another length change the last bits of the audio.
     """
 
     hop_length: int
-    decode_chunk_s: float
 
     def __init__(self, name: str, module: Any, weights: Weights, device: str = "cpu") -> None:
         self.name = name
@@ -89,7 +86,7 @@ class CausalCodec(NetworkCodec):
     @torch.inference_mode()
     def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
         queue = BlockQueue([np.stack(tokens.codes)], tokens.num_codebooks)
-        chunk = _multiple(self.decode_chunk_s * self.frame_rates_hz[0], 1)
+        chunk = _multiple(self.chunk_s * self.frame_rates_hz[0], 1)
         decode = self._decoder(queue.has(2 * chunk))
         for codes in queue.pieces(chunk):
             yield decode(self._dequantize(self._tensor(codes)))[0].cpu().numpy()
@@ -105,7 +102,7 @@ class ContextCodec(NetworkCodec):
 
     seams = "context"
     channels = 1
-    chunk_s = decode_chunk_s = 20.0
+    chunk_s = 20.0
     align: int
     context: int
 
@@ -118,9 +115,9 @@ class ContextCodec(NetworkCodec):
     def _codes(self, wave: Tensor, num_codebooks: int) -> Sequence[Tensor]:
         """Return codes ``[T_k]`` per codebook of ``[1, 1, S]``, which may need padding to a multiple of `align`."""
 
-    @abstractmethod
     def _latents(self, tokens: Tokens) -> np.ndarray:
-        """Return what the decoder takes, ``[D, T]``: for each frame, whatever its neighbours are."""
+        """Return what the decoder takes, ``[D, T]``, of each frame alone: its codes, or vectors made of them."""
+        return np.stack(tokens.codes)
 
     @abstractmethod
     def _audio(self, latents: Tensor) -> Tensor:
@@ -138,7 +135,7 @@ class ContextCodec(NetworkCodec):
     def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
         latents, hop = self._latents(tokens), self.hop_length
         queue, align = BlockQueue([latents], len(latents)), self.align // hop
-        chunk = _multiple(self.decode_chunk_s * self.frame_rates_hz[-1], align)
+        chunk = _multiple(self.chunk_s * self.frame_rates_hz[-1], align)
         for piece, start, end in queue.pieces_in_context(chunk, align, self.context // hop):
             yield self._audio(self._tensor(piece))[:, start * hop : end * hop].cpu().numpy()
 

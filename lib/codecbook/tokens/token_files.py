@@ -44,8 +44,8 @@ def companion_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def write_with_companion(path: Path, tokens: Tokens, settings: dict[str, Any], report: dict[str, Any]) -> None:
-    """Write tokens as NPQ or Parquet by the path's suffix, then the companion; both complete or not at all.
+def write_with_companion(path: Path, tokens: Tokens, settings: dict[str, Any], report: dict[str, Any]) -> Companion:
+    """Write tokens as NPQ or Parquet by the path's suffix, and the companion, which is returned; both or neither.
 
     Raises:
         UnsupportedInput: Another suffix, or tokens that the format cannot hold.
@@ -66,6 +66,7 @@ def write_with_companion(path: Path, tokens: Tokens, settings: dict[str, Any], r
         beside.write_text(
             json.dumps({"codecbook_companion": _SCHEMA, **asdict(companion)}, indent=2) + "\n", encoding="utf-8"
         )
+    return companion
 
 
 def _refuse_suffix(path: Path) -> None:

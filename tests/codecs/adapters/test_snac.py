@@ -3,7 +3,6 @@ import json
 
 import numpy as np
 import pytest
-import snac
 import torch
 
 from codecbook.audio import Clip
@@ -11,20 +10,7 @@ from codecbook.codecs import load_codec
 from codecbook.codecs.adapters.snac import SnacCodec
 from codecbook.codecs.base import Weights
 from codecbook.errors import CorruptInput, MissingWeights
-from codecbook.models.weights import seeded
 from codecbook.tokens.layout import Layout
-
-SMALL = {
-    "sampling_rate": 24_000,
-    "encoder_dim": 4,
-    "encoder_rates": [2, 4, 8, 8],
-    "decoder_dim": 32,
-    "decoder_rates": [8, 8, 4, 2],
-    "attn_window_size": None,
-    "codebook_size": 64,
-    "codebook_dim": 4,
-    "vq_strides": [4, 2, 1],
-}
 
 
 @pytest.fixture
@@ -51,9 +37,8 @@ def test_tokens_and_audio_are_those_of_the_package(codec, noise_clip):
     np.testing.assert_allclose(codec.decode(tokens).samples, decoded, rtol=0, atol=1e-6)
 
 
-def test_noise_blocks_are_silenced_so_that_decoding_repeats(noise_clip):
-    with seeded(0):
-        model = snac.SNAC(**SMALL, noise=True).eval()
+def test_noise_blocks_are_silenced_so_that_decoding_repeats(small_snac, noise_clip):
+    model, _ = small_snac(noise=True)
     codec = SnacCodec("snac_24khz", model, Weights("random", "seed 0"))
     tokens = codec.encode(noise_clip(codec, 0.5))
     np.testing.assert_array_equal(codec.decode(tokens).samples, codec.decode(tokens).samples)
@@ -68,10 +53,9 @@ def test_levels_that_do_not_fit_together_are_refused(codec, noise_clip, lengths)
         codec.decode(damaged)
 
 
-def test_a_folder_as_published_is_loaded(tmp_path, noise_clip):
-    with seeded(0):
-        model = snac.SNAC(**SMALL, noise=True).eval()
-    (tmp_path / "config.json").write_text(json.dumps({**SMALL, "noise": True}))
+def test_a_folder_as_published_is_loaded(small_snac, tmp_path, noise_clip):
+    model, settings = small_snac(noise=True)
+    (tmp_path / "config.json").write_text(json.dumps(settings))
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     codec = load_codec("snac_24khz", weights=tmp_path)
     assert (codec.weights.kind, codec.weights.source) == ("pretrained", str(tmp_path))

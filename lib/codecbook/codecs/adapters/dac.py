@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -13,7 +12,6 @@ from codecbook.codecs.base import Weights
 from codecbook.codecs.loading import keep_signal_alive, load_transformers
 from codecbook.codecs.networks import ContextCodec
 from codecbook.models.weights import WeightsRequest
-from codecbook.tokens.tokens import Tokens
 
 REPOSITORY = "descript/dac_44khz"
 
@@ -34,9 +32,6 @@ class DacCodec(ContextCodec):
     def _codes(self, wave: Tensor, num_codebooks: int) -> Tensor:
         return self.module.encode(pad(wave, (0, -wave.shape[-1] % self.hop_length)), num_codebooks).audio_codes[0]
 
-    def _latents(self, tokens: Tokens) -> np.ndarray:
-        return np.stack(tokens.codes)
-
     def _audio(self, latents: Tensor) -> Tensor:
         return self.module.decode(audio_codes=latents).audio_values
 
@@ -56,10 +51,15 @@ def stages_reach(strides: Sequence[int]) -> int:
 
 def load(name: str, request: WeightsRequest, device: str) -> DacCodec:
     """Load DAC; see `codecbook.codecs.load_codec`."""
-    return DacCodec(name, *load_transformers(name, DacModel, REPOSITORY, request, _random_model), device)
+    return DacCodec(
+        name,
+        *load_transformers(name, DacModel, REPOSITORY, request, lambda: random_model(DacConfig(sampling_rate=44_100))),
+        device,
+    )
 
 
-def _random_model() -> Any:
-    model = DacModel(DacConfig(sampling_rate=44_100)).eval()
-    keep_signal_alive(model, model, torch.randn(1, 1, 32 * model.config.hop_length) * 0.1)
+def random_model(config: DacConfig) -> DacModel:
+    """Return a random model whose tokens vary with the audio."""
+    model = DacModel(config).eval()
+    keep_signal_alive(model, model, torch.randn(1, 1, 32 * config.hop_length) * 0.1)
     return model

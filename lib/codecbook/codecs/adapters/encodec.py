@@ -32,7 +32,7 @@ _BUILDERS = {"encodec_24khz": EncodecModel.encodec_model_24khz, "encodec_48khz":
 class EncodecCodec(CausalCodec):
     """EnCodec behind the common interface."""
 
-    chunk_s = decode_chunk_s = 1.28
+    chunk_s = 1.28
 
     def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
         super().__init__(name, model, weights, device)
@@ -99,12 +99,7 @@ class SegmentedEncodec(EncodecCodec):
             yield self.module._decode_frame((self._tensor(codes), gain))
 
     def _checked_segments(self, tokens: Tokens) -> list[int]:
-        """Return the frames of each segment; where the tokens do not say, all but the last are full.
-
-        Raises:
-            UnsupportedInput: The scales of normalised segments are missing.
-            CorruptInput: Segments that no clip is cut into.
-        """
+        """Return the frames of each segment; where the tokens do not say, all but the last are full."""
         full = math.ceil(self.module.segment_length / self.hop_length)
         total = len(tokens.codes[0])
         frames = list(tokens.segment_frames) or [full] * (total // full) + [total % full] * (total % full > 0)
@@ -135,10 +130,7 @@ def overlap_add(waves: Iterable[Tensor], stride: int) -> Iterator[Tensor]:
 
     Args:
         waves: float ``[B, C, S]`` each, in order; one or more, none longer than the first.
-        stride: Samples from the start of one to the start of the next.
-
-    Yields:
-        float ``[B, C, stride]``, and of the last segment all of it.
+        stride: Samples from the start of one to the start of the next, which are yielded at once.
     """
     waves = iter(waves)
     wave: Tensor | None = next(waves)

@@ -17,7 +17,7 @@ class FsqAdapter(CausalCodec):
     """The FSQ codec behind the common interface."""
 
     channels = 1
-    chunk_s = decode_chunk_s = 1.28
+    chunk_s = 1.28
 
     def __init__(self, name: str, model: FsqCodec, weights: Weights, device: str = "cpu") -> None:
         super().__init__(name, model, weights, device)

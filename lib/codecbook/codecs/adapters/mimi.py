@@ -29,7 +29,7 @@ class MimiCodec(CausalCodec):
         UnsupportedInput: The configuration has several semantic codebooks, which cannot be left out one by one.
     """
 
-    chunk_s = decode_chunk_s = 20.0
+    chunk_s = 20.0
 
     def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
         config = model.config
@@ -81,21 +81,19 @@ class MimiStream:
 
 def load(name: str, request: WeightsRequest, device: str) -> MimiCodec:
     """Load Mimi; see `codecbook.codecs.load_codec`."""
-    return MimiCodec(name, *load_transformers(name, MimiModel, REPOSITORY, request, _random_model), device)
+    return MimiCodec(
+        name, *load_transformers(name, MimiModel, REPOSITORY, request, lambda: random_model(MimiConfig())), device
+    )
 
 
-def _random_model() -> Any:
-    model = MimiModel(MimiConfig()).eval()
-    draw_codebooks(model)
-    keep_signal_alive(model, model, torch.randn(1, 1, 16 * model.config.frame_size) * 0.1)
-    return model
-
-
-def draw_codebooks(model: Any) -> None:
-    """Fill the codebooks, which transformers leaves at zero, with normal vectors of falling length."""
+def random_model(config: MimiConfig) -> MimiModel:
+    """Return a random model whose tokens vary with the audio; transformers leaves its codebooks at zero."""
+    model = MimiModel(config).eval()
     for quantizer in (
         model.quantizer.semantic_residual_vector_quantizer,
         model.quantizer.acoustic_residual_vector_quantizer,
     ):
         for level, layer in enumerate(quantizer.layers):
             layer.codebook.embed_sum.normal_(std=0.3 * 0.95**level)
+    keep_signal_alive(model, model, torch.randn(1, 1, 16 * config.frame_size) * 0.1)
+    return model

@@ -65,18 +65,18 @@ class NeuCodec(NetworkCodec):
 
 def load(name: str, request: WeightsRequest, device: str) -> NeuCodec:
     """Load NeuCodec; see `codecbook.codecs.load_codec`."""
-    return NeuCodec(name, *load_transformers(name, NeuCodecModel, REPOSITORY, request, _random_model), device)
+    return NeuCodec(
+        name,
+        *load_transformers(name, NeuCodecModel, REPOSITORY, request, lambda: random_model(NeuCodecConfig())),
+        device,
+    )
 
 
-def _random_model() -> Any:
-    model = NeuCodecModel(NeuCodecConfig()).eval()
-    draw_projections(model)
-    return model
-
-
-def draw_projections(model: Any) -> None:
-    """Let a random model's latents vary as far as the quantiser's levels lie apart, whatever the model's size."""
-    wave = torch.randn(1, 1, 50 * model.config.encoder_hop_length) * 0.1
+def random_model(config: NeuCodecConfig) -> NeuCodecModel:
+    """Return a random model whose latents vary as far as the quantiser's levels lie apart, whatever its size."""
+    model = NeuCodecModel(config).eval()
+    wave = torch.randn(1, 1, 50 * config.encoder_hop_length) * 0.1
     keep_signal_alive(model.acoustic_encoder, model.acoustic_encoder, wave)
     for layer in (model.fc_encoder, model.quantizer.project_in):
         torch.nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+    return model

@@ -63,7 +63,14 @@ class SnacCodec(ContextCodec):
         return [level[0] for level in self.module.encode(self.module.preprocess(wave))]
 
     def _latents(self, tokens: Tokens) -> np.ndarray:
-        self._check_levels(tokens)
+        lengths = [len(level) * stride for level, stride in zip(tokens.codes, self.vq_strides, strict=False)]
+        window = self.align // self.hop_length
+        if len(set(lengths)) > 1 or lengths[0] % window:
+            raise CorruptInput(
+                f"Levels of {[len(level) for level in tokens.codes]} codes do not fit together: level k of "
+                f"{self.name} holds one code per {list(self.vq_strides)} frames, of a multiple of {window} frames. "
+                "Cut all levels at a frame of level 0."
+            )
         latents = torch.zeros(1, device=self.device)
         for quantizer, level in zip(self.module.quantizer.quantizers, tokens.codes, strict=False):
             codewords = quantizer.out_proj(quantizer.decode_code(self._tensor(level)))
@@ -73,21 +80,6 @@ class SnacCodec(ContextCodec):
     def _audio(self, latents: Tensor) -> Tensor:
         return self.module.decoder(latents)[0]
 
-    def _check_levels(self, tokens: Tokens) -> None:
-        """Refuse levels that do not stand for equally many frames, or for parts of a window.
-
-        Raises:
-            CorruptInput: Such levels.
-        """
-        lengths = [len(level) * stride for level, stride in zip(tokens.codes, self.vq_strides, strict=False)]
-        window = self.align // self.hop_length
-        if len(set(lengths)) > 1 or lengths[0] % window:
-            raise CorruptInput(
-                f"Levels of {[len(level) for level in tokens.codes]} codes do not fit together: level k of "
-                f"{self.name} holds one code per {list(self.vq_strides)} frames, of a multiple of {window} frames. "
-                "Cut all levels at a frame of level 0."
-            )
-
 
 def load(name: str, request: WeightsRequest, device: str) -> SnacCodec:
     """Load SNAC; see `codecbook.codecs.load_codec`."""
@@ -96,10 +88,13 @@ def load(name: str, request: WeightsRequest, device: str) -> SnacCodec:
         files = ("config.json", "pytorch_model.bin")
         return load_from_hub(name, REPOSITORY, snac.SNAC.from_pretrained, files, 2, path)
 
-    return SnacCodec(name, *load_network(name, request, snac.SNAC, _random_model, pretrained), device)
+    return SnacCodec(
+        name, *load_network(name, request, snac.SNAC, lambda: random_model(**_PUBLISHED_24KHZ), pretrained), device
+    )
 
 
-def _random_model() -> snac.SNAC:
-    model = snac.SNAC(**_PUBLISHED_24KHZ).eval()
+def random_model(**settings: Any) -> snac.SNAC:
+    """Return a random model whose tokens vary with the audio."""
+    model = snac.SNAC(**settings).eval()
     keep_signal_alive(model, model, torch.randn(1, 1, model.sampling_rate) * 0.1)
     return model

@@ -32,17 +32,11 @@ _UNITS_AT_ONCE = 500  # whose windows take some 30 MB
 
 @dataclass(frozen=True)
 class Units:
-    """Centroids in a space of standardised features.
+    """Centroids in a space of standardised features."""
 
-    Attributes:
-        centroids: float32 ``[V, 39]``.
-        mean: float32 ``[39]``, of the features over the training data.
-        deviation: float32 ``[39]``, likewise.
-    """
-
-    centroids: np.ndarray
-    mean: np.ndarray
-    deviation: np.ndarray
+    centroids: np.ndarray  # float32 [V, 39]
+    mean: np.ndarray  # float32 [39], of the features over the training data
+    deviation: np.ndarray  # float32 [39], likewise
 
     def assign(self, features: np.ndarray) -> np.ndarray:
         """Return the index of the nearest centroid, int64 ``[T]``, of features ``[T, 39]``."""
@@ -82,11 +76,7 @@ class UnitsCodec(Codec):
 def unit_features(samples: np.ndarray) -> np.ndarray:
     """Return the features of each unit: MFCCs with first and second differences, averaged over 40 ms.
 
-    Args:
-        samples: float32 ``[S]`` at 16 kHz; silence is assumed on either side.
-
-    Returns:
-        float64 ``[T, 39]`` with ``T = ceil(S / 640)``.
+    Of float32 ``[S]`` at 16 kHz, with silence on either side, they are float64 ``[T, 39]``, ``T = ceil(S / 640)``.
     """
     return np.concatenate(list(_feature_pieces(BlockQueue([samples[None]], 1), _UNITS_AT_ONCE)))
 
@@ -139,13 +129,7 @@ def load(name: str, request: WeightsRequest, device: str) -> UnitsCodec:
 
 
 def load_units_model(folder: Path) -> tuple[Units, str]:
-    """Read units and their SHA-256.
-
-    Raises:
-        MissingWeights: One of the files is not there.
-        CorruptInput: A file is damaged or altered.
-        UnsupportedInput: A model of another kind.
-    """
+    """Read units and their SHA-256; raises as `codecbook.models.store.read_config` and `load_tensors`."""
     config = read_config(folder, "units", "python -m codecbook.codecs.training.units")
     if config["architecture"] != ARCHITECTURE:
         raise UnsupportedInput(f"The model in {folder} is of architecture {config['architecture']}, not units.")
