@@ -138,14 +138,6 @@ def test_no_more_audio_is_held_than_a_piece_needs(name, small_codec, noise_clip)
     assert coded_s > 9.9
 
 
-def test_segments_go_through_together_where_the_codec_takes_several(small_codec, noise_clip, monkeypatch):
-    codec = small_codec("encodec_48khz")
-    monkeypatch.setattr(codec, "segments_at_once", 2)
-    for duration_s in (1.98, 3.3, 5.0):
-        clip = noise_clip(codec, duration_s)
-        assert codec.encode_blocks(_blocks(clip)) == codec.encode(clip)
-
-
 @pytest.mark.parametrize(
     ("name", "duration_s", "num_pieces"),
     [

@@ -26,13 +26,9 @@ _MIN_CHUNK_S = 1.0
 
 @dataclass(frozen=True)
 class Encoded:
-    """Codes of a clip or a part of it as an adapter returns them, before they become `Tokens`, whose fields they are.
+    """Codes of a clip or a part of it as an adapter returns them, before they become `Tokens` with the same fields."""
 
-    Attributes:
-        codes: Integers ``[T_k]`` per codebook.
-    """
-
-    codes: Sequence[np.ndarray]
+    codes: Sequence[np.ndarray]  # integers [T_k] per codebook
     segment_frames: tuple[int, ...] = ()
     scales: tuple[float, ...] = ()
 

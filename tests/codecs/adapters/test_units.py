@@ -3,12 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from codecbook import audio
 from codecbook.audio import clip_from_array
 from codecbook.codecs import load_codec
 from codecbook.codecs.adapters import units as units_module
-from codecbook.codecs.adapters.units import NUM_FEATURES, load_units_model, unit_features
-from codecbook.codecs.training.units import fit_units, main, save_units
+from codecbook.codecs.adapters.units import NUM_FEATURES, Units, load_units_model, unit_features
+from codecbook.codecs.training.units import save_units
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 
@@ -21,8 +20,10 @@ def tones(num_samples=40_000, seed=0):
 
 
 @pytest.fixture(scope="module")
-def fitted():
-    return fit_units([tones(seed=seed) for seed in range(3)], num_units=16, seed=0)
+def units():
+    rng = np.random.default_rng(0)
+    centroids, mean = rng.standard_normal((16, NUM_FEATURES)), rng.standard_normal(NUM_FEATURES)
+    return Units(*(values.astype(np.float32) for values in (centroids, mean, np.linspace(0.5, 4.0, NUM_FEATURES))))
 
 
 @pytest.mark.parametrize(("num_samples", "num_units"), [(1, 1), (640, 1), (641, 2), (16_000, 25)])
@@ -52,37 +53,13 @@ def test_a_steady_sound_has_no_slopes():
     assert np.abs(inner[:, 13:]).max() < 0.05 * np.abs(inner[:, :13]).max()
 
 
-def test_equal_seeds_give_equal_units(fitted):
-    again = fit_units((tones(seed=seed) for seed in range(3)), num_units=16, seed=0)
-    np.testing.assert_array_equal(again.centroids, fitted.centroids)
-    other = fit_units([tones(seed=seed) for seed in range(3)], num_units=16, seed=1)
-    assert not np.array_equal(other.centroids, fitted.centroids)
+def test_the_nearest_centroid_is_assigned(units):
+    features = units.centroids[[3, 0, 7]] * units.deviation + units.mean
+    np.testing.assert_array_equal(units.assign(features), [3, 0, 7])
 
 
-def test_the_nearest_centroid_is_assigned(fitted):
-    features = fitted.centroids[[3, 0, 7]] * fitted.deviation + fitted.mean
-    np.testing.assert_array_equal(fitted.assign(features), [3, 0, 7])
-
-
-def test_too_little_speech_is_refused():
-    with pytest.raises(UnsupportedInput, match="63 stretches of 40 ms for num_units=16"):
-        fit_units([tones()], num_units=16)
-    with pytest.raises(UnsupportedInput, match="0 stretches"):
-        fit_units([], num_units=2)
-
-
-def test_units_are_saved_and_loaded_as_a_codec(tmp_path, fitted):
-    sha256 = save_units(tmp_path, fitted, {"credits": ["tones, made here"]})
-    loaded, loaded_sha256 = load_units_model(tmp_path)
-    np.testing.assert_array_equal(loaded.centroids, fitted.centroids)
-    codec = load_codec("units_25hz", weights=tmp_path)
-    assert codec.weights.sha256 == loaded_sha256 == sha256
-    assert codec.weights.kind == "bundled"
-    np.testing.assert_array_equal(codec.encode(tones()).codes[0], fitted.assign(unit_features(tones().samples[0])))
-
-
-def test_damaged_or_altered_units_are_refused(tmp_path, fitted):
-    save_units(tmp_path, fitted, {})
+def test_damaged_or_altered_units_are_refused(tmp_path, units):
+    save_units(tmp_path, units, {})
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "sha256": "0" * 64}))
     with pytest.raises(CorruptInput, match="fetch both again"):
@@ -94,19 +71,6 @@ def test_damaged_or_altered_units_are_refused(tmp_path, fitted):
     (tmp_path / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(CorruptInput, match="truncated or damaged"):
         load_units_model(tmp_path)
-
-
-def test_the_command_writes_a_model_and_its_card(tmp_path, capsys):
-    for seed in range(2):
-        audio.save(tones(seed=seed), tmp_path / "speech" / f"{seed}.wav")
-    out = tmp_path / "model"
-    arguments = [str(tmp_path / "speech"), "--out", str(out), "--units", "8", "--credit", "tones, CC0"]
-    assert main(arguments) == 0
-    assert "8 units from 5.0 s" in capsys.readouterr().out
-    assert "- tones, CC0" in (out / "README.md").read_text()
-    assert load_units_model(out)[0].centroids.shape == (8, NUM_FEATURES)
-    assert main([*arguments[:-3], "900", "--credit", "x"]) == 2
-    assert "give at least ten" in capsys.readouterr().err
 
 
 def test_the_bundled_units_use_their_vocabulary_on_speech():

@@ -1,10 +1,9 @@
 """EnCodec (Defossez et al. 2022): 24 kHz mono, causal, and 48 kHz stereo in normalised segments of a second.
 
-Pieces of little more than a second stay in the processor's cache. Segments are run one by one on a CPU (a batch changes
-the last bits of most latents and saves no time) and eight at a time elsewhere.
+Pieces of little more than a second stay in the processor's cache. Segments are run one by one: a batch changes the last
+bits of most latents, and saves no time on a CPU.
 """
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -59,32 +58,18 @@ class SegmentedEncodec(EncodecCodec):
     def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
         super().__init__(name, model, weights, device)
         self.chunk_s = float(model.segment)
-        self.segments_at_once = 1 if device == "cpu" else 8
 
     @torch.inference_mode()
     def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float) -> Iterator[Encoded]:
-        model = self.module
-        length, stride = model.segment_length, model.segment_stride
-        taken = self.segments_at_once * stride
+        model, scales = self.module, ()
         while queue.has(1):
-            wave = self._tensor(queue.peek(taken - stride + length))
-            starts = range(0, min(wave.shape[-1], taken), stride)
-            segments = (wave[..., start : start + length] for start in starts)
-            codes: list[np.ndarray] = []
-            scales: list[float] = []
-            # only segments at the end of a clip are shorter than the others
-            for _, group in itertools.groupby(segments, key=lambda segment: segment.shape[-1]):
-                batch = torch.cat(list(group))  # [B, C, S]
-                if model.normalize:
-                    volume = batch.mean(dim=1, keepdim=True).pow(2).mean(dim=2, keepdim=True).sqrt()
-                    scale = 1e-8 + volume
-                    batch = batch / scale
-                    scales += scale.flatten().tolist()
-                levels = model.quantizer.vq.encode(model.encoder(batch), n_q=num_codebooks)  # [K, B, T]
-                codes += list(levels.transpose(0, 1).cpu().numpy())
-            frames = tuple(segment.shape[1] for segment in codes)
-            yield Encoded(list(np.concatenate(codes, axis=1)), frames, tuple(scales))
-            queue.drop(taken)
+            segment = self._tensor(queue.peek(model.segment_length))
+            if model.normalize:
+                scale = 1e-8 + segment.mean(dim=1, keepdim=True).pow(2).mean(dim=2, keepdim=True).sqrt()
+                segment, scales = segment / scale, (scale.item(),)
+            codes = self._quantize(model.encoder(segment), num_codebooks).cpu().numpy()
+            yield Encoded(list(codes), (codes.shape[1],), scales)
+            queue.drop(model.segment_stride)
 
     @torch.inference_mode()
     def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:

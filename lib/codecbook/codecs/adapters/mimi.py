@@ -88,7 +88,7 @@ def load(name: str, request: WeightsRequest, device: str) -> MimiCodec:
 
 def random_model(config: MimiConfig) -> MimiModel:
     """Return a random model whose tokens vary with the audio; transformers leaves its codebooks at zero."""
-    model = MimiModel(config).eval()
+    model: Any = MimiModel(config).eval()
     for quantizer in (
         model.quantizer.semantic_residual_vector_quantizer,
         model.quantizer.acoustic_residual_vector_quantizer,

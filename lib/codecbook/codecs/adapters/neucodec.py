@@ -74,7 +74,7 @@ def load(name: str, request: WeightsRequest, device: str) -> NeuCodec:
 
 def random_model(config: NeuCodecConfig) -> NeuCodecModel:
     """Return a random model whose latents vary as far as the quantiser's levels lie apart, whatever its size."""
-    model = NeuCodecModel(config).eval()
+    model: Any = NeuCodecModel(config).eval()
     wave = torch.randn(1, 1, 50 * config.encoder_hop_length) * 0.1
     keep_signal_alive(model.acoustic_encoder, model.acoustic_encoder, wave)
     for layer in (model.fc_encoder, model.quantizer.project_in):
