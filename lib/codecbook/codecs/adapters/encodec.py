@@ -146,7 +146,7 @@ def load(name: str, request: WeightsRequest, device: str) -> EncodecCodec:
 
 def _random_model(name: str) -> Any:
     """Build the full-size architecture with random weights that give audio varied tokens."""
-    model = _BUILDERS[name](pretrained=False)
+    model: Any = _BUILDERS[name](pretrained=False)
     probe = torch.randn(1, model.channels, model.sample_rate) * 0.1
     keep_signal_alive(model, lambda wave: model.decoder(model.encoder(wave)), probe)
     residual = model.encoder(probe)
