@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -53,7 +54,7 @@ def checkpoint_lines(path: str | Path) -> list[str]:
     state = read_checkpoint(path)
     model, run = averaged_model(state), RunState.from_stored(state["run"])
     tensors = tensor_table(state, [name for name, _ in model.named_parameters()])
-    drift = float((tensors["apart"] ** 2).sum() / (tensors["length"] ** 2).sum()) ** 0.5
+    drift = np.linalg.norm(tensors["apart"]) / np.linalg.norm(tensors["length"])
     lines = [
         _size_line(model),
         f"step {run.step}, {run.elapsed_s:.0f} s, {run.skipped_steps} steps skipped, {run.recoveries} recoveries",
