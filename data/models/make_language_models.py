@@ -33,11 +33,12 @@ from codecbook.lm.exact.files import read_config
 from codecbook.lm.exact.floats import float_tensors
 from codecbook.lm.model_files import load_lm, save_lm
 from codecbook.lm.models import build_lm
-from codecbook.lm.token_lm import TokenLM, num_parameters
+from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.options import TrainOptions, TrainReport
 from codecbook.lm.training.train import train
 from codecbook.measure.rates.coder_costs import codebook_table, cost_table, exact_coder_cost, saving
 from codecbook.models.store import CONFIG_NAME, PARAMETERS_NAME
+from codecbook.models.weights import num_parameters
 from codecbook.paths import data_dir
 from codecbook.training.schedule import Budget
 

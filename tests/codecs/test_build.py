@@ -10,12 +10,12 @@ from codecbook.codecs.build import (
     build_fsq,
     build_snac,
     build_stereo,
-    num_parameters,
     offered_bandwidths_kbps,
     random_seeded,
     set_bandwidth,
 )
 from codecbook.errors import UnsupportedInput
+from codecbook.models.weights import num_parameters
 
 TINY = {"hidden_dim": 8, "num_filters": 2}
 

@@ -16,7 +16,7 @@ from codecbook.lm.defaults import EXACT_NAME, default_folder, load_default
 from codecbook.lm.exact import load_exact
 from codecbook.lm.model_files import load_lm
 from codecbook.lm.models import build_lm
-from codecbook.lm.token_lm import num_parameters
+from codecbook.models.weights import num_parameters
 from codecbook.paths import data_dir, repository_dir
 from codecbook.tokens import tokens_from_frames
 from codecbook.tokens.parquet import write_tokens

@@ -4,7 +4,8 @@ import torch
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig, build_lm
-from codecbook.lm.token_lm import TokenLM, check_vocabulary, num_parameters, num_trunk_parameters
+from codecbook.lm.token_lm import TokenLM, check_vocabulary, num_trunk_parameters
+from codecbook.models.weights import num_parameters
 
 # float64 throughout: a full pass and a step add the same numbers in another order, so they agree to its rounding,
 # about 1e-15 at logits of order 1

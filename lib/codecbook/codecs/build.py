@@ -4,6 +4,7 @@ Whatever reads models of the packages ``encodec``, ``snac`` and ``vector-quantiz
 are random until `codecbook.codecs.training` trains them.
 """
 
+import functools
 import importlib
 import inspect
 import math
@@ -17,10 +18,6 @@ from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.models.store import check_kinds
 from codecbook.models.weights import seeded
-
-# after the placeholder for torchaudio that encodec_package registers
-from encodec.modules.seanet import SEANetDecoder, SEANetEncoder  # isort: skip
-from encodec.quantization.vq import ResidualVectorQuantizer  # isort: skip
 
 # imported where they are built: vector_quantize_pytorch brings 75 MB along, and a second of waiting
 if TYPE_CHECKING:
@@ -63,20 +60,15 @@ def _check_codebooks(num_codebooks: int, codebook_size: int) -> None:
 
 
 def _seanet(
-    channels: int,
-    hidden_dim: int,
-    num_filters: int,
-    strides: Sequence[int],
-    num_lstm_layers: int,
-    norm: str = "weight_norm",
-) -> tuple[SEANetEncoder, SEANetDecoder]:
+    channels: int, hidden_dim: int, num_filters: int, strides: Sequence[int], num_lstm_layers: int, norm: str
+) -> tuple[Any, Any]:
     """Return an encoder and a decoder with random parameters, causal where they are mono."""
     arguments = {
         "channels": channels, "dimension": hidden_dim, "n_filters": num_filters, "ratios": list(strides), "norm": norm,
         "causal": channels == 1, "lstm": num_lstm_layers,
     }  # fmt: skip
     with deprecated_weight_norm():
-        return SEANetEncoder(**arguments), SEANetDecoder(**arguments)
+        return encodec.modules.SEANetEncoder(**arguments), encodec.modules.SEANetDecoder(**arguments)
 
 
 def build(
@@ -88,71 +80,51 @@ def build(
     num_filters: int = 16,
     strides: Sequence[int] = _STRIDES,
     num_lstm_layers: int = 0,
+    norm: str = "weight_norm",
     name: str = "encodec_24khz_mini",
+    channels: int = 1,
 ) -> EncodecModel:
-    """Build a causal mono EnCodec with random parameters.
+    """Build an EnCodec with random parameters: mono and causal, or stereo like upstream's at 48 kHz.
+
+    The stereo one is not causal, and takes normalised segments of 1 s with 1 % overlap.
 
     Args:
         num_codebooks: Residual codebooks, ``K``.
         codebook_size: Entries of each, ``V``, a power of two.
         hidden_dim: Dimension of the latents and of the codewords.
-        sample_rate_hz: Sampling rate; with the default strides (320 samples a frame) 24 kHz gives 75 frames/s.
+        sample_rate_hz: With the default strides (320 samples a frame) 24 kHz gives 75 frames/s, 48 kHz 150.
         bandwidth_kbps: Bitrate to set; 1.5, 3, 6 and 12 kbps are 2, 4, 8 and 16 codebooks of 1024 at 24 kHz.
         num_filters: Channels of the first convolution; they double at each stride.
         strides: The decoder's upsampling factors in order.
         num_lstm_layers: LSTM layers next to the bottleneck (upstream: 2). Without, the receptive field is finite.
+        norm: ``"weight_norm"``, or ``"time_group_norm"``, which upstream's stereo model has.
         name: Name of the model, written into ``.ecdc`` headers.
+        channels: 1 or 2.
 
     Raises:
         UnsupportedInput: Codebooks, strides or bandwidth that do not fit together.
     """
-    seanet = _seanet(1, hidden_dim, num_filters, strides, num_lstm_layers)
-    return _encodec(seanet, num_codebooks, codebook_size, sample_rate_hz, bandwidth_kbps, name=name)
-
-
-def build_stereo(
-    num_codebooks: int = 8,
-    codebook_size: int = 1024,
-    hidden_dim: int = 64,
-    sample_rate_hz: int = 48_000,
-    bandwidth_kbps: float = 12.0,
-    num_filters: int = 16,
-    strides: Sequence[int] = _STRIDES,
-    num_lstm_layers: int = 0,
-    norm: str = "weight_norm",
-    name: str = "encodec_48khz_mini",
-) -> EncodecModel:
-    """Build a stereo EnCodec like upstream's at 48 kHz: not causal, normalised segments of 1 s with 1 % overlap.
-
-    Arguments are those of `build`, and ``norm``: ``"weight_norm"``, or upstream's ``"time_group_norm"``. 150 frames/s
-    of 10 bits make 1.5 kbps a codebook.
-    """
-    seanet = _seanet(2, hidden_dim, num_filters, strides, num_lstm_layers, norm)
-    segments = {"normalize": True, "segment": 1.0, "overlap": 0.01}
-    return _encodec(seanet, num_codebooks, codebook_size, sample_rate_hz, bandwidth_kbps, name=name, **segments)
-
-
-def _encodec(
-    seanet: tuple[SEANetEncoder, SEANetDecoder],
-    num_codebooks: int,
-    codebook_size: int,
-    sample_rate_hz: int,
-    bandwidth_kbps: float,
-    **settings: Any,
-) -> EncodecModel:
-    encoder, decoder = seanet
+    encoder, decoder = _seanet(channels, hidden_dim, num_filters, strides, num_lstm_layers, norm)
     _check_codebooks(num_codebooks, codebook_size)
-    hop_length = math.prod(decoder.ratios)
+    hop_length = math.prod(strides)
     if hop_length < 1 or sample_rate_hz < 1 or sample_rate_hz % hop_length:
         raise UnsupportedInput(
-            f"The strides {tuple(decoder.ratios)} multiply to {hop_length}, which does not divide {sample_rate_hz} Hz; "
+            f"The strides {tuple(strides)} multiply to {hop_length}, which does not divide {sample_rate_hz} Hz; "
             "choose strides that give a whole number of frames a second."
         )
-    quantizer = ResidualVectorQuantizer(encoder.dimension, n_q=num_codebooks, bins=codebook_size, kmeans_init=False)
+    quantizer = encodec.quantization.ResidualVectorQuantizer(
+        hidden_dim, n_q=num_codebooks, bins=codebook_size, kmeans_init=False
+    )
     bandwidths = offered_bandwidths_kbps(num_codebooks, codebook_size, sample_rate_hz // hop_length)
-    model = EncodecModel(encoder, decoder, quantizer, bandwidths, sample_rate_hz, encoder.channels, **settings)
+    segments: dict[str, Any] = {} if channels == 1 else {"normalize": True, "segment": 1.0, "overlap": 0.01}
+    model = EncodecModel(encoder, decoder, quantizer, bandwidths, sample_rate_hz, channels, name=name, **segments)
     set_bandwidth(model, bandwidth_kbps)
     return model.eval()
+
+
+build_stereo = functools.partial(
+    build, sample_rate_hz=48_000, bandwidth_kbps=12.0, name="encodec_48khz_mini", channels=2
+)
 
 
 def set_bandwidth(model: EncodecModel, bandwidth_kbps: float) -> None:
@@ -259,7 +231,7 @@ def build_fsq(
             f"FSQ levels must be at least 3 each, and {_MAX_FSQ_CODES} codes at most in all; received "
             f"{str(tuple(levels))[:60]}."
         )
-    encoder, decoder = _seanet(1, hidden_dim, num_filters, strides, num_lstm_layers)
+    encoder, decoder = _seanet(1, hidden_dim, num_filters, strides, num_lstm_layers, "weight_norm")
     from vector_quantize_pytorch import FSQ
 
     with torch.device("cpu"):  # it computes with its levels, which shapes alone do not allow
@@ -306,11 +278,6 @@ def architecture_shapes(architecture: str, arguments: dict) -> dict[str, list[in
     with torch.device("meta"):
         module = build_architecture(architecture, arguments)
     return {name: list(value.shape) for name, value in module.state_dict().items()}
-
-
-def num_parameters(module: nn.Module) -> int:
-    """Return the number of trainable parameters (codebooks that are buffers not counted)."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def random_seeded(architecture: str, arguments: dict, seed: int) -> nn.Module:

@@ -10,9 +10,10 @@ import torch
 from codecbook.lm.exact import certificate, certificate_lines, load_exact
 from codecbook.lm.exact.files import ARCHITECTURE, read_config
 from codecbook.lm.model_files import load_lm
-from codecbook.lm.token_lm import TokenLM, num_parameters, num_trunk_parameters
+from codecbook.lm.token_lm import TokenLM, num_trunk_parameters
 from codecbook.lm.training.checkpoints import averaged_model, read_checkpoint
 from codecbook.lm.training.progress import RunState
+from codecbook.models.weights import num_parameters
 
 _SPIKE = 50.0  # a largest value over the root mean square; of Gaussian ones it stays below 7
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.layers import NORM_EPSILON, Block, Rotation, State
+from codecbook.models.weights import num_parameters
 from codecbook.tokens.checks import require_positive
 
 
@@ -192,11 +193,6 @@ class TokenLM(nn.Module, ABC):
             first = max(0, key.shape[2] - self.remembered_frames)
             layers.append((key[:, :, first:], value[:, :, first:]))
         return self.norm(x), State(tuple(layers), position + x.shape[1])
-
-
-def num_parameters(model: nn.Module) -> int:
-    """Return the number of trained parameters, shared ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def num_trunk_parameters(model: TokenLM) -> int:

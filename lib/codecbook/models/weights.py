@@ -185,6 +185,11 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def num_parameters(module: nn.Module) -> int:
+    """Return the number of trained parameters, shared ones once; codebooks that are buffers do not count."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 def checked_device(device: str) -> str:
     """Return a torch device; `UnsupportedInput` if it is not really there."""
     try:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from codecbook.audio import Clip, save
-from codecbook.codecs.build import ARCHITECTURES, num_parameters
+from codecbook.codecs.build import ARCHITECTURES
 from codecbook.codecs.model_files import LoadedModel, load_model, save_model
 from codecbook.codecs.training.data import Crops, check_apart, load_recordings, parse_folder, split_files
 from codecbook.codecs.training.loop import CodecTrainer
@@ -25,6 +25,7 @@ from codecbook.codecs.training.recipes import RECIPES, Recipe, without_autoencod
 from codecbook.command_line import ArgumentParser, exit_status, num_threads
 from codecbook.errors import UnsupportedInput
 from codecbook.models.store import check_save
+from codecbook.models.weights import num_parameters
 from codecbook.training.corpus_record import Record, corpus_record
 from codecbook.training.processes import Processes, joined_processes
 from codecbook.training.schedule import Budget

@@ -61,7 +61,7 @@ def _card(units: Units, provenance: dict[str, Any], sha256: str) -> str:
     return f"""# units_25hz_mini
 
 {len(units.centroids)} k-means clusters of MFCC features, 25 tokens a second, for 16 kHz mono speech.
-There is no decoder. See `codecbook.codecs.training.units` for the features.
+There is no decoder. See `codecbook.codecs.adapters.units` for the features.
 
 Made by `python -m codecbook.codecs.training.units`, seed {provenance["seed"]}, from {provenance["num_clips"]} clips, \
 {provenance["duration_s"] / 60:.0f} minutes:
