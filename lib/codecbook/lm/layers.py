@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 NORM_EPSILON = 1e-6
 _INITIAL_DEVIATION = 0.02
@@ -21,7 +20,7 @@ KeysValues = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class State:
-    """What a model remembers between two calls of `TokenLM.read`; never changed in place."""
+    """What a model, float or exact, remembers between two calls of its `read`; never changed in place."""
 
     layers: tuple[KeysValues, ...]
     position: int  # number of frames read, the BOS frame included
@@ -132,10 +131,6 @@ class Block(nn.Module):
         mixed, present = self.attention(self.attention_norm(x), mask, past, position)
         x = x + self.dropout(mixed)
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x))), present
-
-    def recomputed(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Apply the layer to a sequence from its start, recomputing it in the backward pass to save memory."""
-        return checkpoint(lambda x, mask: self(x, mask, None, 0)[0], x, mask, use_reentrant=False)
 
 
 def initialise(model: nn.Module, num_layers: int) -> None:

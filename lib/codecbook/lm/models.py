@@ -48,7 +48,7 @@ class TinyGPT(TokenLM):
     config: TinyGPTConfig
 
     def __init__(self, config: TinyGPTConfig) -> None:
-        super().__init__(config, Rotation(config.context, config.dim // config.heads))
+        super().__init__(config, config.context, Rotation(config.context, config.dim // config.heads))
         self.embedding = nn.Embedding(config.codebook_sizes[0] + 1, config.dim)  # the last row is BOS
         initialise(self, config.layers)
 
@@ -71,19 +71,6 @@ class TinyGPT(TokenLM):
         if num_past:
             mask = self.norm.weight.new_full((num_frames, num_past + num_frames), -torch.inf).triu(num_past + 1)
         return (mask,) * self.config.layers
-
-    @property
-    def remembered_frames(self) -> int:
-        """All of the context."""
-        return self.config.context
-
-    def check_position(self, position: int) -> None:
-        """Raise UnsupportedInput beyond the context."""
-        if position > self.config.context:
-            raise UnsupportedInput(
-                f"A sequence of {position} tokens (BOS included) is longer than this model's context of "
-                f"{self.config.context}; cut it, or train with a larger context."
-            )
 
 
 @dataclass(frozen=True)
@@ -133,7 +120,7 @@ class RVQTransformer(TokenLM):
     config: RVQTransformerConfig
 
     def __init__(self, config: RVQTransformerConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, config.window_frames - 1)  # the window holds the newest frame too
         K, V = len(config.codebook_sizes), config.codebook_sizes[0]
         self.embedding = nn.Embedding(K * (V + 1), config.dim)  # per codebook V rows, then its BOS
         self.position_bias = RelativeBias(config.layers, config.heads, config.window_frames)
@@ -207,14 +194,6 @@ class RVQTransformer(TokenLM):
     def masks(self, num_frames: int, num_past: int) -> Sequence[Tensor | None]:
         """Return the position biases, minus infinity for later frames and those beyond the window."""
         return tuple(self.position_bias(num_frames, num_past))
-
-    @property
-    def remembered_frames(self) -> int:
-        """One less than the window, which holds the newest frame too."""
-        return self.config.window_frames - 1
-
-    def check_position(self, position: int) -> None:
-        """Accept any length: positions are distances inside the window."""
 
 
 ARCHITECTURES: dict[str, tuple[type[LMConfig], type[TokenLM]]] = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact import spec
@@ -34,7 +34,7 @@ Port = tuple[type[np.generic], tuple[int | str, ...]]
 
 @dataclass(frozen=True)
 class OnnxLM:
-    """A language model as two ONNX files.
+    """A language model of a shape as two ONNX files, complete in themselves.
 
     ``read`` takes frames after others, first the BOS frame (every code ``V``) with an empty past:
 
@@ -47,10 +47,6 @@ class OnnxLM:
 
     ``heads`` takes ``hidden`` ``[N, D]`` and ``codes`` int64 ``[N, K]``, the frames themselves, of which code ``k`` is
     read for codebooks above ``k``; it returns ``logits`` ``[N, K, V]``.
-
-    Attributes:
-        config: Shape of the model.
-        read, heads: Files, complete in themselves.
     """
 
     config: ExactConfig
@@ -68,18 +64,16 @@ def export_onnx(model: TokenLM | ExactLM) -> OnnxLM:
     Raises:
         UnsupportedInput: Another kind of model or of numbers, or an exact model without a certificate.
     """
-    config = model.config if isinstance(model, ExactLM) else config_of(model)
+    is_exact = isinstance(model, ExactLM)
+    config = model.config if is_exact else config_of(model)
     if config.rotary:
         raise UnsupportedInput(
             "A model with rotary positions has no ONNX form; export an RVQTransformer or its exact form."
         )
-    if isinstance(model, ExactLM):
+    if is_exact:
         certificate(model)
-    files = [
-        build(_Integers(model) if isinstance(model, ExactLM) else _Floats(model, config))
-        for build in (_read_graph, _heads_graph)
-    ]
-    return OnnxLM(config, *files)
+    graphs = (_Integers(model) if is_exact else _Floats(model, config) for _ in range(2))
+    return OnnxLM(config, _read_graph(next(graphs)), _heads_graph(next(graphs)))
 
 
 class Graph:
@@ -103,18 +97,14 @@ class Graph:
 
     def cast(self, value: str, kind: type[np.generic]) -> str:
         """Append a ``Cast``; from floats to integers it cuts off the fraction."""
-        return self.op("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+        return self.op("Cast", value, to=_element_type(kind))
 
     def file(self, inputs: Mapping[str, Port], outputs: Mapping[str, tuple[str, Port]]) -> bytes:
         """Return the graph as an ONNX file; each output is a value's name, and its port."""
-        for name, (value, _) in outputs.items():
-            self._nodes.append(helper.make_node("Identity", [value], [name]))
-        ports = [
-            [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape) for
-             name, (kind, shape) in side.items()]
-            for side in (inputs, {name: port for name, (_, port) in outputs.items()})
-        ]  # fmt: skip
-        graph = helper.make_graph(self._nodes, "lm", ports[0], ports[1], list(self._constants.values()))
+        self._nodes += [helper.make_node("Identity", [value], [name]) for name, (value, _) in outputs.items()]
+        taken = [_value_info(name, port) for name, port in inputs.items()]
+        given = [_value_info(name, port) for name, (_, port) in outputs.items()]
+        graph = helper.make_graph(self._nodes, "lm", taken, given, list(self._constants.values()))
         opset = helper.make_opsetid("", OPSET)
         model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="codecbook")
         return model.SerializeToString(deterministic=True)
@@ -123,6 +113,14 @@ class Graph:
         name = f"constant_{len(self._constants)}"
         self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         return name
+
+
+def _element_type(kind: type[np.generic]) -> int:
+    return helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+
+
+def _value_info(name: str, port: Port) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, _element_type(port[0]), port[1])
 
 
 class _Floats(Graph):
@@ -180,10 +178,6 @@ class _Floats(Graph):
         scores = self.op("Add", self.op("Mul", scores, scale), self.op("Gather", bias, reach, axis=1))
         return self.op("MatMul", self.op("Softmax", scores, axis=-1), value)
 
-    def logits(self, x: str) -> str:
-        """Return logits in `logits_type`."""
-        return x
-
     def _weight(self, name: str) -> np.ndarray:
         return self._weights[parameter_of(name)].numpy()
 
@@ -223,7 +217,7 @@ class _Integers(Graph):
     def linear(self, name: str, x: str) -> str:
         weight = _by_codebook(name, self._arrays[f"{name}.weight"], self.config).swapaxes(-1, -2)
         sums = self._double(self.op("MatMul", x, weight.astype(np.float32)))
-        return self._scaled(sums, name, shape=(*weight.shape[:-2], 1, -1) if weight.ndim > 2 else (-1,))
+        return self._scaled(sums, name, shape=(*weight.shape[:-2], 1, -1))
 
     def gelu(self, name: str, x: str) -> str:
         half = spec.GELU_SIZE // 2
@@ -247,9 +241,6 @@ class _Integers(Graph):
         shares = self._rounded(self.op("Mul", powers, self._reciprocal(self._integer(total))), spec.SHARE_SHIFT)
         mixed = self._double(self.op("MatMul", self.cast(shares, np.float32), value))
         return self.factors(self._scaled(mixed, f"layers.{layer}.mix", shape=(heads, 1, -1)))
-
-    def logits(self, x: str) -> str:
-        return self._integer(x)
 
     def _scaled(self, x: str, name: str, factor: str = "multiplier", shape: tuple[int, ...] = (-1,)) -> str:
         """Requantise; ``multiplier / 2^shift`` as float64 is exact."""
@@ -343,7 +334,7 @@ def _heads_graph(n: _Floats | _Integers) -> bytes:
         known = op("Pad", known, np.array([1, 0, 0, 0, 0, 0]))
         x = n.stream(op("Add", n.linear("project", x), known))
         x = n.norm("logits_norm", _feed_forward(n, x, "head_norm", "head_"))
-    logits = n.logits(op("Transpose", n.linear("logits", x), perm=[1, 0, 2]))
+    logits = n.cast(op("Transpose", n.linear("logits", x), perm=[1, 0, 2]), n.logits_type)
     return n.file(
         {"hidden": (np.float32, ("N", c.dim)), "codes": (np.int64, ("N", K))},
         {"logits": (logits, (n.logits_type, ("N", K, c.codebook_size)))},

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.layers import NORM_EPSILON, Block, Rotation, State
@@ -57,6 +58,7 @@ class TokenLM(nn.Module, ABC):
     """A causal language model over frames of ``K`` codes (a flat stream has ``K = 1``).
 
     Attributes:
+        remembered_frames: How many frames a cache keeps; with rotary positions, the longest sequence.
         gradient_checkpointing: Recompute layers in the backward pass: about a third more time, activations of one
             layer instead of all.
     """
@@ -64,9 +66,9 @@ class TokenLM(nn.Module, ABC):
     architecture: ClassVar[str]  # the name that `build_lm` knows
     config: LMConfig
 
-    def __init__(self, config: LMConfig, rotation: Rotation | None = None) -> None:
+    def __init__(self, config: LMConfig, remembered_frames: int, rotation: Rotation | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.remembered_frames = config, remembered_frames
         self.gradient_checkpointing = False
         self.rotation = rotation
         self.blocks = nn.ModuleList(
@@ -110,14 +112,13 @@ class TokenLM(nn.Module, ABC):
     def masks(self, num_frames: int, num_past: int) -> Sequence[Tensor | None]:
         """Return one attention mask per layer for `num_frames` frames after `num_past` remembered ones."""
 
-    @property
-    @abstractmethod
-    def remembered_frames(self) -> int:
-        """How many frames a cache needs to keep."""
-
-    @abstractmethod
     def check_position(self, position: int) -> None:
-        """Raise UnsupportedInput where a sequence of this many frames is more than the model can read."""
+        """Raise UnsupportedInput where rotary positions do not reach as far as a sequence of this many frames."""
+        if self.rotation is not None and position > self.remembered_frames:
+            raise UnsupportedInput(
+                f"A sequence of {position} tokens (BOS included) is longer than this model's context of "
+                f"{self.remembered_frames}; cut it, or train with a larger context."
+            )
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return the logits of every frame given the frames before it, the first given BOS, float ``[B, T, K, V]``.
@@ -128,16 +129,13 @@ class TokenLM(nn.Module, ABC):
             UnsupportedInput: Another number of codebooks or axes, or more frames than the model's context.
             CorruptInput: A code outside its codebook.
         """
-        self.check_codes(codes)
+        check_codes(codes, self.codebook_sizes)
         inputs = torch.cat((self._bos(codes.shape[0]), codes[:, :-1]), dim=1)
-        hidden, _ = self._trunk(self.embed(inputs), None)
-        return self.heads(hidden, codes)
+        return self.heads(self._trunk(self.embed(inputs), None)[0], codes)
 
     def begin(self, batch_size: int = 1) -> tuple[Tensor, State]:
         """Read the BOS frame: return hidden ``[B, 1, D]``, which predicts frame 0, and a state."""
-        hidden, state = self._trunk(self.embed(self._bos(batch_size)), None)
-        assert state is not None
-        return hidden, state
+        return self._trunk(self.embed(self._bos(batch_size)), None)
 
     def read(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
         """Read further frames, int64 ``[B, T, K]``; errors as for `forward`.
@@ -146,53 +144,47 @@ class TokenLM(nn.Module, ABC):
             Hidden float ``[B, T, D]``, at ``t`` the prediction of the frame **after** ``codes[:, t]``, and the state
             after them. The state that was given stays valid.
         """
-        self.check_codes(codes)
-        hidden, state_after = self._trunk(self.embed(codes), state)
-        assert state_after is not None
-        return hidden, state_after
-
-    def check_codes(self, codes: Tensor) -> None:
-        """Raise as `forward` does unless these are int64 codes ``[B, T, K]`` of this model."""
-        if codes.dtype != torch.int64 or codes.ndim != 3 or codes.shape[2] != self.num_codebooks:
-            raise UnsupportedInput(
-                f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, "
-                f"{self.num_codebooks}]; give frames of {self.num_codebooks} codebook(s)."
-            )
-        if codes.shape[1] < 1:
-            raise UnsupportedInput("Codes have no frames; give at least one.")
-        # elsewhere it would make the host wait at every step; there, trainer and scorer check before they copy
-        if codes.device.type == "cpu" and not torch.compiler.is_compiling() and codes.numel():
-            low, high = (int(bound) for bound in codes.aminmax())
-            if low < 0 or high >= self.codebook_sizes[0]:
-                raise CorruptInput(
-                    f"Codes run from {low} to {high}, outside 0..{self.codebook_sizes[0] - 1}; they are damaged, or of "
-                    "a codec with larger codebooks."
-                )
+        check_codes(codes, self.codebook_sizes)
+        return self._trunk(self.embed(codes), state)
 
     def _bos(self, batch_size: int) -> Tensor:
         return torch.full(
             (batch_size, 1, self.num_codebooks), self.codebook_sizes[0], dtype=torch.int64, device=self.device
         )
 
-    def _trunk(self, x: Tensor, state: State | None) -> tuple[Tensor, State | None]:
+    def _trunk(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Run embedded frames ``[B, T, D]`` through the layers, and keep what later frames may look at."""
         position = 0 if state is None else state.position
         self.check_position(position + x.shape[1])
         x = self.dropout(x)
         past = (None,) * len(self.blocks) if state is None else state.layers
         num_past = 0 if state is None else state.layers[0][0].shape[2]
-        masks = self.masks(x.shape[1], num_past)
-        if self.gradient_checkpointing and torch.is_grad_enabled() and state is None:
-            for block, mask in zip(self.blocks, masks, strict=True):
-                assert isinstance(block, Block)
-                x = block.recomputed(x, mask)
-            return self.norm(x), None
+        recompute = self.gradient_checkpointing and torch.is_grad_enabled()
         layers = []
-        for block, mask, layer_past in zip(self.blocks, masks, past, strict=True):
-            x, (key, value) = block(x, mask, layer_past, position)
+        for block, mask, layer_past in zip(self.blocks, self.masks(x.shape[1], num_past), past, strict=True):
+            inputs = x, mask, layer_past, position
+            x, (key, value) = checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
             first = max(0, key.shape[2] - self.remembered_frames)
             layers.append((key[:, :, first:], value[:, :, first:]))
         return self.norm(x), State(tuple(layers), position + x.shape[1])
+
+
+def check_codes(codes: Tensor, codebook_sizes: Sequence[int]) -> None:
+    """Raise as `TokenLM.forward` does unless these are int64 codes ``[B, T, K]`` of equal codebooks."""
+    K, V = len(codebook_sizes), codebook_sizes[0]
+    if codes.dtype != torch.int64 or codes.ndim != 3 or codes.shape[2] != K:
+        raise UnsupportedInput(
+            f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, {K}]; give frames of "
+            f"{K} codebook(s)."
+        )
+    if codes.shape[1] < 1:
+        raise UnsupportedInput("Codes have no frames; give at least one.")
+    # elsewhere it would make the host wait at every step; there, trainer and scorer check before they copy
+    if codes.device.type == "cpu" and not torch.compiler.is_compiling() and ((codes < 0) | (codes >= V)).any():
+        raise CorruptInput(
+            f"Codes run from {int(codes.min())} to {int(codes.max())}, outside 0..{V - 1}; they are damaged, or of a "
+            "codec with larger codebooks."
+        )
 
 
 def num_trunk_parameters(model: TokenLM) -> int:

@@ -1,7 +1,5 @@
 """Export: what it costs in rate, that it is a function of its input, and what it refuses."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -146,7 +144,7 @@ def test_refused_input(make_float_model, draw_codes) -> None:
     with pytest.raises(UnsupportedInput, match="keep its floats"):
         float_tensors(export_exact(rotary, [draw_codes(rotary, 10)]))
     with pytest.raises(UnsupportedInput, match="no exact form"):
-        export_exact(_Other(replace(source.config)), [codes])
+        export_exact(_Other(source.config, 1), [codes])
 
 
 class _Other(RVQTransformer.__bases__[0]):  # a TokenLM of a third kind
@@ -155,5 +153,4 @@ class _Other(RVQTransformer.__bases__[0]):  # a TokenLM of a third kind
     def embed(self, codes):
         pytest.fail("a model without an exact form was evaluated")
 
-    heads = head = masks = check_position = embed
-    remembered_frames = 1
+    heads = head = masks = embed

@@ -22,7 +22,7 @@ from codecbook.lm.exact.spec import (
     SHARE_SHIFT,
     STREAM_MAX,
     UNIT_BITS,
-)
+)  # fmt: skip
 
 
 @kernel
@@ -139,8 +139,7 @@ def _attend_head(query, keys, values, newest, count, multiplier, shift, bias, ex
         for j in range(newest + 1, count):
             scores[j] += bias[newest - j + window]
     _shares(scores, count, exp2)
-    for i in range(width):
-        mixed[i] = 0
+    mixed[:] = 0
     for j in range(count):
         share = scores[j]
         if share:
@@ -170,8 +169,6 @@ def _attend(weights, state, layer, stream, n, exp2):
             _plain(sums[a : a + d], multiplier[a : a + d], shift, query[a : a + d])
             _plain(sums[b : b + d], multiplier[b : b + d], shift, key)
         _plain(sums[c : c + d], multiplier[c : c + d], shift, value)
-    for h in range(H):
-        a = h * d
         bias = weights.layers_position_bias[layer, h] if not is_rotary else state.shares[:0]
         _attend_head(
             query[a : a + d], state.keys[layer, stream, h], state.values[layer, stream, h], place, count,
@@ -182,17 +179,21 @@ def _attend(weights, state, layer, stream, n, exp2):
 
 
 @kernel
+def _add_row(weight, multiplier, shift, row, out):
+    """Add a row of a table of codes."""
+    for i in range(weight.shape[1]):
+        out[i] += _requantise(weight[row, i], multiplier[row], shift)
+
+
+@kernel
 def _embed(weights, codes, V, residual):
     """Write the sum of the rows of a frame's codes ``[K]``; code V is BOS."""
-    shift, D = weights.embedding_shift[0], weights.embedding_weight.shape[1]
-    for i in range(D):
-        residual[i] = 0
+    w = weights
+    residual[:] = 0
     for k in range(codes.shape[0]):
         row = k * (V + 1) + codes[k]
-        multiplier = weights.embedding_multiplier[row]
-        for i in range(D):
-            residual[i] += _requantise(weights.embedding_weight[row, i], multiplier, shift)
-    for i in range(D):
+        _add_row(w.embedding_weight, w.embedding_multiplier, w.embedding_shift[0], row, residual)
+    for i in range(residual.shape[0]):
         residual[i] = _clip(residual[i], STREAM_MAX)
 
 
@@ -244,13 +245,12 @@ def _project(weights, state, N):
     if size == 0:
         return
     _products(weights.project_weight, state.hidden, N, state.sums)
+    state.known[:N] = 0
     for n in range(N):
         for i in range(size):
             state.projected[n, i] = _requantise(
                 state.sums[n, i], weights.project_multiplier[i], weights.project_shift[0]
             )
-        for i in range(state.known.shape[1]):
-            state.known[n, i] = 0
 
 
 @kernel
@@ -272,11 +272,11 @@ def head_rows(weights, state, k, N, logits):
 
     With conditioning, codes of codebooks below k must have been pushed.
     """
+    inputs = state.hidden
     if weights.project_weight.shape[0]:
         _refine(weights, state, k, N)
-        _products(weights.logits_weight[k], state.activations, N, state.sums)
-    else:
-        _products(weights.logits_weight[k], state.hidden, N, state.sums)
+        inputs = state.activations
+    _products(weights.logits_weight[k], inputs, N, state.sums)
     multiplier, shift = weights.logits_multiplier[k], weights.logits_shift[0]
     for n in range(N):
         for v in range(multiplier.shape[0]):
@@ -286,12 +286,11 @@ def head_rows(weights, state, k, N, logits):
 @kernel
 def push_rows(weights, state, k, codes):
     """Tell each row the code of codebook k of its frame, int64 ``[N]``."""
-    K, V = weights.logits_weight.shape[0], weights.logits_weight.shape[1]
-    if weights.project_weight.shape[0] == 0 or k == K - 1:
+    w, K, V = weights, weights.logits_weight.shape[0], weights.logits_weight.shape[1]
+    if w.project_weight.shape[0] == 0 or k == K - 1:
         return
-    shift = weights.frame_embedding_shift[0]
     for n in range(codes.shape[0]):
         row = k * V + codes[n]
-        multiplier = weights.frame_embedding_multiplier[row]
-        for i in range(state.known.shape[1]):
-            state.known[n, i] += _requantise(weights.frame_embedding_weight[row, i], multiplier, shift)
+        _add_row(
+            w.frame_embedding_weight, w.frame_embedding_multiplier, w.frame_embedding_shift[0], row, state.known[n]
+        )

@@ -8,33 +8,21 @@ most 256. Autocasting also rounds results, and is switched off here. All else is
 comparisons, and where a device has more, its own roots and divisions (`codecbook.lm.exact.torch_integers`).
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact import spec
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.exact.torch_integers import Integers, integers_of
+from codecbook.lm.layers import KeysValues, State
+from codecbook.lm.token_lm import check_codes
 
 # 2^(shift - 1) by shift. Looked up, as torch.compile takes a number that varies between calls for a symbol, and the
 # code that torch 2.13 writes for `1 << (symbol - 1)` overflows 32 bits.
 _HALVES = (0, *(1 << bit for bit in range(62)))
-
-
-@dataclass(frozen=True)
-class ExactState:
-    """What `ExactTorch` remembers between two calls; never changed in place.
-
-    Attributes:
-        layers: Keys and values of each layer, float32 ``[B, H, P, d]``, integers of at most 127.
-        position: Frames read, BOS included.
-    """
-
-    layers: tuple[tuple[Tensor, Tensor], ...]
-    position: int
 
 
 class ExactTorch:
@@ -73,7 +61,7 @@ class ExactTorch:
             UnsupportedInput: Another number of codebooks, or a sequence longer than rotary positions reach.
             CorruptInput: A code outside its codebook.
         """
-        self._check(codes)
+        check_codes(codes.cpu(), self.model.codebook_sizes)
         codes = codes.to(self.device)
         inputs = torch.cat((self._bos(len(codes)), codes[:, :-1]), dim=1)
         state, parts = None, []
@@ -85,18 +73,18 @@ class ExactTorch:
         return torch.cat(parts, dim=1)
 
     @torch.inference_mode()
-    def begin(self, batch_size: int = 1) -> tuple[Tensor, ExactState]:
+    def begin(self, batch_size: int = 1) -> tuple[Tensor, State]:
         """Read BOS: return hidden int64 ``[B, 1, D]``, which predicts frame 0, and a state."""
         return self._read(self._bos(batch_size), None)
 
     @torch.inference_mode()
-    def read(self, codes: Tensor, state: ExactState) -> tuple[Tensor, ExactState]:
+    def read(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
         """Read frames int64 ``[B, T, K]``; return hidden int64 ``[B, T, D]``, each for the frame after, and a state.
 
         Raises:
             UnsupportedInput, CorruptInput: As `logits`.
         """
-        self._check(codes)
+        check_codes(codes.cpu(), self.model.codebook_sizes)
         return self._read(codes.to(self.device), state)
 
     @torch.inference_mode()
@@ -104,7 +92,7 @@ class ExactTorch:
         """Return logits int64 ``[..., V]`` of codebook ``k`` for hidden ``[..., D]`` and codes ``[..., k]`` before."""
         return self._head(hidden, before.to(self.device))
 
-    def _read(self, codes: Tensor, state: ExactState | None) -> tuple[Tensor, ExactState]:
+    def _read(self, codes: Tensor, state: State | None) -> tuple[Tensor, State]:
         c = self.model.config
         position = 0 if state is None else state.position
         if c.rotary and position + codes.shape[1] > c.window_frames:
@@ -120,11 +108,9 @@ class ExactTorch:
             layers.append(remembered)
             x = self._saturate(x + self._linear(f"layers.{layer}.output", mixed))
             x = self._feed_forward(x, f"layers.{layer}.feed_forward_norm", f"layers.{layer}.")
-        return self._norm("norm", x), ExactState(tuple(layers), position + codes.shape[1])
+        return self._norm("norm", x), State(tuple(layers), position + codes.shape[1])
 
-    def _attention(
-        self, prefix: str, x: Tensor, past: tuple[Tensor, Tensor] | None, position: int
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def _attention(self, prefix: str, x: Tensor, past: KeysValues | None, position: int) -> tuple[Tensor, KeysValues]:
         c, steps = self.model.config, self._steps
         B, T, _ = x.shape
         parts = self._linear(prefix + "query_key_value", self._norm(prefix + "attention_norm", x))
@@ -209,20 +195,6 @@ class ExactTorch:
     def _bos(self, batch_size: int) -> Tensor:
         c = self.model.config
         return torch.full((batch_size, 1, c.num_codebooks), c.codebook_size, dtype=torch.int64, device=self.device)
-
-    def _check(self, codes: Tensor) -> None:
-        c = self.model.config
-        if codes.dtype != torch.int64 or codes.ndim != 3 or codes.shape[2] != c.num_codebooks or codes.shape[1] < 1:
-            raise UnsupportedInput(
-                f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, {c.num_codebooks}], "
-                "T >= 1."
-            )
-        if bool(((codes < 0) | (codes >= c.codebook_size)).any()):
-            found = codes.cpu()
-            raise CorruptInput(
-                f"Codes run from {int(found.min())} to {int(found.max())}, outside 0..{c.codebook_size - 1}; they are "
-                "damaged, or of a codec with larger codebooks."
-            )
 
 
 def _requantise(values: Tensor, multiplier: Tensor, shift: int) -> Tensor:
