@@ -36,12 +36,12 @@ def load_network(
     """
     if request.kind == "bundled":
         assert request.path is not None
-        loaded = load_model(request.path)
-        if not isinstance(loaded.module, own):
+        module, config = load_model(request.path)
+        if not isinstance(module, own):
             raise UnsupportedInput(
-                f"The model in {request.path} is of architecture {loaded.config['architecture']}, not of {name}."
+                f"The model in {request.path} is of architecture {config['architecture']}, not of {name}."
             )
-        return loaded.module, Weights("bundled", model_source(request.path), loaded.sha256)
+        return module, Weights("bundled", model_source(request.path), config["sha256"])
     if request.kind == "random":
         with seeded(request.seed), torch.no_grad():
             module, source = draw(), f"seed {request.seed}"

@@ -5,7 +5,6 @@ Tensors are stored as float16 and used as float32, which is exact. EnCodec's run
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,6 @@ from codecbook.codecs.build import ARCHITECTURES, architecture_shapes, build_arc
 from codecbook.models.store import check_shapes, is_bundled, load_tensors, read_config, refuse_existing, save_tensors
 
 _TRAINING_ONLY = (".embed_avg", ".cluster_size")
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model from a folder: in evaluation mode, float32, on the CPU."""
-
-    module: nn.Module
-    config: dict  # content of ``config.json``
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the stored tensors, hex."""
-        return self.config["sha256"]
 
 
 def save_model(
@@ -56,15 +42,15 @@ def save_model(
         for name, tensor in _stored(module.state_dict()).items()
     }
     check_shapes(_stored(architecture_shapes(architecture, arguments)), tensors, folder)
-    return save_tensors(folder, tensors, architecture, arguments, provenance, overwrite)
+    return save_tensors(folder, tensors, architecture, arguments, provenance)
 
 
 def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if not name.endswith(_TRAINING_ONLY)}
 
 
-def load_model(folder: str | Path) -> LoadedModel:
-    """Read a model that `save_model` wrote.
+def load_model(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Read a model that `save_model` wrote, in evaluation mode, float32, on the CPU, and its ``config.json``.
 
     Raises:
         MissingWeights: One of the files is not there.
@@ -88,4 +74,4 @@ def load_model(folder: str | Path) -> LoadedModel:
                 value.copy_(state[name.removesuffix("_avg")])
             elif name.endswith(".cluster_size"):
                 value.fill_(1.0)
-    return LoadedModel(module.float().eval(), config)
+    return module.float().eval(), config

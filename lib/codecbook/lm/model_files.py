@@ -63,7 +63,7 @@ def save_lm(folder: str | Path, model: TokenLM, provenance: dict[str, Any], over
         name: (tensor.half() if name in parameters else tensor).contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    return save_tensors(folder, tensors, model.architecture, model.config.arguments(), provenance, overwrite)
+    return save_tensors(folder, tensors, model.architecture, model.config.arguments(), provenance)
 
 
 def load_lm(folder: str | Path) -> LoadedLM:

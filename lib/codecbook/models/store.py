@@ -104,16 +104,15 @@ def check_save(folder: Path, architectures: Collection[str]) -> None:
     refuse_existing(folder, True, architectures)
 
 
-def write_model(folder: Path, parameters: bytes, config: dict[str, Any], overwrite: bool = False) -> None:
+def write_model(folder: Path, parameters: bytes, config: dict[str, Any]) -> None:
     """Write a model's two files: ``model.safetensors``, and ``config.json`` of JSON types without its ``"format"``.
 
-    Raises:
-        CodecbookError: One of the files is there, and `overwrite` is False.
+    What is there is replaced; `refuse_existing` is to be called before.
     """
     text = json.dumps({"format": FORMAT, **config}, indent=2) + "\n"
     # the parameters go first: a reader between the two renames sees a hash that differs and is told so
-    write_file(folder / PARAMETERS_NAME, parameters, overwrite)
-    write_file(folder / CONFIG_NAME, text, overwrite)
+    write_file(folder / PARAMETERS_NAME, parameters, overwrite=True)
+    write_file(folder / CONFIG_NAME, text, overwrite=True)
 
 
 def save_tensors(
@@ -122,12 +121,10 @@ def save_tensors(
     architecture: str,
     arguments: dict[str, Any],
     provenance: dict[str, Any],
-    overwrite: bool = False,
 ) -> str:
-    """Write a model of torch's tensors, given as they shall be stored; return their SHA-256.
+    """Write a model of torch's tensors as `write_model` does, given as they shall be stored; return their SHA-256.
 
     Raises:
-        CodecbookError: One of the files is there, and `overwrite` is False.
         CorruptInput: A value is infinite or not a number.
     """
     import safetensors.torch
@@ -139,7 +136,7 @@ def save_tensors(
             )
     sha256 = tensors_sha256(tensors)
     config = {"architecture": architecture, "arguments": arguments, "sha256": sha256, "provenance": provenance}
-    write_model(folder, safetensors.torch.save(dict(tensors)), config, overwrite)
+    write_model(folder, safetensors.torch.save(dict(tensors)), config)
     return sha256
 
 

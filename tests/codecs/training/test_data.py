@@ -191,10 +191,10 @@ def test_crops_depend_on_the_seed_alone(tones):
 def test_crops_go_on_from_a_state(tones):
     crops = Crops([tones(3)], [1.0], 0)
     crops.batch(3, 800)
-    state = crops.state
+    state = crops.random.bit_generator.state
     expected = [crops.batch(3, 800) for _ in range(2)]
     fresh = Crops([tones(3)], [1.0], 99)
-    fresh.restore(state)
+    fresh.random.bit_generator.state = state
     for batch in expected:
         np.testing.assert_array_equal(fresh.batch(3, 800), batch)
 

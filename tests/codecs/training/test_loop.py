@@ -259,7 +259,7 @@ def test_a_loss_that_is_not_finite_goes_back_and_slows_down(trainer, monkeypatch
         assert torch.equal(value, good["module"][name]), name
     run.train_step()
     (group,) = run.optimizer.param_groups
-    assert group["lr"] == pytest.approx(0.5 * learning_rate(run.recipe, 0.2, 2), rel=1e-12)
+    assert group["lr"] == pytest.approx(0.5 * learning_rate(run.recipe, run.phase, 0.2, 2), rel=1e-12)
     module = run.run()
     assert run.step == STEPS
     assert all(value.isfinite().all() for value in module.state_dict().values())

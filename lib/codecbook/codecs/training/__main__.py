@@ -17,7 +17,7 @@ import torch
 
 from codecbook.audio import Clip, save
 from codecbook.codecs.build import ARCHITECTURES
-from codecbook.codecs.model_files import LoadedModel, load_model, save_model
+from codecbook.codecs.model_files import load_model, save_model
 from codecbook.codecs.training.data import Crops, check_apart, load_recordings, parse_folder, split_files
 from codecbook.codecs.training.loop import CodecTrainer
 from codecbook.codecs.training.models import trainable
@@ -77,8 +77,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace, processes: Processes) -> int:
     recipe = RECIPES[options.recipe]
-    start_from = _load_start(options.start_from, recipe) if options.start_from else None
-    if start_from:
+    start_from = start_sha256 = None
+    if options.start_from:
+        start_from, start_sha256 = _load_start(options.start_from, recipe)
         recipe = without_autoencoder(recipe)
     rate_hz, channels = recipe.sample_rate_hz, recipe.channels
     folders, shares = zip(*map(parse_folder, options.data), strict=True)
@@ -88,15 +89,14 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     crops = Crops(groups, shares, recipe.seed + 1000 * processes.rank)
     trainer = CodecTrainer(
         recipe, crops, Budget(options.steps, options.minutes), options.out, processes,
-        start_from=start_from.module if start_from else None, record=_record(folders, splits),
-        changed_corpus=options.changed_corpus,
+        start_from=start_from, record=_record(folders, splits), changed_corpus=options.changed_corpus,
     )  # fmt: skip
     module = trainer.run()
     if processes.rank != 0:
         return 0
     provenance = {
         "recipe": options.recipe,
-        "started_from": start_from.sha256 if start_from else None,
+        "started_from": start_sha256,
         "steps": trainer.step,
         "training_minutes": round(trainer.elapsed_s / 60, 1),
         "seed": recipe.seed,
@@ -123,21 +123,17 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     return 0
 
 
-def _load_start(folder: Path, recipe: Recipe) -> LoadedModel:
-    """Load the model to go on with.
-
-    Raises:
-        UnsupportedInput: It is of another shape than the recipe's.
-    """
-    loaded = load_model(folder)
+def _load_start(folder: Path, recipe: Recipe) -> tuple[torch.nn.Module, str]:
+    """Load the model to go on with, and its SHA-256; refuse one of another shape than the recipe's."""
+    module, config = load_model(folder)
     asked = json.loads(json.dumps(recipe.arguments))  # as a file has it: tuples are lists
-    held = loaded.config["architecture"], loaded.config["arguments"]
+    held = config["architecture"], config["arguments"]
     if held != (recipe.architecture, asked):
         raise UnsupportedInput(
             f"{folder} holds {held[0]} {held[1]}, and the recipe trains {recipe.architecture} {asked}; choose the "
             "recipe that the model was trained with."
         )
-    return loaded
+    return module, config["sha256"]
 
 
 def _record(folders: Sequence[Path], splits: Sequence[tuple[dict[Path, str], dict[Path, str]]]) -> Record:

@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -155,7 +154,7 @@ def load_recordings(
 
 
 class Crops:
-    """Random crops from groups of recordings ``[C, S]``, reproducible and resumable through `state` and `restore`.
+    """Random crops from groups of recordings ``[C, S]``, reproducible, and resumable by the state of `random`.
 
     A group is drawn by its share, a recording in it by its duration, a position uniformly. The gain is drawn so that
     the crop's level is spread evenly over 18 dB; nearly silent crops are drawn again.
@@ -165,23 +164,14 @@ class Crops:
         self._groups = groups
         self._shares = np.asarray(shares) / np.sum(shares)
         self._durations = [np.cumsum([r.shape[1] for r in group], dtype=np.float64) for group in groups]
-        self._random = np.random.default_rng(seed)
-
-    @property
-    def state(self) -> Mapping[str, Any]:
-        """The generator's state, to be handed to `restore`."""
-        return self._random.bit_generator.state
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
-        self._random.bit_generator.state = state
+        self.random = np.random.default_rng(seed)
 
     def _crop(self, num_samples: int) -> np.ndarray:
-        group = int(self._random.choice(len(self._groups), p=self._shares))
+        group = int(self.random.choice(len(self._groups), p=self._shares))
         ends = self._durations[group]
-        recording = self._groups[group][int(np.searchsorted(ends, self._random.random() * ends[-1], side="right"))]
+        recording = self._groups[group][int(np.searchsorted(ends, self.random.random() * ends[-1], side="right"))]
         spare = recording.shape[1] - num_samples
-        start = int(self._random.integers(0, spare + 1)) if spare > 0 else 0
+        start = int(self.random.integers(0, spare + 1)) if spare > 0 else 0
         crop = recording[:, start : start + num_samples].astype(np.float32)
         return np.pad(crop, ((0, 0), (0, num_samples - crop.shape[1])))
 
@@ -195,7 +185,7 @@ class Crops:
         while len(crops) < batch_size:
             crop = self._crop(num_samples)
             level = float(np.sqrt(np.mean(np.square(crop))))
-            gain = 10.0 ** (self._random.uniform(*_LEVEL_DB) / 20.0) / max(level, 1e-9)
+            gain = 10.0 ** (self.random.uniform(*_LEVEL_DB) / 20.0) / max(level, 1e-9)
             if level >= 1e-3:
                 # a gain that clips would teach the decoder to clip
                 crops.append(crop * min(gain, 0.99 / float(np.abs(crop).max())))

@@ -95,7 +95,7 @@ class CodecTrainer:
                 f"on; start {count}, or choose another folder."
             )
         self._restore(saved)
-        self.crops.restore(saved["crops"][self.processes.rank])
+        self.crops.random.bit_generator.state = saved["crops"][self.processes.rank]
 
     @property
     def progress(self) -> float:
@@ -121,7 +121,7 @@ class CodecTrainer:
         self.torch_random.set_state(state["torch_random"])
 
     def _checkpoint(self) -> None:
-        crops = self.processes.gather(self.crops.state)
+        crops = self.processes.gather(self.crops.random.bit_generator.state)
         if self.processes.rank == 0:
             state = {
                 "recipe": asdict(self.recipe),
@@ -206,8 +206,7 @@ class CodecTrainer:
         """Do one step; return the parts of the loss, none where the run had to recover."""
         target = self._batch()
         for group in self.optimizer.param_groups:
-            rate = learning_rate(self.recipe, self.progress, self.step, max(0, self.phase))
-            group["lr"] = self.rate_scale * rate
+            group["lr"] = self.rate_scale * learning_rate(self.recipe, self.phase, self.progress, self.step)
         estimate, commitment = self._forward(target)
         loss, parts = codec_loss(estimate, target, self.recipe.sample_rate_hz, commitment, self.recipe.loss)
         finite = bool(self.processes.mean(loss.detach().reshape(1)).isfinite())
@@ -232,13 +231,12 @@ class CodecTrainer:
 
     def _recover(self) -> None:
         """Go back to the last checkpoint after a loss that is not finite, with half the learning rate."""
-        step, rate_scale, recoveries = self.step, self.rate_scale / 2, self.recoveries + 1
+        step, elapsed_s, rate_scale, recoveries = self.step, self.elapsed_s, self.rate_scale / 2, self.recoveries + 1
         if recoveries > _MAX_RECOVERIES:
             raise CodecbookError(
                 f"The loss was not finite {recoveries} times, last at step {step}; lower the recipe's learning_rate, "
                 "or look for damaged recordings in the training data."
             )
-        elapsed_s = self.elapsed_s
         # crops go on from here: the same batches might diverge in the same way
         self._restore(self._saved())
         self.elapsed_s, self.rate_scale, self.recoveries = elapsed_s, rate_scale, recoveries
@@ -257,7 +255,7 @@ class CodecTrainer:
         last_checkpoint = last_time = time.monotonic()
         stop_at = math.inf if stop_after_steps is None else self.step + stop_after_steps
         while self.progress < 1.0 and self.step < stop_at:
-            index, _ = phase_at(self.recipe.phases, self.progress, max(0, self.phase))
+            index = phase_at(self.recipe.phases, self.progress, self.phase)
             if index != self.phase:
                 self._enter_phase(index)
             parts = self.train_step()

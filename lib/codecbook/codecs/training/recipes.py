@@ -57,21 +57,20 @@ def without_autoencoder(recipe: Recipe) -> Recipe:
     return replace(recipe, phases=phases)
 
 
-def phase_at(phases: tuple[Phase, ...], progress: float, earliest: int = 0) -> tuple[int, float]:
-    """Return (index of the phase, how far through it, 0 to 1) at a progress of the run, 0 to 1.
+def phase_at(phases: tuple[Phase, ...], progress: float, earliest: int) -> int:
+    """Return the index of the phase at a progress of the run, 0 to 1.
 
     No phase before the `earliest` is chosen: a run whose budget is raised has less behind it than before, and stays.
     """
     later = (i for i, phase in enumerate(phases) if i >= earliest and progress < phase.until)
-    index = next(later, len(phases) - 1)
-    start = phases[index - 1].until if index else 0.0
-    return index, min(1.0, max(0.0, (progress - start) / (phases[index].until - start)))
+    return next(later, len(phases) - 1)
 
 
-def learning_rate(recipe: Recipe, progress: float, step: int, earliest_phase: int = 0) -> float:
-    """Return the rate: a linear rise at the very start, and a half cosine through each phase."""
-    index, through = phase_at(recipe.phases, progress, earliest_phase)
-    shape = half_cosine(recipe.phases[index].rate, recipe.phases[index].final_rate, through)
+def learning_rate(recipe: Recipe, index: int, progress: float, step: int) -> float:
+    """Return the rate in a phase: a half cosine through it, and a linear rise at the very start of the run."""
+    phase, start = recipe.phases[index], recipe.phases[index - 1].until if index else 0.0
+    through = min(1.0, max(0.0, (progress - start) / (phase.until - start)))
+    shape = half_cosine(phase.rate, phase.final_rate, through)
     return recipe.learning_rate * shape * min(1.0, (step + 1) / max(1, recipe.warmup_steps))
 
 

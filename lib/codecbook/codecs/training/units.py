@@ -53,7 +53,7 @@ def save_units(folder: Path, units: Units, provenance: dict[str, Any]) -> str:
     """
     refuse_existing(folder, True, [ARCHITECTURE])
     arguments = {"num_units": len(units.centroids)}
-    return save_tensors(folder, units.tensors(), ARCHITECTURE, arguments, provenance, overwrite=True)
+    return save_tensors(folder, units.tensors(), ARCHITECTURE, arguments, provenance)
 
 
 def _card(units: Units, provenance: dict[str, Any], sha256: str) -> str:

@@ -67,7 +67,7 @@ def save_exact(
         "identity": model.sha256,
         "provenance": provenance or {},
     }
-    write_model(folder, safetensors.numpy.save(dict(model.arrays)), config, overwrite)
+    write_model(folder, safetensors.numpy.save(dict(model.arrays)), config)
     return model.sha256
 
 
