@@ -35,16 +35,18 @@ from codecbook.tokens.tokens import Tokens, tokens_from_frames
 _DTYPES = {"u8": np.dtype("u1"), "u16": np.dtype("<u2"), "u32": np.dtype("<u4")}  # in the order of the dtype field
 
 _MAGIC_V1, _MAGIC_NPQ2 = b"NPQ1", b"NPQ2"
-_V1 = struct.Struct("<4sHHffI")
-_LEGACY_A = struct.Struct("<4siffi")
-_LEGACY_B = struct.Struct("<4sif")
-_NPQ2 = struct.Struct("<4sHBHHffI")
+_LAYOUTS = {  # what lies before vocab
+    "v1": (struct.Struct("<4sHHffI"), "magic version k rate bitrate frames"),
+    "legacy_a": (struct.Struct("<4siffi"), "magic k rate bitrate frames"),
+    "legacy_b": (struct.Struct("<4sif"), "magic k rate"),
+    "npq2": (struct.Struct("<4sHBHHffI"), "magic version mode k_mid k_side rate bitrate frames"),
+}
+_BYTES_BEHIND_VOCAB = {"v1": 1, "legacy_a": 0, "legacy_b": 4, "npq2": 1}
 _MAX_CODEBOOKS = 0xFFFF
-_MAX_HEADER_BYTES = _NPQ2.size + 4 * (2 * _MAX_CODEBOOKS) + 1
+_MAX_HEADER_BYTES = _LAYOUTS["npq2"][0].size + 4 * (2 * _MAX_CODEBOOKS) + 1
 
 _RATE_RANGE_HZ = (1e-3, 1e6)
 _BITRATE_RANGE_KBPS = (1e-3, 1e6)
-_WRITE_FRAMES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,7 @@ class NpqHeader:
     @property
     def header_bytes(self) -> int:
         """Size of the header, where the payload begins."""
-        fixed = {"v1": _V1.size + 1, "legacy_a": _LEGACY_A.size, "legacy_b": _LEGACY_B.size + 4, "npq2": _NPQ2.size + 1}
-        return fixed[self.layout] + 4 * self.num_codebooks
+        return _LAYOUTS[self.layout][0].size + 4 * self.num_codebooks + _BYTES_BEHIND_VOCAB[self.layout]
 
     @property
     def payload_bytes(self) -> int:
@@ -113,8 +114,7 @@ def read_npq(path: str | Path) -> Tokens:
 
     Raises:
         MissingInput: No such file.
-        CorruptInput: It contradicts its format: truncated, trailing bytes, an implausible field
-            (named), a code outside its codebook.
+        CorruptInput: It contradicts its format, or a code is outside its codebook.
         UnsupportedInput: Another format, version, channel mode or dtype.
     """
     with _opened(path) as (file, header):
@@ -148,13 +148,7 @@ def write_npq(path: str | Path, tokens: Tokens, *, overwrite: bool = False) -> P
     Lost: codec, weights, sampling rate, number of samples, bandwidth, segments and scales, so a codec with segments
     (EnCodec 48 kHz) cannot decode what comes back; `codecbook.tokens.parquet` keeps all.
 
-    Args:
-        path: Where to write; missing folders are made.
-        tokens: Of one common rate.
-        overwrite: Replace a file that exists.
-
-    Returns:
-        The path.
+    Missing folders are made; the path is returned.
 
     Raises:
         UnsupportedInput: Codebooks of several rates, or a value that the header cannot hold.
@@ -180,8 +174,7 @@ def write_npq(path: str | Path, tokens: Tokens, *, overwrite: bool = False) -> P
     head = _build_header(header)
     with new_file(path, overwrite) as temporary, temporary.open("xb") as file:
         file.write(head)
-        for start in range(0, len(frames), _WRITE_FRAMES):  # in parts, so that the narrow copy stays small
-            file.write(frames[start : start + _WRITE_FRAMES].astype(header.dtype).tobytes())
+        file.write(frames.astype(header.dtype))
     return Path(path)
 
 
@@ -215,10 +208,8 @@ def _build_header(header: NpqHeader) -> bytes:
         raise UnsupportedInput(f"NPQ cannot hold these tokens: {reason}.")
     count, mid = header.num_codebooks, header.mid_codebooks
     numbers = (header.frame_rate_hz, header.source_bitrate_kbps or 0.0, header.num_frames)
-    if mid is None:
-        fixed = _V1.pack(_MAGIC_V1, 1, count, *numbers)
-    else:
-        fixed = _NPQ2.pack(_MAGIC_NPQ2, 1, 1, mid, count - mid, *numbers)
+    counts = (_MAGIC_V1, 1, count) if mid is None else (_MAGIC_NPQ2, 1, 1, mid, count - mid)
+    fixed = _LAYOUTS[header.layout][0].pack(*counts, *numbers)
     vocabularies = np.asarray(header.codebook_sizes, dtype="<u4").tobytes()
     return fixed + vocabularies + bytes([list(_DTYPES).index(header.storage)])
 
@@ -229,77 +220,61 @@ def _parse_header(head: bytes, file_bytes: int) -> NpqHeader:
     if len(magic) < 4:
         raise CorruptInput(f"field magic is cut off: the file has {file_bytes} bytes; copy it again.")
     if magic == _MAGIC_NPQ2:
-        return _checked(_parse_npq2(head), file_bytes)
+        return _checked(_parse("npq2", head), file_bytes)
     if magic != _MAGIC_V1:
         raise UnsupportedInput(f"field magic is {magic!r}; give an NPQ file, which starts with b'NPQ1' or b'NPQ2'.")
     reasons = {}
-    for layout, parse in (("v1", _parse_v1), ("legacy_a", _parse_legacy_a), ("legacy_b", _parse_legacy_b)):
+    for layout in ("v1", "legacy_a", "legacy_b"):
         try:
-            return _checked(parse(head), file_bytes)
+            return _checked(_parse(layout, head), file_bytes)
         except (CorruptInput, UnsupportedInput) as error:
             reasons[layout] = error
     raise _most_likely(head, reasons)
 
 
-def _parse_v1(head: bytes) -> NpqHeader:
-    _, version, count, rate, bitrate, num_frames = _fixed_fields(_V1, head)
-    _check_version(version)
-    sizes = _vocabularies(head, _V1.size, count, "<u4")
-    storage = _storage(head, _V1.size + 4 * count)
-    return NpqHeader("v1", sizes, rate, num_frames, storage, _known(bitrate))
-
-
-def _parse_legacy_a(head: bytes) -> NpqHeader:
-    _, count, rate, bitrate, num_frames = _fixed_fields(_LEGACY_A, head)
-    sizes = _vocabularies(head, _LEGACY_A.size, count, "<i4")
-    return NpqHeader("legacy_a", sizes, rate, num_frames, "u16", _known(bitrate))
-
-
-def _parse_legacy_b(head: bytes) -> NpqHeader:
-    _, count, rate = _fixed_fields(_LEGACY_B, head)
-    *sizes, num_frames = _vocabularies(head, _LEGACY_B.size, count, "<i4", further=1)
-    return NpqHeader("legacy_b", tuple(sizes), rate, num_frames, "u16")
-
-
-def _parse_npq2(head: bytes) -> NpqHeader:
-    _, version, mode, mid, side, rate, bitrate, num_frames = _fixed_fields(_NPQ2, head)
-    _check_version(version)
+def _parse(layout: str, head: bytes) -> NpqHeader:
+    """Read a header as one of this layout; vocabularies are known to lie within the file before they are read."""
+    fixed, names = _LAYOUTS[layout]
+    if len(head) < fixed.size:
+        raise CorruptInput(
+            f"the header is cut off: {len(head)} bytes, and its fields before vocab alone take {fixed.size}; copy "
+            "the file again."
+        )
+    fields = dict(zip(names.split(), fixed.unpack_from(head), strict=True))
+    if fields.get("version", 1) != 1:
+        raise UnsupportedInput(f"field version is {fields['version']}; version 1 is read, write the file as that.")
+    mode, mid, side = (fields.get(name, 0) for name in ("mode", "k_mid", "k_side"))
     if mode not in (0, 1):
         raise UnsupportedInput(f"field channel mode is {mode}; 0 (mono) and 1 (mid/side) are known.")
-    if mid == 0 or (mode == 0 and side):
+    if layout == "npq2" and (mid == 0 or (mode == 0 and side)):
         raise CorruptInput(
             f"fields k_mid = {mid} and k_side = {side} contradict channel mode {mode}: k_mid must be 1 or more, and "
             "k_side 0 in mono; the header is damaged."
         )
-    sizes = _vocabularies(head, _NPQ2.size, mid + side, "<u4")
-    storage = _storage(head, _NPQ2.size + 4 * len(sizes))
-    return NpqHeader("npq2", sizes, rate, num_frames, storage, _known(bitrate), mode + 1, mid if mode == 1 else None)
-
-
-def _fixed_fields(layout: struct.Struct, head: bytes) -> tuple:
-    if len(head) < layout.size:
-        raise CorruptInput(
-            f"the header is cut off: {len(head)} bytes, and its fields before vocab alone take {layout.size}; copy "
-            "the file again."
-        )
-    return layout.unpack_from(head)
-
-
-def _check_version(version: int) -> None:
-    if version != 1:
-        raise UnsupportedInput(f"field version is {version}; version 1 is read, write the file as that.")
-
-
-def _vocabularies(head: bytes, start: int, count: int, dtype: str, further: int = 0) -> tuple[int, ...]:
-    """Return `count` (and `further`) integers, known to lie within the file before they are read."""
+    count = fields.get("k", mid + side)
     if not 1 <= count <= 2 * _MAX_CODEBOOKS:
         raise CorruptInput(f"field K is {count}, where 1 to {_MAX_CODEBOOKS} codebooks are plausible.")
-    if start + 4 * (count + further) > len(head):
+    is_legacy, further = layout.startswith("legacy"), int("frames" not in fields)  # legacy B has T behind vocab
+    end = fixed.size + 4 * (count + further)
+    if end > len(head):
         raise CorruptInput(
             f"field K claims {count} codebooks, but the file ends within their vocab, after {len(head)} bytes; K "
             "is damaged or the file is cut off."
         )
-    return tuple(np.frombuffer(head, dtype, count + further, start).tolist())
+    sizes = np.frombuffer(head, "<i4" if is_legacy else "<u4", count + further, fixed.size).tolist()
+    num_frames = sizes.pop() if further else fields["frames"]
+    bitrate_kbps = fields.get("bitrate", 0.0)
+    return NpqHeader(
+        layout,
+        tuple(sizes),
+        fields["rate"],
+        num_frames,
+        "u16" if is_legacy else _storage(head, end),
+        # the bytes of +0.0 alone: -0.0 is no bitrate that a writer would give, and is refused as implausible
+        None if struct.pack("<f", bitrate_kbps) == bytes(4) else bitrate_kbps,
+        channels=mode + 1 if layout == "npq2" else 0,
+        mid_codebooks=mid if mode == 1 else None,
+    )
 
 
 def _storage(head: bytes, at: int) -> str:
@@ -308,11 +283,6 @@ def _storage(head: bytes, at: int) -> str:
     if head[at] >= len(_DTYPES):
         raise UnsupportedInput(f"field dtype is {head[at]}; 0 (u8), 1 (u16) and 2 (u32) are known.")
     return list(_DTYPES)[head[at]]
-
-
-def _known(bitrate_kbps: float) -> float | None:
-    # the bytes of +0.0 alone: -0.0 is no bitrate that a writer would give, and is refused as implausible
-    return None if struct.pack("<f", bitrate_kbps) == bytes(4) else bitrate_kbps
 
 
 def _checked(header: NpqHeader, file_bytes: int) -> NpqHeader:
