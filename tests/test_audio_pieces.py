@@ -32,9 +32,14 @@ def test_a_full_disk_is_told_by_the_systems_error(suffix: str, room: Callable, t
 
 
 def test_a_disk_that_has_room_again_is_no_limit_of_the_format(tmp_path: Path) -> None:
-    error = audio._write_failure(soundfile.LibsndfileError(2), tmp_path / "part", tmp_path / "a.wav", 24_000, 1)
-    assert isinstance(error, OSError)
-    assert (error.errno, error.filename) == (errno.EIO, str(tmp_path / "a.wav"))
+    def fail() -> Iterator[np.ndarray]:
+        yield from pieces()
+        raise soundfile.LibsndfileError(2)
+
+    with pytest.raises(OSError, match="try again") as caught:
+        audio.save_pieces(fail(), 24_000, 1, tmp_path / "a.wav")
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(tmp_path / "a.wav"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_format_cannot_hold_is_no_error_of_the_system(tmp_path: Path) -> None:

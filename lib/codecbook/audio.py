@@ -147,12 +147,10 @@ def load(path: str | Path, sample_rate_hz: int | None = None, mono: bool = False
     See `codecbook.audio_files` for files that were joined or written to a pipe, and for float samples of 16-bit range.
 
     Args:
-        path: wav, flac, ogg, opus, mp3, aiff and more, any rate, any number of channels, any sample format.
+        path: wav, flac, ogg, opus, mp3, aiff and more, any rate, any number of channels, any sample format. Its stem,
+            as `codecbook.paths.path_as_text` writes it, becomes the clip's name.
         sample_rate_hz: Resample to this rate; None keeps the file's own.
         mono: Average the channels.
-
-    Returns:
-        A clip named after the file's stem, as `codecbook.paths.path_as_text` writes it.
 
     Raises:
         MissingInput: No such file.
@@ -246,11 +244,7 @@ def _resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
 
 def write_format(path: str | Path) -> tuple[str, str]:
-    """Return libsndfile's names of the format and the kind of samples in which a file is written, by its suffix.
-
-    Raises:
-        UnsupportedInput: The suffix is none of those that `save` writes.
-    """
+    """Return libsndfile's names of the format and the kind of samples in which `save` writes a file, by its suffix."""
     path = Path(path)
     if path.suffix.lower() not in _WRITE_FORMATS:
         raise UnsupportedInput(f"Cannot write {path.name}: choose one of {', '.join(_WRITE_FORMATS)}.")
@@ -277,11 +271,7 @@ def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
 def save_pieces(
     pieces: Iterable[np.ndarray], sample_rate_hz: int, channels: int, path: str | Path, overwrite: bool = False
 ) -> int:
-    """Write audio that comes in pieces ``[C, S]`` as `save` writes a clip; return how many samples there were.
-
-    Raises:
-        CodecbookError, OSError: As `save`.
-    """
+    """Write audio that comes in pieces ``[C, S]`` as `save` writes a clip; return how many samples there were."""
     path = Path(path)
     file_format, subtype = write_format(path)
     count = beyond = 0
@@ -295,7 +285,16 @@ def save_pieces(
                         file.write(samples[start : start + _WRITE_BLOCK_SAMPLES])
                     count += len(samples)
         except soundfile.LibsndfileError as error:
-            raise _write_failure(error, partial, path, sample_rate_hz, channels) from error
+            # libsndfile does not tell a full disk from a limit of the format
+            if cause := write_error(partial):
+                raise OSError(cause.errno, cause.strerror, str(path)) from error
+            if error.code == _SYSTEM_ERROR:
+                message = "It could not be written at first, and can be now: try again"
+                raise OSError(errno.EIO, message, str(path)) from error
+            raise UnsupportedInput(
+                f"Cannot write {path.name} with {channels} channels at {sample_rate_hz} Hz ({error.error_string}); "
+                "write wav, or convert the clip first."
+            ) from error
     if beyond:
         _log.warning(
             "%d of %d samples were beyond full scale and clipped in %s", beyond, count * channels, path_as_text(path)
@@ -303,33 +302,12 @@ def save_pieces(
     return count
 
 
-def _write_failure(
-    error: soundfile.LibsndfileError, partial: Path, path: Path, sample_rate_hz: int, channels: int
-) -> Exception:
-    """Return what to raise where libsndfile could not write: it does not tell a full disk from a limit of the format.
-
-    What it wrote to, `partial`, is not to be used afterwards.
-    """
-    cause = write_error(partial)
-    if cause is not None:
-        return OSError(cause.errno, cause.strerror, str(path))
-    if error.code == _SYSTEM_ERROR:
-        return OSError(errno.EIO, "It could not be written at first, and can be now: try again", str(path))
-    return UnsupportedInput(
-        f"Cannot write {path.name} with {channels} channels at {sample_rate_hz} Hz ({error.error_string}); write "
-        "wav, or convert the clip first."
-    )
-
-
 def loudness_lufs(clip: Clip) -> float:
-    """Return the integrated loudness in LUFS (ITU-R BS.1770-4).
+    """Return the integrated loudness in LUFS (ITU-R BS.1770-4), of up to five channels.
 
     A clip shorter than the standard's block of 0.4 s is measured as one block. The result is -inf where no block
     passes the standard's gate at -70 LUFS, as in silence. A clip below 4 kHz, where the standard's weighting is not
     defined, is resampled first.
-
-    Raises:
-        UnsupportedInput: More than five channels.
     """
     if clip.num_channels > 5:
         raise UnsupportedInput(

@@ -57,8 +57,7 @@ class AudioFile:
     Samples are float32 with full scale 1.0. Whole numbers beyond it in a float file, as programs leave that forget to
     scale, are taken for the 16-bit values that they are; other values far beyond it are said in the log.
 
-    Args:
-        path: Any file that libsndfile reads, by its content; the suffix does not count.
+    libsndfile knows it by its content; the suffix does not count.
 
     Attributes:
         sample_rate_hz, channels: Of its first part.
@@ -97,11 +96,7 @@ class AudioFile:
         self._stack.close()
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield float32 ``[S, C]``, S up to some seconds.
-
-        Raises:
-            CorruptInput: The file ends before its header says so, or is joined from files that do not fit.
-        """
+        """Yield float32 ``[S, C]``, S up to some seconds, or raise CorruptInput where the file ends early."""
         if len(self._starts) > 1:
             self._say(f"{len(self._starts)} recordings joined in one file, read one after the other")
         if self._first.subtype in ("FLOAT", "DOUBLE"):

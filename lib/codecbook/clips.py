@@ -55,19 +55,6 @@ class ClipEntry:
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """A file that could not be used, and why: condition, received value and remedy."""
-
-    path: Path
-    reason: str
-
-    @property
-    def name(self) -> str:
-        """The file's name, as `codecbook.paths.path_as_text` writes it."""
-        return path_as_text(self.path.name)
-
-
-@dataclass(frozen=True)
 class _File:
     path: Path
     name: str
@@ -78,11 +65,7 @@ _Item = TypeVar("_Item", ClipEntry, _File)
 
 
 def catalogue() -> tuple[ClipEntry, ...]:
-    """Return the catalogue of the bundled clips, in its own order: speech, then music.
-
-    Raises:
-        CorruptInput: The catalogue is missing or damaged.
-    """
+    """Return the catalogue of the bundled clips, in its own order: speech, then music."""
     folder = data_dir() / "clips"
     entries = _read_catalogue(folder)
     if not entries:
@@ -98,12 +81,7 @@ def catalogue() -> tuple[ClipEntry, ...]:
 
 
 def load_entry(entry: ClipEntry) -> Clip:
-    """Load a bundled clip at its own rate and channels.
-
-    Raises:
-        MissingInput: The file is missing.
-        CorruptInput: It differs from the digest in the catalogue.
-    """
+    """Load a bundled clip at its own rate and channels, unless it differs from the digest in the catalogue."""
     path = data_dir() / "clips" / entry.file
     if not path.is_file():
         raise MissingInput(f"The bundled clip {path} is missing; restore it from the repository.")
@@ -116,19 +94,16 @@ def load_entry(entry: ClipEntry) -> Clip:
     return replace(audio.load(path), domain=entry.domain)
 
 
-def load_clips(clips_dir: str | Path = "", limit: int | None = None) -> tuple[list[Clip], list[Skipped]]:
-    """Load the bundled clips, or those of a folder: what a notebook's parameters name.
+def load_clips(clips_dir: str | Path = "", limit: int | None = None) -> tuple[list[Clip], list[tuple[str, str]]]:
+    """Load the bundled clips in the catalogue's order, or those of a folder (`load_folder`): what a parameter names.
 
     Args:
-        clips_dir: A folder, see `load_folder`; the empty string stands for the bundled clips, in the catalogue's order.
+        clips_dir: A folder; the empty string stands for the bundled clips.
         limit: Load at most this many, taken from the domains in turn; None loads all.
 
     Returns:
-        The clips at their own rates and channels (`codecbook.audio.convert` brings them to a codec's), and the files
-        that were skipped, of which the bundled clips have none.
-
-    Raises:
-        CodecbookError: As `load_folder` or `load_entry`.
+        The clips at their own rates and channels (`codecbook.audio.convert` brings them to a codec's), and of the files
+        that were skipped name and reason; the bundled clips have none.
     """
     if str(clips_dir):
         return load_folder(clips_dir, limit)
@@ -138,8 +113,8 @@ def load_clips(clips_dir: str | Path = "", limit: int | None = None) -> tuple[li
     return [load_entry(entry) for entry in entries if entry in taken], []
 
 
-def load_folder(clips_dir: str | Path, limit: int | None = None) -> tuple[list[Clip], list[Skipped]]:
-    """Load every usable audio file of a folder and its sub-folders, in the order of their paths.
+def load_folder(clips_dir: str | Path, limit: int | None = None) -> tuple[list[Clip], list[tuple[str, str]]]:
+    """Load every usable audio file of a folder and its sub-folders, in the order of their paths; see `load_clips`.
 
     Files that cannot be used are skipped with a reason, and the others go on: those that are missing though the
     catalogue lists them, unreadable, empty, silent, too short, or with samples that are not finite. Files with more
@@ -150,13 +125,6 @@ def load_folder(clips_dir: str | Path, limit: int | None = None) -> tuple[list[C
     else the name of the nearest folder called ``speech`` or ``music``, up to `clips_dir` itself, else ``"unknown"``.
     A clip is named after its file's stem, or after its path in the folder where several files share a stem; a name that
     is no UTF-8 is written as `codecbook.paths.path_as_text` does.
-
-    Args:
-        clips_dir: Folder of files in any of `AUDIO_SUFFIXES`, of any rate and number of channels.
-        limit: Stop after this many usable clips, taken from the domains in turn.
-
-    Returns:
-        The clips, at their files' rates, and the files that were tried and skipped.
 
     Raises:
         MissingInput: There is no such folder.
@@ -172,26 +140,26 @@ def load_folder(clips_dir: str | Path, limit: int | None = None) -> tuple[list[C
             f"{', '.join(AUDIO_SUFFIXES)}."
         )
     clips: dict[Path, Clip] = {}
-    skipped: list[Skipped] = []
+    skipped: dict[Path, str] = {}
     for file in _in_turn(found):
         if len(clips) == limit:
             break
         try:
             clips[file.path] = _load_usable(file)
         except CodecbookError as error:
-            skipped.append(Skipped(file.path, str(error)))
+            skipped[file.path] = str(error)
         except OSError as error:
             reason = f"could not be read ({error.strerror or error}); see to it, or remove it."
-            skipped.append(Skipped(file.path, f"{path_as_text(file.path)} {reason}"))
+            skipped[file.path] = f"{path_as_text(file.path)} {reason}"
     if not clips:
-        reasons = [f"- {skip.reason}" for skip in skipped[:_SHOWN_REASONS]]
+        reasons = [f"- {reason}" for reason in islice(skipped.values(), _SHOWN_REASONS)]
         if len(skipped) > _SHOWN_REASONS:
             reasons.append(f"- and {len(skipped) - _SHOWN_REASONS} more")
         raise UnsupportedInput(
             f"None of the {len(skipped)} audio files in {folder} can be used:\n" + "\n".join(reasons)
         )
-    skipped.sort(key=lambda skip: skip.path)
-    return [clips[path] for path in sorted(clips)], skipped
+    named = [(path_as_text(path.name), skipped[path]) for path in sorted(skipped)]
+    return [clips[path] for path in sorted(clips)], named
 
 
 def _check_limit(limit: int | None) -> None:
@@ -226,7 +194,6 @@ def _read_catalogue(folder: Path) -> list[dict]:
 
 
 def _entry_problem(entry: dict) -> str:
-    """Say what is wrong with an entry of a catalogue; empty where nothing is."""
     file, domain = entry["file"], entry.get("domain", _UNKNOWN_DOMAIN)
     if not isinstance(file, str) or not isinstance(domain, str):
         return f"file {file!r} and domain {domain!r} should be strings"

@@ -93,11 +93,7 @@ def write_error(path: Path) -> OSError | None:
 
 
 def check_target(path: str | Path, overwrite: bool = False) -> None:
-    """Refuse, before long work, a place where `new_file` could not write after it; nothing is left there.
-
-    Raises:
-        CodecbookError, OSError: As `new_file`, or as `check_folder` of the folder that `path` is in.
-    """
+    """Refuse, before long work, a place where `new_file` could not write after it; nothing is left there."""
     check_folder(target_of(path, overwrite).parent)
 
 
@@ -120,18 +116,14 @@ def check_folder(folder: str | Path) -> None:
 
 
 def refuse_same_file(source: str | Path, target: str | Path) -> None:
-    """Refuse to replace what is being read, however the two paths are spelt and whatever links lead there.
-
-    Raises:
-        CodecbookError: Both are one file.
-    """
+    """Refuse to replace what is being read, however the two paths are spelt and whatever links lead there."""
     with contextlib.suppress(OSError):  # one of them is not there
         if Path(source).samefile(target):
             raise CodecbookError(f"{target} is the file that is read, {source}; choose another name to write to.")
 
 
 def _folder_above(folder: Path) -> Path:
-    """Return a folder, or where it is yet to be made the nearest above it that is there."""
+    """Return a folder, or the nearest above it that is there."""
     above = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path())
     if not above.is_dir():
         raise CodecbookError(f"{above} is no folder, so nothing can be written into it; name another one.")
@@ -165,26 +157,19 @@ def _remove_stale(folder: Path) -> None:
 def _is_gone(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # it is another user's
-        pass
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)  # and not a PermissionError: it is another user's
     return False
 
 
 def target_of(path: str | Path, overwrite: bool = False) -> Path:
-    """Return the file to be made or replaced, `path` or where it leads to as a link, without a look at the disk's room.
-
-    Raises:
-        CodecbookError: As `new_file`.
-    """
+    """Return the file to be made or replaced, `path` or where it leads to as a link, or raise as `new_file` does."""
     path = Path(path)
-    for part in path.parts:
-        if len(os.fsencode(part)) > _LONGEST_NAME:
-            raise CodecbookError(
-                f"The name {part} is too long: {len(os.fsencode(part))} bytes, of {_LONGEST_NAME} that file systems "
-                "take; shorten it."
-            )
+    longest = max(path.parts, key=lambda part: len(os.fsencode(part)), default="")
+    if (length := len(os.fsencode(longest))) > _LONGEST_NAME:
+        raise CodecbookError(
+            f"The name {longest} is too long: {length} bytes, of {_LONGEST_NAME} that file systems take; shorten it."
+        )
     _folder_above(path.parent)
     if path.is_dir():
         raise CodecbookError(f"{path} is a folder; name a file inside it.")
@@ -225,12 +210,7 @@ def _exists(path: Path) -> CodecbookError:
 def read_json(
     path: str | os.PathLike[str], kind: type[_Kind], remedy: str, max_bytes: int = _MAX_JSON_BYTES, finite: bool = True
 ) -> _Kind:
-    """Return the content of a JSON file, of which no more than `max_bytes` are read; see `parse_json`.
-
-    Raises:
-        CorruptInput: As `parse_json`.
-        OSError: The file is not there, or cannot be read.
-    """
+    """Return the content of a JSON file, of which no more than `max_bytes` are read; see `parse_json`."""
     with Path(path).open("rb") as file:
         data = file.read(max_bytes + 1)
     return parse_json(data, kind, str(path), remedy, max_bytes, finite)
@@ -244,10 +224,10 @@ def parse_json(
     max_bytes: int = _MAX_JSON_BYTES,
     finite: bool = True,
 ) -> _Kind:
-    """Return the content of a JSON text.
+    """Return the content of a JSON text, UTF-8 where it is bytes.
 
     Args:
-        data: The text; bytes are UTF-8.
+        data: The text.
         kind: ``dict`` or ``list``: what the text must be.
         source: Where it is from, named in errors.
         remedy: What to do about a text that cannot be used, the end of the message: ``"fetch the model again"``.

@@ -63,11 +63,7 @@ class Recording:
 
 
 def search(folder: str | Path) -> tuple[list[Path], list[str]]:
-    """Return the recordings below a folder, which begin with its path, sorted, and a line on each kind of other things.
-
-    Raises:
-        MissingInput: There is no such folder.
-    """
+    """Return the recordings below a folder, sorted, as paths that begin with its own, and a line on each other kind."""
     if not os.path.isdir(folder):
         raise MissingInput(f"There is no folder {path_as_text(folder)}; name the one that holds the recordings.")
     left: _Left = defaultdict(list)
@@ -88,24 +84,22 @@ def each_usable(
     Raises:
         UnsupportedInput: None of them can be used, and `needs_one`.
     """
-    paths = list(paths)
-    count, refused, reason = len(paths), 0, ""
+    paths, reasons = list(paths), []
     for path in paths:
         try:
             result = read(path)
         except CodecbookError as error:
-            reason = str(error)
+            reasons.append(str(error))
         except OSError as error:
-            reason = f"{path_as_text(path)} could not be read ({error.strerror or error})"
+            reasons.append(f"{path_as_text(path)} could not be read ({error.strerror or error})")
         else:
             yield path, result
             continue
-        refused += 1
-        _log.warning("left out: %s", reason)
-    if refused == count > 0 and needs_one:
-        raise UnsupportedInput(f"None of {count} recording(s) can be used; the last: {reason}")
-    if refused:
-        _log.warning("left out: %d of %d recordings that cannot be used", refused, count)
+        _log.warning("left out: %s", reasons[-1])
+    if reasons and len(reasons) == len(paths) and needs_one:
+        raise UnsupportedInput(f"None of {len(paths)} recording(s) can be used; the last: {reasons[-1]}")
+    if reasons:
+        _log.warning("left out: %d of %d recordings that cannot be used", len(reasons), len(paths))
 
 
 def find_recordings(inputs: Sequence[str | Path] | str | Path) -> list[Recording]:
@@ -119,8 +113,7 @@ def find_recordings(inputs: Sequence[str | Path] | str | Path) -> list[Recording
     the folder that they share; all below the folder that the inputs share, where two would have one name. Where two
     differ by suffix alone (``a.mp3`` and ``a.wav``), it stays in the name.
 
-    Returns:
-        Sorted by name, each file once.
+    Each file comes once, sorted by name.
 
     Raises:
         MissingInput: An input that is not there, or a pattern that matches nothing.
@@ -311,9 +304,6 @@ def content_identity(array: np.ndarray) -> str:
 def is_held_out(identity: str | bytes, share: float) -> bool:
     """Say on which side a clip belongs, whatever else there is; text counts as UTF-8.
 
-    Raises:
-        UnsupportedInput: A share that is not above 0 and below 1.
-
     Example:
         >>> [is_held_out(name, 0.5) for name in ("anna", "ben", "cleo")]
         [True, True, False]
@@ -327,9 +317,6 @@ def held_out(identities: Iterable[_Identity], share: float) -> frozenset[_Identi
 
     Where the rule leaves a side empty, that side gets the identity whose place is nearest to it. That is the one
     clip which others can move: it goes back once one arrives that the rule itself puts there. Repetitions count once.
-
-    Raises:
-        UnsupportedInput: A share that is not above 0 and below 1.
     """
     _check_share(share)
     ordered = sorted(set(identities), key=lambda identity: (_place(identity), identity))

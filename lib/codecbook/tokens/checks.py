@@ -14,12 +14,7 @@ def require_positive(name: str, value: float) -> None:
 
 
 def checked_codes(codes: np.ndarray, codebook_sizes: Sequence[int], source: str) -> np.ndarray:
-    """Return codes as int64, after checking them.
-
-    Args:
-        codes: Integers ``[..., K]``.
-        codebook_sizes: ``V`` per codebook.
-        source: Named in errors.
+    """Return codes ``[..., K]`` as int64, after checking them; `source` is named in errors.
 
     Raises:
         UnsupportedInput: Another number of codebooks, or no integers.

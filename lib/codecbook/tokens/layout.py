@@ -59,17 +59,9 @@ def natural_order(tokens: Tokens | TokenFormat) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """An order, for the codebooks of one codec.
+    """An order, for the codebooks of one codec; rates and numbers of codebooks that it cannot take are refused."""
 
-    Attributes:
-        order: One of `ORDERS`.
-        format: Codebook sizes, rates, and what else is known of the codec.
-
-    Raises:
-        UnsupportedInput: An unknown order, or rates or a number of codebooks that it cannot take.
-    """
-
-    order: str
+    order: str  # one of `ORDERS`
     format: TokenFormat
 
     def __post_init__(self) -> None:
@@ -128,11 +120,7 @@ class Layout:
         return codebooks, sizes_here, starts
 
     def to_rows(self, tokens: Tokens) -> np.ndarray:
-        """Return the rows of a clip as int64 ``[T, K]``.
-
-        Raises:
-            UnsupportedInput: Codebooks whose lengths do not fit the order.
-        """
+        """Return the rows of a clip as int64 ``[T, K]``; codebooks of lengths that do not fit the order are refused."""
         if self.order in _DOUBLING:
             lengths = [len(codes) for codes in tokens.codes]
             if any(length != lengths[0] << level for level, length in enumerate(lengths)):
@@ -154,11 +142,7 @@ class Layout:
         return frames.reshape(-1, 1) if self.order in _A_CODE_A_ROW else frames
 
     def to_tokens(self, rows: np.ndarray, **of_clip: Any) -> Tokens:
-        """Undo `to_rows`, for rows that a model has sampled as well; each value must be one its place allows.
-
-        Args:
-            rows: Integers ``[T, K]``, whole frames.
-            of_clip: What `Tokens` knows of a clip beside its codes.
+        """Undo `to_rows`, also for rows that a model has sampled; `of_clip` holds further fields of `Tokens`.
 
         Raises:
             CorruptInput: A value of another codebook than its place's, or an incomplete last frame.

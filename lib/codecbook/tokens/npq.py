@@ -98,9 +98,7 @@ def inspect_npq(path: str | Path) -> NpqHeader:
     """Return the header of an NPQ file, checked against its size; the payload is not read.
 
     Raises:
-        MissingInput: No such file.
-        CorruptInput: It contradicts its format; names the field.
-        UnsupportedInput: Another format, version, channel mode or dtype.
+        CodecbookError: As `read_npq`.
     """
     with _opened(path) as (_, header):
         return header
@@ -127,7 +125,13 @@ def read_npq(path: str | Path) -> Tokens:
                 "opened; something is writing to it: open it again when that is done."
             )
         frames = stored.reshape(num_frames, count)
-        _check_codes(frames, header.codebook_sizes)
+        for k, size in enumerate(header.codebook_sizes):
+            if num_frames and frames[:, k].max() >= size:
+                at = int(np.argmax(frames[:, k] >= size))
+                raise CorruptInput(
+                    f"payload: code {frames[at, k]} of codebook {k} in frame {at} is outside 0..{size - 1} (field "
+                    f"vocab[{k}] = {size}); the file is damaged: copy or make it again."
+                )
         return tokens_from_frames(
             frames,
             header.codebook_sizes,
@@ -191,17 +195,6 @@ def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, NpqHeader]]:
             raise type(error)(f"{path}: {error}") from None
 
 
-def _check_codes(frames: np.ndarray, codebook_sizes: tuple[int, ...]) -> None:
-    for k, size in enumerate(codebook_sizes):
-        codes = frames[:, k]
-        if codes.size and codes.max() >= size:
-            at = int(np.argmax(codes >= size))
-            raise CorruptInput(
-                f"payload: code {codes[at]} of codebook {k} in frame {at} is outside 0..{size - 1} (field vocab[{k}] "
-                f"= {size}); the file is damaged: copy or make it again."
-            )
-
-
 def _build_header(header: NpqHeader) -> bytes:
     reason = _implausible_field(header)
     if reason:
@@ -263,26 +256,17 @@ def _parse(layout: str, head: bytes) -> NpqHeader:
         )
     sizes = np.frombuffer(head, "<i4" if is_legacy else "<u4", count + further, fixed.size).tolist()
     num_frames = sizes.pop() if further else fields["frames"]
-    bitrate_kbps = fields.get("bitrate", 0.0)
-    return NpqHeader(
-        layout,
-        tuple(sizes),
-        fields["rate"],
-        num_frames,
-        "u16" if is_legacy else _storage(head, end),
-        # the bytes of +0.0 alone: -0.0 is no bitrate that a writer would give, and is refused as implausible
-        None if struct.pack("<f", bitrate_kbps) == bytes(4) else bitrate_kbps,
-        channels=mode + 1 if layout == "npq2" else 0,
-        mid_codebooks=mid if mode == 1 else None,
-    )
-
-
-def _storage(head: bytes, at: int) -> str:
-    if at >= len(head):
-        raise CorruptInput(f"field dtype is cut off: the file ends after {len(head)} bytes; copy it again.")
-    if head[at] >= len(_DTYPES):
-        raise UnsupportedInput(f"field dtype is {head[at]}; 0 (u8), 1 (u16) and 2 (u32) are known.")
-    return list(_DTYPES)[head[at]]
+    storage, bitrate_kbps = "u16", fields.get("bitrate", 0.0)
+    if not is_legacy:
+        if end == len(head):
+            raise CorruptInput(f"field dtype is cut off: the file ends after {end} bytes; copy it again.")
+        if head[end] >= len(_DTYPES):
+            raise UnsupportedInput(f"field dtype is {head[end]}; 0 (u8), 1 (u16) and 2 (u32) are known.")
+        storage = list(_DTYPES)[head[end]]
+    # the bytes of +0.0 alone: -0.0 is no bitrate that a writer would give, and is refused as implausible
+    known = None if struct.pack("<f", bitrate_kbps) == bytes(4) else bitrate_kbps
+    channels, mid_codebooks = mode + 1 if layout == "npq2" else 0, mid if mode == 1 else None
+    return NpqHeader(layout, tuple(sizes), fields["rate"], num_frames, storage, known, channels, mid_codebooks)
 
 
 def _checked(header: NpqHeader, file_bytes: int) -> NpqHeader:

@@ -73,16 +73,9 @@ _SCHEMAS = {b"1": _SCHEMA.remove(_SCHEMA.get_field_index("weights_sha256")), _VE
 def write_tokens(
     path: str | Path, tokens: Mapping[str, Tokens] | Iterable[tuple[str, Tokens]], *, overwrite: bool = False
 ) -> Path:
-    """Write the tokens of clips; nothing is lost, and the file is complete or not there at all.
+    """Write the tokens of clips, by name or as pairs from an iterator, which need not fit into memory together.
 
-    Args:
-        path: Where to write; missing folders are made.
-        tokens: By clip name, or pairs of name and tokens from an iterator (taken one by one, so they need not
-            fit into memory together).
-        overwrite: Replace a file that exists.
-
-    Returns:
-        The path.
+    Nothing is lost. Missing folders are made, and the path is returned.
 
     Raises:
         UnsupportedInput: Two clips of one name, or a codebook of more than 2^32 codes.
@@ -104,11 +97,7 @@ def write_tokens(
 
 
 def read_tokens(path: str | Path) -> dict[str, Tokens]:
-    """Read all clips of a file into memory, by name and in the file's order.
-
-    Raises:
-        CodecbookError: As `iterate_tokens`.
-    """
+    """Read all clips of a file into memory, by name and in the file's order, or raise as `iterate_tokens` does."""
     return dict(iterate_tokens(path))
 
 
@@ -169,16 +158,11 @@ def _rows_of(name: str, tokens: Tokens) -> list[dict]:
             "the codebook."
         )
     of_clip = {field.name: getattr(tokens, field.name) for field in _CLIP_FIELDS}
+    of_codebooks = zip(tokens.codebook_sizes, tokens.frame_rates_hz, tokens.codes, strict=True)
     return [
-        {
-            "clip": name,
-            "codebook": k,
-            "codebook_size": tokens.codebook_sizes[k],
-            "frame_rate_hz": tokens.frame_rates_hz[k],
-            "codes": tokens.codes[k].astype(np.uint32),
-            **of_clip,
-        }
-        for k in range(tokens.num_codebooks)
+        {"clip": name, "codebook": k, "codebook_size": size, "frame_rate_hz": rate_hz, "codes": codes.astype(np.uint32)}
+        | of_clip
+        for k, (size, rate_hz, codes) in enumerate(of_codebooks)
     ]
 
 

@@ -26,12 +26,7 @@ _BYTES = frozenset(pre_tokenizers.ByteLevel.alphabet())  # the 256 characters th
 
 @dataclass(frozen=True, eq=False)
 class TextTokens:
-    """Tokens of a clip's transcript.
-
-    Raises:
-        UnsupportedInput: A duration that is not positive, or ids that are no integers ``[N]``.
-        CorruptInput: An id outside the vocabulary.
-    """
+    """Tokens of a clip's transcript, checked when they are made."""
 
     ids: np.ndarray  # int64 [N], 0 <= id < vocabulary_size
     vocabulary_size: int  # V
@@ -65,11 +60,7 @@ class TextBpe:
         self.vocabulary_size = tokenizer.get_vocab_size() + 1
 
     def encode(self, text: str) -> np.ndarray:
-        """Return the ids of a text, int64 ``[N]``.
-
-        Raises:
-            UnsupportedInput: The text has no UTF-8 form (lone surrogates).
-        """
+        """Return the ids of a text, int64 ``[N]``; text without UTF-8 form (lone surrogates) is refused."""
         return np.array(self._tokenizer.encode(_utf8(text), add_special_tokens=False).ids, dtype=np.int64)
 
 
@@ -104,12 +95,10 @@ def load_gpt2_bpe(folder: str | Path) -> TextBpe:
 
 
 def train_bpe(texts: Iterable[str], vocabulary_size: int = 1024) -> TextBpe:
-    """Train a vocabulary on texts; equal texts give an equal vocabulary.
+    """Train a vocabulary on the texts of a training set alone; equal texts give an equal vocabulary.
 
-    Args:
-        texts: Transcripts of the training set alone: a vocabulary fitted to held-out text flatters it.
-        vocabulary_size: ``V`` at most, at least 257: the bytes and the end of text. Few texts may give fewer,
-            as only pairs that occur twice are merged.
+    It has ``V`` tokens at most, at least 257: the bytes and the end of text. Few texts may give fewer, as only pairs
+    that occur twice are merged.
 
     Raises:
         UnsupportedInput: Too small a vocabulary, no text, or text without UTF-8 form.
@@ -122,11 +111,7 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int = 1024) -> TextBpe:
     if not any(checked):
         raise UnsupportedInput(f"The {len(checked)} texts are all empty; give transcripts to train on.")
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary_size - 1,
-        min_frequency=2,
-        show_progress=False,
-        special_tokens=[],
-        initial_alphabet=sorted(_BYTES),
+        vocab_size=vocabulary_size - 1, min_frequency=2, show_progress=False, initial_alphabet=sorted(_BYTES)
     )
     tokenizer = _byte_level(models.BPE())
     tokenizer.train_from_iterator(checked, trainer)

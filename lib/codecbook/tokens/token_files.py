@@ -75,11 +75,7 @@ def _refuse_suffix(path: Path) -> None:
 
 
 def read_companion(path: Path) -> Companion | None:
-    """Return the companion of a token file, or None where there is none.
-
-    Raises:
-        CorruptInput: There is one, but it is damaged.
-    """
+    """Return the companion of a token file, None where there is none, or raise CorruptInput where it is damaged."""
     file = companion_path(path)
     if not file.is_file():
         return None
@@ -110,11 +106,7 @@ def is_complete(path: Path, settings: dict[str, Any]) -> Companion | None:
 
 
 def read_token_file(path: str | Path, clip: str | None = None) -> Tokens:
-    """Read the tokens of one clip, with what the companion adds.
-
-    Args:
-        path: ``.npq`` or ``.parquet``.
-        clip: Which clip of a Parquet file of several.
+    """Read the tokens of a file of one clip, or of the `clip` of a Parquet file, with what the companion adds.
 
     Raises:
         MissingInput: No such file.
@@ -146,12 +138,7 @@ def read_token_file(path: str | Path, clip: str | None = None) -> Tokens:
 
 
 def header_bytes(path: Path, suffix: str | None = None) -> int:
-    """Return how many bytes of a token file describe it: NPQ's header, or Parquet's footer and magic.
-
-    Args:
-        path: The file.
-        suffix: ``.npq`` or ``.parquet``, where its name does not say so.
-    """
+    """Return how many bytes of a token file describe it: NPQ's header, or Parquet's footer and magic."""
     if (suffix or path.suffix) == ".npq":
         return inspect_npq(path).header_bytes
     import pyarrow.parquet as pq

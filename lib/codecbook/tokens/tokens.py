@@ -241,13 +241,9 @@ def _checked_codes(k: int, codes: np.ndarray, codebook_size: int) -> np.ndarray:
 def tokens_from_frames(
     frames: np.ndarray, codebook_sizes: Sequence[int] | int, frame_rate_hz: float, **metadata
 ) -> Tokens:
-    """Make `Tokens` from frames ``[T, K]`` of one common rate.
+    """Make `Tokens` from integer frames ``[T, K]`` of one common rate, with further fields of `Tokens` as `metadata`.
 
-    Args:
-        frames: Integers ``[T, K]``.
-        codebook_sizes: ``V`` per codebook, or one for all.
-        frame_rate_hz: Frames per second.
-        metadata: Further fields of `Tokens`.
+    `codebook_sizes` is ``V`` per codebook, or one for all.
 
     Raises:
         UnsupportedInput: Another number of axes, no integers, or metadata that `Tokens` refuses.

@@ -7,7 +7,6 @@ looks below FOLDER for what is said in each clip of the token file: ``NAME.txt``
 ``*.trans.txt`` as LibriSpeech has them (``103-1240-0000 CHAPTER ONE ...``). Clips without either are left out.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,13 +67,10 @@ def write_transcripts(
 
 
 def find_transcripts(folder: str | Path, names: Iterable[str]) -> dict[str, str]:
-    """Look below a folder for what is said in clips.
+    """Look below a folder for what is said in clips, and return what is found, by clip name.
 
     A clip ``corpus/a0001`` finds ``.../corpus/a0001.txt``, else the one file ``a0001.txt`` there is, else the line
     ``a0001 ...`` of a ``*.trans.txt``. White space at both ends is dropped, and empty texts are none.
-
-    Returns:
-        The texts that were found, by clip name.
 
     Raises:
         MissingInput: The folder does not exist.
@@ -128,15 +124,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--licence", required=True, help="of the texts")
     parser.add_argument("--overwrite", action="store_true")
     options = parser.parse_args(arguments)
-    return exit_status(lambda: _gather(options), "nothing was written", options)
 
+    def gather() -> int:
+        names = [name for name, _ in iterate_tokens(options.tokens)]
+        texts = find_transcripts(options.folder, names)
+        write_transcripts(options.out, texts, options.source, options.licence, options.overwrite)
+        print(f"{options.out}: {len(texts)} of {len(names)} clips, {sum(map(len, texts.values()))} characters")
+        return 0
 
-def _gather(options: argparse.Namespace) -> int:
-    names = [name for name, _ in iterate_tokens(options.tokens)]
-    texts = find_transcripts(options.folder, names)
-    write_transcripts(options.out, texts, options.source, options.licence, options.overwrite)
-    print(f"{options.out}: {len(texts)} of {len(names)} clips, {sum(map(len, texts.values()))} characters")
-    return 0
+    return exit_status(gather, "nothing was written", options)
 
 
 if __name__ == "__main__":
