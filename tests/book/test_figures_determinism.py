@@ -26,10 +26,10 @@ TABLE = pd.DataFrame(
 
 
 def test_each_outcome_has_a_symbol_and_words() -> None:
-    figure = outcome_matrix(TABLE, {"upstream": "upstream's", "exact": "integers"})
+    figure = outcome_matrix(TABLE, {"upstream": "upstream's", "exact": "integers"}, {})
     html = figures.to_html(figure, "alt", "caption")
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == ["✗ 3/8", "=", "·", "·", "≠", "!", "≈", "="]
+    assert texts == ["✗ 3/8", "=", "·", "·", "≠", "!", "≈", "=", "others"]
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(words) == 6
     assert "<figure" in html

@@ -29,7 +29,6 @@ __all__ = [
 ]  # fmt: skip
 
 _SVG_LIMIT_BYTES = 250_000
-_PNG_DPI = 130
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _EMBEDDED_PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
 
@@ -40,15 +39,9 @@ def style() -> None:
 
 
 def show(figure: Figure, alt: str, caption: str) -> None:
-    """Display a figure with its alternative text and caption, and close it.
+    """Display a figure with its caption, and close it; one that was drawn after `style` follows the colour scheme.
 
-    Args:
-        figure: Any matplotlib figure; one that was drawn after `style` follows the colour scheme.
-        alt: What a reader who cannot see the figure must know: what is plotted, and what it shows.
-        caption: The sentence below the figure.
-
-    Raises:
-        UnsupportedInput: `alt` or `caption` is empty.
+    `alt` is what a reader who cannot see the figure must know: what is plotted, and what it shows.
     """
     display(HTML(to_html(figure, alt, caption)))
     plt.close(figure)  # else the notebook's own backend shows it a second time, without a description
@@ -70,9 +63,8 @@ def to_html(figure: Figure, alt: str, caption: str) -> str:
 
 def image_html(figure: Figure, alt: str) -> str:
     """Return ``<img>`` alone, for pictures that stand beside a player."""
-    return (
-        f'<img src="{_data_uri(figure)}" alt="{html.escape(alt)}" style="max-width:100%;height:auto;border-radius:6px">'
-    )
+    style = "max-width:100%;height:auto;border-radius:6px"
+    return f'<img src="{_data_uri(figure)}" alt="{html.escape(alt)}" style="{style}">'
 
 
 def _data_uri(figure: Figure) -> str:
@@ -81,8 +73,8 @@ def _data_uri(figure: Figure) -> str:
         return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
     buffer = io.BytesIO()
     with mpl.rc_context(RC):
-        figure.savefig(buffer, format="png", dpi=_PNG_DPI)
-    return "data:image/png;base64," + base64.b64encode(_palette_png(buffer.getvalue())).decode()
+        figure.savefig(buffer, format="png", dpi=130)
+    return _palette_png(buffer.getvalue())
 
 
 def _svg(figure: Figure) -> bytes:
@@ -92,11 +84,7 @@ def _svg(figure: Figure) -> bytes:
         # a glyph that matplotlib's own font lacks is drawn by the browser, as text stays text
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = _EMBEDDED_PNG.sub(
-        lambda match: "data:image/png;base64," + base64.b64encode(_palette_png(base64.b64decode(match[1]))).decode(),
-        svg,
-    )
+    svg = _EMBEDDED_PNG.sub(lambda match: _palette_png(base64.b64decode(match[1])), buffer.getvalue())
     for name, light, _ in NEUTRALS:
         svg = svg.replace(light, f"var(--{name})")
     svg = re.sub(r"(font: [^;\"]*?\d+(?:\.\d+)?px) [^;\"]+", rf"\1 {_FONT}", svg)
@@ -107,11 +95,11 @@ def _svg(figure: Figure) -> bytes:
     return (svg[:at] + sheet + svg[at:]).encode()
 
 
-def _palette_png(png: bytes) -> bytes:
-    """Return a PNG with at most 256 colours, a third of the size; images with transparency are left alone."""
+def _palette_png(png: bytes) -> str:
+    """Return the data URI of a PNG, with at most 256 colours, a third of the size, where nothing is transparent."""
     image = Image.open(io.BytesIO(png))
-    if image.mode == "RGBA" and min(image.getchannel("A").tobytes()) < 255:
-        return png
-    buffer = io.BytesIO()
-    image.convert("RGB").quantize(256).save(buffer, format="png", optimize=True)
-    return min(buffer.getvalue(), png, key=len)
+    if image.mode != "RGBA" or min(image.getchannel("A").tobytes()) == 255:
+        buffer = io.BytesIO()
+        image.convert("RGB").quantize(256).save(buffer, format="png", optimize=True)
+        png = min(buffer.getvalue(), png, key=len)
+    return "data:image/png;base64," + base64.b64encode(png).decode()

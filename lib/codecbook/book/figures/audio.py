@@ -25,12 +25,6 @@ def waveforms(clips: Mapping[str, Clip]) -> Figure:
 
     Long clips are drawn as the envelope between lowest and highest sample of each pixel, so that a single wrong
     sample stays visible. Of several channels the first is drawn.
-
-    Args:
-        clips: By label.
-
-    Raises:
-        UnsupportedInput: No clips, or one without samples.
     """
     if not clips or not all(clip.num_samples for clip in clips.values()):
         raise UnsupportedInput(f"Of {list(clips)} some clip holds no samples, or there are none; leave it out.")
@@ -49,10 +43,8 @@ def waveforms(clips: Mapping[str, Clip]) -> Figure:
 def overview(clip: Clip, peak: float, reference: float) -> Figure:
     """Draw one clip's waveform above its spectrogram, small enough to stand beside a player.
 
-    Args:
-        clip: What to draw.
-        peak: Amplitude at the edge of the waveform panel, common to the clips that are compared.
-        reference: Power that counts as 0 dB, common to them as well (`loudest_power`).
+    Common to the clips that are compared are `peak`, the amplitude at the edge of the waveform panel, and `reference`,
+    the power that counts as 0 dB (`loudest_power`).
     """
     small = {"axes.labelsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8}
     with new_figure(5.2, 2.0, **small) as figure:

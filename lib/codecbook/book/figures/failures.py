@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from codecbook.audio import Clip
 from codecbook.book.figures.audio import waveforms
-from codecbook.book.figures.style import BLUE, INK, LINES, MUTED, PALETTE, RC, RED, cycle, new_figure
+from codecbook.book.figures.style import BLUE, INK, LINES, MUTED, PALETTE, RC, RED, new_figure
 from codecbook.probes.determinism.failures import POOLED
 
 _LOG_BELOW = 0.02  # a share that small cannot be told from 0 on a linear axis
@@ -81,11 +81,11 @@ def survival_curves(curves: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         names = [name for name in titles if name in set(shown["coder"])]
         for i, name in enumerate(names):
             part = shown.loc[shown["coder"] == name]
-            times, color = np.array(part["time_s"]), cycle(PALETTE, i)
+            times, color = np.array(part["time_s"]), PALETTE[i]
             axes.fill_between(times, part["low"], part["high"], step="post", color=color, alpha=0.16, linewidth=0)
             # coders that never fail lie on one another: the ones below are drawn wider
             axes.step(
-                times, part["share"], where="post", color=color, linestyle=cycle(LINES, i), label=titles[name],
+                times, part["share"], where="post", color=color, linestyle=LINES[i], label=titles[name],
                 linewidth=1.6 + 0.9 * (len(names) - 1 - i) / max(len(names) - 1, 1), clip_on=False, zorder=3 + i,
             )  # fmt: skip
         axes.set(xlim=(0, shown["time_s"].max()), ylim=(0, 1.0), xlabel="Seconds since the segment began")
@@ -132,12 +132,7 @@ def consequence_spread(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure
 
 
 def wrong_example(clips: Mapping[str, Clip], first_wrong_s: float) -> Figure:
-    """Draw a segment as it should sound and as it came out, with a line where the first wrong frame begins.
-
-    Args:
-        clips: By label, such as ``{"true tokens": ..., "decoded": ...}``.
-        first_wrong_s: When that frame begins.
-    """
+    """Draw a segment as it should sound and as it came out, with a line where the first wrong frame begins."""
     figure = waveforms(clips)
     with mpl.rc_context(RC):
         lines = [axes.axvline(first_wrong_s, color=RED, linestyle="--", linewidth=1.4) for axes in figure.axes]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from codecbook.book.figures.style import BLUE, GRID, INK, MARKERS, MUTED, PALETTE, RED, SURFACE, cycle, new_figure
+from codecbook.book.figures.style import BLUE, GRID, INK, MARKERS, MUTED, PALETTE, RED, SURFACE, new_figure
 
 # outcome: fill, ink on it, symbol, words; colours of Okabe and Ito, and each outcome has a symbol of its own
 _OUTCOMES = {
@@ -25,23 +25,24 @@ _OUTCOMES = {
 _UNGROUPED = "others"
 
 
-def outcome_matrix(table: pd.DataFrame, titles: Mapping[str, str], groups: Mapping[str, str] | None = None) -> Figure:
+def outcome_matrix(table: pd.DataFrame, titles: Mapping[str, str], groups: Mapping[str, str]) -> Figure:
     """Draw one tile per coder (columns) and cell (rows): colour, symbol, and how many segments decode wrongly.
 
     Args:
         table: `codecbook.probes.determinism.matrix.tabulate`.
         titles: What to call each coder, in their order; coders that are not named are left out.
         groups: Title of the group that each cell belongs to. Groups stand in the order in which they appear in it;
-            cells that it lacks come last. None leaves the cells in the table's order.
+            cells that it lacks come last.
     """
     shown = table.loc[table["coder"].isin(list(titles))]
-    grouped = _grouped(list(dict.fromkeys(shown["cell"])), groups)
+    cells = list(dict.fromkeys(shown["cell"]))
     places, headings, y = {}, {}, 0.0
-    for title, members in grouped.items():
-        if title:
-            headings[y], y = title, y + 1.0
-        places |= {cell: y + i for i, cell in enumerate(members)}
-        y += len(members) + 0.25 * bool(title)
+    for title in [*dict.fromkeys(groups.values()), _UNGROUPED]:
+        members = [cell for cell in cells if groups.get(cell, _UNGROUPED) == title]
+        if members:
+            headings[y] = title
+            places |= {cell: y + 1.0 + i for i, cell in enumerate(members)}
+            y += len(members) + 1.25
     with new_figure(1.8 + 0.76 * len(titles), 2.4 + 0.235 * y) as figure:
         axes = figure.subplots()
         for row in shown.to_dict("records"):
@@ -65,15 +66,6 @@ def outcome_matrix(table: pd.DataFrame, titles: Mapping[str, str], groups: Mappi
     return figure
 
 
-def _grouped(cells: list[str], groups: Mapping[str, str] | None) -> dict[str, list[str]]:
-    """Return cells by the title of their group; one group without a title where none are given."""
-    if groups is None:
-        return {"": cells}
-    order = [*dict.fromkeys(groups.values()), _UNGROUPED]
-    found = {title: [cell for cell in cells if groups.get(cell, _UNGROUPED) == title] for title in order}
-    return {title: members for title, members in found.items() if members}
-
-
 def _tile(axes: Axes, row: Mapping[Any, Any], x: float, y: float) -> None:
     fill, ink, text, _ = _OUTCOMES[row["outcome"]]
     axes.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, color=fill, linewidth=0))
@@ -95,7 +87,7 @@ def rounding_law(points: pd.DataFrame) -> Figure:
         axes.plot(ends, ends, color=MUTED, linewidth=1, label="1e6 E|d| / step")
         for i, (name, rows) in enumerate(shown.groupby("series", sort=False)):
             axes.plot(
-                rows["expected_ppm"], rows["measured_ppm"], cycle(MARKERS, i), color=cycle(PALETTE, i), markersize=5,
+                rows["expected_ppm"], rows["measured_ppm"], MARKERS[i], color=PALETTE[i], markersize=5,
                 markerfacecolor="none", label=str(name),
             )  # fmt: skip
         axes.set(xscale="log", yscale="log", xlabel="Expected: 1e6 E|d| / step (per million logits)")

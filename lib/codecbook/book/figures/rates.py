@@ -5,38 +5,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from codecbook.book.figures.style import (
-    BLUE,
-    INK,
-    LINES,
-    MARKERS,
-    MUTED,
-    PALETTE,
-    SURFACE,
-    axis_label,
-    cycle,
-    new_figure,
-)
+from codecbook.book.figures.style import BLUE, INK, LINES, MARKERS, MUTED, PALETTE, SURFACE, axis_label, new_figure
 from codecbook.errors import UnsupportedInput
-
-_LINE_IN = 0.27
 
 
 def rate_quality(
     table: pd.DataFrame, x: str, y: str, series: str, low: str | None = None, high: str | None = None
 ) -> Figure:
-    """Draw one line per series with an interval at every point.
+    """Draw one line per series, of six at most, with an interval at every point, which is a row of the table.
 
-    Args:
-        table: One row per point.
-        x: Column of the horizontal axis; its name becomes the label (``bitrate_kbps``: "Bitrate (kbps)").
-        y: Column of the vertical axis.
-        series: Column that tells lines apart; at most six lines are told apart by colour, marker and stroke.
-        low: Column of the interval's lower end, None for no intervals.
-        high: Column of its upper end; given with `low`.
-
-    Raises:
-        UnsupportedInput: No series, or more than six.
+    All else are names of columns: of the axes, whose labels they become (``bitrate_kbps``: "Bitrate (kbps)"), of what
+    tells lines apart, and of the intervals' ends, None for no intervals.
     """
     groups = list(table.groupby(series, sort=False))
     if not 1 <= len(groups) <= len(PALETTE):
@@ -47,16 +26,12 @@ def rate_quality(
         axes = figure.subplots()
         for i, (name, group) in enumerate(groups):
             points = group.sort_values(x)
-            color = cycle(PALETTE, i)
-            axes.plot(
-                points[x], points[y], color=color, marker=cycle(MARKERS, i), markersize=5,
-                linestyle=cycle(LINES, i), label=str(name),
-            )  # fmt: skip
+            color, marker, line = PALETTE[i], MARKERS[i], LINES[i]
+            axes.plot(points[x], points[y], color=color, marker=marker, markersize=5, linestyle=line, label=str(name))
             if low is not None and high is not None:
                 # drawn from end to end, as a bootstrap interval need not contain the point
                 axes.vlines(points[x], points[low], points[high], color=color, linewidth=1.2)
-                axes.plot(points[x], points[low], color=color, marker="_", linestyle="none")
-                axes.plot(points[x], points[high], color=color, marker="_", linestyle="none")
+                axes.plot(points[x], points[[low, high]], color=color, marker="_", linestyle="none")
         axes.set(xlabel=axis_label(x), ylabel=axis_label(y))
         axes.margins(x=0.04, y=0.08)
         if len(groups) > 1 or str(groups[0][0]):
@@ -73,20 +48,15 @@ def stream_dots(
     published: pd.DataFrame | None = None,
     label: str = "",
 ) -> Figure:
-    """Draw one dot per stream on a logarithmic axis; published figures stand below as hollow dots.
+    """Draw one dot per stream on a logarithmic axis labelled `label`, from top to bottom.
 
-    Args:
-        ours: One row per stream (column ``stream``), drawn from top to bottom.
-        value: Column of the dots.
-        capacity: Column of the most that the dot could be, drawn as a tick at the end of a thin line.
-        low: Column of the interval's lower end, None for no intervals.
-        high: Column of its upper end.
-        published: Rows of another study, with the columns `stream`, `value` and, where given, `capacity`.
-        label: Of the axis.
+    Tables have a row per stream: column ``stream``, and those that are named for the dots (`value`), the most that they
+    could be (`capacity`, a tick at the end of a thin line), and the ends of intervals (`low`, `high`). What others
+    published stands below as hollow dots without intervals.
     """
     tables = [ours] if published is None else [ours, published]
     names = [name for table in tables for name in table["stream"]]
-    with new_figure(7.2, 1.1 + _LINE_IN * len(names)) as figure:
+    with new_figure(7.2, 1.1 + 0.27 * len(names)) as figure:
         axes = figure.subplots()
         start = 0
         for table in tables:
@@ -109,7 +79,9 @@ def stream_dots(
         axes.set(xscale="log", xlabel=label, ylim=(len(names) - 0.4, -0.6))
         axes.set_yticks(range(len(names)), names)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(FuncFormatter(_plain_number))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda v, _: f"{v:,.0f}".replace(",", " ") if v >= 1 else f"{v:g}")
+        )
         axes.xaxis.set_minor_formatter(NullFormatter())
         if len(tables) > 1 or capacity:
             figure.legend(loc="outside upper left", ncols=4)
@@ -119,10 +91,7 @@ def stream_dots(
 def level_bars(table: pd.DataFrame, value: str, label: str) -> Figure:
     """Draw a bar per stream, cut into its levels from the coarsest on.
 
-    Args:
-        table: One row per ``stream`` and ``level`` (numbers, 0 first), in order.
-        value: Column of the lengths, which add up.
-        label: Of the axis.
+    The table has a row per ``stream`` and ``level`` (numbers, 0 first), in order, with lengths `value`, which add up.
     """
     names = list(dict.fromkeys(table["stream"]))
     with new_figure(7.2, 1.1 + 0.34 * len(names)) as figure:
@@ -131,8 +100,8 @@ def level_bars(table: pd.DataFrame, value: str, label: str) -> Figure:
         for i, (number, group) in enumerate(table.groupby("level", sort=True)):
             places = np.array([names.index(name) for name in group["stream"]])
             axes.barh(
-                places, group[value], left=reached[places], height=0.66, color=cycle(PALETTE, i), edgecolor=SURFACE,
-                label=f"level {number}",
+                places, group[value], left=reached[places], height=0.66, color=PALETTE[i % len(PALETTE)],
+                edgecolor=SURFACE, label=f"level {number}",
             )  # fmt: skip
             reached[places] += group[value].to_numpy()
         axes.set(xlabel=label, ylim=(len(names) - 0.4, -0.6))
@@ -140,7 +109,3 @@ def level_bars(table: pd.DataFrame, value: str, label: str) -> Figure:
         axes.grid(axis="y", visible=False)
         figure.legend(loc="outside upper left", ncols=4)
     return figure
-
-
-def _plain_number(value: float, _position: int) -> str:
-    return f"{value:,.0f}".replace(",", " ") if value >= 1 else f"{value:g}"

@@ -1,7 +1,7 @@
 """Colours, type and axis labels that all figures share."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib as mpl
@@ -104,8 +104,3 @@ def _parts(text: str, plain: str) -> list[str]:
     """Split at underscores, keeping the words of `plain` together."""
     marked = f"_{text}_".replace(f"_{plain}_", f"_{plain.replace('_', '~')}_").strip("_")
     return [part.replace("~", "_") for part in marked.split("_")]
-
-
-def cycle(values: Sequence, index: int):
-    """Return the value for the index-th series, beginning again after the last."""
-    return values[index % len(values)]
