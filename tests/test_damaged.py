@@ -262,10 +262,10 @@ def test_a_determinism_bundle_with_an_altered_description(name: str, bundle: byt
 
 
 def test_results_of_other_machines(tmp_path: Path) -> None:
-    case = Case(tmp_path, "none", 0, ("exact",), {"lm": "ab"})
+    case = Case(tmp_path, "none", 0, ("exact",), {"lm": "ab"}, {})
     part = CoderResult(
         "ran", bits=5.0, segments=1, logits=LogitDifference(4, 1, 0.5, 2.0, {0.5: 1}),
-        cdf=CdfDifference(4, 1, 0, (0, 0, 0, 1), [0], [-1], [1], [0]), first_wrong_frames={0: 1},
+        cdf=CdfDifference(4, 1, 0, (0, 0, 0, 1), [0], [1], [0]), first_wrong_frames={0: 1},
     )  # fmt: skip
     found = CellResult(BASELINE, "ran", coders={"exact": part}, seconds=1.0)
     path = write_result(case, [found], tmp_path / "result.json")

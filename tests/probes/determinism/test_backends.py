@@ -6,7 +6,7 @@ from codecbook.errors import UnsupportedInput
 from codecbook.probes.determinism.backends import Steps, decode_segments, load_steps, trace
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import BASELINE, Cell
-from codecbook.probes.determinism.coders import CODERS, Coder, encode_segments, ideal_bits
+from codecbook.probes.determinism.coders import CODERS, Coder
 from codecbook.probes.determinism.compare import intervals
 from codecbook.probes.determinism.torch_steps import PackageSteps
 
@@ -57,13 +57,13 @@ def prepared(case: Case, coder: Coder) -> tuple[Steps, np.ndarray]:
 @every_coder
 def test_the_same_configuration_decodes_what_it_encoded(case: Case, coder: Coder) -> None:
     steps, cdf = prepared(case, coder)
-    streams = encode_segments(coder, cdf, case.codes)
+    streams = coder.encode(cdf, case.codes)
     N, T, K = case.codes.shape
     for data, expected in zip(streams, case.codes, strict=True):
         ((codes, error),) = decode_segments(coder, steps, [data], T, K)
         np.testing.assert_array_equal(codes, expected)
         assert error == ""
-    bits = ideal_bits(coder, cdf, case.codes)
+    bits = coder.bits(cdf, case.codes)
     assert bits <= 8 * sum(map(len, streams)) <= bits + 40 * N
 
 
@@ -72,13 +72,13 @@ def test_intervals_lie_in_the_total(case: Case, coder: Coder) -> None:
     _, cdf = prepared(case, coder)
     ends = intervals(cdf, case.codes)
     assert (ends[..., 0] < ends[..., 1]).all()
-    assert cdf.max() <= (1 << coder.total_bits) + 1024  # upstream's may end a little above
+    assert cdf.max() <= coder.total + 1024  # upstream's may end a little above
 
 
 @every_coder
 def test_damaged_bytes_give_wrong_codes_or_an_error(case: Case, coder: Coder) -> None:
     steps, cdf = prepared(case, coder)
-    data = bytes([encode_segments(coder, cdf, case.codes)[0][0] ^ 0x55]) + b"\0" * 2
+    data = bytes([coder.encode(cdf, case.codes)[0][0] ^ 0x55]) + b"\0" * 2
     ((codes, error),) = decode_segments(coder, steps, [data], *case.codes.shape[1:])
     assert (codes != case.codes[0]).any()
     assert error == "" or error.startswith("frame ")
@@ -87,6 +87,6 @@ def test_damaged_bytes_give_wrong_codes_or_an_error(case: Case, coder: Coder) ->
 def test_an_exact_batch_decodes_as_single_segments_do(case: Case) -> None:
     coder = CODERS["exact"]
     steps, cdf = prepared(case, coder)
-    streams = encode_segments(coder, cdf, case.codes)
+    streams = coder.encode(cdf, case.codes)
     parts = decode_segments(coder, steps, streams, *case.codes.shape[1:])
     np.testing.assert_array_equal(np.stack([codes for codes, _ in parts]), case.codes)

@@ -19,7 +19,7 @@ from codecbook.probes.determinism.bundle import read_bundle, read_result, write_
 from codecbook.probes.determinism.case_maker import make_case
 from codecbook.probes.determinism.cells import BASELINE, FAST_CELLS, FULL_CELLS, only
 from codecbook.probes.determinism.compare import CellResult
-from codecbook.probes.determinism.matrix import exact_differs, run_matrix, tabulate
+from codecbook.probes.determinism.matrix import count_cells, run_matrix, tabulate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +83,7 @@ def _import(options: argparse.Namespace) -> int:
         content, results = read_result(options.result, case)
     table = tabulate(results, content["coders"])
     print(table[["cell", "coder", "outcome", "rows_differing", "segments_wrong", "reason"]].to_string(index=False))
-    return 1 if exact_differs(table) else 0
+    return 1 if count_cells(table).get("exact.cells_differing") else 0
 
 
 def _say(result: CellResult) -> None:

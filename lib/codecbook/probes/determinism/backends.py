@@ -112,16 +112,14 @@ def trace(steps: Steps, codes: np.ndarray, batch: int, mode: str) -> np.ndarray:
 def _stepped(steps: Steps, codes: np.ndarray) -> np.ndarray:
     B, T, K = codes.shape
     steps.start(B)
-    traced = np.empty(0)
+    traced = []
     for t in range(T):
         for k in range(K):
             logits = steps.logits(codes[:, t, :k])
-            if t == k == 0:
-                traced = np.empty((B, T, K, logits.shape[1]), dtype=_kept_type(logits))
-            traced[:, t, k] = logits
+            traced.append(logits.astype(_kept_type(logits)))
         if t < T - 1:
             steps.push(codes[:, t])
-    return traced
+    return np.stack(traced, axis=1).reshape(B, T, K, -1)
 
 
 def _kept_type(logits: np.ndarray) -> np.dtype:

@@ -12,7 +12,7 @@ machine (`codecbook.probes.determinism.bundle`) and be known there to be the sam
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +73,9 @@ class Case:
 
     def description(self) -> dict[str, Any]:
         """Return the content of ``case.json``."""
-        return {
-            "format": FORMAT, "codec": self.codec, "seed": self.seed, "coders": list(self.coders),
-            "identities": self.identities, "files": self.files, "float_segments": self.float_segments,
-        }  # fmt: skip
+        content = asdict(self)
+        del content["folder"]
+        return {"format": FORMAT, **content}
 
 
 def open_case(folder: str | Path) -> Case:
@@ -108,20 +107,16 @@ def open_case(folder: str | Path) -> Case:
         inside = not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
         if not inside or not path.is_file() or sha256_of(path) != sha256:
             raise CorruptInput(f"{path} is missing or altered (its SHA-256 is not {sha256[:16]}...); export it again.")
-    _check_codes(folder / CODES_NAME)
-    return case
-
-
-def _texts(content: dict[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in content.items()}
-
-
-def _check_codes(path: Path) -> None:
-    """Refuse tokens that are none, without reading them."""
-    try:
+    path = folder / CODES_NAME
+    try:  # without reading them
         codes = np.load(path, mmap_mode="r", allow_pickle=False)
         is_codes = codes.ndim == 3 and codes.dtype.kind in "iu"
     except Exception as error:  # of other bytes numpy raises what its parsers stumble over
         raise CorruptInput(f"{path} holds no array ({type(error).__name__}); export it again.") from error
     if not is_codes:
         raise CorruptInput(f"{path} holds {codes.dtype} {list(codes.shape)} and no tokens; export it again.")
+    return case
+
+
+def _texts(content: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in content.items()}

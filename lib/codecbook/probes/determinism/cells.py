@@ -11,10 +11,12 @@ from codecbook import compiled
 from codecbook.errors import UnsupportedInput
 from codecbook.lazy import optional_module
 
-BACKENDS = ("torch", "numba", "numpy", "numpy-blas", "onnx")
 _LIBRARY = Path(compiled.__file__).parents[1]
-MODES = ("stepping", "full")
-PRECISIONS = ("", "tf32", "bf16", "autocast")
+_CHOICES = {
+    "backend": ("torch", "numba", "numpy", "numpy-blas", "onnx"),
+    "mode": ("stepping", "full"),
+    "precision": ("", "tf32", "bf16", "autocast"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Cell:
     float_segments: int = 0  # coders of floats compute so many segments only, where an emulator is slow; 0 is all
 
     def __post_init__(self) -> None:
-        for name, allowed in {"backend": BACKENDS, "mode": MODES, "precision": PRECISIONS}.items():
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UnsupportedInput(f"Cell {self.name!r} has {name} {getattr(self, name)!r}; choose of {allowed}.")
         if self.threads < 1 or self.batch < 1 or self.float_segments < 0:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from codecbook.coding.arithmetic import GridDecoder, GridEncoder, UpstreamDecoder, UpstreamEncoder
-from codecbook.coding.counts import GRID_DIALECTS, TOTAL_BITS, cdf_upstream
+from codecbook.coding.cdf import Decoder, Encoder, ideal_bits
+from codecbook.coding.counts import GRID_DIALECTS, TOTAL, cdf_upstream
 from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, cdf_exact
 from codecbook.coding.range_coder import RangeDecoder, RangeEncoder
 from codecbook.probes.determinism.compare import intervals
@@ -21,16 +22,16 @@ class Coder:
     title: str  # what readers see
     numbers: str  # "float32" or "float64", logits of the float model, or "exact", of its exact twin
     counts: Callable[[Any], np.ndarray]  # CDF [T, K, V] of logits [T, V, K]
-    encoder: Callable[[], Any]  # with push_frames(symbols [K, T], cdf) and finish()
-    decoder: Callable[[bytes], Any]  # of one segment's bytes, with pull(row)
+    encoder: Callable[[], Encoder]
+    decoder: Callable[[bytes], Decoder]  # of one segment's bytes
     qstep: float = float("nan")  # step of its grid in nats
     # where upstream's rule computes softmax and CDF: on its model's device, as the package does; others on the CPU
     device: str = "cpu"
 
     @property
-    def total_bits(self) -> int:
-        """Intervals are shares of two to this power."""
-        return EXACT_TOTAL_BITS if self.numbers == "exact" else TOTAL_BITS
+    def total(self) -> int:
+        """What intervals are shares of."""
+        return 1 << EXACT_TOTAL_BITS if self.numbers == "exact" else TOTAL
 
     def cdf(self, logits: np.ndarray) -> np.ndarray:
         """Return CDF rows int64 ``[R, V]`` of logits ``[R, V]``.
@@ -40,6 +41,15 @@ class Coder:
         columns = logits[:, :, None]
         on_device = self.name == "upstream" and self.device != "cpu"
         return self.counts(_on(self.device, columns) if on_device else columns)[:, 0]
+
+    def encode(self, cdf: np.ndarray, codes: np.ndarray) -> list[bytes]:
+        """Return the bytes of each segment, for CDFs ``[N, T, K, V]`` and codes ``[N, T, K]``."""
+        return [self.encoder().encode(segment.T, rows) for segment, rows in zip(codes, cdf, strict=True)]
+
+    def bits(self, cdf: np.ndarray, codes: np.ndarray) -> float:
+        """Return what the codes cost under these CDFs, in bits: no coder undercuts it."""
+        ends = intervals(cdf, codes)
+        return ideal_bits(ends[..., 0], ends[..., 1], self.total)
 
 
 def _on(device: str, columns: np.ndarray) -> Any:
@@ -61,23 +71,3 @@ CODERS = {
     )
 }
 """By name. ``grid64`` is the coarser grid alone; with float64 in addition it is the dialect qstep64 as it stands."""
-
-
-def encode_segments(coder: Coder, cdf: np.ndarray, codes: np.ndarray) -> list[bytes]:
-    """Return the bytes of each segment, for CDFs ``[N, T, K, V]`` and codes ``[N, T, K]``.
-
-    Raises:
-        UnsupportedInput: A code that upstream's coder cannot express.
-    """
-    streams = []
-    for segment, rows in zip(codes, cdf, strict=True):
-        encoder = coder.encoder()
-        encoder.push_frames(segment.T, rows)
-        streams.append(encoder.finish())
-    return streams
-
-
-def ideal_bits(coder: Coder, cdf: np.ndarray, codes: np.ndarray) -> float:
-    """Return what the codes cost under these CDFs, in bits: no coder undercuts it."""
-    ends = intervals(cdf, codes)
-    return float((coder.total_bits - np.log2(ends[..., 1] - ends[..., 0])).sum())

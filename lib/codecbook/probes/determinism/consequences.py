@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.special
 
 from codecbook.audio import Clip
 from codecbook.codecs import load_codec
@@ -23,7 +24,7 @@ from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.measure.quality import log_mel_distance_db, snr_db
 from codecbook.probes.determinism.case import RANDOM, Case
 from codecbook.probes.determinism.cells import BASELINE
-from codecbook.probes.determinism.coders import CODERS, ideal_bits
+from codecbook.probes.determinism.coders import CODERS
 from codecbook.probes.determinism.compare import CellResult, unpack_codes
 from codecbook.tokens.tokens import tokens_from_frames
 
@@ -124,8 +125,6 @@ def _consequence(sent: np.ndarray, received: np.ndarray, true_audio: Clip, audio
 
 def _sample(wrong: Sequence[WrongDecode], most: int | None, seed: int) -> list[WrongDecode]:
     """Return at most `most` of each coder, in their order."""
-    if most is None:
-        return list(wrong)
     random, kept = np.random.default_rng(seed), []
     for coder in dict.fromkeys(part.coder for part in wrong):
         places = [i for i, part in enumerate(wrong) if part.coder == coder]
@@ -135,12 +134,8 @@ def _sample(wrong: Sequence[WrongDecode], most: int | None, seed: int) -> list[W
 
 def float_bits(logits: np.ndarray, codes: np.ndarray) -> float:
     """Return the cross-entropy in bits of codes ``[N, T, K]`` under float logits ``[N, T, K, V]``, summed up."""
-    total = 0.0
-    for rows, chosen in zip(logits.astype(np.float64), codes, strict=True):
-        top = rows.max(axis=-1, keepdims=True)
-        normaliser = np.log(np.exp(rows - top).sum(axis=-1)) + top[..., 0]
-        total += float((normaliser - np.take_along_axis(rows, chosen[..., None], axis=-1)[..., 0]).sum())
-    return total / np.log(2)
+    shares = scipy.special.log_softmax(logits.astype(np.float64), axis=-1)
+    return float(-np.take_along_axis(shares, codes[..., None], axis=-1).sum() / np.log(2))
 
 
 def rate_table(case: Case, steps: tuple[float, ...] = (1 / 128, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)) -> pd.DataFrame:
@@ -154,15 +149,14 @@ def rate_table(case: Case, steps: tuple[float, ...] = (1 / 128, 1 / 64, 1 / 16, 
     """
     answers = case.answers()
     codes, logits = case.codes_for("float32", BASELINE), np.load(answers / "logits_float32.npy")
-    grid = CODERS["grid128"]
     bits = {("float logits, ideal", np.nan): float_bits(logits, codes)}
     for name in case.coders:
         cdf = np.load(answers / f"cdf_{name}.npy", mmap_mode="r")[: len(codes)]
-        bits[name, CODERS[name].qstep] = ideal_bits(CODERS[name], cdf, codes)
+        bits[name, CODERS[name].qstep] = CODERS[name].bits(cdf, codes)
     columns = logits.reshape(-1, logits.shape[-1])[:, :, None]
     for step in steps:
         cdf = cdf_grid(columns, qstep=step)[:, 0].reshape(logits.shape)
-        bits[f"grid {step:g}", step] = ideal_bits(grid, cdf, codes)
+        bits[f"grid {step:g}", step] = CODERS["grid128"].bits(cdf, codes)
     ideal = next(iter(bits.values()))
     return pd.DataFrame(
         [

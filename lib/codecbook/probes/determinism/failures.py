@@ -107,18 +107,8 @@ def compared(results: Sequence[CellResult], coder: str) -> list[tuple[str, Coder
 
 
 def first_frames(part: CoderResult, num_frames: int) -> np.ndarray:
-    """Return the first wrong frame of each segment, int64 ``[N]``; `num_frames` where there is none.
-
-    Raises:
-        UnsupportedInput: Frames beyond `num_frames`.
-    """
-    frames = np.full(part.segments, num_frames)
-    frames[list(part.first_wrong_frames)] = list(part.first_wrong_frames.values())
-    if frames.max(initial=0) > num_frames or num_frames in part.first_wrong_frames.values():
-        raise UnsupportedInput(
-            f"A segment goes wrong in frame {frames.max()}, but num_frames={num_frames}; give the case's T."
-        )
-    return frames
+    """Return the first wrong frame of each segment, int64 ``[N]``; `num_frames` where there is none."""
+    return np.array([part.first_wrong_frames.get(n, num_frames) for n in range(part.segments)])
 
 
 def _rates(

@@ -179,9 +179,7 @@ def result_of(cell: Cell, status: str, reason: str, content: dict[str, Any], sec
 def tabulate(results: Sequence[CellResult], coders: Sequence[str]) -> pd.DataFrame:
     """Return one row per cell and coder.
 
-    Columns: ``cell``, ``coder``, ``outcome``, ``reason``, and where it ran: ``logits_differing``,
-    ``logits_per_million``, ``mean_abs_nats``, ``rows``, ``rows_differing``, ``intervals_differing``, ``segments``,
-    ``segments_wrong``, ``wrong_silently``, ``first_frame``, ``bits``.
+    Where a coder did not run, there are only the columns ``cell``, ``coder``, ``outcome`` and ``reason``.
 
     An outcome is ``same``: no logit differs; ``close``: logits differ, but no CDF row does on these tokens;
     ``differs``: rows differ, but every segment decodes; ``breaks``: segments decode wrongly; ``skipped``; or
@@ -189,11 +187,6 @@ def tabulate(results: Sequence[CellResult], coders: Sequence[str]) -> pd.DataFra
     """
     rows = [_row(result, name) for result in results for name in coders]
     return pd.DataFrame(rows, columns=pd.Index(_COLUMNS))
-
-
-def exact_differs(table: pd.DataFrame) -> bool:
-    """Say whether an exact cell that was not skipped differs in any logit or CDF row, or did not run to its end."""
-    return count_cells(table).get("exact.cells_differing", 0) > 0
 
 
 def count_cells(table: pd.DataFrame) -> dict[str, int]:
@@ -221,7 +214,7 @@ def _row(result: CellResult, name: str) -> dict[str, Any]:
     if found.status == "skipped":
         return row | {"outcome": SKIPPED, "reason": found.reason}
     logits = found.logits or LogitDifference(1, 0, 0.0, 0.0)
-    cdf = found.cdf or CdfDifference(0, 0, 0, None, [], [], [], [])
+    cdf = found.cdf or CdfDifference(0, 0, 0, None, [], [], [])
     close = CLOSE if logits.differing else SAME
     return row | {
         "outcome": BREAKS if found.segments_wrong else DIFFERS if cdf.rows_differing else close,

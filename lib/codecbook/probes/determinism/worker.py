@@ -29,7 +29,7 @@ from codecbook.lazy import optional_module
 from codecbook.probes.determinism.backends import decode_segments, load_steps, trace
 from codecbook.probes.determinism.case import AUDIO_NAME, RANDOM, Case, open_case
 from codecbook.probes.determinism.cells import NO_TORCH, Cell, apply_settings, reason_to_skip, torch_of
-from codecbook.probes.determinism.coders import CODERS, Coder, encode_segments, ideal_bits
+from codecbook.probes.determinism.coders import CODERS, Coder
 from codecbook.probes.determinism.compare import (
     CellResult,
     CodecResult,
@@ -127,10 +127,10 @@ class _Work:
         cdf = np.empty(self.logits.shape, dtype=np.int32)
         for rows, logits in zip(cdf, self.logits, strict=True):  # a segment at a time bounds the memory
             rows[:] = coder.cdf(logits.reshape(-1, logits.shape[-1])).reshape(rows.shape)
-        streams = encode_segments(coder, cdf, self.codes)
+        streams = coder.encode(cdf, self.codes)
         ends = intervals(cdf, self.codes).astype(np.int32)
         hashes = {"logits": step_hashes(self.logits), "cdf": step_hashes(cdf), "intervals": step_hashes(ends)}
-        result = CoderResult("ran", bits=ideal_bits(coder, cdf, self.codes), hashes=hashes, segments=len(self.codes))
+        result = CoderResult("ran", bits=coder.bits(cdf, self.codes), hashes=hashes, segments=len(self.codes))
         folder = self.case.baseline
         if self.write_baseline:
             folder.mkdir(exist_ok=True)
