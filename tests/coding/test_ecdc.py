@@ -75,7 +75,7 @@ def test_own_golden(name: str) -> None:
     data = Path(make.__file__).with_name(f"{name}.ecdc").read_bytes()
     model = make.golden_model(shape)
     lm = None if acv == 0 else make.TableLogitsLm() if acv == 4 else make.TableLm()
-    decoded = read_ecdc(data, model, lm, environ={})
+    decoded = read_ecdc(data, model, lm)
     segments = make.golden_segments(shape)
     np.testing.assert_array_equal(stack(decoded.tokens.codes), np.concatenate([c for c, _ in segments], axis=1))
     assert list(decoded.tokens.scales) == [scale for _, scale in segments if scale is not None]
@@ -163,7 +163,7 @@ def test_given_golden_of_a_language_model(
     assert ours[:body] == coded[:body]
     assert abs(len(ours) - len(coded)) <= 0.01 * len(coded), "rounding moves intervals, not what codes cost"
     try:
-        decoded = read_ecdc(coded, model, lm, environ={})
+        decoded = read_ecdc(coded, model, lm)
     except CorruptInput:  # upstream's stream has no chunks to lose alone
         assert dialect is None
         return
@@ -202,7 +202,7 @@ def test_grid_roundtrip(models: tuple, kind: str) -> None:
     clip = noise(model, 6000)
     before = {name: value.clone() for name, value in lm.state_dict().items()}
     data = write_ecdc(model, clip, lm, 4, kind)
-    decoded = read_ecdc(data, model, lm, environ={})
+    decoded = read_ecdc(data, model, lm)
     assert decoded.dialect == GRID_DIALECTS[kind]
     raw = read_ecdc(write_ecdc(model, clip), model)
     assert raw.tokens == decoded.tokens
@@ -210,7 +210,7 @@ def test_grid_roundtrip(models: tuple, kind: str) -> None:
     assert all(torch.equal(before[name], value) for name, value in lm.state_dict().items())
 
 
-def test_every_tunable_reaches_the_stream() -> None:
+def test_every_tunable_reaches_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make.small_model("mono")
     lm = make.small_lm(model)
     clip = noise(model, 6000)
@@ -227,7 +227,8 @@ def test_every_tunable_reaches_the_stream() -> None:
         if name != "lm_dtype":
             assert data != usual
     assert write_ecdc(model, clip, lm, 4, GridDialect()) == usual
-    assert read_ecdc(usual, model, lm, environ={"ENCODEC_LOGIT_QSTEP": "2.0"}).damage[0].kind == "coding"
+    monkeypatch.setenv("ENCODEC_LOGIT_QSTEP", "2.0")
+    assert read_ecdc(usual, model, lm).damage[0].kind == "coding"
     assert write_ecdc(model, clip, bandwidth_kbps=0.6) != write_ecdc(model, clip)
     assert model.bandwidth == 1.2
 
@@ -346,7 +347,7 @@ def test_fuzz(kind: str) -> None:
         for place in places:
             bad[place] ^= 1 << rng.integers(0, 8)
         try:
-            decoded = read_ecdc(bytes(bad), model, lm, environ={})
+            decoded = read_ecdc(bytes(bad), model, lm)
         except CodecbookError:
             continue
         if bytes(bad) != data and kind != "raw" and places.min() >= body:

@@ -1,6 +1,7 @@
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from codecbook.audio import Clip
 from codecbook.coding.counts import GridDialect
-from codecbook.coding.ecdc import read_ecdc_header, write_ecdc
+from codecbook.coding.ecdc import damage, read_ecdc_header, write_ecdc
 from codecbook.coding.ecdc.damage import compare_decodes, flip_byte, payload_decode_matrix, precision_eval
 from codecbook.errors import CorruptInput, UnsupportedInput
 
@@ -24,10 +25,11 @@ def case() -> tuple[Any, Any, Clip]:
     return model, make.small_lm(model), Clip(rng.normal(0, 0.1, (2, 50_000)).astype(np.float32), 48_000)
 
 
-def test_precision_eval_of_chunks(case: tuple) -> None:
+def test_precision_eval_of_chunks(case: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     model, lm, clip = case
     ticks = iter(range(100))
-    found = precision_eval(model, clip, lm, 4, corrupt_fraction=0.5, clock=lambda: float(next(ticks)))
+    monkeypatch.setattr(damage, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    found = precision_eval(model, clip, lm, 4, corrupt_fraction=0.5)
     data = write_ecdc(model, clip, lm, 4)
     body = read_ecdc_header(data)[1]
     assert found["success"]

@@ -90,15 +90,15 @@ def test_a_model_without_a_name_is_not_written() -> None:
 def test_fp_tells_the_dialect() -> None:
     for dialect in GRID_DIALECTS.values():
         header = EcdcHeader("m", 1, 1, True, dialect.fp_scale, dialect.min_range, 4, 1.0)
-        assert dialect_of(header, environ={}) == dialect
+        assert dialect_of(header) == dialect
     strange = EcdcHeader("m", 1, 1, True, 4096, 3, 4, 0.5)
     with pytest.raises(UnsupportedInput, match="fp = 4096 is of no known dialect"):
-        dialect_of(strange, environ={})
-    told = dialect_of(strange, qstep=0.25, lm_dtype="float64", environ={})
+        dialect_of(strange)
+    told = dialect_of(strange, qstep=0.25, lm_dtype="float64")
     assert (told.qstep, told.fp_scale, told.min_range, told.lm_dtype, told.tau) == (0.25, 4096, 3, "float64", 0.5)
 
 
-def test_environment_fills_in_what_the_header_lacks() -> None:
+def test_environment_fills_in_what_the_header_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {
         "ENCODEC_LOGIT_QSTEP": "1/32",
         "ENCODEC_DETERMINISTIC_LM_DTYPE": "FP64",
@@ -107,9 +107,11 @@ def test_environment_fills_in_what_the_header_lacks() -> None:
         "ENCODEC_LM_TAU": "0.5",
         "ENCODEC_USE_NEAR_UNIFORM": "0",
     }
-    full = dialect_of(EcdcHeader("m", 1, 1, True, 65536, 1, 4, 1.0), environ=environ)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    full = dialect_of(EcdcHeader("m", 1, 1, True, 65536, 1, 4, 1.0))
     assert (full.qstep, full.lm_dtype, full.fp_scale, full.min_range, full.tau) == (1 / 32, "float64", 65536, 1, 1.0)
-    early = dialect_of(EcdcHeader("m", 1, 1, True, acv=4), environ=environ, qstep=0.125)
+    early = dialect_of(EcdcHeader("m", 1, 1, True, acv=4), qstep=0.125)
     assert (early.qstep, early.fp_scale, early.min_range, early.tau) == (0.125, 1024, 7, 0.5)
 
 
@@ -122,6 +124,7 @@ def test_environment_fills_in_what_the_header_lacks() -> None:
         ("ENCODEC_USE_NEAR_UNIFORM", "yes"),
     ],
 )
-def test_bad_environment(name: str, value: str) -> None:
+def test_bad_environment(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
     with pytest.raises(UnsupportedInput, match=name):
-        dialect_of(EcdcHeader("m", 1, 1, True, 65536, 1, 4, 1.0), environ={name: value})
+        dialect_of(EcdcHeader("m", 1, 1, True, 65536, 1, 4, 1.0))

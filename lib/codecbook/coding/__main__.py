@@ -25,7 +25,7 @@ from tqdm import tqdm
 from codecbook import audio
 from codecbook.codecs import codec_names
 from codecbook.coding import api, pipes
-from codecbook.coding.convert import convert, format_named
+from codecbook.coding.convert import convert
 from codecbook.coding.counts import GRID_DIALECTS
 from codecbook.coding.ecdc.header import MAGIC, EcdcHeader
 from codecbook.coding.ecdc.read import decode_audio, read_ecdc_codes
@@ -96,10 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     decoding.add_argument("--end", type=float, metavar="S", help="up to this second")
     add("inspect", _inspect, "say what a stream holds, without decoding it", "a stream")
     verifying = add("verify", _verify, "decode all codes of a stream and make every check", "a stream")
-    verifying.add_argument(
-        "--lm", default="default", type=_lm,
-        help="its language model: a folder, or the file of an .ecdc's (default: found by name)",
-    )  # fmt: skip
     converting = add(
         "convert", _convert, "put the codes of a stream into another format or version",
         "a stream, .cbs or .ecdc", "ends with .cbs or .ecdc; as a pipe, it is .cbs", ".cbs",
@@ -116,11 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     for command in (encoding, decoding, converting):
         command.add_argument("--weights", help="of the codec: bundled, pretrained, random:SEED or a path")
+        command.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    for command in (encoding, decoding, verifying, converting):
         command.add_argument(
-            "--lm", default="default", type=_lm,
+            "--lm", default="default", type=lambda text: None if text == "none" else text,
             help="folder of an exact language model (of an .ecdc: a file), or 'none' (default: found by name)",
         )  # fmt: skip
-        command.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     for command in (decoding, verifying, converting):
         group = command.add_argument_group(".ecdc streams alone")
         group.add_argument(
@@ -132,10 +129,6 @@ def _parser() -> argparse.ArgumentParser:
             help="refuse what a header claims beyond (default: %(default)g)",
         )  # fmt: skip
     return parser
-
-
-def _lm(text: str) -> str | None:
-    return None if text == "none" else text
 
 
 def _compress(options: argparse.Namespace) -> int:
@@ -234,7 +227,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    to = format_named(options.target)
+    to = options.target.suffix.lower().removeprefix(".")
+    if to not in ("cbs", "ecdc"):
+        raise UnsupportedInput(
+            f"Cannot tell what to convert to from the name {options.target.name}; end it with .cbs or .ecdc."
+        )
     refuse_same_file(options.source, options.target)
     check_target(options.target, options.overwrite)
     to_lm = options.to_lm or ("default" if to == "ecdc" and options.acv else "none")

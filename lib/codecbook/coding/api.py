@@ -112,7 +112,18 @@ def compress_file(
             an audio file.
         OSError: As `codecbook.files.check_target`.
     """
-    _check_stream_target(Path(target), overwrite, source)
+    target = Path(target)
+    files.refuse_same_file(source, target)
+    if target.suffix.lower() in AUDIO_SUFFIXES:
+        raise UnsupportedInput(
+            f"A stream is no audio file, and {target.name} is the name of one; name it {target.stem}.cbs."
+        )
+    if target.suffix.lower() == ".ecdc":
+        raise UnsupportedInput(
+            f"{target.name} would be a codecbook stream by the name of EnCodec's format; end it with .cbs, and convert "
+            "that."
+        )
+    files.check_target(target, overwrite)
     model = codec if isinstance(codec, Codec) else stream_models.codec_by_name(codec, weights)
     with files.new_file(target, overwrite) as partial, partial.open("wb") as file:
         blocks: Iterable[np.ndarray] = AudioBlocks(source, model.sample_rate_hz, model.channels)
@@ -185,29 +196,9 @@ def decompress_file(
 
 
 def check_sound_target(path: str | Path, overwrite: bool, source: str | Path) -> None:
-    """Refuse before any long work what writing audio would refuse after it, and what would destroy the source.
-
-    Raises:
-        CodecbookError: A name of no audio format, `path` is the source, or as `codecbook.files.check_target`.
-        OSError: As `codecbook.files.check_target`.
-    """
+    """Refuse before any long work what writing audio would refuse after it, and what would destroy the source."""
     audio.write_format(path)
     files.refuse_same_file(source, path)
-    files.check_target(path, overwrite)
-
-
-def _check_stream_target(path: Path, overwrite: bool, source: str | Path) -> None:
-    """Refuse before any long work a place where a stream cannot be written, or should not."""
-    files.refuse_same_file(source, path)
-    if path.suffix.lower() in AUDIO_SUFFIXES:
-        raise UnsupportedInput(
-            f"A stream is no audio file, and {path.name} is the name of one; name it {path.stem}.cbs."
-        )
-    if path.suffix.lower() == ".ecdc":
-        raise UnsupportedInput(
-            f"{path.name} would be a codecbook stream by the name of EnCodec's format; end it with .cbs, and convert "
-            "that."
-        )
     files.check_target(path, overwrite)
 
 

@@ -47,9 +47,7 @@ LOW, HIGH, MAX_BIT, PENDING, BITS, CURRENT = range(6)  # places in the state arr
 def encode_upstream(symbols: Any, cdf: Any) -> bytes:
     """Encode symbols ``[K, T]`` as package ``encodec`` 0.1.1 does, by a CDF of `codecbook.coding.counts.cdf_upstream`.
 
-    Raises:
-        CorruptInput: A symbol outside ``0..V-1``.
-        UnsupportedInput: Another CDF or shape, or a symbol that this coder cannot express; see `UpstreamEncoder`.
+    Raises UnsupportedInput for a symbol that this coder cannot express; see `UpstreamEncoder`.
     """
     return UpstreamEncoder().encode(symbols, cdf)
 
@@ -57,9 +55,7 @@ def encode_upstream(symbols: Any, cdf: Any) -> bytes:
 def decode_upstream(data: bytes, cdf: Any) -> np.ndarray:
     """Decode codes int64 ``[K, T]`` with the encoder's CDF; bytes beyond the last symbol are left alone.
 
-    Raises:
-        CorruptInput: The bytes run out, or point between the symbols.
-        UnsupportedInput: Another CDF or shape.
+    Raises CorruptInput where the bytes run out, or point between the symbols.
     """
     return UpstreamDecoder(data).decode(cdf)
 

@@ -25,11 +25,7 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def as_columns(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return columns as ``[T, V, K]``, and the shape of their CDF: ``[T, K, V]``, or ``[V]`` for one column ``[V]``.
-
-    Raises:
-        UnsupportedInput: Other axes, or no codes; the message calls the array `name`.
-    """
+    """Return columns as ``[T, V, K]``, and the shape of their CDF: ``[T, K, V]``, or ``[V]`` for one column ``[V]``."""
     if array.ndim not in (1, 3) or array.shape[array.ndim // 2] == 0:
         raise UnsupportedInput(f"{name} need the axes [T, V, K] or [V], V >= 1; received shape {list(array.shape)}.")
     if array.ndim == 1:
@@ -39,12 +35,7 @@ def as_columns(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, ...
 
 
 def as_cdf(cdf: Any, min_width: int, last_range: tuple[int, int]) -> np.ndarray:
-    """Return a CDF as int64 ``[T, K, V]``, checked.
-
-    Raises:
-        UnsupportedInput: Not integers, or other axes; where `min_width` is above 0, also a narrower code, or a row
-            whose last value is outside `last_range`.
-    """
+    """Return a CDF as int64 ``[T, K, V]``; where `min_width` is above 0, its widths and last values are checked too."""
     array = as_array(cdf)
     if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[2] == 0:
         raise UnsupportedInput(f"A CDF must be integers [T, K, V], V >= 1; received {array.dtype} {list(array.shape)}.")
@@ -64,10 +55,8 @@ def as_cdf(cdf: Any, min_width: int, last_range: tuple[int, int]) -> np.ndarray:
 def coded_intervals(symbols: Any, cdf: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return what the coding of symbols ``[K, T]`` depends on: ``cdf[symbol-1]`` and ``cdf[symbol]``.
 
-    Two machines whose intervals agree produce the same bytes, whatever the rest of their CDFs ``[T, K, V]``.
-
-    Returns:
-        ``(cum_low, cum_high)``, each int64 ``[T, K]``, in coding order when flattened.
+    Both are int64 ``[T, K]``, in coding order when flattened. Two machines whose intervals agree produce the same
+    bytes, whatever the rest of their CDFs ``[T, K, V]``.
 
     Raises:
         CorruptInput: A symbol outside ``0..V-1``.

@@ -13,15 +13,13 @@ from codecbook.codecs import Codec
 from codecbook.coding import stream
 from codecbook.coding.ecdc.header import MAGIC
 from codecbook.coding.ecdc.read import read_ecdc_codes
-from codecbook.coding.ecdc.segments import MAX_DURATION_S, MODEL_SHAPES, shape_named
+from codecbook.coding.ecdc.segments import MODEL_SHAPES, shape_named
 from codecbook.coding.ecdc.write import shape_of_tokens, write_ecdc_codes
 from codecbook.coding.stream import models as stream_models
 from codecbook.coding.stream.models import LMLike
 from codecbook.coding.stream.reader import StreamReader
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.tokens import Tokens
-
-FORMATS = ("cbs", "ecdc")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +40,7 @@ def convert(
     acv: int = 0,
     dialect: str | None = None,
     weights: str | Path | None = None,
-    qstep: float | None = None,
-    lm_dtype: str | None = None,
-    max_duration_s: float = MAX_DURATION_S,
+    **options: Any,
 ) -> Converted:
     """Make a stream of another one's codes.
 
@@ -58,22 +54,20 @@ def convert(
         dialect: Likewise.
         weights: Which weights of the codec made the codes, where an ``.ecdc`` does not say: it names its model alone,
             which None takes for the authors' (or this project's bundled one).
-        qstep: Of an ``.ecdc`` stream of ``acv`` 3 or 4 whose header leaves it open.
-        lm_dtype: Likewise.
-        max_duration_s: See `codecbook.coding.ecdc.read_ecdc`.
+        options: Keyword arguments of `codecbook.coding.ecdc.read_ecdc_codes`, for an ``.ecdc`` stream.
 
     Raises:
         CorruptInput: The stream is damaged: codes that are lost cannot be written.
         UnsupportedInput: Codes that the other format does not hold.
         MissingWeights: Models that are not here.
     """
-    if to not in FORMATS:
-        raise UnsupportedInput(f"There is no format {to!r}; choose one of {', '.join(FORMATS)}.")
+    if to not in ("cbs", "ecdc"):
+        raise UnsupportedInput(f"There is no format {to!r}; choose one of cbs, ecdc.")
     if to == "cbs" and (acv or dialect):
         raise UnsupportedInput(f"acv={acv} and dialect={dialect!r} are of an .ecdc stream; leave them out for a .cbs.")
     is_ecdc = data.startswith(MAGIC)
     if is_ecdc:
-        tokens, load_codec = _from_ecdc(data, lm, weights, max_duration_s, qstep=qstep, lm_dtype=lm_dtype)
+        tokens, load_codec = _from_ecdc(data, lm, weights, **options)
     else:
         tokens, load_codec = _from_cbs(data, lm, weights)
     if to == "ecdc":
@@ -87,10 +81,10 @@ def convert(
 
 
 def _from_ecdc(
-    data: bytes, lm: LMLike, weights: str | Path | None, max_duration_s: float, **grid: Any
+    data: bytes, lm: LMLike, weights: str | Path | None, **options: Any
 ) -> tuple[Tokens, Callable[[], Codec]]:
     """Return the codes of an ``.ecdc``, and how to load their codec."""
-    read = read_ecdc_codes(data, lm, strict=True, max_duration_s=max_duration_s, **grid)
+    read = read_ecdc_codes(data, lm, strict=True, **options)
     shape, tokens = shape_named(read.header.model_name), read.tokens
     if weights is None:
         tokens = replace(tokens, weights=tokens.weights or "pretrained")
@@ -122,17 +116,3 @@ def _lost_in_ecdc(tokens: Tokens, acv: int) -> tuple[str, ...]:
         lost.append("checksums: without them most damage goes unnoticed (acv=4 has them)")
     lost.append("the index: an .ecdc stream is decoded from its beginning")
     return tuple(lost)
-
-
-def format_named(target: Path) -> str:
-    """Return the format that a file's name asks for.
-
-    Raises:
-        UnsupportedInput: Another ending.
-    """
-    suffix = target.suffix.lower().removeprefix(".")
-    if suffix not in FORMATS:
-        raise UnsupportedInput(
-            f"Cannot tell what to convert to from the name {target.name}; end it with .cbs or .ecdc."
-        )
-    return suffix

@@ -9,9 +9,8 @@ stand side by side:
   difference between machines rarer, not impossible.
 - `cdf_exact`: integers from the logits on, so equal on every machine for equal integer logits.
 
-All take logits ``[T, V, K]`` and return an inclusive CDF int64 ``[T, K, V]``: code ``v`` owns
-``cdf[v-1] <= x < cdf[v]``, with ``cdf[-1] = 0``. A single column ``[V]`` gives a single row ``[V]``. numpy arrays and
-torch tensors are taken alike.
+All take logits ``[T, V, K]``, numpy arrays and torch tensors alike, and return a CDF as `codecbook.coding.cdf` has it.
+A single column ``[V]`` gives a single row ``[V]``.
 """
 
 import math
@@ -39,9 +38,6 @@ class GridDialect:
     """Parameters of ``acv=4``; by default those of its pull request's text, "qstep128".
 
     The number has two meanings (`GRID_DIALECTS`), which a header tells apart by `fp_scale` alone.
-
-    Raises:
-        UnsupportedInput: A parameter out of range.
     """
 
     qstep: float = 1 / 128  # step of the logit grid, in nats, > 0

@@ -48,21 +48,14 @@ EXHAUSTED, NO_SYMBOL = -1, -2
 
 
 def encode_range(symbols: Any, cdf: Any, total_bits: int = EXACT_TOTAL_BITS) -> bytes:
-    """Encode symbols ``[K, T]`` by a CDF of `cdf_exact`, whose last values are ``2^total_bits``, 1 to 24 bits.
-
-    Raises:
-        CorruptInput: A symbol outside ``0..V-1``.
-        UnsupportedInput: Another CDF or shape.
-    """
+    """Encode symbols ``[K, T]`` by a CDF of `cdf_exact`, whose last values are ``2^total_bits``, 1 to 24 bits."""
     return RangeEncoder(total_bits).encode(symbols, cdf)
 
 
 def decode_range(data: bytes, cdf: Any, total_bits: int = EXACT_TOTAL_BITS) -> np.ndarray:
     """Decode codes int64 ``[K, T]`` of all bytes that `encode_range` returned, with the encoder's CDF.
 
-    Raises:
-        CorruptInput: The bytes end early, go on, or are not those of any message; see `RangeDecoder`.
-        UnsupportedInput: Another CDF or shape.
+    Raises CorruptInput where the bytes end early, go on, or are not those of any message; see `RangeDecoder`.
     """
     decoder = RangeDecoder(data, total_bits)
     codes = decoder.decode(cdf)
@@ -71,10 +64,7 @@ def decode_range(data: bytes, cdf: Any, total_bits: int = EXACT_TOTAL_BITS) -> n
 
 
 class RangeEncoder(Encoder):
-    """Encode as symbols come: `push`, `push_frames` or `push_intervals`, then `finish`.
-
-    Intervals are shares of ``2^total_bits``, 1 to 24 bits.
-    """
+    """Encode as symbols come; also by `push_intervals`, as shares of ``2^total_bits``, 1 to 24 bits."""
 
     def __init__(self, total_bits: int = EXACT_TOTAL_BITS) -> None:
         self.total_bits = _checked_bits(total_bits)
@@ -85,11 +75,7 @@ class RangeEncoder(Encoder):
         self.push_intervals(*coded_intervals(symbols, _as_cdf(cdf, self.total_bits)))
 
     def push_intervals(self, cum_low: Any, cum_high: Any) -> None:
-        """Encode symbols by what they own: integers of one shape, in C order, ``cum_low <= x < cum_high``.
-
-        Raises:
-            UnsupportedInput: An empty interval, or one beyond ``2^total_bits``.
-        """
+        """Encode symbols by what they own: integers of one shape, in C order, ``cum_low <= x < cum_high``."""
         low, high = (np.ascontiguousarray(ends, dtype=np.int64).ravel() for ends in (cum_low, cum_high))
         bad = np.flatnonzero((low < 0) | (low >= high) | (high > 1 << self.total_bits))
         if bad.size:
@@ -111,10 +97,9 @@ class RangeEncoder(Encoder):
 
 
 class RangeDecoder(Decoder):
-    """Decode as rows come: `pull`, `pull_frames` or `decode`, then `finish`, which checks how the bytes end.
+    """Decode as rows come, all bytes of one stream; then `finish` checks how they end.
 
-    `data` are the bytes of one stream. Until the end symbols are provisional: those decoded from damaged bytes look
-    like any others.
+    Until then symbols are provisional: those decoded from damaged bytes look like any others.
     """
 
     def __init__(self, data: bytes, total_bits: int = EXACT_TOTAL_BITS) -> None:
@@ -137,11 +122,7 @@ class RangeDecoder(Decoder):
         return codes.reshape(rows.shape[:2])
 
     def finish(self) -> None:
-        """Check that the encoder of these symbols wrote exactly these bytes.
-
-        Raises:
-            CorruptInput: It did not: bytes are missing, too many or altered, or the CDF was not the encoder's.
-        """
+        """Raise CorruptInput unless the encoder of these symbols wrote exactly these bytes."""
         written = int(self._state[POSITION]) - IMPLIED_BYTES
         if written != len(self._data):
             raise CorruptInput(

@@ -5,7 +5,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,14 +52,8 @@ class FlippedByte:
 def flip_byte(data: bytes, model: Any, fraction: float) -> FlippedByte:
     """Flip the lowest bit of one byte of a stream's payload; in an acv=4 stream, of its chunks' payloads.
 
-    Args:
-        data: An undamaged stream.
-        model: Its ``EncodecModel`` or an adapter of one.
-        fraction: Which byte: 0 is the first, 1 the last.
-
-    Raises:
-        UnsupportedInput: A fraction outside 0 to 1.
-        CorruptInput: The stream is damaged already.
+    `data` is an undamaged stream, `model` its ``EncodecModel`` or an adapter of one. `fraction` says which byte: 0 is
+    the first, 1 the last.
     """
     if not 0 <= fraction <= 1:
         raise UnsupportedInput(f"fraction={fraction} is outside 0 to 1.")
@@ -76,10 +70,7 @@ def flip_byte(data: bytes, model: Any, fraction: float) -> FlippedByte:
 def compare_decodes(clean: Clip, corrupt: Clip) -> Corruption:
     """Return where and how much decoded audio differs from that of the undamaged stream.
 
-    Samples beyond the shorter of the two are left out.
-
-    Raises:
-        UnsupportedInput: Other rates or channels.
+    Samples beyond the shorter of the two are left out; other rates or channels are refused.
     """
     if clean.sample_rate_hz != corrupt.sample_rate_hz or clean.num_channels != corrupt.num_channels:
         raise UnsupportedInput(
@@ -105,12 +96,11 @@ def precision_eval(
     *,
     bandwidth_kbps: float | None = None,
     corrupt_fraction: float | None = None,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
     """Encode and decode a clip, and measure rate, error, time, and what one flipped bit does.
 
-    Both directions are timed once (`clock` returns seconds), as in the original; call it twice to leave out what a
-    first call pays for. The bit is flipped at `corrupt_fraction` of the payload (`flip_byte`); None leaves that out.
+    Both directions are timed once, as in the original; call it twice to leave out what a first call pays for. The bit
+    is flipped at `corrupt_fraction` of the payload (`flip_byte`); None leaves that out.
     The other arguments are those of `write_ecdc`.
 
     Returns:
@@ -125,17 +115,16 @@ def precision_eval(
     Raises:
         CodecbookError: As `write_ecdc` and `flip_byte`.
     """
-    start = clock()
+    start = time.perf_counter()
     data = write_ecdc(model, clip, lm, acv, dialect, bandwidth_kbps=bandwidth_kbps)
-    encode_s = clock() - start
+    encode_s = time.perf_counter() - start
     header, body = read_ecdc_header(data)
     grid = dialect_to_write(acv, dialect)
-    told: dict[str, Any] = {"environ": {}}
-    if grid:
-        told |= {"qstep": grid.qstep, "lm_dtype": grid.lm_dtype}  # which the header does not store
-    start = clock()
+    # which the header does not store
+    told = {"qstep": grid.qstep, "lm_dtype": grid.lm_dtype} if grid else {}
+    start = time.perf_counter()
     clean, error = _decoded(data, model, lm, **told)
-    decode_s = None if clean is None else clock() - start
+    decode_s = None if clean is None else time.perf_counter() - start
     flipped, corrupt, corrupt_error = None, None, ""
     if corrupt_fraction is not None:
         flipped = flip_byte(data, model, corrupt_fraction)
@@ -173,8 +162,7 @@ def payload_decode_matrix(
 
     Args:
         streams: Bytes by name.
-        model: An ``EncodecModel`` or an adapter of one, all streams' codec. It is moved to each device in turn, and
-            back.
+        model: An ``EncodecModel`` or an adapter of one, all streams' codec; moved to each device in turn, and back.
         lm: Their language model, which is copied to each device.
         devices: Torch devices.
         pairs: ``(clean, corrupt)`` names of streams.

@@ -15,7 +15,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,12 +67,7 @@ class EcdcHeader:
 
 
 def write_ecdc_header(header: EcdcHeader) -> bytes:
-    """Return the bytes of a header.
-
-    Raises:
-        UnsupportedInput: The model has no name.
-        CorruptInput: Values that `read_ecdc_header` would refuse.
-    """
+    """Return the bytes of a header; refuse what `read_ecdc_header` would refuse, and a model without a name."""
     if header.model_name in ("", _UNSET_MODEL):
         raise UnsupportedInput(
             f"The model's name is {header.model_name!r}, by which no reader could find it again; set model.name, for "
@@ -107,38 +102,31 @@ def read_ecdc_header(data: bytes) -> tuple[EcdcHeader, int]:
     return _header_of(_json_object(data[_FIXED.size : end])), end
 
 
-def dialect_of(
-    header: EcdcHeader,
-    *,
-    qstep: float | None = None,
-    lm_dtype: str | None = None,
-    environ: Mapping[str, str] | None = None,
-) -> GridDialect:
+def dialect_of(header: EcdcHeader, qstep: float | None = None, lm_dtype: str | None = None) -> GridDialect:
     """Return the parameters that a stream of ``acv`` 3 or 4 was coded with.
 
     What the header says comes first, then the arguments (`qstep` in nats), then the environment variables that the pull
-    request has for them, then what `GRID_DIALECTS` has for the header's ``fp``. The variables (`environ`; None takes
-    the process's) are ``ENCODEC_LOGIT_QSTEP``, ``ENCODEC_DETERMINISTIC_LM_DTYPE``, and for keys that an early header
-    lacks ``ENCODEC_AC_FP_SCALE``, ``ENCODEC_AC_MIN_RANGE`` and ``ENCODEC_LM_TAU``.
+    request has for them, then what `GRID_DIALECTS` has for the header's ``fp``. The variables are
+    ``ENCODEC_LOGIT_QSTEP``, ``ENCODEC_DETERMINISTIC_LM_DTYPE``, and for keys that an early header lacks
+    ``ENCODEC_AC_FP_SCALE``, ``ENCODEC_AC_MIN_RANGE`` and ``ENCODEC_LM_TAU``.
 
     Raises:
         UnsupportedInput: Nothing tells the step or the type, a value is out of range or cannot be read, or
             ``ENCODEC_USE_NEAR_UNIFORM`` is on.
     """
-    variables = os.environ if environ is None else environ
-    if variables.get("ENCODEC_USE_NEAR_UNIFORM", "0").lower() in ("1", "true", "yes", "on"):
+    if os.environ.get("ENCODEC_USE_NEAR_UNIFORM", "0").lower() in ("1", "true", "yes", "on"):
         raise UnsupportedInput(
             "ENCODEC_USE_NEAR_UNIFORM is on, an experiment of the pull request that no published stream uses; unset it."
         )
 
     def first(value: Any, name: str, read: Callable[[str], Any], default: Any) -> Any:
-        if value is not None or name not in variables:
+        if value is not None or name not in os.environ:
             return default if value is None else value
         try:
-            return read(variables[name])
+            return read(os.environ[name])
         except ValueError as error:
             raise UnsupportedInput(
-                f"The environment variable {name} is {variables[name]!r} ({error}); correct or unset it."
+                f"The environment variable {name} is {os.environ[name]!r} ({error}); correct or unset it."
             ) from error
 
     usual = GRID_DIALECTS["qstep128"]

@@ -53,7 +53,7 @@ class PackageStepper:
         self._offset: Any = 0
 
     def start(self, num_codebooks: int) -> None:
-        """Forget all steps; the next one is the first of a segment. UnsupportedInput: the model has fewer codebooks."""
+        """Forget all steps; the next one is the first of a segment."""
         most = getattr(self.lm, "n_q", num_codebooks)
         if not 1 <= num_codebooks <= most:
             raise UnsupportedInput(
@@ -66,10 +66,7 @@ class PackageStepper:
     def step(self, codes: np.ndarray | None = None) -> np.ndarray:
         """Return the CDF of the next frame, int64 ``[K, V]``, after codes int64 ``[K]`` (None at the first step).
 
-        Raises:
-            CorruptInput: The model gives values that are not finite (upstream's CDF only; a grid's column becomes
-                uniform).
-            UnsupportedInput: The model's output has another shape or type.
+        Values that are not finite raise CorruptInput by upstream's rule; a grid's column becomes uniform.
         """
         indices = torch.zeros(1, self._num_codebooks, 1, dtype=torch.long, device=self.device)
         if codes is not None:
@@ -102,12 +99,7 @@ class PackageStepper:
 
 
 def encode_steps(codes: np.ndarray, stepper: PackageStepper, segment: int = 0) -> bytes:
-    """Encode the tokens of one segment, int64 ``[K, T]``; errors call it by its number.
-
-    Raises:
-        CorruptInput: A code outside the model's range.
-        UnsupportedInput: Too many codebooks, or a symbol that upstream's coder cannot express.
-    """
+    """Encode the tokens of one segment, int64 ``[K, T]``; errors call it by its number."""
     stepper.start(len(codes))
     encoder = UpstreamEncoder() if stepper.dialect is None else GridEncoder()
     last = None

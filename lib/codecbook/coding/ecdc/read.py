@@ -1,6 +1,5 @@
 """Read ``.ecdc`` streams; see `codecbook.coding.ecdc`."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,11 +65,8 @@ class DecodedClip(DecodedCodes):
 def read_ecdc(data: bytes, model: Any, lm: LMSource = None, **options: Any) -> DecodedClip:
     """Decode an ``.ecdc`` stream of any version.
 
-    Args:
-        data: The whole stream.
-        model: An ``EncodecModel`` or an adapter of one, of the name that the header gives, on any device.
-        lm: As for `read_ecdc_codes`.
-        options: Keyword arguments of `read_ecdc_codes`.
+    `model` is an ``EncodecModel`` or an adapter of one, of the name that the header gives, on any device; the others
+    are arguments of `read_ecdc_codes`.
 
     Raises:
         CodecbookError: As `read_ecdc_codes` and `decode_audio`.
@@ -92,7 +88,6 @@ def read_ecdc_codes(
     lm_device: str = "cpu",
     strict: bool = False,
     max_duration_s: float = MAX_DURATION_S,
-    environ: Mapping[str, str] | None = None,
 ) -> DecodedCodes:
     """Decode the codes of an ``.ecdc`` stream, without its codec.
 
@@ -107,7 +102,6 @@ def read_ecdc_codes(
         strict: Raise at the first damaged segment, rather than make it silent.
         max_duration_s: Longer clips are refused: a language model may spend next to nothing on a token, so that a small
             damaged file can claim hours. (The size of a raw stream must fit its header exactly.)
-        environ: See `dialect_of`.
 
     Raises:
         CorruptInput: The stream is cut off, goes on, contradicts itself, or its codes are not what was encoded. Only
@@ -120,7 +114,7 @@ def read_ecdc_codes(
     header, shape, K = outline.header, outline.shape, outline.header.num_codebooks
     dialect, stepper = None, None
     if header.coding == "grid":
-        dialect = dialect_of(header, qstep=qstep, lm_dtype=lm_dtype, environ=environ)
+        dialect = dialect_of(header, qstep, lm_dtype)
         dialect.check_alphabet(shape.codebook_size)
     if header.uses_lm and lm is None:
         raise MissingWeights(

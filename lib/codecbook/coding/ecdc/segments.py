@@ -190,12 +190,7 @@ class EcdcOutline:
 
 
 def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: float = MAX_DURATION_S) -> EcdcOutline:
-    """Check all of a stream that can be checked without its models.
-
-    Args:
-        data: The whole stream.
-        shape: Of the model; None takes what the header's name stands for.
-        max_duration_s: See `codecbook.coding.ecdc.read_ecdc_codes`.
+    """Check all of a stream that can be checked without its models; see `codecbook.coding.ecdc.read_ecdc_codes`.
 
     Raises:
         CorruptInput: The stream is cut off, goes on, contradicts itself, or claims more than its bytes can hold.
@@ -219,18 +214,23 @@ def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: f
         )
     frames = tuple(shape.frames(samples) for samples in shape.segments(header.num_samples))
     outline = EcdcOutline(data, header, body, shape, frames)
-    if not header.uses_lm:
-        _check_raw_size(outline)
-        return outline
-    _check_coded_size(outline)
-    if not header.is_chunked:
-        if shape.normalises:
-            scale_at(data, body, 0)
-        return outline
-    outline = replace(outline, chunks=chunks_of(data, body, count))
-    for index, chunk in enumerate(outline.chunks):
-        if not chunk.is_intact:
-            check_silence(outline, index, "checksum")
+    if header.uses_lm:
+        _check_coded_size(outline)
+    else:
+        K = header.num_codebooks
+        expected = sum(shape.raw_bytes(K, num_frames) for num_frames in frames)
+        if expected != available:
+            raise CorruptInput(
+                f"The header's {header.num_samples} samples and {K} codebooks take {expected} bytes; the stream has "
+                f"{available}: it is cut off, goes on, or its header is damaged."
+            )
+    if header.is_chunked:
+        outline = replace(outline, chunks=chunks_of(data, body, count))
+        for index, chunk in enumerate(outline.chunks):
+            if not chunk.is_intact:
+                check_silence(outline, index, "checksum")
+    elif header.uses_lm and shape.normalises:
+        scale_at(data, body, 0)
     return outline
 
 
@@ -255,16 +255,6 @@ def check_silence(outline: EcdcOutline, index: int, kind: str) -> None:
         raise CorruptInput(
             f"Segment {index} is damaged ({kind}), and its {num_bytes} bytes are too few for the {tokens} tokens that "
             "the header claims; the header is damaged too."
-        )
-
-
-def _check_raw_size(outline: EcdcOutline) -> None:
-    K, available = outline.header.num_codebooks, len(outline.data) - outline.body
-    expected = sum(outline.shape.raw_bytes(K, frames) for frames in outline.frames)
-    if expected != available:
-        raise CorruptInput(
-            f"The header's {outline.header.num_samples} samples and {K} codebooks take {expected} bytes; the stream "
-            f"has {available}: it is cut off, goes on, or its header is damaged."
         )
 
 

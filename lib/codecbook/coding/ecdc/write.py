@@ -51,12 +51,21 @@ def write_ecdc(
         CorruptInput: No samples, or samples that are not finite.
         MissingWeights: A language model is needed, and none was given or found.
     """
+    from codecbook.codecs.build import set_bandwidth
+
     network = network_of(model)
     shape = shape_of(network)
     grid = dialect_to_write(acv, dialect)
     stepper = _stepper(lm, acv, grid, shape)
     samples = _checked_samples(wav, network)
-    frames = _encode(network, samples, bandwidth_kbps)
+    if bandwidth_kbps is not None:
+        network = copy.copy(network)  # shares its parameters; the caller's keeps its bandwidth
+        set_bandwidth(network, bandwidth_kbps)
+    with torch.inference_mode():
+        frames = [
+            (codes[0].cpu().numpy(), None if scale is None else float(scale.item()))
+            for codes, scale in network.encode(samples[None])
+        ]
     return _written(shape, samples.shape[1], frames, grid, stepper)
 
 
@@ -181,19 +190,3 @@ def _checked_samples(wav: Clip | np.ndarray | Tensor, network: "EncodecModel") -
     if not bool(torch.isfinite(samples).all()):
         raise CorruptInput("The clip has samples that are not finite; repair or cut the recording.")
     return samples.float().to(next(network.parameters()).device)
-
-
-@torch.inference_mode()
-def _encode(
-    network: "EncodecModel", samples: Tensor, bandwidth_kbps: float | None
-) -> list[tuple[np.ndarray, float | None]]:
-    """Return codes int64 ``[K, T]`` and the scale of every segment."""
-    from codecbook.codecs.build import set_bandwidth
-
-    if bandwidth_kbps is not None:
-        network = copy.copy(network)  # shares its parameters; the caller's keeps its bandwidth
-        set_bandwidth(network, bandwidth_kbps)
-    return [
-        (codes[0].cpu().numpy(), None if scale is None else float(scale.item()))
-        for codes, scale in network.encode(samples[None])
-    ]

@@ -54,8 +54,7 @@ def encode_frames(model: ExactLM, frames: Any) -> CodedFrames:
     """Encode a segment of frames, integers ``[T, K]``; T may be 0.
 
     Raises:
-        UnsupportedInput: Another number of codebooks, no integers, or a vocabulary of 2^20 codes or more.
-        CorruptInput: A code outside its codebook.
+        CodecbookError: As `checked_codes`, or a vocabulary of 2^20 codes or more.
     """
     codes = checked_codes(np.asarray(frames), model.codebook_sizes, "The frames")
     if codes.ndim != 2:
@@ -88,14 +87,8 @@ def decode_many(
 ) -> list[tuple[np.ndarray, int] | CorruptInput]:
     """Decode several segments side by side, sharing the model's matrices while those are in the cache.
 
-    Returns:
-        For each payload and its number of frames what `decode_frames` returns, or the error that it would raise.
-
-    Raises:
-        UnsupportedInput: Another number of lengths than of segments.
+    Returns for each payload and its number of frames what `decode_frames` returns, or the error that it would raise.
     """
-    if len(payloads) != len(num_frames):
-        raise UnsupportedInput(f"{len(payloads)} segments were given with {len(num_frames)} numbers of frames.")
     if not payloads:
         return []
     S, K = len(payloads), model.num_codebooks

@@ -130,11 +130,7 @@ def is_sealed(block: bytes, stream_id: bytes = b"") -> bool:
 
 
 def pack_header(header: StreamHeader) -> bytes:
-    """Return a header block: magic, version, length, body, CRC-32.
-
-    Raises:
-        UnsupportedInput: A field that the block cannot hold.
-    """
+    """Return a header block: magic, version, length, body, CRC-32; refuse a field that it cannot hold."""
     known = header.format
     optional = (header.num_samples, known.bandwidth_kbps, known.source_bitrate_kbps, known.mid_codebooks)
     flags = (*(value is not None for value in optional), header.codec_segment_frames > 0, header.has_scales)
@@ -243,12 +239,9 @@ def _parse_body(body: bytes) -> StreamHeader:
 
 
 def pack_footer(header: StreamHeader, entries: Iterable[tuple[int, int]], start: int) -> bytes:
-    """Return what follows the segments: the second copy of the header, the index and the tail.
+    """Return what follows the segments, from `start` on: the second copy of the header, the index and the tail.
 
-    Args:
-        header: As it stands at the beginning.
-        entries: Per segment: where it begins in the stream, and the CRC-32 at the end of its header.
-        start: Where all this begins in the stream.
+    `entries` say of each segment where it begins in the stream, and the CRC-32 at the end of its header.
     """
     index = _INDEX_START.pack(INDEX_MAGIC, header.num_segments) + b"".join(_INDEX_ENTRY.pack(*one) for one in entries)
     footer = pack_header(header) + sealed(index, header.stream_id)

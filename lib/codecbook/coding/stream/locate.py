@@ -1,9 +1,9 @@
 """Find a stream's header and segments, by its footer, or by their marks where the footer is damaged."""
 
+import bisect
 import io
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import BinaryIO
@@ -30,12 +30,7 @@ _Refused = dict[int, tuple[str, str]]  # kind and reason of those not to be deco
 
 
 class StreamSource:
-    """A stream's bytes, read where they are wanted; nothing is kept.
-
-    Raises:
-        MissingInput: There is no such file.
-        UnsupportedInput: Neither bytes nor a path nor a binary file that can seek.
-    """
+    """A stream's bytes, read where they are wanted; nothing is kept."""
 
     def __init__(self, stream: StreamLike) -> None:
         self._owned = isinstance(stream, str | Path)
@@ -77,18 +72,14 @@ class StreamSource:
             self._file.close()
 
 
-@dataclass(frozen=True)
-class StreamPlan:
-    """What a stream consists of."""
-
-    header: StreamHeader
-    found: list[SegmentHeader]  # all segments that are there, as they lie in the stream
-    parts: list[SegmentHeader | Damage]  # by number: those to be decoded, and what is known to be lost between them
-    notes: tuple[str, ...]  # what is wrong with parts that are there twice
-
-
-def locate(source: StreamSource) -> StreamPlan:
+def locate(
+    source: StreamSource,
+) -> tuple[StreamHeader, list[SegmentHeader], list[SegmentHeader | Damage], tuple[str, ...]]:
     """Find everything that can be found in a stream.
+
+    Returns:
+        Its header; all segments that are there, as they lie in the stream; by number, those to be decoded and what is
+        known to be lost between them; and what is wrong with parts that are there twice.
 
     Raises:
         CorruptInput: Neither copy of the header can be read, or this is no stream of codecbook at all.
@@ -128,7 +119,7 @@ def locate(source: StreamSource) -> StreamPlan:
     refused |= _overlapping(in_place)
     refused |= _misplaced(header, segments, refused)
     parts = _parts(header, segments, refused, offsets, header_bytes, end)
-    return StreamPlan(header, in_place, list(parts), tuple(notes))
+    return header, in_place, list(parts), tuple(notes)
 
 
 def _header_at(source: StreamSource, offset: int) -> StreamHeader | CodecbookError:
@@ -256,27 +247,28 @@ def _parts(
 
     `offsets` say where each segment begins, and the footer, as the index has it; they are empty where it is of no use.
     """
-
-    def lost(first: int, after: int, row: int, end_row: int, place: tuple[int, int]) -> Iterator[Damage]:
-        alone = range(first, after) if offsets else sorted(number for number in refused if first <= number < after)
-        for number, count in _runs(first, after, alone):
-            left = after - number - count
-            rows_end = min(row + count * header.rows_per_segment, end_row - left) if left else end_row
-            found = segments.get(number)
-            if offsets:
-                bounds = (offsets[number], offsets[number + 1])
-            else:
-                bounds = (found.offset, min(found.end, place[1])) if found else place
-            yield damage_of(header, refused.get(number, _MISSING), (number, count), (row, rows_end), bounds)
-            row = rows_end
-
+    known_lost = sorted(refused)
+    usable = [segments[number] for number in sorted(segments.keys() - refused.keys())]
     number, row, place = 0, 0, start
-    for usable in sorted(segments.keys() - refused.keys()):
-        found = segments[usable]
-        yield from lost(number, usable, row, found.first_row, (place, found.offset))
-        yield found
-        number, row, place = usable + 1, found.end_row, found.end
-    yield from lost(number, header.num_segments, row, header.num_rows, (place, max(place, end)))
+    for following in (*usable, None):
+        if following is None:
+            after, end_row, place_end = header.num_segments, header.num_rows, max(place, end)
+        else:
+            after, end_row, place_end = following.index, following.first_row, following.offset
+        alone = known_lost[bisect.bisect_left(known_lost, number) : bisect.bisect_left(known_lost, after)]
+        for first, count in _runs(number, after, alone):
+            left = after - first - count
+            rows_end = min(row + count * header.rows_per_segment, end_row - left) if left else end_row
+            bounds, found = (place, place_end), segments.get(first)
+            if offsets:
+                bounds = (offsets[first], offsets[first + 1])
+            elif found:
+                bounds = (found.offset, min(found.end, place_end))
+            yield damage_of(header, refused.get(first, _MISSING), (first, count), (row, rows_end), bounds)
+            row = rows_end
+        if following is not None:
+            yield following
+            number, row, place = following.index + 1, following.end_row, following.end
 
 
 def _runs(first: int, end: int, alone: Iterable[int]) -> Iterator[tuple[int, int]]:

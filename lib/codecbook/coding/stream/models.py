@@ -120,11 +120,7 @@ def lm_of(header: StreamHeader, lm: LMLike = "default") -> ExactLM | None:
 
 
 def codec_by_name(name: str, weights: str | Path | None = None) -> Codec:
-    """Load a codec by its registry name, or by the name of its bundled weights (``"encodec_24khz_mini"``).
-
-    Raises:
-        CodecbookError: As `codecbook.codecs.load_codec`.
-    """
+    """Load a codec by its registry name, or by the name of its bundled weights (``"encodec_24khz_mini"``)."""
     base = name.removesuffix("_mini")
     registry_name = base if name not in codec_names() and base in codec_names() else name
     return load_codec(registry_name, "bundled" if weights is None else weights)

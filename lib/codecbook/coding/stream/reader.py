@@ -59,19 +59,14 @@ class StreamReport:
 
 
 class StreamReader:
-    """Read a stream segment by segment; what is kept is its plan, about 500 bytes per segment.
-
-    Args:
-        stream: Bytes, a path, or a binary file that can seek.
-        model: The exact language model, for streams that were made with one (``header.lm_name`` and
-            ``header.lm_sha256`` say which).
+    """Read a stream segment by segment; what is kept is where these are, about 500 bytes per segment.
 
     Attributes:
-        header: What the stream says of itself.
+        header: What the stream says of itself; where it names an exact language model, decoding needs `model`.
+        model: The language model; may be set as long as nothing was read.
         damage: What is known to be lost without decoding anything.
         notes: What is wrong with parts of the stream that are there twice.
         num_bytes: Length of the stream.
-        model: The language model; may be set as long as nothing was read.
 
     Raises:
         CorruptInput: No copy of the header can be read, or this is no stream.
@@ -81,13 +76,12 @@ class StreamReader:
     def __init__(self, stream: StreamLike, model: ExactLM | None = None) -> None:
         self._source = StreamSource(stream)
         try:
-            self._plan = locate(self._source)
+            self.header, self._found, self._parts, self.notes = locate(self._source)
         except BaseException:
             self.close()
             raise
-        self.header, self.notes, self.num_bytes = self._plan.header, self._plan.notes, self._source.size
-        self.damage = tuple(part for part in self._plan.parts if isinstance(part, Damage))
-        self.model = model
+        self.damage = tuple(part for part in self._parts if isinstance(part, Damage))
+        self.num_bytes, self.model = self._source.size, model
 
     def __enter__(self) -> "StreamReader":
         return self
@@ -108,7 +102,7 @@ class StreamReader:
         """
         self._check_model()
         end_row = self.header.num_rows if end_row is None else end_row
-        for part in self._plan.parts:
+        for part in self._parts:
             if part.first_row >= end_row:
                 return
             if part.first_row + part.num_rows <= first_row:
@@ -128,8 +122,7 @@ class StreamReader:
 
         Raises:
             CorruptInput: Nothing can be decoded, or so much is missing within it that filling it in is refused.
-            MissingWeights: As `segments`.
-            UnsupportedInput: As `segments` and `check_stretch`.
+            CodecbookError: As `segments` and `check_stretch`.
         """
         header = self.header
         check_stretch(header.duration_s, start_s, end_s)
@@ -178,7 +171,7 @@ class StreamReader:
 
     def report(self, damage: Sequence[Damage], notes: Sequence[str] = ()) -> StreamReport:
         """Return a report with what was found to be lost, and further notes."""
-        segments = tuple((found.offset, found.end, found.num_rows) for found in self._plan.found)
+        segments = tuple((found.offset, found.end, found.num_rows) for found in self._found)
         duration_s, all_notes = self.header.duration_s, (*self.notes, *notes)
         return StreamReport(self.num_bytes, duration_s, self.header, segments, tuple(damage), all_notes)
 
@@ -256,9 +249,7 @@ def verify(stream: StreamLike, *, lm: LMLike = "default", on_progress: Progress 
     `lm` is the language model, where it is not found by name; `on_progress` is called after each segment.
 
     Raises:
-        CorruptInput: No stream, or no copy of its header can be read.
-        UnsupportedInput: A later version, or another language model.
-        MissingWeights: The language model is not here.
+        CodecbookError: As `StreamReader` and `codecbook.coding.stream.models.lm_of`.
     """
     with StreamReader(stream) as reader:
         reader.model, header = lm_of(reader.header, lm), reader.header

@@ -107,11 +107,7 @@ def damage_of(
 
 
 def pack_segment(header: StreamHeader, model: ExactLM | None, segment: Segment) -> bytes:
-    """Return a segment's bytes, of which the first 44 are its own header.
-
-    Raises:
-        UnsupportedInput: Content that the stream's header does not allow.
-    """
+    """Return a segment's bytes, of which the first 44 are its own header."""
     rows, side, interval_hash = segment.rows, _pack_side(header, segment), 0
     if header.coder == "raw":
         coded = pack_bits(rows, header.columns)
@@ -135,8 +131,7 @@ def segment_crc(data: bytes) -> int:
 def unpack_segment_header(data: bytes, header: StreamHeader, offset: int = 0) -> SegmentHeader:
     """Parse a segment's own header, `SEGMENT_HEADER_BYTES` that stand at `offset` in the stream.
 
-    Raises:
-        SegmentError: They are damaged, of another stream, or claim what this stream cannot hold.
+    Raises SegmentError where they are damaged, of another stream, or claim what this stream cannot hold.
     """
     if len(data) < SEGMENT_HEADER_BYTES:
         raise SegmentError("header", "its header is cut off")
@@ -162,11 +157,7 @@ def unpack_segment_header(data: bytes, header: StreamHeader, offset: int = 0) ->
 
 
 def decode_segment(header: StreamHeader, model: ExactLM | None, found: SegmentHeader, payload: bytes) -> Segment:
-    """Decode a payload and make every check that the segment's own header, `found`, allows.
-
-    Raises:
-        SegmentError: It is not what was written, or does not decode to what was encoded.
-    """
+    """Decode a payload and make every check that the segment's own header, `found`, allows; else SegmentError."""
     if len(payload) < found.payload_bytes:
         raise SegmentError("payload", f"{len(payload)} of its {found.payload_bytes} bytes are there")
     if zlib.crc32(payload) != found.payload_crc:

@@ -69,7 +69,7 @@ class StreamWriter:
 
     Args:
         file: Binary, open for writing, empty from where it is on.
-        known: Of the codec.
+        known: Of the tokens.
         model: Exact language model; None codes raw.
         lm_name: Its name, by which a decoder looks for it.
         segment_s: Seconds in a segment of the stream; whole segments of the codec, one at least.
@@ -129,10 +129,8 @@ class StreamWriter:
         These are full until the recording ends: none is longer than the one before it, as times are counted in full
         ones.
 
-        Args:
-            rows: Integers ``[T, K]`` in the header's order.
-            codec_segment_frames: Rows of each of the codec's segments.
-            scales: One gain per segment of the codec; for a codec with a gain but no segments, always that gain.
+        `rows` are integers ``[T, K]`` in the header's order; `scales` one gain per segment of the codec, or for a codec
+        with a gain but no segments, always that gain.
 
         Raises:
             CorruptInput: A code outside its codebook.
