@@ -4,7 +4,6 @@ libsndfile reads as far as the first header goes. Beyond that there are files th
 chained Ogg), of which it gives the first part, and wav that a program wrote to a pipe, which could not know the length.
 """
 
-import contextlib
 import itertools
 import logging
 import mmap
@@ -82,18 +81,16 @@ class AudioFile:
         if not self.path.exists():
             raise MissingInput(f"There is no audio file at {name}; check the path.")
         self._starts = _part_starts(self.path)
-        with contextlib.ExitStack() as stack:
-            self._first = stack.enter_context(self._open_first())
-            self.sample_rate_hz, self.channels = self._first.samplerate, self._first.channels
-            is_known = len(self._starts) == 1 and self._first.frames < _UNKNOWN_SAMPLES
-            self.promised_samples = self._first.frames if is_known else None
-            self._stack = stack.pop_all()
+        self._first = self._open_first()
+        self.sample_rate_hz, self.channels = self._first.samplerate, self._first.channels
+        is_known = len(self._starts) == 1 and self._first.frames < _UNKNOWN_SAMPLES
+        self.promised_samples = self._first.frames if is_known else None
 
     def __enter__(self) -> "AudioFile":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._first.close()
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield float32 ``[S, C]``, S up to some seconds, or raise CorruptInput where the file ends early."""
@@ -132,23 +129,19 @@ class AudioFile:
                 "copy it again."
             )
 
-    @contextlib.contextmanager
-    def _open_first(self) -> Iterator[soundfile.SoundFile]:
+    def _open_first(self) -> soundfile.SoundFile:
         try:
             # bytes: names need not be UTF-8
             file = _Sequential(os.fsencode(self.path))  # pyright: ignore[reportArgumentType]
         except (RuntimeError, TypeError) as error:  # libsndfile's errors are RuntimeErrors; ".raw" is a TypeError
             raise self._unreadable(error) from error
-        with file:
-            length_at = _missing_length(self.path) if file.frames == 0 and file.format.startswith("WAV") else None
-            if length_at is None:
-                yield file
-                return
-        with self._open_copy(0, self.path.stat().st_size, length_at) as copy:
-            yield copy
+        length_at = _missing_length(self.path) if file.frames == 0 and file.format.startswith("WAV") else None
+        if length_at is None:
+            return file
+        file.close()
+        return self._open_copy(0, self.path.stat().st_size, length_at)
 
-    @contextlib.contextmanager
-    def _open_copy(self, start: int, end: int, length_at: int | None = None) -> Iterator[soundfile.SoundFile]:
+    def _open_copy(self, start: int, end: int, length_at: int | None = None) -> soundfile.SoundFile:
         """Open what lies between two bytes of the file, with the length of its samples where that is missing."""
         # a real file: libsndfile reads through Python's as well, but would take Ctrl-C there for the end
         with self.path.open("rb") as source, tempfile.TemporaryFile() as copy:
@@ -161,11 +154,9 @@ class AudioFile:
                 copy.write(length.to_bytes(4, "little"))
             copy.seek(0)
             try:
-                file = _Sequential(copy.fileno(), closefd=False)
+                return _Sequential(os.dup(copy.fileno()))
             except RuntimeError as error:
                 raise self._unreadable(error, f", from byte {start} on, where another file was joined") from error
-            with file:
-                yield file
 
     def _unreadable(self, error: Exception, where: str = "") -> CorruptInput:
         reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)

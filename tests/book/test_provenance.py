@@ -7,7 +7,7 @@ from codecbook.book import provenance, results
 
 def test_collect_describes_machine_code_and_run():
     started = datetime.now(UTC) - timedelta(seconds=5)
-    facts = provenance.collect({"device": "cpu", "rate": 6.0}, 3, started)
+    facts = provenance.collect({"device": "cpu", "rate": 6.0, "seed": 3}, started, provenance.checkout())
     assert facts["wall_s"] >= 5
     assert facts["python"] == platform.python_version()
     assert facts["packages"]["numpy"]
@@ -20,7 +20,7 @@ def test_collect_describes_machine_code_and_run():
 
 def test_no_checkout_is_no_error(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "repository_dir", lambda: tmp_path)
-    facts = provenance.collect({}, None, datetime.now(UTC))
+    facts = provenance.collect({}, datetime.now(UTC), provenance.checkout())
     assert facts["git_commit"] is None
     assert facts["git_dirty"] is None
     assert "no git checkout" in provenance.commit_text(facts)
@@ -40,7 +40,7 @@ def test_a_run_names_the_commit_it_began_with(tmp_path, monkeypatch):
 def test_show_escapes_and_folds(monkeypatch):
     shown = []
     monkeypatch.setattr(provenance, "display", lambda html: shown.append(html.data))
-    provenance.show(provenance.collect({"seed": 1, "name": "<b>"}, 1, datetime.now(UTC)))
+    provenance.show(provenance.collect({"seed": 1, "name": "<b>"}, datetime.now(UTC), provenance.checkout()))
     assert shown[0].startswith("<details")
     assert "&lt;b&gt;" in shown[0]
     assert "<b>" not in shown[0]

@@ -27,24 +27,16 @@ from typing import Any
 from codecbook.errors import MissingInput, UnsupportedInput
 from codecbook.paths import extra_dir
 
-INVENTORY_LIMIT = 20_000  # files and folders that are looked at: about a tenth of a second
 _KINDS_OF_WEIGHTS = re.compile(r"bundled|pretrained|random(:.*)?")
 # what a notebook that takes more where CODECBOOK_EXTRA is set has in its code, or in a parameter
 _USES_EXTRA = re.compile(r"CODECBOOK_EXTRA|extra_dir|import environment|lyra")
 
 
 def resolved(name: str, value: Any, base: Path, *, help_text: str | None = None) -> Any:
-    """Return a parameter's value with its paths absolute, and refuse those that lead nowhere.
+    """Return a parameter's value with its paths absolute, from `base` on, and refuse those that lead nowhere.
 
-    Args:
-        name: Of the parameter.
-        value: Any value; all but text and lists of text come back as they are.
-        base: Folder that relative paths start from.
-        help_text: The parameter's help, which says whether a folder is meant; None checks only that it exists.
-
-    Raises:
-        MissingInput: Nothing lies there.
-        UnsupportedInput: It is a file in place of a folder or the other way round, or may not be read.
+    All but text and lists of text come back as they are. The parameter's help says whether a folder is meant; None
+    checks only that it exists.
     """
     if isinstance(value, list):
         return [resolved(name, item, base, help_text=help_text) for item in value]
@@ -69,11 +61,11 @@ class Inventory:
     complete: bool = True  # all of it was looked at
 
 
-def inventory(paths: Iterable[Path], limit: int = INVENTORY_LIMIT) -> Inventory:
+def inventory(paths: Iterable[Path], limit: int = 20_000) -> Inventory:
     """Take down what lies at some paths, folders with all that is below them; hidden names are left out.
 
-    Of more than `limit` files and folders, the first ones in the order of their paths count, and the times of the
-    folders among them, which change with any name that comes or goes there.
+    Of more than `limit` files and folders, a tenth of a second of work, the first ones in the order of their paths
+    count, and the times of the folders among them, which change with any name that comes or goes there.
     """
     paths = list(paths)
     if not paths:
@@ -104,12 +96,7 @@ def inventory(paths: Iterable[Path], limit: int = INVENTORY_LIMIT) -> Inventory:
 def stage_inputs(code: str, parameters: Iterable[tuple[str, Any]]) -> list[Path]:
     """Return what a stage takes besides the checkout's own files: what its parameters name, and ``CODECBOOK_EXTRA``.
 
-    Args:
-        code: Of its notebook.
-        parameters: Names with resolved values, and with the notebook's own values of the others.
-
-    Raises:
-        CodecbookError: ``CODECBOOK_EXTRA`` names no folder.
+    `code` is its notebook's; the parameters are names with resolved values, and with the notebook's own of the others.
     """
     parameters = list(parameters)
     extra = extra_dir()
@@ -128,7 +115,9 @@ def _parted(name: str, value: str) -> tuple[str, str]:
 
 
 def _checked(name: str, text: str, base: Path, help_text: str | None) -> Path:
-    wanted = _wanted(name, help_text)
+    wanted = {"_dir": "folder", "file": "file"}.get(name[-4:], "file or folder")
+    if help_text is None or help_text.startswith("file or folder"):
+        wanted = "file or folder"
     weights_too = "" if name.endswith(("_dir", "_file", "_path")) else ", or bundled, pretrained or random"
     remedy = f"give a {wanted} that exists{weights_too}; relative paths start in {base}."
     try:
@@ -143,9 +132,3 @@ def _checked(name: str, text: str, base: Path, help_text: str | None) -> Path:
     if not os.access(path, os.R_OK | (os.X_OK if folder else 0)):
         raise UnsupportedInput(f"{name} is {text!r}, which you may not read; {remedy}")
     return path
-
-
-def _wanted(name: str, help_text: str | None) -> str:
-    if help_text is None or help_text.startswith("file or folder"):
-        return "file or folder"
-    return {"_dir": "folder", "file": "file"}.get(name[-4:], "file or folder")

@@ -29,15 +29,9 @@ Clips = Mapping[str, Clip] | Mapping[str, Mapping[str, Clip]]
 
 
 def grid(clips: Clips, caption: str = "") -> None:
-    """Display players beside waveform and spectrogram, all on one scale.
+    """Display players beside waveform and spectrogram, all on one scale; the caption says what to listen for.
 
-    Args:
-        clips: By label, one row each; or by row and column, ``{"speech": {"original": ..., "6 kbps": ...}}``, which
-            makes a table.
-        caption: What to listen for.
-
-    Raises:
-        UnsupportedInput: No clips, an empty one or one with more than 8 channels, or rows with different columns.
+    Clips are given by label, one row each, or by row and column, ``{"speech": {"original": ..., "6 kbps": ...}}``.
     """
     display(HTML(grid_html(clips, caption)))
 
@@ -51,23 +45,27 @@ def grid_html(clips: Clips, caption: str = "") -> str:
             f"Rows have the columns {[list(row) for row in rows.values()]}; give clips, and every row the same columns."
         )
     everything = [clip for row in rows.values() for clip in row.values()]
-    scale = (
-        max(1e-4, *(float(np.abs(clip.samples[0]).max(initial=0.0)) for clip in everything)),
-        loudest_power(everything),
-        common_gain(everything),
-    )
+    peak = max(1e-4, *(float(np.abs(clip.samples[0]).max(initial=0.0)) for clip in everything))
+    reference, gain = loudest_power(everything), common_gain(everything)
+
+    def parts(clip: Clip, label: str) -> tuple[str, str]:
+        """Return a clip's player and picture."""
+        alt = f"Waveform and spectrogram of {label}, {clip.duration_s:.1f} s at {clip.sample_rate_hz} Hz."
+        player = _audio(clip, label, gain, ' style="width:100%;display:block"')
+        return player, image_html(overview(clip, peak, reference), alt)
+
     single = columns == [""]
     head, body = "", []
     for label, row in rows.items():
         name = html.escape(label)
         if single:  # label and player, and beside them the picture
-            player, picture = _parts(row[""], label, scale)
+            player, picture = parts(row[""], label)
             body.append(
                 f'<tr><th scope="row" style="text-align:left;min-width:17em">{name}{player}</th>'
                 f'<td style="text-align:left">{picture}</td></tr>'
             )
         else:
-            cells = ["".join(_parts(clip, f"{label}, {column}", scale)) for column, clip in row.items()]
+            cells = ["".join(parts(clip, f"{label}, {column}")) for column, clip in row.items()]
             cells = "".join(f'<td style="text-align:left;min-width:15em">{cell}</td>' for cell in cells)
             body.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     if not single:
@@ -81,14 +79,6 @@ def grid_html(clips: Clips, caption: str = "") -> str:
     )
 
 
-def _parts(clip: Clip, label: str, scale: tuple[float, float, float]) -> tuple[str, str]:
-    """Return a clip's player and picture; `scale` is peak, reference power and gain of all that are compared."""
-    peak, reference, gain = scale
-    alt = f"Waveform and spectrogram of {label}, {clip.duration_s:.1f} s at {clip.sample_rate_hz} Hz."
-    style = ' style="width:100%;display:block"'
-    return _audio(clip, label, gain, style), image_html(overview(clip, peak, reference), alt)
-
-
 def _audio(clip: Clip, label: str, gain: float, style: str = "") -> str:
     data = base64.b64encode(flac_bytes(clip, gain)).decode()
     return (
@@ -98,11 +88,7 @@ def _audio(clip: Clip, label: str, gain: float, style: str = "") -> str:
 
 
 def flac_bytes(clip: Clip, gain: float = 1.0) -> bytes:
-    """Encode a clip as 16-bit FLAC; samples that `gain` leaves beyond full scale are clipped.
-
-    Raises:
-        UnsupportedInput: No samples, or more channels than FLAC holds.
-    """
+    """Encode a clip as 16-bit FLAC; samples that `gain` leaves beyond full scale are clipped."""
     if clip.num_samples == 0 or not 1 <= clip.num_channels <= 8:
         raise UnsupportedInput(
             f"Clip {clip.name!r} has {clip.num_channels} channels and {clip.num_samples} samples; FLAC takes 1 to 8 "
@@ -119,7 +105,7 @@ def common_gain(clips: Iterable[Clip]) -> float:
 
     One factor for all: clipping only the clip that overshoots, or turning down only that one, would be heard.
     """
-    return 1.0 / max(1.0, *(float(np.abs(clip.samples).max(initial=0.0)) for clip in clips))
+    return 1.0 / max(1.0, *(clip.peak for clip in clips))
 
 
 @dataclass
@@ -166,9 +152,6 @@ def abx(
         labels: What reference, A and B are.
         trials: How many votes make a test; 10 is enough for p < 0.05 at 9 correct.
         title: The question.
-
-    Raises:
-        UnsupportedInput: Not three labels, no trials, or an empty clip.
     """
     clips = (reference, a, b)
     if len(labels) != len(clips) or trials < 1:

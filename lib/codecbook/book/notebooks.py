@@ -61,11 +61,7 @@ def _prose(notebook: NotebookNode) -> str:
 
 
 def contents(folder: Path | None = None) -> str:
-    """Return the workbook's notebooks, but for the first one, as a Markdown table: link with title, and question.
-
-    Args:
-        folder: Of the notebooks; None takes the checkout's.
-    """
+    """Return a folder's notebooks, but for the first one, as a Markdown table: link with title, and question."""
     lines = ["| notebook | question |", "|---|---|"]
     for path in sorted((folder or repository_dir() / "notebooks").glob("*.ipynb"))[1:]:
         notebook = nbformat.read(path, as_version=4)

@@ -56,12 +56,7 @@ class Declarations:
 
 
 def read_declarations(notebook: Path) -> Declarations:
-    """Read what a notebook declares; nbformat and papermill would take seconds for the same.
-
-    Raises:
-        CorruptInput: The file is no notebook.
-        UnsupportedInput: Its parameters cell is no Python.
-    """
+    """Read what a notebook declares; nbformat and papermill would take seconds for the same."""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -91,11 +86,6 @@ def validate(namespace: dict[str, Any], choices: Choices | None = None, bounds: 
         The parameters in the order of their annotations; an int where a float is expected becomes a float. Paths
         (see `codecbook.book.inputs`) become absolute, in the namespace as well.
 
-    Raises:
-        UnsupportedInput: No annotated names, a wrong type, a number that is not finite, a value outside its
-            choices or bounds, or a check for a name that is no parameter.
-        MissingInput: A path leads nowhere.
-
     Example:
         >>> cell = {"__annotations__": {"codec": str, "clips": int}, "codec": "encodec_24khz", "clips": 4}
         >>> validate(cell, choices={"codec": ["encodec_24khz", "snac_24khz"]}, bounds={"clips": (1, None)})
@@ -124,18 +114,9 @@ def validate(namespace: dict[str, Any], choices: Choices | None = None, bounds: 
 def checked(declared: Declarations, values: Mapping[str, Any], base: Path, where: str) -> dict[str, Any]:
     """Return values of a preset, as YAML gave them, typed and with absolute paths, checked before a notebook is run.
 
-    Args:
-        declared: By the notebook.
-        values: By name.
-        base: Folder that relative paths start from.
-        where: What an error message calls the place of the values.
-
-    Raises:
-        UnsupportedInput: A name is unknown, or a value is ill-typed or outside its choices or bounds.
-        MissingInput: A path leads nowhere.
+    Relative paths start from `base`, and `where` is what an error message calls the place of the values.
     """
-    known = declared.parameters
-    typed: dict[str, Any] = {}
+    known, typed = declared.parameters, {}
     for name, value in values.items():
         if name not in known:
             raise UnsupportedInput(f"{where} has no parameter {name!r}; {_known(known, name)}")
@@ -149,11 +130,7 @@ def checked(declared: Declarations, values: Mapping[str, Any], base: Path, where
 
 
 def defaults(declared: Declarations) -> dict[str, Any]:
-    """Return the values that a notebook's own parameters cell gives, typed as `validate` returns them.
-
-    Raises:
-        UnsupportedInput: A value is no literal.
-    """
+    """Return the values that a notebook's own parameters cell gives, typed as `validate` returns them."""
     values = {}
     for name, parameter in declared.parameters.items():
         try:

@@ -7,11 +7,7 @@ from time import monotonic
 def lines(every_s: float = 15.0, clock: Callable[[], float] = monotonic) -> Callable[[str], None]:
     """Return a function that prints the messages it is given, but at most one in `every_s` seconds.
 
-    Work that takes less than that prints nothing. A line says how long the work has been going on.
-
-    Args:
-        every_s: Seconds between lines, and before the first one.
-        clock: Returns seconds; for tests.
+    Work that takes less than that prints nothing. A line says how long the work has been going on, by the clock.
 
     Example:
         >>> say = lines(every_s=0)

@@ -28,20 +28,14 @@ def checkout() -> dict[str, Any]:
     return {"git_commit": _git("rev-parse", "HEAD"), "git_dirty": None if status is None else bool(status)}
 
 
-def collect(
-    parameters: dict[str, Any], seed: int | None, started: datetime, code: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def collect(parameters: dict[str, Any], started: datetime, code: Mapping[str, Any]) -> dict[str, Any]:
     """Describe this process, machine and checkout; times are in seconds, memory in MB of 10^6 bytes.
 
-    Args:
-        parameters: The notebook's parameters.
-        seed: The seed among them, None for a notebook without randomness.
-        started: When the stage began, timezone-aware.
-        code: What `checkout` returned then; None asks now.
+    `started` is when the stage began, timezone-aware, and `code` what `checkout` returned then.
     """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # else in KiB
     return {
-        **(code or checkout()),
+        **code,
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := installed_version(name))},
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -50,7 +44,7 @@ def collect(
         "threads": _threads(),
         "device": _device(parameters),
         "parameters": parameters,
-        "seed": seed,
+        "seed": parameters.get("seed"),
         "started_utc": started.astimezone(UTC).isoformat(timespec="seconds"),
         "wall_s": round((datetime.now(UTC) - started).total_seconds(), 3),
         "peak_memory_mb": round(peak / 1e6, 1),

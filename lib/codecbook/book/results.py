@@ -71,10 +71,6 @@ class Run:
         """Keep headline figures, the most telling ones first: numbers, str or bool under keys that say their unit.
 
         Keys with dots (``"exact.frame_ms"``) come in a mapping, others may be keywords.
-
-        Raises:
-            UnsupportedInput: A key that is not flat snake_case, or a value of another type.
-            CorruptInput: A number that is not finite: leave it out and say why with `skip`.
         """
         for key, value in {**(figures or {}), **named}.items():
             if not _KEY.fullmatch(key) or key in ("claims", "provenance"):
@@ -103,9 +99,6 @@ class Run:
             holds: Whether it holds; None where this run cannot judge it, with the reason as `figure`.
             figure: The measured value that decides: a number, a text, or what prints itself (an interval).
             basis: What it rests on, see `codecbook.book.claims`.
-
-        Raises:
-            UnsupportedInput: An empty text, an unknown basis, `holds` is no truth value, or None without a reason.
         """
         if basis not in BASES:
             raise UnsupportedInput(f"A claim rests on {basis!r}; choose one of {', '.join(BASES)}.")
@@ -130,7 +123,7 @@ class Run:
         Raises:
             ClaimsFailed: A claim that must hold does not; the file is written all the same.
         """
-        self.provenance = provenance.collect(self.parameters, self.parameters.get("seed"), self.started, self.code)
+        self.provenance = provenance.collect(self.parameters, self.started, self.code)
         if self.own_data:
             self.provenance["own_data"] = self.own_data
         claims = [asdict(claim) for claim in self.claims]
@@ -148,11 +141,7 @@ class Run:
 
 
 def begin(stage: str, parameters: Mapping[str, Any]) -> Run:
-    """Start the clock of a stage (a notebook's stem), with what `codecbook.book.parameters.validate` returned.
-
-    Raises:
-        UnsupportedInput: `stage` is no plain file name.
-    """
+    """Start the clock of a stage (a notebook's stem), with what `codecbook.book.parameters.validate` returned."""
     _check_stage(stage)
     own_data = "CODECBOOK_DATA" if os.environ.get("CODECBOOK_DATA") else ""
     return Run(
@@ -164,11 +153,8 @@ def begin(stage: str, parameters: Mapping[str, Any]) -> Run:
 def read(stage: str) -> dict[str, Any]:
     """Return an earlier stage's headline figures, with ``"provenance"``.
 
-    A batch run reads its own folder. In an interactive session the newest results under ``reports/`` are taken.
-
-    Raises:
-        CodecbookError: The stage has not been run; the message names the command.
-        CorruptInput: The file is no JSON.
+    A batch run reads its own folder. In an interactive session the newest results under ``reports/`` are taken. Where
+    the stage has not been run, the error names the command that runs it.
     """
     path = _find(stage, Path("results") / f"{stage}.json")
     try:
@@ -178,11 +164,7 @@ def read(stage: str) -> dict[str, Any]:
 
 
 def artifact(stage: str, name: str) -> Path:
-    """Return the path of an artifact of an earlier stage, looked for as `read` does.
-
-    Raises:
-        CodecbookError: It does not exist; the message names the command that makes it.
-    """
+    """Return the path of an artifact of an earlier stage, looked for as `read` does."""
     return _find(stage, Path("artifacts") / stage / name)
 
 
@@ -208,10 +190,10 @@ def _check_stage(stage: str) -> None:
 
 def _scalar(key: str, value: Any) -> Figure:
     """Return a number, str or bool as JSON can hold it."""
-    if isinstance(value, bool | str):
-        return value
-    if isinstance(value, np.bool_):
+    if isinstance(value, bool | np.bool_):
         return bool(value)
+    if isinstance(value, str):
+        return value
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):

@@ -17,7 +17,6 @@ from codecbook.errors import UnsupportedInput
 ASSETS = Path(__file__).parent / "assets"
 Format = str | Callable[[Any], str]
 _MISSING = '<span aria-label="no value">–</span>'
-_SIGNIFICANT_DIGITS = 4
 
 
 def show(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format] | None = None) -> None:
@@ -55,15 +54,8 @@ def to_html(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format]
     An index with a name becomes the leading columns; one without a name is left out. Column names become headings
     as axis labels do (``bitrate_kbps``: "Bitrate (kbps)"). A column of floats gets as many decimals as its largest
     value needs for four significant digits, so that points align; where a column spans more than five decades,
-    each value has three digits.
-
-    Args:
-        dataframe: What to show, one row a line.
-        caption: What the table says, one sentence.
-        formats: By column: a format specification (``".2f"``) or a function from value to text.
-
-    Raises:
-        UnsupportedInput: No columns, no caption, or a format for a column that does not exist.
+    each value has three digits. `formats` chooses otherwise by column: with a format specification (``".2f"``) or a
+    function from value to text.
     """
     formats, table = formats or {}, dataframe.copy()
     if isinstance(table.columns, pd.MultiIndex):
@@ -75,16 +67,14 @@ def to_html(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format]
     unknown = [name for name in formats if name not in table.columns]
     if unknown:
         raise UnsupportedInput(f"Formats name {unknown}, but the columns are {list(table.columns)}; correct the names.")
-    columns = [_column(table.iloc[:, j].tolist(), formats.get(name)) for j, name in enumerate(table.columns)]
-    head = "".join(
-        f'<th scope="col"{_alignment(is_number)}>{html.escape(axis_label(str(name)))}</th>'
-        for name, (_, is_number) in zip(table.columns, columns, strict=True)
-    )
-    body = "\n".join(
-        "<tr>" + "".join(_cell(cells[row], is_number, first=j == 0) for j, (cells, is_number) in enumerate(columns))
-        + "</tr>"
-        for row in range(len(table))
-    )  # fmt: skip
+    head, columns = "", []
+    for j, name in enumerate(table.columns):
+        cells, is_number = _column(table.iloc[:, j].tolist(), formats.get(name))
+        align = f' style="text-align:{"right" if is_number else "left"}"'
+        head += f'<th scope="col"{align}>{html.escape(axis_label(str(name)))}</th>'
+        tag, scope = ("th", ' scope="row"') if j == 0 and not is_number else ("td", "")
+        columns.append([f"<{tag}{scope}{align}>{text}</{tag}>" for text in cells])
+    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True))
     title = html.escape(caption)
     return (
         f'<div class="codecbook-table scroll" tabindex="0" role="group" aria-label="{title}" style="overflow-x:auto">\n'
@@ -95,7 +85,9 @@ def to_html(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format]
 def _column(values: list, chosen: Format | None) -> tuple[list[str], bool]:
     """Return the cells of a column as HTML text, and whether it is a column of numbers."""
     present = [value for value in values if not _is_missing(value)]
-    is_number = bool(present) and all(_is_number(value) for value in present)
+    is_number = bool(present) and all(
+        isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_) for value in present
+    )
     to_text = _formatter(present, chosen, is_number)
     return [_MISSING if _is_missing(v) else html.escape(to_text(v)) for v in values], is_number
 
@@ -112,8 +104,8 @@ def _formatter(present: list, chosen: Format | None, is_number: bool) -> Callabl
     sizes = [abs(float(v)) for v in present if float(v) != 0 and math.isfinite(v)]
     if not sizes or max(sizes) / min(sizes) > 1e5 or max(sizes) < 1e-3:
         return lambda value: _minus(f"{float(value):.3g}")
-    decimals = max(0, _SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(max(sizes))))
-    return lambda value: _minus(f"{float(value):,.{min(decimals, 4)}f}".replace(",", "\u202f"))
+    decimals = min(max(0, 3 - math.floor(math.log10(max(sizes)))), 4)  # four significant digits
+    return lambda value: _minus(f"{float(value):,.{decimals}f}".replace(",", "\u202f"))
 
 
 def _minus(text: str) -> str:
@@ -121,18 +113,5 @@ def _minus(text: str) -> str:
     return "\u2212" + text[1:] if text.startswith("-") else text
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-
-
 def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float | np.floating) and math.isnan(value))
-
-
-def _alignment(is_number: bool) -> str:
-    return f' style="text-align:{"right" if is_number else "left"}"'
-
-
-def _cell(text: str, is_number: bool, first: bool) -> str:
-    tag, scope = ("th", ' scope="row"') if first and not is_number else ("td", "")
-    return f"<{tag}{scope}{_alignment(is_number)}>{text}</{tag}>"

@@ -1,6 +1,7 @@
 """Colours, type and axis labels that all figures share."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,9 +69,10 @@ _UNITS = {
     "bit": "bit", "bytes": "bytes", "mb": "MB", "percent": "%", "min": "min",
 }  # fmt: skip
 _ACRONYMS = {
-    "si_sdr": "SI-SDR", "snr": "SNR", "stoi": "STOI", "estoi": "ESTOI", "pesq": "PESQ", "mel": "mel", "cpu": "CPU",
-    "npq": "NPQ", "lm": "LM", "mos": "MOS",
+    "si_sdr": "SI-SDR", "snr": "SNR", "stoi": "STOI", "estoi": "ESTOI", "pesq": "PESQ", "cpu": "CPU", "npq": "NPQ",
+    "lm": "LM", "mos": "MOS",
 }  # fmt: skip
+_ACRONYM = re.compile(rf"(?<![^_])({'|'.join(_ACRONYMS)})(?![^_])")
 
 
 @contextlib.contextmanager
@@ -92,15 +94,6 @@ def axis_label(name: str) -> str:
         return name
     words, _, last = name.rpartition("_")
     unit = _UNITS.get(last) if words and not words.endswith("_per") else None
-    text = words if unit else name
-    for plain, written in _ACRONYMS.items():
-        text = "_".join(written if part == plain else part for part in _parts(text, plain))
-    text = text.replace("_", " ")
+    text = _ACRONYM.sub(lambda found: _ACRONYMS[found[0]], words if unit else name).replace("_", " ")
     text = text[:1].upper() + text[1:]
     return f"{text} ({unit})" if unit else text
-
-
-def _parts(text: str, plain: str) -> list[str]:
-    """Split at underscores, keeping the words of `plain` together."""
-    marked = f"_{text}_".replace(f"_{plain}_", f"_{plain.replace('_', '~')}_").strip("_")
-    return [part.replace("~", "_") for part in marked.split("_")]

@@ -31,15 +31,8 @@ def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
     """Write ``index.html`` into a run's folder and return its path.
 
     A stage is "ok" if its result is there and its executed notebook shows no error, "failed" if the executed
-    notebook shows one or ended without a result, and "not run" otherwise.
-
-    Args:
-        run_dir: ``reports/<preset>``.
-        notebooks: Folder of notebooks that are listed even where they did not run; None takes the checkout's.
-
-    Raises:
-        UnsupportedInput: `run_dir` is no folder.
-        CorruptInput: A result file is no JSON.
+    notebook shows one or ended without a result, and "not run" otherwise. The notebooks of a folder, None for the
+    checkout's, are listed even where they did not run.
     """
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
@@ -51,8 +44,7 @@ def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
         | {path.stem for path in (run_dir / "results").glob("*.json")}
     )
     results = {name: _result(run_dir / "results" / f"{name}.json") for name in names}
-    failed = {name: _result(run_dir / "results" / "failed" / f"{name}.json") for name in names}
-    stages = [_stage(name, run_dir, notebooks, results[name], failed[name]) for name in names]
+    stages = [_stage(name, run_dir, notebooks, results[name]) for name in names]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True
     )
@@ -91,21 +83,16 @@ def claims_of(result: Mapping[str, Any]) -> list[Claim]:
     return [Claim(**claim) for claim in result.get("claims", [])]
 
 
-def _stage(
-    name: str, run_dir: Path, notebooks: Path, result: dict[str, Any], failed_result: dict[str, Any]
-) -> dict[str, Any]:
+def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any]) -> dict[str, Any]:
     """Return a row of the page."""
     executed = run_dir / "notebooks" / f"{name}.ipynb"
     run, own = _notebook(executed), _notebook(notebooks / f"{name}.ipynb")
     notebook = run or own
     failing = failing_cell(run) if run is not None else None
+    shown, status = result, "ok" if result else "not run"
     if failing is not None or (executed.is_file() and not result):
+        shown = result or _result(run_dir / "results" / "failed" / f"{name}.json")
         status = "failed"
-    elif result:
-        status = "ok"
-    else:
-        status = "not run"
-    shown = result or (failed_result if status == "failed" else {})
     figures = [
         (_label(key), value_text(value))
         for key, value in shown.items()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup
 from jinja2 import pass_context
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
@@ -33,18 +33,9 @@ REPORT_LIMIT_BYTES = 4_000_000
 def render_report(executed_ipynb: Path, html: Path, failed: bool = False) -> Path:
     """Render an executed notebook as one offline HTML file, beside the index page of its run.
 
-    A cell that raised is marked, with a banner at the top that leads to it, whether or not `failed` is set.
-
-    Args:
-        executed_ipynb: The notebook with its outputs.
-        html: Where to write the report; replaced in one step, and returned.
-        failed: The run failed, even if no cell says so (its kernel died).
-
-    Raises:
-        CorruptInput: The file is no notebook.
-
-    Warns:
-        UserWarning: The report is larger than 4 MB, or a formula could not be rendered.
+    A cell that raised is marked, with a banner at the top that leads to it; `failed` says that the run failed even if
+    no cell says so (its kernel died). The report is replaced in one step, and its path returned. A warning tells of one
+    that is larger than 4 MB, or of a formula that could not be rendered.
     """
     executed_ipynb, html = Path(executed_ipynb), Path(html)
     try:
@@ -68,7 +59,14 @@ def render_report(executed_ipynb: Path, html: Path, failed: bool = False) -> Pat
         "failure": failure,
         "failed_cell": f"cell-{failing.id}" if failing is not None else "",
     }
-    body, _ = _exporter().from_notebook_node(
+    exporter = _ReportExporter(
+        template_name="report", extra_template_basedirs=[str(Path(__file__).parent / "templates")]
+    )
+    # without scripts from elsewhere neither widgets nor JavaScript outputs can run; what they fall back to is shown
+    exporter.config.NbConvertBase.display_data_priority = [
+        "text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain",
+    ]  # fmt: skip
+    body, _ = exporter.from_notebook_node(
         notebook, resources={"codecbook": context, "metadata": {"path": str(executed_ipynb.parent)}}
     )
     # links to notebooks, which work in JupyterLab, lead to their reports, which lie beside this one
@@ -87,8 +85,7 @@ def render_report(executed_ipynb: Path, html: Path, failed: bool = False) -> Pat
 def to_mathml(tex: str, block: bool) -> str:
     """Convert a formula, without its dollar signs, to MathML on a line of its own (`block`) or inline.
 
-    Warns:
-        UserWarning: It could not be converted, and is shown as its TeX source.
+    One that cannot be converted is shown as its TeX source, with a warning.
     """
     tex = tex.strip()
     try:
@@ -126,17 +123,6 @@ class _MathRenderer(IPythonRenderer):
         return to_mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", block=True)
 
 
-def _exporter() -> _ReportExporter:
-    exporter = _ReportExporter(
-        template_name="report", extra_template_basedirs=[str(Path(__file__).parent / "templates")]
-    )
-    # without scripts from elsewhere neither widgets nor JavaScript outputs can run; what they fall back to is shown
-    exporter.config.NbConvertBase.display_data_priority = [
-        "text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain",
-    ]  # fmt: skip
-    return exporter
-
-
 def _footer(notebook: NotebookNode, stage: str) -> str:
     """Return when, how long and with which code the notebook ran, as the job that ran it noted down."""
     run = notebook.metadata.get("papermill", {})
@@ -154,7 +140,7 @@ def _footer(notebook: NotebookNode, stage: str) -> str:
 def _with_contents(body: str) -> str:
     """Fill the list of contents from the headings, and give headings a link to themselves."""
     soup = BeautifulSoup(body, "html.parser")
-    contents = soup.select_one("nav.toc ol")
+    navigation, contents = soup.select_one("nav.toc"), soup.select_one("nav.toc ol")
     seen: set[str] = set()
     for heading in soup.select("main .prose h2, main .prose h3, main .prose h4"):
         # the anchor that JupyterLab gives a heading, so that links within a notebook work in both
@@ -173,7 +159,6 @@ def _with_contents(body: str) -> str:
         own = soup.new_tag("a", attrs={"class": "anchor", "href": f"#{anchor}", "aria-label": "Link to this section"})
         own.string = "#"
         heading.append(own)
-    navigation = soup.select_one("nav.toc")
-    if isinstance(navigation, Tag) and contents is not None and not contents.contents:
+    if navigation is not None and contents is not None and not contents.contents:
         navigation.decompose()
     return str(soup)
