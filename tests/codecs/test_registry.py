@@ -5,7 +5,6 @@ import torch
 
 from codecbook.codecs import codec_names, load_codec
 from codecbook.errors import MissingWeights, UnsupportedInput
-from codecbook.models import weights as weights_module
 from codecbook.models.weights import parse_weights, seeded
 
 FROM_THE_HUB = ("snac_24khz", "dac_44khz", "mimi", "neucodec")
@@ -108,5 +107,5 @@ def test_drawing_weights_leaves_torchs_generator_alone():
 
 
 def test_bundled_weights_are_named_by_their_folder():
-    assert weights_module.is_model_folder(parse_weights("units_25hz", "bundled").path)
+    assert parse_weights("units_25hz", parse_weights("units_25hz", "bundled").path).kind == "bundled"
     assert str(load_codec("units_25hz").weights) == "bundled: units_25hz_mini"

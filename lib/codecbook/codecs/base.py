@@ -15,7 +15,6 @@ from codecbook import audio
 from codecbook.audio import Clip
 from codecbook.codecs.blocks import BlockQueue
 from codecbook.errors import CodecbookWarning, CorruptInput, UnsupportedInput
-from codecbook.models.store import WEIGHT_KINDS
 from codecbook.models.store import Weights as Weights
 from codecbook.tokens.tokens import TokenFormat, Tokens
 
@@ -26,7 +25,7 @@ _MIN_CHUNK_S = 1.0
 
 @dataclass(frozen=True)
 class Encoded:
-    """Codes of a clip or a part of it as an adapter returns them, before they become `Tokens` with the same fields."""
+    """Codes of a clip or a part of it as an adapter returns them; fields as of `Tokens`."""
 
     codes: Sequence[np.ndarray]  # integers [T_k] per codebook
     segment_frames: tuple[int, ...] = ()
@@ -73,8 +72,7 @@ class Codec(ABC):
     @property
     def default_bandwidth_kbps(self) -> float:
         """What a stream takes where none is asked for: 6 kbps where that is offered, else all codebooks."""
-        offered = self.bandwidths_kbps
-        return self._preferred_kbps if self._preferred_kbps in offered else offered[-1]
+        return self._preferred_kbps if self._preferred_kbps in self.bandwidths_kbps else self.bandwidths_kbps[-1]
 
     def num_codebooks_at(self, bandwidth_kbps: float | None) -> int:
         """Return how many codebooks a bandwidth uses, None being all; refuse one that is not offered."""
@@ -171,7 +169,7 @@ class Codec(ABC):
         """Decode tokens, or only their leading codebooks, to ``tokens.num_samples``, or to all that the network makes.
 
         Raises:
-            UnsupportedInput: Tokens of another codec, or a codec without a decoder.
+            UnsupportedInput: Tokens of another codec or of other weights, or a codec without a decoder.
             CorruptInput: Fewer codes than the audio's length asks for.
         """
         if num_codebooks is not None:
@@ -211,11 +209,7 @@ class Codec(ABC):
     def checked_settings(
         self, bandwidth_kbps: float | None, num_codebooks: int | None, chunk_s: float | None
     ) -> tuple[int, float]:
-        """Return the number of codebooks and the seconds at a time that settings of `encode` stand for.
-
-        Raises:
-            UnsupportedInput: As `encode`.
-        """
+        """Return the number of codebooks and the seconds at a time that settings of `encode` stand for, or refuse."""
         if num_codebooks is None:
             count = self.num_codebooks_at(bandwidth_kbps)
         elif bandwidth_kbps is not None:
@@ -238,13 +232,9 @@ class Codec(ABC):
         return count, chunk_s
 
     def check_tokens(self, tokens: Tokens) -> None:
-        """Refuse tokens that this codec cannot decode; warn (`CodecbookWarning`) where their weights are not known.
+        """Refuse tokens as `decode` does; warn (`CodecbookWarning`) where the weights that made them are not known.
 
         Codes of other weights decode to noise without any error.
-
-        Raises:
-            UnsupportedInput: They are of another codec, or were made with other weights.
-            CorruptInput: Fewer codes than the audio's length asks for.
         """
         count, own, are_same = tokens.num_codebooks, str(self.weights), _same_weights(tokens, self.weights)
         if tokens.codec and tokens.codec != self.name:
@@ -303,7 +293,8 @@ def _same_weights(tokens: Tokens, weights: Weights) -> bool | None:
     if tokens.weights == str(weights):
         return True
     kind = tokens.weights.partition(": ")[0]
-    return False if kind in WEIGHT_KINDS and (kind != weights.kind or kind == "random") else None
+    is_other = kind in ("bundled", "pretrained", "random") and (kind != weights.kind or kind == "random")
+    return False if is_other else None
 
 
 def _short(sha256: str) -> str:
@@ -328,9 +319,8 @@ def as_clip(sound: SoundLike, sample_rate_hz: int | None = None) -> Clip:
         UnsupportedInput: Something else, an array without a rate, or a rate beside what has its own.
         CodecbookError: As `codecbook.audio.load` and `codecbook.audio.clip_from_array`.
     """
-    is_path = isinstance(sound, str | os.PathLike)
-    if isinstance(sound, Clip) or is_path:
-        clip = audio.load(os.fspath(sound)) if is_path else sound
+    if isinstance(sound, Clip | str | os.PathLike):
+        clip = sound if isinstance(sound, Clip) else audio.load(os.fspath(sound))
         if sample_rate_hz not in (None, clip.sample_rate_hz):
             raise UnsupportedInput(
                 f"sample_rate_hz={sample_rate_hz} was given for a recording at {clip.sample_rate_hz} Hz, which says it "

@@ -20,9 +20,6 @@ class AudioBlocks:
     Attributes:
         source_channels: Of the file, once a block has come.
         source_samples: Samples per channel of the file that have been read.
-
-    Raises:
-        CodecbookError: As `codecbook.audio.load` and `codecbook.audio.convert`, while iterating.
     """
 
     def __init__(self, path: str | Path, sample_rate_hz: int, channels: int) -> None:
@@ -74,9 +71,6 @@ class BlockQueue:
 
     Attributes:
         num_samples: ``T`` of all that have come.
-
-    Raises:
-        UnsupportedInput: A block of other channels, when it comes.
     """
 
     def __init__(self, blocks: Iterable[np.ndarray], channels: int) -> None:

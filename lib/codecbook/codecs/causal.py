@@ -28,7 +28,7 @@ class CausalStream:
     def __init__(self, layers: Iterable[nn.Module]) -> None:
         self._layers = list(layers)
         self._states: dict[nn.Module, Any] = {}
-        for part in (part for layer in self._layers for part in layer.modules()):
+        for part in nn.ModuleList(self._layers).modules():
             if hasattr(part, "causal") and not (part.causal and getattr(part, "trim_right_ratio", 1.0) == 1.0):
                 raise UnsupportedInput(
                     f"{type(part).__name__} looks ahead, so its state cannot be carried over; encode segments instead."
@@ -77,10 +77,8 @@ class CausalStream:
 
     def _transposed(self, layer: Any, x: Tensor) -> Tensor:
         convolution = _plain(layer)
-        stride = convolution.stride[0]
+        stride, length, before = convolution.stride[0], x.shape[-1], 0
         overlap = -(-(convolution.kernel_size[0] - stride) // stride)
-        before = 0
-        length = x.shape[-1]
         if layer in self._states:
             before = overlap
             x = torch.cat([self._states[layer], x], dim=-1)

@@ -50,20 +50,12 @@ def export(
     Tokens of ``a.wav`` go to ``a.npq``, and to ``a.wav.npq`` where that name is another recording's (``a.mp3``'s, for
     one); they stay where they are when another recording comes along.
 
-    Args:
-        recordings: Of `find_recordings`; they are brought to the codec's rate and channels.
-        codec: Encodes them.
-        outdir: Made if it does not exist.
-        file_format: ``"npq"`` or ``"parquet"``.
-        bandwidth_kbps: As in `Codec.encode`.
-        num_codebooks: As in `Codec.encode`.
-        chunk_s: As in `Codec.encode`.
-        on_report: Called after every file.
-        on_progress: Called now and then with the seconds of a recording that have been read.
+    Recordings, of `find_recordings`, are brought to the codec's rate and channels; bandwidth, codebooks and chunks are
+    as in `Codec.encode`. `on_report` is called after every file, `on_progress` now and then with the seconds of a
+    recording that have been read.
 
     Raises:
-        UnsupportedInput: Settings that hold for no recording (format, bandwidth, codebooks, chunks), or an `outdir`
-            that is none.
+        UnsupportedInput: Settings that hold for no recording, or an `outdir` that is none.
         CorruptInput: The summary of an earlier export is damaged.
         OSError: `outdir` cannot be written to, which is found out before anything is encoded, or is full.
     """
@@ -219,13 +211,10 @@ def _head_samples(codec: Codec, chunk_s: float) -> int:
 
 
 def check_seams(codec: Codec, head: Sequence[np.ndarray], tokens: Tokens, chunk_s: float) -> tuple[int, int]:
-    """Compare the tokens around a clip's first seam with those of one pass.
+    """Return how many tokens around a clip's first seam were compared with those of one pass, and how many differ.
 
-    `head` is the clip, or its first two chunks, in blocks; its tokens were made `chunk_s` at a time.
-
-    Returns:
-        How many tokens were compared, and how many of them differ; 0 where there is no seam, or where the codec's
-        own segments are the chunks.
+    `head` is the clip, or its first two chunks, in blocks; its tokens were made `chunk_s` at a time. Both are 0 where
+    there is no seam, or where the codec's own segments are the chunks.
     """
     head_samples = _head_samples(codec, chunk_s)
     if not head_samples or sum(block.shape[1] for block in head) < head_samples:

@@ -69,9 +69,6 @@ def write_summary(outdir: Path, reports: Iterable[FileReport]) -> None:
     """Write ``export.json`` and ``export.csv``, one entry per token file and per recording that failed.
 
     Entries of earlier exports stay, unless the new reports are on the same token file, or what they are about is gone.
-
-    Raises:
-        CodecbookError: As `read_summary`.
     """
     rows = []
     for row in read_summary(outdir):
@@ -93,11 +90,9 @@ def write_summary(outdir: Path, reports: Iterable[FileReport]) -> None:
 
 
 def read_summary(outdir: Path) -> list[dict[str, Any]]:
-    """Return the entries of the summary in a folder; none where there is none.
+    """Return the entries of the summary in a folder, none where there is none; refuse what is damaged.
 
-    Raises:
-        CorruptInput: ``export.json`` is damaged.
-        UnsupportedInput: There is an ``export.csv`` that is no summary, and would be lost.
+    An ``export.csv`` that is no summary, and would be lost, is refused as well.
     """
     path = outdir / _JSON_NAME
     if not path.is_file():

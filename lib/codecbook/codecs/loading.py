@@ -1,7 +1,7 @@
 """Load the networks of codecs: this project's own, the authors' from the hub or a path, and random ones."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,7 @@ def load_from_hub(
     """Return a codec's network from a folder, or from a repository of the hub where `path` is None, and which it was.
 
     `load` takes a folder or the repository, and ``local_files_only``. A folder must hold the first `needed` of `files`.
-
-    Raises:
-        MissingWeights: Not fetched, or no such folder.
-        CorruptInput: Files that are damaged.
+    Raises as `load_network`.
     """
     remedy = f"a folder with {' and '.join(files)} of {repository}"
     if path is None:
@@ -156,9 +153,16 @@ def keep_signal_alive(module: nn.Module, run: Callable[[Tensor], Any], probe: Te
         return output / deviation
 
     convolutions = [part for part in module.modules() if isinstance(part, nn.Conv1d | nn.ConvTranspose1d)]
-    handles = [part.register_forward_hook(rescale) for part in convolutions]
-    try:
+    with hooked(convolutions, rescale):
         run(probe)
+
+
+@contextlib.contextmanager
+def hooked(modules: Iterable[nn.Module], hook: Callable[..., Tensor | None]) -> Iterator[None]:
+    """Call a forward hook on each of the modules inside the block."""
+    handles = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield
     finally:
         for handle in handles:
             handle.remove()

@@ -22,13 +22,7 @@ def save_model(
 ) -> str:
     """Write a model that `build_architecture(architecture, arguments)` built, and return the SHA-256 of its tensors.
 
-    Args:
-        folder: Made if it does not exist.
-        module: The model.
-        architecture: Name of the builder.
-        arguments: Its keyword arguments (lists, numbers and strings).
-        provenance: Whatever tells where the weights are from: data, seed, steps, measured quality.
-        overwrite: Replace a model that is there.
+    The provenance is whatever tells where the weights are from: data, seed, steps, measured quality.
 
     Raises:
         CodecbookError: The folder holds a model and `overwrite` is False, or one of another kind.

@@ -21,9 +21,6 @@ class NetworkCodec(Codec):
 
     The network is changed in place: its weight norm is folded, and it goes to the device in evaluation mode.
 
-    Raises:
-        UnsupportedInput: No such device on this machine.
-
     Attributes:
         hop_length: Samples for which one frame stands.
     """
@@ -38,10 +35,7 @@ class NetworkCodec(Codec):
         self.module = module.to(device).eval()
 
     def _set_codebooks(self, codebook_size: int, steps: Sequence[int]) -> None:
-        """Give each codebook the size and a code every so many samples, and offer a bandwidth for each number of them.
-
-        The sampling rate is set before.
-        """
+        """Give each codebook the size and a code every so many samples; offer a bandwidth for each number of them."""
         self.codebook_sizes = (codebook_size,) * len(steps)
         self.frame_rates_hz = tuple(self.sample_rate_hz / step for step in steps)
         self.bandwidths_kbps = tuple(self.bitrate_kbps(k + 1) for k in range(len(steps)))
@@ -69,12 +63,10 @@ class CausalCodec(NetworkCodec):
 
     # clips of one piece take the package's own path, whose padding also serves clips of a few samples
     def _encoder(self, in_pieces: bool) -> Callable[[Tensor], Tensor]:
-        encoder = self.module.encoder
-        return CausalStream(encoder.model).push if in_pieces else encoder
+        return CausalStream(self.module.encoder.model).push if in_pieces else self.module.encoder
 
     def _decoder(self, in_pieces: bool) -> Callable[[Tensor], Tensor]:
-        decoder = self.module.decoder
-        return CausalStream(decoder.model).push if in_pieces else decoder
+        return CausalStream(self.module.decoder.model).push if in_pieces else self.module.decoder
 
     @torch.inference_mode()
     def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float) -> Iterator[Encoded]:
@@ -134,9 +126,10 @@ class ContextCodec(NetworkCodec):
     @torch.inference_mode()
     def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
         latents, hop = self._latents(tokens), self.hop_length
-        queue, align = BlockQueue([latents], len(latents)), self.align // hop
+        align = self.align // hop
         chunk = _multiple(self.chunk_s * self.frame_rates_hz[-1], align)
-        for piece, start, end in queue.pieces_in_context(chunk, align, self.context // hop):
+        pieces = BlockQueue([latents], len(latents)).pieces_in_context(chunk, align, self.context // hop)
+        for piece, start, end in pieces:
             yield self._audio(self._tensor(piece))[:, start * hop : end * hop].cpu().numpy()
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 PARAMETERS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
-WEIGHT_KINDS = ("bundled", "pretrained", "random")
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,6 @@ def refuse_existing(folder: Path, overwrite: bool, architectures: Collection[str
     """Refuse, before any long work, a folder that holds a model, or a configuration that is not of its kind.
 
     With `overwrite` a model of one of the architectures may be replaced.
-
-    Raises:
-        CodecbookError: One of the files is there, and `overwrite` is False or the configuration of another kind.
     """
     existing = [name for name in (PARAMETERS_NAME, CONFIG_NAME) if (folder / name).exists()]
     if existing and not overwrite:
@@ -94,12 +90,7 @@ def refuse_existing(folder: Path, overwrite: bool, architectures: Collection[str
 
 
 def check_save(folder: Path, architectures: Collection[str]) -> None:
-    """Refuse, before training, a folder in which the trained model could not be saved, or replace another kind.
-
-    Raises:
-        CodecbookError: As `refuse_existing` with `overwrite`, or something that is no folder is in the way.
-        OSError: It cannot be written to.
-    """
+    """Refuse, before training, a folder that cannot be written to, or holds a model of another kind."""
     check_folder(folder)
     refuse_existing(folder, True, architectures)
 
@@ -122,7 +113,7 @@ def save_tensors(
     arguments: dict[str, Any],
     provenance: dict[str, Any],
 ) -> str:
-    """Write a model of torch's tensors as `write_model` does, given as they shall be stored; return their SHA-256.
+    """Write tensors, as they shall be stored, as `write_model` does; return their SHA-256.
 
     Raises:
         CorruptInput: A value is infinite or not a number.
@@ -157,8 +148,7 @@ def read_config(folder: Path, kind: str, training_command: str, parameters: str 
             f"with {training_command}."
         )
     config = read_json(path, dict, "fetch the model again")
-    expected = {"format": int, "architecture": str, "arguments": dict, "sha256": str}
-    for key, type_ in expected.items():
+    for key, type_ in {"format": int, "architecture": str, "arguments": dict, "sha256": str}.items():
         if not isinstance(config.get(key), type_):
             raise CorruptInput(f"{path} has no {type_.__name__} {key!r}; fetch the model again.")
     if not isinstance(config.setdefault("provenance", {}), dict):
@@ -188,10 +178,8 @@ def load_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, "Tensor"]
 def check_tensors(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, "Tensor"], sha256: str) -> None:
     """Refuse parameters of another model than the configuration's, before it is built, which might take long.
 
-    `sha256` is of what they are stored as.
-
     Raises:
-        CorruptInput: The configuration states another hash.
+        CorruptInput: The configuration states another hash than `sha256`, of what they are stored as.
         UnsupportedInput: It claims more layers than there are parameters, or wider ones than the widest.
     """
     if sha256 != config["sha256"]:
@@ -199,7 +187,7 @@ def check_tensors(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
             f"The parameters in {folder} have SHA-256 {sha256[:16]}..., {CONFIG_NAME} says "
             f"{config['sha256'][:16]}...; one of the files was altered or is of another model, fetch both again."
         )
-    widest, count = (max((size for tensor in tensors.values() for size in tensor.shape), default=0), len(tensors))
+    count, widest = len(tensors), max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     limits = {"layers": count, "num_lstm_layers": count, "num_codebooks": count, "hidden_dim": widest}
     for name, value in config["arguments"].items():
         found, limit = value, limits.get(name)
@@ -227,10 +215,7 @@ def check_shapes(shapes: Mapping[str, Sequence[int]], tensors: Mapping[str, "Ten
 def check_kinds(arguments: Mapping[str, Any], defaults: Mapping[str, Any], owner: str) -> None:
     """Refuse arguments of a configuration that are of another kind than the defaults, such as text for a number.
 
-    A default that is a tuple stands for integers; the owner of the arguments is named in errors.
-
-    Raises:
-        UnsupportedInput: A value of another kind, or a negative integer; an unknown name.
+    A default that is a tuple stands for integers, which are 0 or more; errors name the owner of the arguments.
     """
     unknown = sorted(arguments.keys() - defaults.keys())
     if unknown:

@@ -34,7 +34,8 @@ class WeightsRequest:
 def parse_weights(name: str, weights: str | Path) -> WeightsRequest:
     """Understand the `weights` argument of `codecbook.codecs.load_codec`.
 
-    A folder that this project's training wrote counts as bundled wherever it lies, any other path as pretrained.
+    A folder that this project's training wrote, whose configuration names a format, counts as bundled wherever it
+    lies; any other path as pretrained.
 
     Raises:
         MissingWeights: A path that does not exist, or bundled weights that are not there.
@@ -57,7 +58,9 @@ def parse_weights(name: str, weights: str | Path) -> WeightsRequest:
             f"There are no weights at {path}; give a file or folder that exists, or one of bundled, pretrained, "
             "random and random:SEED."
         )
-    return WeightsRequest("bundled" if is_model_folder(path) else "pretrained", path=path)
+    config = path / "config.json"
+    is_own = config.is_file() and '"format": 1' in config.read_text(encoding="utf-8", errors="replace")
+    return WeightsRequest("bundled" if is_own else "pretrained", path=path)
 
 
 def weight_kinds(name: str) -> tuple[str, ...]:
@@ -70,12 +73,6 @@ def weight_kinds(name: str) -> tuple[str, ...]:
         if (paths.data_dir() / "models" / f"{name}_mini").is_dir():
             kinds.insert(0, "bundled")
     return tuple(kinds)
-
-
-def is_model_folder(path: Path) -> bool:
-    """Say whether this project's own code wrote the folder: its configuration names a format."""
-    config = path / "config.json"
-    return config.is_file() and '"format": 1' in config.read_text(encoding="utf-8", errors="replace")
 
 
 def _bundled_folder(name: str) -> Path:
@@ -95,10 +92,7 @@ def model_source(folder: Path) -> str:
 
 
 def missing(name: str, source: str, error: Exception | str, remedy: str) -> MissingWeights:
-    """Make the error that says what was tried, why it failed, and which local path would do instead.
-
-    `name` is of a codec or model, `source` an address or repository, and `remedy` the end of a sentence.
-    """
+    """Make the error that says what was tried, why it failed, and which local path would do instead (`remedy`)."""
     reason = " ".join(str(error).split())
     reason = reason if len(reason) <= 200 else f"{reason[:200]}..."
     return MissingWeights(
@@ -150,11 +144,7 @@ def from_hub(name: str, repository: str, load: Callable[..., _Model], remedy: st
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict (``.th``, ``.pt``, ``.bin``, ``.safetensors``) without running code from it.
-
-    Raises:
-        CorruptInput: The file is damaged, or holds something else.
-    """
+    """Read a state dict (``.th``, ``.pt``, ``.bin``, ``.safetensors``) without running code from it."""
     import safetensors.torch
 
     try:

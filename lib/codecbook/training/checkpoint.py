@@ -30,11 +30,7 @@ def keep_checkpoint(path: Path, name: str) -> None:
 
 
 def read_checkpoint(path: Path, keys: Iterable[str]) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
-
-    Raises:
-        CorruptInput: The file is truncated, or no checkpoint with these keys.
-    """
+    """Read a checkpoint onto the CPU; `CorruptInput` if the file is truncated, or no checkpoint with these keys."""
     try:
         # from memory: given a path, torch seeks before the start of some truncated files, which is an OSError
         state = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
@@ -53,12 +49,7 @@ def read_checkpoint(path: Path, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def check_settings(saved: Any, wanted: Mapping[str, Any], path: Path) -> None:
-    """Compare the settings of a checkpoint with those of the run that goes on from it.
-
-    Raises:
-        CorruptInput: What is saved are no settings.
-        UnsupportedInput: They differ.
-    """
+    """Refuse settings of a checkpoint that are not those of the run that goes on from it."""
     if not isinstance(saved, dict):
         raise CorruptInput(f"{path} is no complete checkpoint (damaged settings); delete it to start again.")
     changed = [

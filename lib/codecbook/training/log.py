@@ -40,11 +40,7 @@ class RunLog:
             self._say(line)
 
     def truncate(self, last_step: int) -> None:
-        """Drop the lines of steps after a checkpoint, which its continuation writes again.
-
-        Raises:
-            CorruptInput: A line is no record of a step.
-        """
+        """Drop the lines of steps after a checkpoint, which its continuation writes again."""
         if not self._is_first or not self.path.is_file():
             return
         kept = []

@@ -76,9 +76,6 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
 
     The device ``"auto"`` is CUDA where there is one, else the CPU. On CUDA each process takes the device of its local
     rank.
-
-    Raises:
-        UnsupportedInput: The device is not on this machine.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

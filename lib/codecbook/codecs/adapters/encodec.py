@@ -110,12 +110,10 @@ class SegmentedEncodec(EncodecCodec):
 def overlap_add(waves: Iterable[Tensor], stride: int) -> Iterator[Tensor]:
     """Join the decoded segments of a clip as the package does, each sample as soon as no further segment reaches it.
 
+    The waves, ``[B, C, S]``, begin `stride` samples apart; there is one or more, none longer than the first.
+
     Where the last segment begins just before the clip's end, whole frames let the one before it reach beyond the last
     one's own end, for which the package makes no room, and fails. What lies beyond is cut: it is after the clip's end.
-
-    Args:
-        waves: float ``[B, C, S]`` each, in order; one or more, none longer than the first.
-        stride: Samples from the start of one to the start of the next, which are yielded at once.
     """
     waves = iter(waves)
     wave: Tensor | None = next(waves)

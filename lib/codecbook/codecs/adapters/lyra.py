@@ -26,12 +26,7 @@ _EXTRA_FOLDERS = ("data/lyra/v1_float32", "data/lyra/v2_int8")
 
 
 class LyraCodec(Codec):
-    """Lyra V2 behind the common interface, made of the content of its files by role (as in `_FILES`).
-
-    Raises:
-        UnsupportedInput: The package ``ai-edge-litert`` is not installed.
-        CorruptInput: A file is damaged, or of another model.
-    """
+    """Lyra V2 behind the common interface, made of the content of its files by role (as in `_FILES`)."""
 
     sample_rate_hz = 16_000
     channels = 1

@@ -25,8 +25,7 @@ REPOSITORY = "kyutai/mimi"
 class MimiCodec(CausalCodec):
     """Mimi, a ``transformers.MimiModel``, behind the common interface.
 
-    Raises:
-        UnsupportedInput: The configuration has several semantic codebooks, which cannot be left out one by one.
+    Several semantic codebooks are refused, as they cannot be left out one by one.
     """
 
     chunk_s = 20.0

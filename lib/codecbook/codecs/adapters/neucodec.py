@@ -24,11 +24,7 @@ REPOSITORY = "neuphonic/neucodec"
 
 
 class NeuCodec(NetworkCodec):
-    """NeuCodec, a ``transformers.NeuCodecModel``, behind the common interface.
-
-    Raises:
-        UnsupportedInput: The configuration's sampling rate or features are not those of the published model.
-    """
+    """NeuCodec, a ``transformers.NeuCodecModel``, behind the common interface."""
 
     channels = 1
 

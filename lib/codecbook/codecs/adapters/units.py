@@ -129,7 +129,7 @@ def load(name: str, request: WeightsRequest, device: str) -> UnitsCodec:
 
 
 def load_units_model(folder: Path) -> tuple[Units, str]:
-    """Read units and their SHA-256; raises as `codecbook.models.store.read_config` and `load_tensors`."""
+    """Read units and their SHA-256."""
     config = read_config(folder, "units", "python -m codecbook.codecs.training.units")
     if config["architecture"] != ARCHITECTURE:
         raise UnsupportedInput(f"The model in {folder} is of architecture {config['architecture']}, not units.")

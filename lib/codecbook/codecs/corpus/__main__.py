@@ -67,9 +67,6 @@ def find_clips(
     """Find the recordings of sources, and say who speaks and which are held out; of no duration yet.
 
     Clips that are known to a corpus already, and their speakers, stay on their side.
-
-    Raises:
-        UnsupportedInput: A source without description, a folder without audio, or a file whose name tells no speaker.
     """
     clips: dict[Path, ClipRow] = {}
     for name, folder in folders.items():
@@ -107,14 +104,8 @@ def build_corpus(
 ) -> tuple[CorpusEntry, dict[str, float]]:
     """Encode the recordings of a plan one by one into a work folder, and pack them into ``out/<codec>.parquet``.
 
-    Complete files in the work folder are not made again.
-
-    Returns:
-        The entry for the index, and the duration of each clip in seconds.
-
-    Raises:
-        CorruptInput: None of the recordings can be encoded; where some cannot, it is said, and they are left out.
-        UnsupportedInput: No recordings, or settings that the codec does not take.
+    Complete files in the work folder are not made again. Recordings that cannot be encoded are named and left out;
+    if that is all of them, it is an error. Returns the entry for the index, and each clip's duration in seconds.
     """
     recordings = [
         Recording(path, row.clip) for path, row in found.items() if plan.left_out not in (row.source, row.domain)
@@ -124,7 +115,7 @@ def build_corpus(
     # tqdm draws on a terminal only; the lines go wherever stdout leads
     with tqdm(total=len(recordings), unit="file", desc=codec.name, disable=None) as bar:
 
-        def show(report: FileReport) -> None:
+        def show(_report: FileReport) -> None:
             bar.update()
             if bar.n % 100 == 0:
                 _say(f"{codec.name}: {bar.n} of {len(recordings)} recordings")

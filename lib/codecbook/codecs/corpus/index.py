@@ -93,12 +93,7 @@ class TokenIndex:
         return self.corpora[codec]
 
     def path(self, codec: str) -> Path:
-        """Return the Parquet file of a codec, checked against its SHA-256.
-
-        Raises:
-            MissingWeights: There are no tokens of this codec.
-            CorruptInput: The file was altered since the index was written.
-        """
+        """Return the Parquet file of a codec; `CorruptInput` if it was altered since the index was written."""
         entry = self.entry(codec)
         path = self.folder / entry.file
         if not path.is_file():
@@ -112,12 +107,7 @@ class TokenIndex:
 
 
 def read_sources(path: str | Path) -> dict[str, Source]:
-    """Read ``sources.json``.
-
-    Raises:
-        MissingWeights: There is no such file.
-        CorruptInput: It is no JSON of sources.
-    """
+    """Read ``sources.json``."""
     try:
         return {
             name: Source(name, **{**about, "hold_out": tuple(about.get("hold_out", ()))})

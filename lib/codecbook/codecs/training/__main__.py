@@ -115,10 +115,9 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     held_out = load_recordings([path for _, held in splits for path in held], rate_hz, channels, needs_one=False)
     for number, (path, samples) in enumerate(itertools.islice(held_out, 4), start=1):
         original = samples[:, : 6 * rate_hz].astype("float32")
-        example = options.out / "examples" / f"{number}_{path.stem}"
-        save(Clip(original, rate_hz), example.with_name(f"{example.name}.original.wav"), overwrite=True)
-        decoded = Clip(_through(module, original), rate_hz)
-        save(decoded, example.with_name(f"{example.name}.decoded.wav"), overwrite=True)
+        for kind, wave in {"original": original, "decoded": _through(module, original)}.items():
+            example = options.out / "examples" / f"{number}_{path.stem}.{kind}.wav"
+            save(Clip(wave, rate_hz), example, overwrite=True)
     print(f"{num_parameters(module):,} parameters; model in {folder}")
     return 0
 
@@ -138,15 +137,11 @@ def _load_start(folder: Path, recipe: Recipe) -> tuple[torch.nn.Module, str]:
 
 def _record(folders: Sequence[Path], splits: Sequence[tuple[dict[Path, str], dict[Path, str]]]) -> Record:
     """Return the record of all recordings, named by their paths below the folders."""
-    train, held_out = (
-        [
-            (f"{folder.resolve().name}/{path.relative_to(folder)}", identity)
-            for folder, split in zip(folders, splits, strict=True)
-            for path, identity in split[side].items()
-        ]
-        for side in (0, 1)
-    )
-    return corpus_record(train, held_out)
+    sides: tuple[list, list] = ([], [])
+    for folder, split in zip(folders, splits, strict=True):
+        for side, files in zip(sides, split, strict=True):
+            side += [(f"{folder.resolve().name}/{path.relative_to(folder)}", sha256) for path, sha256 in files.items()]
+    return corpus_record(*sides)
 
 
 @torch.no_grad()

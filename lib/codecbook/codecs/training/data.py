@@ -28,11 +28,7 @@ _BLOCK_SAMPLES = 1 << 18
 
 
 def parse_folder(text: str) -> tuple[Path, float]:
-    """Read ``PATH`` or ``PATH=SHARE``: a folder, and its part of the crops relative to the others'.
-
-    Raises:
-        UnsupportedInput: No path, or a share that is no positive number.
-    """
+    """Read ``PATH`` or ``PATH=SHARE``: a folder, and its part of the crops relative to the others'."""
     path, _, share = text.rpartition("=") if "=" in text else (text, "", "1")
     try:
         value = float(share)
@@ -46,11 +42,7 @@ def parse_folder(text: str) -> tuple[Path, float]:
 
 
 def check_apart(folders: Iterable[Path]) -> None:
-    """Refuse folders of which one lies in another: a file held out through one would be trained on through the other.
-
-    Raises:
-        UnsupportedInput: Two of them share files.
-    """
+    """Refuse folders of which one lies in another, through which a file that is held out could be trained on."""
     for other, path in itertools.combinations([folder.resolve() for folder in folders], 2):
         if path.is_relative_to(other) or other.is_relative_to(path):
             raise UnsupportedInput(
@@ -176,11 +168,7 @@ class Crops:
         return np.pad(crop, ((0, 0), (0, num_samples - crop.shape[1])))
 
     def batch(self, batch_size: int, num_samples: int) -> np.ndarray:
-        """Return float32 ``[B, C, S]``; recordings shorter than S are followed by silence.
-
-        Raises:
-            UnsupportedInput: A thousand crops in a row are nearly silent (below -60 dB of full scale).
-        """
+        """Return float32 ``[B, C, S]``; recordings shorter than S are followed by silence."""
         crops, silent = [], 0
         while len(crops) < batch_size:
             crop = self._crop(num_samples)

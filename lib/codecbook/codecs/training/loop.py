@@ -152,7 +152,7 @@ class CodecTrainer:
         )  # fmt: skip
 
     def _enter_phase(self, index: int) -> None:
-        """Set up what the phase begins with, the same in every process, and start with a fresh optimiser."""
+        """Set up what the phase begins with, the same in every process."""
         if self.phase >= 0:
             self.model.module.load_state_dict(self.average, strict=False)
         elif self.start_from is not None:
@@ -245,11 +245,7 @@ class CodecTrainer:
         self.log.say(message)
 
     def run(self, stop_after_steps: int | None = None) -> nn.Module:
-        """Train to the end of the budget, or some steps further at most.
-
-        Returns:
-            A copy of the codec with averaged parameters, on the CPU, in evaluation mode.
-        """
+        """Train to the end of the budget, or some steps further at most; return `averaged`."""
         if self.processes.rank == 0 and self.record is not None:
             write_record(self.folder, self.record)
         last_checkpoint = last_time = time.monotonic()

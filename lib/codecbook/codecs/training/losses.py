@@ -32,9 +32,8 @@ class LossWeights:
 def mel_filters(window: int, num_mels: int, sample_rate_hz: int) -> Tensor:
     """Return triangular filters from 0 Hz to half the sampling rate, evenly spaced on the HTK mel scale, of unit peak.
 
-    Returns:
-        float32 ``[window // 2 + 1, num_mels]``. Every band holds at least one bin: a triangle narrower than the
-        bins' spacing is given the bin nearest to its peak.
+    They are float32 ``[window // 2 + 1, num_mels]``. Every band holds at least one bin: a triangle narrower than the
+    bins' spacing is given the bin nearest to its peak.
     """
     top_mel = 2595.0 * torch.log10(torch.tensor(1.0 + sample_rate_hz / 2 / 700.0, dtype=torch.float64))
     edges_hz = 700.0 * (10.0 ** (torch.linspace(0.0, 1.0, num_mels + 2, dtype=torch.float64) * top_mel / 2595.0) - 1)

@@ -174,7 +174,7 @@ class _Snac(Trainable):
         return level.in_proj(pooled)
 
     def latents(self, waveform: Tensor) -> Tensor:
-        """Encode ``[B, 1, S]``, padded to whole frames of the coarsest level."""
+        """Encode, padded to whole frames of the coarsest level."""
         return self.module.encoder(self.module.preprocess(waveform))
 
     def _through_levels(self, latents: Tensor, project: Callable[[Any, Tensor], Tensor]) -> Tensor:

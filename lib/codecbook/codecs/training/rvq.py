@@ -60,12 +60,9 @@ def rvq_dequantize(codes: Tensor, codebooks: Tensor) -> Tensor:
 
 
 def fit_codebook(vectors: np.ndarray, codebook_size: int, seed: int) -> np.ndarray:
-    """Cluster vectors ``[N, D]`` by mini-batch k-means; return float32 ``[V, D]``.
+    """Cluster vectors ``[N, D]`` by mini-batch k-means; return float32 ``[V, D]``. Fewer vectors than V are refused.
 
     The package ``encodec`` materialises all N x V x D differences; scikit-learn does not, and takes seconds.
-
-    Raises:
-        UnsupportedInput: Fewer vectors than clusters.
     """
     if len(vectors) < codebook_size:
         raise UnsupportedInput(
@@ -85,12 +82,9 @@ def fit_codebook(vectors: np.ndarray, codebook_size: int, seed: int) -> np.ndarr
 
 
 def init_codebooks(vectors: Tensor, num_codebooks: int, codebook_size: int, seed: int) -> Tensor:
-    """Fit codebooks by k-means, each on what the ones before it left over; return float32 ``[K, V, D]``.
+    """Fit codebooks with `fit_codebook`, each to what the ones before it left over; return float32 ``[K, V, D]``.
 
     The latents ``[N, D]`` should be ten or more a codeword.
-
-    Raises:
-        UnsupportedInput: Fewer vectors than codewords.
     """
     residual = vectors.detach().cpu().float()
     codebooks = []

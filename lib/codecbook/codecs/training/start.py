@@ -4,9 +4,8 @@ With torch's default initialisation a small SEANet does not start: over some fif
 and what is left is a constant.
 """
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from snac.layers import DecoderBlock, EncoderBlock, Snake1d
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from codecbook.codecs.loading import hooked
 from codecbook.codecs.training.losses import relative_squared_error
 from codecbook.errors import UnsupportedInput
 
@@ -57,17 +57,6 @@ def _scale_outputs(convolution: Any, factor: Tensor) -> None:
         convolution.bias.mul_(per_channel)
 
 
-@contextlib.contextmanager
-def _hooked(module: nn.Module, hook: Callable[..., Tensor | None]) -> Iterator[None]:
-    """Call a forward hook on each of a module's weight-normalised convolutions inside the block."""
-    handles = [convolution.register_forward_hook(hook) for convolution in normalised_convolutions(module)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 @torch.no_grad()
 def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.1) -> None:
     """Rescale each convolution in place so that its output has mean 0 and deviation 1 per channel, in forward order.
@@ -90,7 +79,7 @@ def unit_deviation_start(module: nn.Module, batch: Tensor, last_gain: float = 0.
         met.append(convolution)
         return centred / deviation[None, :, None]
 
-    with _hooked(module, rescale):
+    with hooked(normalised_convolutions(module), rescale):
         module(batch)
     _scale_outputs(met[-1], torch.tensor(last_gain))
 
@@ -288,7 +277,7 @@ def report_signals(autoencoder: nn.Module, audio: Tensor) -> SignalReport:
     def watch(_layer: nn.Module, _inputs: tuple, output: Tensor) -> None:
         deviations.append(float(output.std(dim=0).mean()))
 
-    with _hooked(autoencoder, watch):
+    with hooked(normalised_convolutions(autoencoder), watch):
         estimate = autoencoder(audio)
     length = audio.shape[-1]
     error = relative_squared_error(estimate[..., :length], audio[..., :length])

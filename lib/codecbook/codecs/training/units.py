@@ -46,11 +46,7 @@ def fit_units(clips: Iterable[Clip], num_units: int = 512, seed: int = 0) -> Uni
 
 
 def save_units(folder: Path, units: Units, provenance: dict[str, Any]) -> str:
-    """Write units as ``model.safetensors`` and ``config.json`` in place of others; return the tensors' SHA-256.
-
-    Raises:
-        CodecbookError: The folder holds a model of another kind.
-    """
+    """Write units as ``model.safetensors`` and ``config.json`` in place of others; return the tensors' SHA-256."""
     refuse_existing(folder, True, [ARCHITECTURE])
     arguments = {"num_units": len(units.centroids)}
     return save_tensors(folder, units.tensors(), ARCHITECTURE, arguments, provenance)
