@@ -201,7 +201,7 @@ def test_test_runs_every_check_and_reports_each(checkout: Checkout) -> None:
         "-m ruff format --check .",
         "-m ruff check .",
         "-m pyright --pythonpath ROOT/.venv/bin/python",
-        "-m pytest -k tokens",
+        "-m pytest --numprocesses logical --maxprocesses 4 --dist worksteal -k tokens",
     ]
     states = [line.split()[0] for line in done.stdout.split("Summary:")[1].strip().splitlines()]
     assert states == ["ok", "failed", "ok", "ok"]
