@@ -10,7 +10,9 @@ from codecbook.codecs.blocks import BlockQueue
 from codecbook.codecs.corpus.index import ClipRow, CorpusEntry, TokenIndex
 from codecbook.errors import MissingWeights, UnsupportedInput
 from codecbook.files import sha256_of
-from codecbook.measure.rates.streams import code_stream, encode_recordings, open_stream, text_stream
+from codecbook.measure.rates.material import Material
+from codecbook.measure.rates.streams import code_stream, encode_recordings, text_stream
+from codecbook.measure.rates.study import ClipParts
 from codecbook.tokens import Tokens, tokens_from_frames
 from codecbook.tokens.parquet import write_tokens
 from codecbook.tokens.text import train_bpe
@@ -87,24 +89,24 @@ def test_text_has_one_level_no_nominal_rate_and_no_end() -> None:
         text_stream("text", bpe, texts, {"a": 2.0})
 
 
-def index_of(folder: Path, tokens: dict[str, Tokens]) -> TokenIndex:
+def material_of(folder: Path, tokens: dict[str, Tokens]) -> Material:
     path = write_tokens(folder / "c.parquet", tokens)
     entry = CorpusEntry(
         file=path.name, sha256=sha256_of(path), num_bytes=1, codec_weights="", codec_weights_sha256="",
         num_codebooks=3, clips=len(tokens), duration_s=1.0, tokens=1, raw_bits=1.0,
     )  # fmt: skip
     rows = {name: ClipRow(name, "s", "speech", "", "train", 1.0) for name in tokens}
-    return TokenIndex(folder, {"c": entry}, rows)
+    return Material(rows, ClipParts(tuple(tokens), (), ()), index=TokenIndex(folder, {"c": entry}, rows))
 
 
 def test_a_stream_is_opened_from_a_folder_of_corpora(tmp_path: Path) -> None:
-    index = index_of(tmp_path, {"a": rvq(), "b": rvq(seed=1), "music": rvq(seed=2)})
-    stream = open_stream("c", "flat", ["b", "a"], index, 2)
+    material = material_of(tmp_path, {"a": rvq(), "b": rvq(seed=1), "music": rvq(seed=2)})
+    stream = material.stream("c", "flat", ["b", "a"], 2)
     assert set(stream.corpus.clips) == {"a", "b"}
     with pytest.raises(UnsupportedInput, match="x"):
-        open_stream("c", "flat", ["x"], index)
+        material.stream("c", "flat", ["x"])
     with pytest.raises(MissingWeights, match="recordings_dir"):
-        open_stream("mimi", "flat", ["a"], index)
+        material.stream("mimi", "flat", ["a"])
 
 
 class FakeCodec(Codec):

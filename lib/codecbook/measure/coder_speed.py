@@ -1,9 +1,10 @@
 """How fast tokens are coded: upstream's language model stepping in torch, against exact models in compiled code."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import perf_counter, process_time
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,6 @@ def time_coders(
     exact: dict[str, ExactLM],
     repeats: int = 5,
     threads: Sequence[int] = (1, 2),
-    clock: Callable[[], float] = time.perf_counter,
 ) -> pd.DataFrame:
     """Time coders on the same frames, in turns, so that what slows the machine slows all of them.
 
@@ -62,7 +62,6 @@ def time_coders(
         repeats: Rounds; one more before them is not counted.
         threads: Torch threads to try upstream's model with; those with which it takes over twice as long on the first
             frames are left out.
-        clock: Returns seconds; monotonic.
 
     Returns:
         One row per coder, direction (`DIRECTIONS`) and number of threads: ``coder``, ``direction``, ``threads`` (of
@@ -74,18 +73,27 @@ def time_coders(
     Raises:
         CorruptInput: A decoder returned other codes than were encoded.
     """
+    T, K = codes.shape
+    by_codebook, stepper = np.ascontiguousarray(codes.T), PackageStepper(upstream)
     runs: dict[tuple[str, str, int], Callable[[], object]] = {}
-    for count in _useful_threads(codes[:_PROBE_FRAMES], upstream, threads, clock):
-        _add_upstream(runs, codes, upstream, count)
+    for count in _useful_threads(by_codebook[:, :_PROBE_FRAMES], stepper, threads):
+        with torch_threads(count):
+            data = encode_steps(by_codebook, stepper)
+            _check_equal(by_codebook, decode_steps(data, stepper, K, T, verify=False)[0])
+        runs["upstream", "encode", count] = partial(encode_steps, by_codebook, stepper)
+        runs["upstream", "decode", count] = partial(decode_steps, data, stepper, K, T, verify=False)
     for name, model in exact.items():
-        _add_exact(runs, codes, name, model)
+        payload = encode_frames(model, codes).payload
+        _check_equal(codes, decode_frames(model, payload, T)[0])
+        runs[name, "encode", 1] = partial(encode_frames, model, codes)
+        runs[name, "decode", 1] = partial(decode_frames, model, payload, T)
     rounds: dict[tuple[str, str, int], list[tuple[float, float]]] = {key: [] for key in runs}
     for _ in range(repeats + 1):
         for key, run in runs.items():
             with torch_threads(key[2]):
-                processor, start = time.process_time(), clock()
+                processor, start = process_time(), perf_counter()
                 run()
-                taken, used = clock() - start, time.process_time() - processor
+                taken, used = perf_counter() - start, process_time() - processor
             rounds[key].append((taken, min(1.0, used / max(taken, 1e-9))))
     rows = []
     for (name, direction, count), measured in rounds.items():
@@ -119,20 +127,12 @@ def speedup(times: pd.DataFrame, slow: str, fast: str, direction: str) -> tuple[
 
 
 def batch_throughput(
-    model: ExactLM,
-    clips: Sequence[np.ndarray],
-    threads: int = 1,
-    repeats: int = 5,
-    clock: Callable[[], float] = time.perf_counter,
+    model: ExactLM, clips: Sequence[np.ndarray], threads: int = 1, repeats: int = 5
 ) -> dict[str, float]:
     """Decode many streams side by side and say how many frames a second that makes, of all streams together.
 
-    Args:
-        model: Exact model.
-        clips: Integers ``[T, K]``, one stream each.
-        threads: Python threads, each with an equal share of the streams; compiled code runs on several at once.
-        repeats: Rounds; one more before them is not counted.
-        clock: Returns seconds; monotonic.
+    Clips are integers ``[T, K]``, one stream each. Each thread has an equal share of them: compiled code runs on
+    several at once. One round before the `repeats` is not counted.
 
     Returns:
         ``streams``, ``threads``, ``frames_per_s`` (median), ``frames_per_s_low`` and ``frames_per_s_high`` (quartiles).
@@ -146,9 +146,9 @@ def batch_throughput(
     rates = []
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(repeats + 1):
-            start = clock()
+            start = perf_counter()
             results = list(pool.map(lambda part: decode_many(model, payloads[part], lengths[part]), parts))
-            rates.append(sum(lengths) / (clock() - start))
+            rates.append(sum(lengths) / (perf_counter() - start))
     for part, decoded in zip(parts, results, strict=True):
         for clip, result in zip(clips[part], decoded, strict=True):
             if isinstance(result, CorruptInput):
@@ -170,39 +170,16 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _useful_threads(
-    codes: np.ndarray, lm: torch.nn.Module, threads: Sequence[int], clock: Callable[[], float]
-) -> list[int]:
-    """Return the numbers of threads that are worth timing in full."""
-    if len(threads) == 1:
-        return list(threads)
-    stepper, by_codebook = PackageStepper(lm), np.ascontiguousarray(codes.T)
+def _useful_threads(symbols: np.ndarray, stepper: PackageStepper, threads: Sequence[int]) -> list[int]:
+    """Return the numbers of threads that are worth timing in full, by the time of a few frames ``[K, T]``."""
     taken = {}
     for count in threads:
         with torch_threads(count):
-            encode_steps(by_codebook, stepper)
-            start = clock()
-            encode_steps(by_codebook, stepper)
-            taken[count] = clock() - start
+            encode_steps(symbols, stepper)
+            start = perf_counter()
+            encode_steps(symbols, stepper)
+            taken[count] = perf_counter() - start
     return [count for count in threads if taken[count] <= _TOO_SLOW * min(taken.values())]
-
-
-def _add_upstream(runs: dict, codes: np.ndarray, lm: torch.nn.Module, threads: int) -> None:
-    K, T = codes.shape[1], codes.shape[0]
-    by_codebook = np.ascontiguousarray(codes.T)
-    stepper = PackageStepper(lm)
-    with torch_threads(threads):
-        data = encode_steps(by_codebook, stepper)
-        _check_equal(by_codebook, decode_steps(data, stepper, K, T, verify=False)[0])
-    runs["upstream", "encode", threads] = lambda: encode_steps(by_codebook, stepper)
-    runs["upstream", "decode", threads] = lambda: decode_steps(data, stepper, K, T, verify=False)
-
-
-def _add_exact(runs: dict, codes: np.ndarray, name: str, model: ExactLM) -> None:
-    payload = encode_frames(model, codes).payload
-    _check_equal(codes, decode_frames(model, payload, len(codes))[0])
-    runs[name, "encode", 1] = lambda: encode_frames(model, codes)
-    runs[name, "decode", 1] = lambda: decode_frames(model, payload, len(codes))
 
 
 def _check_equal(codes: np.ndarray, decoded: np.ndarray) -> None:

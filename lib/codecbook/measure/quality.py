@@ -147,20 +147,15 @@ MEASURES = tuple(_CHANNEL)
 
 
 def evaluate(reference: Clip, estimate: Clip, measures: Sequence[str]) -> tuple[dict[str, float], list[str]]:
-    """Measure a decoded clip against its original.
-
-    Args:
-        reference: What went into the codec.
-        estimate: What came out, at the same rate and channels.
-        measures: Names out of `MEASURES`.
+    """Take some of `MEASURES` of a decoded clip against its original, at the same rate and channels.
 
     Returns:
         Each measure's value, NaN where it is undefined; and what a reader of the figures should know: undefined
         measures, channels left out, a difference in length, a delay.
 
     Raises:
-        UnsupportedInput: Rates, channels or lengths differ; an unknown measure; PESQ asked for but not installed.
-        CorruptInput: A clip holds no samples, or samples that are not finite.
+        UnsupportedInput: An unknown measure, PESQ asked for but not installed, or as `pairs.check_pair`.
+        CorruptInput: As `pairs.check_pair`.
     """
     wanted, received = check_pair(reference, estimate)
     _check_measures(measures)

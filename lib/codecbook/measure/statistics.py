@@ -54,7 +54,9 @@ class Interval:
             return f"no values (n=0{missing})"
         if not self.defined:
             return f"{self.mean:.4g} (n={self.count}{missing}; no interval from one value)"
-        digits = _decimals(self.high - self.low)
+        width = self.high - self.low
+        # two significant digits of the width; four decimals where it has none
+        digits = int(np.clip(1 - np.floor(np.log10(width)), 0, 12)) if width > 0 else 4
         ends = f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"
         return f"{self.mean:.{digits}f} {ends} ({100 * LEVEL:g} %, n={self.count}{missing})"
 
@@ -118,11 +120,8 @@ def ratio_interval(numerators: np.ndarray, denominators: np.ndarray, resamples: 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile method; clips are
     drawn with replacement, each with both of its numbers).
 
-    Args:
-        numerators: float ``[clips]``, such as bits. A difference of two models' bits compares them clip by clip.
-        denominators: float ``[clips]``, such as tokens, 0 or more, one at least above 0.
-        resamples: Bootstrap samples.
-        seed: Of these.
+    Numerators, such as bits, and denominators, such as tokens, are float ``[clips]``; these are 0 or more, one at least
+    above 0. A difference of two models' bits as numerators compares them clip by clip.
 
     Raises:
         UnsupportedInput: Other shapes, numbers that are not finite, or nothing to divide by.
@@ -200,13 +199,6 @@ def rate_interval(parted: np.ndarray, exposure_s: np.ndarray, cells: int, seed: 
         return Interval(0.0, 0.0, -float(np.log(1 - LEVEL)) / once_s, N)
     low, high = scipy.stats.gamma.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], [count, count + 1]) / once_s
     return Interval(total / time_s, float(low), float(high), N)
-
-
-def _decimals(width: float) -> int:
-    """Return decimals that show two significant digits of an interval's width; four where it has none."""
-    if width <= 0:
-        return 4
-    return int(np.clip(1 - np.floor(np.log10(width)), 0, 12))
 
 
 def _as_values(values: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -82,6 +82,7 @@ for cell in (*FULL_CELLS, Cell("blas", backend="numpy-blas"), Cell("odd", backen
         {"threads": 0},
         {"batch": 0},
         {"precision": "fp8"},
+        {"graph_optimisation": "most"},
         {"float_segments": -1},
         {"compiled": True},
         {"compiled": True, "mode": "full", "backend": "numba"},

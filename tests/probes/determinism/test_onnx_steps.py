@@ -6,7 +6,6 @@ The graphs themselves, of all kinds of models, are the matter of ``tests/lm/test
 import numpy as np
 import pytest
 
-from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact import load_exact, reference_logits
 from codecbook.lm.model_files import load_lm
 from codecbook.probes.determinism import onnx_steps
@@ -56,8 +55,3 @@ def test_a_full_pass_leaves_stepping_alone(case: Case) -> None:
     full = steps.full(codes[:, ::-1])
     np.testing.assert_array_equal(full[0], reference_logits(model, codes[0, ::-1]))
     np.testing.assert_array_equal(steps.logits(codes[:, 1, :1])[0], reference_logits(model, codes[0, :2])[1, 1])
-
-
-def test_an_unknown_optimisation_is_refused(case: Case) -> None:
-    with pytest.raises(UnsupportedInput, match="'most'; choose one of none, basic"):
-        OnnxSteps(load_exact(case.folder / "exact"), optimisation="most")

@@ -19,12 +19,7 @@ INFERENCE_FLOPS = 2
 
 
 def rate_of(learned: Learned, texts: Mapping[str, str] | None = None, seed: int = 0) -> dict[str, Any]:
-    """Return what a second of the test clips carries in a stream.
-
-    Args:
-        learned: From `codecbook.measure.rates.study.learn`.
-        texts: What is said in the test clips, by clip name, for bits per byte; None goes without.
-        seed: Of the bootstrap.
+    """Return what a second of the test clips carries in a stream; `texts`, by clip name, are for bits per byte.
 
     Returns:
         - ``bits_per_token``: held-out cross-entropy, without label smoothing

@@ -81,11 +81,7 @@ def float_logits(model: TokenLM, codes: np.ndarray, chunk_frames: int = 64) -> n
 
 
 def exact_coder_cost(model: ExactLM, clips: Corpus) -> tuple[TokenCost, TokenCost]:
-    """Charge clips by the exact coder, each clip as one segment: by its bytes, and by the intervals it codes with.
-
-    Raises:
-        UnsupportedInput: Another number of codebooks than the model's.
-    """
+    """Charge clips by the exact coder, each clip as one segment: by its bytes, and by the intervals it codes with."""
     segments = [encode_frames(model, clips.clip(i)) for i in range(len(clips))]
     written = _cost("exact", [8.0 * len(segment.payload) for segment in segments], clips)
     return written, _cost("exact", [segment.ideal_bits for segment in segments], clips)
@@ -94,10 +90,7 @@ def exact_coder_cost(model: ExactLM, clips: Corpus) -> tuple[TokenCost, TokenCos
 def coder_costs(model: TokenLM, exact: ExactLM, clips: Corpus) -> tuple[dict[str, TokenCost], dict[str, TokenCost]]:
     """Charge the same clips by every coder, each clip on its own and as one segment.
 
-    Args:
-        model: Float model.
-        exact: The same model in integers.
-        clips: Held-out clips; logits of all their frames are in memory, 4 V K bytes a frame.
+    `exact` is the float model in integers. Logits of all frames are in memory, 4 V K bytes a frame.
 
     Returns:
         By name, in the order raw, compressors (each with the best of its layouts), float coders, exact, and the float

@@ -23,15 +23,14 @@ from codecbook.codecs.registry import load_codec
 from codecbook.errors import CodecbookError, MissingWeights, UnsupportedInput
 from codecbook.lm.data.corpora import BundledTokens, bundled_tokens
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.data.sources import clip_names, find_files
-from codecbook.measure.rates.streams import TEXT_ORDER, Stream, code_stream, open_stream
+from codecbook.lm.data.sources import find_files, read_clips
+from codecbook.measure.rates.streams import TEXT_ORDER, Stream, code_stream, encode_recordings
 from codecbook.measure.rates.study import ClipParts, split_clips
 from codecbook.models.weights import weight_kinds
 from codecbook.recordings import content_identity, held_out
 from codecbook.tokens import Tokens
 from codecbook.tokens.layout import Layout, natural_order
 from codecbook.tokens.parquet import iterate_tokens
-from codecbook.tokens.token_files import read_token_file
 from codecbook.tokens.transcripts import find_transcripts, read_transcripts
 
 _TEST_SHARE, _VALIDATION_SHARE = 0.2, 0.1  # expected: of the clips that are measured on, and that weights are chosen on
@@ -89,14 +88,38 @@ class Material:
         num_codebooks: int | None = None,
         recordings_dir: str | Path | None = None,
     ) -> Stream:
-        """Make a stream of clips; arguments and errors as `codecbook.measure.rates.streams.open_stream`."""
-        if self.index is not None:
-            return open_stream(codec, order, clips, self.index, num_codebooks, recordings_dir)
-        if codec not in self.tokens:
+        """Make a stream of clips (`code_stream`).
+
+        Where the folder of corpora holds no tokens of the codec, they are made of the clips' recordings below
+        `recordings_dir`, by pretrained weights.
+
+        Raises:
+            MissingWeights: There are no tokens of this codec, and no recordings or no pretrained weights to make them.
+            UnsupportedInput: A clip that the tokens lack, or as `code_stream`.
+        """
+        wanted = list(dict.fromkeys(clips))
+        if codec in self.tokens:
+            tokens = self.tokens[codec]
+        elif self.index is None:
             raise MissingWeights(
                 f"There are no tokens of {codec} here, of {', '.join(self.tokens)} alone; give some, or leave it out."
             )
-        return code_stream(codec, {clip: self.tokens[codec][clip] for clip in clips}, order, num_codebooks)
+        elif codec in self.index.corpora:
+            tokens = dict(iterate_tokens(self.index.path(codec)))
+            absent = sorted(set(wanted) - tokens.keys())
+            if absent:
+                raise UnsupportedInput(
+                    f"{len(absent)} of {len(wanted)} clips, such as {absent[0]}, have no tokens of {codec}; choose "
+                    "clips that all codecs have."
+                )
+        elif recordings_dir is None:
+            raise MissingWeights(
+                f"{self.index.folder.name} holds no tokens of {codec}, and the recordings to make them from are not "
+                "here; give their folder as recordings_dir, or set CODECBOOK_EXTRA."
+            )
+        else:
+            tokens = encode_recordings(load_codec(codec, "pretrained"), wanted, recordings_dir)
+        return code_stream(codec, {clip: tokens[clip] for clip in wanted}, order, num_codebooks)
 
 
 def indexed_material(folder: str | Path | None = None) -> Material:
@@ -181,12 +204,9 @@ def encode_own(
 
     A clip that one of the codecs cannot take is left out of all of them, so that all are measured on the same clips.
 
-    Args:
-        clips: With names that differ.
-        codecs: By the name that their tokens get.
-        num_codebooks: How many leading codebooks, at most all that a codec has; None takes as many as the codec's
-            bundled tokens have, or up to 8.
-        say: Takes a line for each clip.
+    Names of clips differ; codecs are by the name that their tokens get. Of a codec's codebooks the leading
+    `num_codebooks` are taken, or all; None takes as many as its bundled tokens have, or up to 8. `say` takes a line for
+    each clip.
 
     Raises:
         UnsupportedInput: No clip that every codec takes, or too few frames to cut.
@@ -194,11 +214,10 @@ def encode_own(
     tokens: dict[str, dict[str, Tokens]] = {}
     skipped: list[tuple[str, str]] = []
     for name, codec in codecs.items():
-        if num_codebooks is None:
+        wanted = num_codebooks
+        if wanted is None:
             bundled = read_index().corpora.get(codec.name)
             wanted = 8 if bundled is None else bundled.num_codebooks
-        else:
-            wanted = num_codebooks
         count = min(wanted, len(codec.codebook_sizes))
         tokens[name], left = _encode_clips(clips, codec, count, say)
         skipped += left
@@ -218,13 +237,11 @@ def read_own(folder: str | Path) -> Material:
     """
     files = [file for file in find_files([folder]) if file.suffix != ".npz"]
     tokens: dict[str, dict[str, Tokens]] = {}
-    for name, path in zip(clip_names(files), files, strict=True) if files else ():
-        clips = iterate_tokens(path) if path.suffix == ".parquet" else [(name, read_token_file(path))]
-        for clip, of_clip in clips:
-            known = tokens.setdefault(of_clip.codec or "tokens", {})
-            if clip in known:
-                raise UnsupportedInput(f"Two clips of {path.parent} are named {clip!r}; give each a name of its own.")
-            known[clip] = of_clip
+    for clip, of_clip in read_clips(files, bark=False) if files else ():
+        known = tokens.setdefault(of_clip.codec or "tokens", {})
+        if clip in known:
+            raise UnsupportedInput(f"Two clips of {folder} are named {clip!r}; give each a name of its own.")
+        known[clip] = of_clip
     first = next(iter(tokens.values()), {})
     identities = {clip: content_identity(of_clip.codes[0]) for clip, of_clip in first.items()}
     return _with_sides(tokens, identities, dict.fromkeys(first, "unknown"))
@@ -242,9 +259,8 @@ def token_sides(path: str | Path, codec: str, num_codebooks: int | None = None) 
     if (Path(path) / INDEX_NAME).is_file():
         found = bundled_tokens(codec, num_codebooks=num_codebooks, folder=path)
         return found.train, found.held_out, _BY_INDEX
-    first = find_files([path])[0]
-    order = "parallel" if first.suffix == ".npz" else natural_order(_any_tokens(first))
-    whole = Corpus.from_files(path, order, num_codebooks, bark=True)
+    _, first = next(read_clips(find_files([path])[:1], bark=True))
+    whole = Corpus.from_files(path, natural_order(first), num_codebooks, bark=True)
     if len(set(whole.identities)) > 1:
         return *whole.split(held_out_every=10), _BY_CONTENT
     assert whole.layout is not None
@@ -336,7 +352,3 @@ def _with_sides(
         for clip in names
     }
     return Material(rows, parts, tokens=kept, skipped=tuple(skipped), note=note)
-
-
-def _any_tokens(path: Path) -> Tokens:
-    return next(iterate_tokens(path))[1] if path.suffix == ".parquet" else read_token_file(path)

@@ -49,12 +49,8 @@ def stream_sizes(
 ) -> pd.DataFrame:
     """Encode each clip into a stream of its own and measure it.
 
-    Args:
-        clips: Tokens of a codec.
-        model: Exact language model; None for raw coding.
-        lm_name: Its name, which the header holds.
-        domains: By clip, where they are known.
-        segment_s: Seconds of a segment; clips that are no longer are one segment.
+    Without a model, codes are stored raw; `lm_name` is its name in the header. `domains` are by clip, where known.
+    Clips that are no longer than a segment, of `segment_s` seconds, are one.
 
     Returns:
         One row per clip: ``clip``, ``domain``, ``duration_s``, ``tokens``, ``raw_bits`` (of the codes at
@@ -111,9 +107,6 @@ def train_exact(training: Corpus, watched: Corpus, steps: int, seed: int = 0) ->
     """Train a small model and convert it to integers, on one torch thread: the same steps give the same model.
 
     A step takes 8 windows of 128 frames. The watched clips are looked at once, at the end.
-
-    Raises:
-        CodecbookError: As `codecbook.lm.training.train.train`.
     """
     options = TrainOptions(
         budget=Budget(steps=steps), seed=seed, context_frames=2 * _WINDOW_FRAMES, stride_frames=_WINDOW_FRAMES,
@@ -133,7 +126,7 @@ def bandwidth_sizes(
     as many steps; they compare with one another, not with the bundled model.
 
     Args:
-        codec: Whose tokens.
+        codec: Registry name.
         num_codebooks: How many leading codebooks, each a bandwidth.
         steps: Optimizer steps of each.
         clips: Clips to measure, of all codebooks in the order ``"parallel"``: held out, or of one's own.

@@ -13,13 +13,10 @@ import numpy as np
 from codecbook import audio
 from codecbook.audio import convert
 from codecbook.codecs.base import Codec
-from codecbook.codecs.corpus.index import TokenIndex
-from codecbook.codecs.registry import load_codec
 from codecbook.errors import MissingWeights, UnsupportedInput
 from codecbook.lm.data.corpus import Corpus
 from codecbook.recordings import find_recordings
 from codecbook.tokens import Tokens
-from codecbook.tokens.parquet import iterate_tokens
 from codecbook.tokens.text import TextBpe, TextTokens
 
 TEXT_ORDER = "text"
@@ -111,48 +108,6 @@ def text_stream(name: str, bpe: TextBpe, texts: Mapping[str, str], durations_s: 
     rows = {clip: TextTokens(bpe.encode(text), bpe.vocabulary_size, durations_s[clip]) for clip, text in texts.items()}
     corpus = Corpus.from_text(rows)
     return Stream(name, TEXT_ORDER, corpus, corpus, (bpe.vocabulary_size,), bpe.name)
-
-
-def open_stream(
-    codec: str,
-    order: str,
-    clips: Iterable[str],
-    index: TokenIndex,
-    num_codebooks: int | None = None,
-    recordings_dir: str | Path | None = None,
-) -> Stream:
-    """Make a stream of clips from a folder of token corpora, or from their recordings by pretrained weights.
-
-    Args:
-        codec: Registry name.
-        order: As in `code_stream`.
-        clips: Which clips.
-        index: Of the folder.
-        num_codebooks: As in `code_stream`.
-        recordings_dir: Where the clips' recordings lie, for a codec that the folder holds no tokens of.
-
-    Raises:
-        MissingWeights: There are no tokens of this codec, and no recordings or no pretrained weights to make them.
-        UnsupportedInput: A clip that the tokens lack, or as `code_stream`.
-    """
-    wanted = list(clips)
-    if codec in index.corpora:
-        names = set(wanted)
-        tokens = {name: of_clip for name, of_clip in iterate_tokens(index.path(codec)) if name in names}
-        absent = sorted(names - tokens.keys())
-        if absent:
-            raise UnsupportedInput(
-                f"{len(absent)} of {len(names)} clips, such as {absent[0]}, have no tokens of {codec}; choose clips "
-                "that all codecs have."
-            )
-    elif recordings_dir is None:
-        raise MissingWeights(
-            f"{index.folder.name} holds no tokens of {codec}, and the recordings to make them from are not here; give "
-            "their folder as recordings_dir, or set CODECBOOK_EXTRA."
-        )
-    else:
-        tokens = encode_recordings(load_codec(codec, "pretrained"), wanted, recordings_dir)
-    return code_stream(codec, {name: tokens[name] for name in wanted}, order, num_codebooks)
 
 
 def encode_recordings(codec: Codec, clips: Iterable[str], folder: str | Path) -> dict[str, Tokens]:

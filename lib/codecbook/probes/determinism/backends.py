@@ -88,16 +88,9 @@ def load_steps(case: Case, numbers: str, cell: Cell) -> Steps:
 
 
 def trace(steps: Steps, codes: np.ndarray, batch: int, mode: str) -> np.ndarray:
-    """Return the logits ``[N, T, K, V]`` of known segments, evaluated as a cell says.
+    """Return the logits ``[N, T, K, V]`` of known segments int64 ``[N, T, K]``, by batch and mode of a `Cell`.
 
-    Args:
-        steps: The model.
-        codes: int64 ``[N, T, K]``.
-        batch: Segments side by side.
-        mode: ``"stepping"`` or ``"full"``.
-
-    Returns:
-        Floats as the model gives them; integers, whose evaluators prove their range, as int32.
+    Floats are as the model gives them; integers, whose evaluators prove their range, are int32.
     """
     traced = np.empty(0)
     for first in range(0, len(codes), batch):

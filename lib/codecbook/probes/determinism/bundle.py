@@ -53,7 +53,7 @@ def write_bundle(case: Case, path: str | Path, overwrite: bool = False) -> Path:
 
     Raises:
         UnsupportedInput: The baseline was not run yet.
-        CodecbookError: The file exists and `overwrite` is False.
+        CodecbookError: As `codecbook.files.new_file`.
     """
     answers = case.answers()
     names = [DESCRIPTION_NAME, *case.files]
@@ -145,11 +145,7 @@ def _is_plain(names: set[str]) -> bool:
 
 
 def write_result(case: Case, results: Sequence[CellResult], path: str | Path, overwrite: bool = False) -> Path:
-    """Write what cells found on this machine.
-
-    Raises:
-        CodecbookError: The file exists and `overwrite` is False.
-    """
+    """Write what cells found on this machine, by way of `codecbook.files.write_file`."""
     content = {
         "format": RESULT_FORMAT, "version": VERSION, "case": case.identity, "identities": case.identities,
         "codec": case.codec, "coders": list(case.coders),
@@ -162,14 +158,9 @@ def write_result(case: Case, results: Sequence[CellResult], path: str | Path, ov
 
 
 def read_result(path: str | Path, case: Case | None = None) -> tuple[dict[str, Any], list[CellResult]]:
-    """Read what another machine found.
+    """Return what `write_result` wrote on another machine: the whole content, and the results.
 
-    Args:
-        path: What `write_result` wrote there.
-        case: What it must have computed; None takes any.
-
-    Returns:
-        The whole content, and the results.
+    They must be of `case`; None takes any.
 
     Raises:
         MissingInput: There is no such file.

@@ -16,6 +16,7 @@ _CHOICES = {
     "backend": ("torch", "numba", "numpy", "numpy-blas", "onnx"),
     "mode": ("stepping", "full"),
     "precision": ("", "tf32", "bf16", "autocast"),
+    "graph_optimisation": ("all", "none", "basic", "extended"),
 }
 
 
@@ -39,7 +40,7 @@ class Cell:
     # "tf32" or "bf16" permit products of such numbers, "autocast" bfloat16 wherever torch holds that to be safe
     precision: str = ""
     compiled: bool = False  # torch.compile turns the model into code of its own; in full passes only
-    graph_optimisation: str = "all"  # of ONNX Runtime: or "none", "basic", "extended"
+    graph_optimisation: str = "all"  # of ONNX Runtime
     processor: str = ""  # another processor, emulated (tools/foreign.py); empty is this machine's
     processor_model: str = ""  # its model, with the emulator's options; empty takes the usual one
     float_segments: int = 0  # coders of floats compute so many segments only, where an emulator is slow; 0 is all

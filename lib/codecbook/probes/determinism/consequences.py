@@ -96,31 +96,31 @@ def consequence_table(case: Case, wrong: Sequence[WrongDecode], most: int | None
     truth = {n: decode_codes(codes[n], model) for n in {part.segment for part in wrong}}
     rows = []
     for part in _sample(wrong, most, seed):
-        found = _consequence(codes[part.segment], part.codes, truth[part.segment], decode_codes(part.codes, model))
+        true_audio, audio = truth[part.segment], decode_codes(part.codes, model)
+        unequal = codes[part.segment] != part.codes
+        first = int(unequal.any(axis=1).argmax()) if unequal.any() else -1
+        start = round(max(first, 0) * true_audio.num_samples / len(unequal))
+        true_after, after = (Clip(clip.samples[:, start:], clip.sample_rate_hz) for clip in (true_audio, audio))
+        bad_duration_s = compare_decodes(true_audio, audio).bad_duration_s or 0.0
         rows.append(
-            {"cell": part.cell, "coder": part.coder, "segment": part.segment, "noticed": bool(part.error),
-             "time_s": found["first_wrong_frame"] / model.frame_rates_hz[0]} | found
-        )  # fmt: skip
+            {
+                "cell": part.cell,
+                "coder": part.coder,
+                "segment": part.segment,
+                "noticed": bool(part.error),
+                "time_s": first / model.frame_rates_hz[0],
+                "first_wrong_frame": first,
+                "wrong_tokens": int(unequal.sum()),
+                "wrong_share": float(unequal.mean()),
+                "bad_duration_s": bad_duration_s,
+                "bad_share": bad_duration_s / true_audio.duration_s,
+                "snr_db": snr_db(true_audio, audio),
+                "snr_after_db": snr_db(true_after, after),
+                "log_mel_distance_db": log_mel_distance_db(true_audio, audio),
+                "log_mel_distance_after_db": log_mel_distance_db(true_after, after),
+            }
+        )
     return pd.DataFrame(rows)
-
-
-def _consequence(sent: np.ndarray, received: np.ndarray, true_audio: Clip, audio: Clip) -> dict[str, Any]:
-    unequal = sent != received
-    first = int(unequal.any(axis=1).argmax()) if unequal.any() else -1
-    start = round(max(first, 0) * true_audio.num_samples / len(sent))
-    true_after, after = (Clip(clip.samples[:, start:], clip.sample_rate_hz) for clip in (true_audio, audio))
-    bad_duration_s = compare_decodes(true_audio, audio).bad_duration_s or 0.0
-    return {
-        "first_wrong_frame": first,
-        "wrong_tokens": int(unequal.sum()),
-        "wrong_share": float(unequal.mean()),
-        "bad_duration_s": bad_duration_s,
-        "bad_share": bad_duration_s / true_audio.duration_s,
-        "snr_db": snr_db(true_audio, audio),
-        "snr_after_db": snr_db(true_after, after),
-        "log_mel_distance_db": log_mel_distance_db(true_audio, audio),
-        "log_mel_distance_after_db": log_mel_distance_db(true_after, after),
-    }
 
 
 def _sample(wrong: Sequence[WrongDecode], most: int | None, seed: int) -> list[WrongDecode]:

@@ -25,10 +25,9 @@ POOLED = "all cells"
 class Survival:
     """When the segments of a coder go wrong, over all cells.
 
-    `table` has the columns ``time_s``, ``share`` of segments without a wrong token before that time, ``low``, ``high``,
-    ``at_risk`` and ``parted`` (segments times cells, before that time). That is the Kaplan-Meier estimate; as no
-    segment is censored before its end, it is the plain share. `rate_per_s` is partings over the time at risk, the
-    maximum-likelihood estimate of an exponential law.
+    `table` has the columns ``time_s``, ``share`` of segments without a wrong token before that time, ``low`` and
+    ``high``. That is the Kaplan-Meier estimate; as no segment is censored before its end, it is the plain share.
+    `rate_per_s` is partings over the time at risk, the maximum-likelihood estimate of an exponential law.
     """
 
     table: pd.DataFrame
@@ -39,14 +38,9 @@ class Survival:
 def failure_rates(
     results: Sequence[CellResult], coders: Sequence[str], num_frames: int, frame_rate_hz: float, seed: int = 0
 ) -> pd.DataFrame:
-    """Return one row per coder and cell, and one per coder that pools its cells.
+    """Return one row per coder and cell, and one per coder that pools its cells, for segments of `num_frames` each.
 
-    Args:
-        results: From `run_matrix`. The cell that wrote the baseline is left out, as are coders that a cell lacks.
-        coders: Names, in the order of the rows.
-        num_frames: ``T`` of every segment.
-        frame_rate_hz: Frames per second.
-        seed: Of the bootstrap.
+    The cell that wrote the baseline is left out, as are coders that a cell lacks.
 
     Returns:
         Columns ``coder``, ``cell`` (`POOLED` for the pooled row, which comes first), ``cells``, ``segments``
@@ -60,7 +54,7 @@ def failure_rates(
         failed together; ``wrong_share_high_if_independent`` counts every decode, and is NaN elsewhere.
 
     Raises:
-        UnsupportedInput: No coder ran in any compared cell, or segments differ between cells.
+        UnsupportedInput: No coder ran in any compared cell, or as `compared`.
     """
     rows = []
     for coder in coders:
@@ -83,7 +77,7 @@ def survival(
     A segment that goes through is censored at its end. Intervals are by frame, not for the whole curve.
 
     Raises:
-        UnsupportedInput: The coder ran in no compared cell, or segments differ between cells.
+        UnsupportedInput: The coder ran in no compared cell, or as `compared`.
     """
     parts = compared(results, coder)
     if not parts:
@@ -153,11 +147,7 @@ def _survival(parts: list[CoderResult], num_frames: int, frame_rate_hz: float, s
     parted = first < num_frames
     exposure_s = np.where(parted, first + 1, num_frames).sum(axis=0) / frame_rate_hz  # [N]
     rate = rate_interval(parted.sum(axis=0), exposure_s, cells, seed=seed)
-    table = pd.DataFrame(
-        {"time_s": times / frame_rate_hz, "share": share, "low": low, "high": high,
-         "at_risk": (first[:, :, None] >= times).sum(axis=(0, 1)),
-         "parted": (first[:, :, None] < times).sum(axis=(0, 1))}
-    )  # fmt: skip
+    table = pd.DataFrame({"time_s": times / frame_rate_hz, "share": share, "low": low, "high": high})
     half = np.flatnonzero(share <= 0.5)
     median_s = float(times[half[0]] / frame_rate_hz) if len(half) else float("nan")
     return Survival(table, median_s, rate)

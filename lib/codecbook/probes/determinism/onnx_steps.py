@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.onnx import export_onnx
 from codecbook.lm.token_lm import TokenLM
@@ -31,14 +30,10 @@ class OnnxSteps:
         optimisation: A key of `OPTIMISATIONS`; onnxruntime's own default is ``"all"``.
 
     Raises:
-        UnsupportedInput: Another optimisation, or a model that `export_onnx` refuses.
+        UnsupportedInput: A model that `export_onnx` refuses.
     """
 
     def __init__(self, model: TokenLM | ExactLM, threads: int = 1, optimisation: str = "all") -> None:
-        if optimisation not in OPTIMISATIONS:
-            raise UnsupportedInput(
-                f"There is no graph optimisation {optimisation!r}; choose one of {', '.join(OPTIMISATIONS)}."
-            )
         options: Any = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -149,19 +149,15 @@ def codec_part(
             np.savez(path, allow_pickle=False, tokens=tokens, waveform=answers.decode(tokens))
         with np.load(path, allow_pickle=False) as arrays:
             before, waveform = arrays["tokens"], arrays["waveform"]
-        result[dtype] = _difference(before, tokens, waveform, answers.decode(before))
+        unequal, waveform = before != tokens, waveform.astype(np.float64)
+        error = answers.decode(before).astype(np.float64) - waveform
+        power, noise = np.square(waveform).mean(), np.square(error).mean()
+        result[dtype] = CodecResult(
+            tokens=unequal.size,
+            tokens_differing=int(unequal.sum()),
+            frames_differing=int(unequal.any(axis=2).sum()),
+            codebooks_differing=unequal.sum(axis=(0, 1)).tolist(),
+            largest=float(np.abs(error).max()),
+            snr_db=10 * float(np.log10(power / noise)) if noise > 0 and power > 0 else None,
+        )
     return result
-
-
-def _difference(before: np.ndarray, tokens: np.ndarray, waveform: np.ndarray, other: np.ndarray) -> CodecResult:
-    unequal = before != tokens
-    error = other.astype(np.float64) - waveform.astype(np.float64)
-    power, noise = float(np.square(waveform.astype(np.float64)).mean()), float(np.square(error).mean())
-    return CodecResult(
-        tokens=unequal.size,
-        tokens_differing=int(unequal.sum()),
-        frames_differing=int(unequal.any(axis=2).sum()),
-        codebooks_differing=unequal.sum(axis=(0, 1)).tolist(),
-        largest=float(np.abs(error).max()),
-        snr_db=10 * float(np.log10(power / noise)) if noise > 0 and power > 0 else None,
-    )

@@ -130,30 +130,30 @@ class _Work:
         streams = coder.encode(cdf, self.codes)
         ends = intervals(cdf, self.codes).astype(np.int32)
         hashes = {"logits": step_hashes(self.logits), "cdf": step_hashes(cdf), "intervals": step_hashes(ends)}
-        result = CoderResult("ran", bits=coder.bits(cdf, self.codes), hashes=hashes, segments=len(self.codes))
-        folder = self.case.baseline
+        count, folder, differences, which = len(self.codes), self.case.baseline, {}, {0}
         if self.write_baseline:
             folder.mkdir(exist_ok=True)
             np.save(folder / f"logits_{self.numbers}.npy", self.logits)
             np.save(folder / f"cdf_{coder.name}.npy", cdf)
             arrays = {str(n): np.frombuffer(data, dtype=np.uint8) for n, data in enumerate(streams)}
             np.savez(folder / f"streams_{coder.name}.npz", allow_pickle=False, **arrays)
-            return self._decoded(result, coder, streams, {0})
-        count = len(self.codes)
-        logits = np.load(folder / f"logits_{self.numbers}.npy", mmap_mode="r")[:count]
-        rows = compare_cdf(np.load(folder / f"cdf_{coder.name}.npy", mmap_mode="r")[:count], cdf, self.codes)
-        result = replace(result, logits=compare_logits(logits, self.logits), cdf=rows)
-        # a cell of full passes is an encoder only, as codes that are not known yet cannot be passed through: there its
-        # own streams are decoded code by code
-        if self.cell.mode != "full":
-            streams = read_streams(self.case, coder.name)
-        # where all rows agree, the decoder makes the encoder's computations; the first segment is decoded in any case
-        return self._decoded(
-            result, coder, streams, {0} | {n for n, frame in enumerate(rows.first_frames) if frame >= 0}
-        )
+        else:
+            logits = np.load(folder / f"logits_{self.numbers}.npy", mmap_mode="r")[:count]
+            rows = compare_cdf(np.load(folder / f"cdf_{coder.name}.npy", mmap_mode="r")[:count], cdf, self.codes)
+            differences = {"logits": compare_logits(logits, self.logits), "cdf": rows}
+            # a cell of full passes is an encoder only, as codes that are not known yet cannot be passed through: there
+            # its own streams are decoded code by code
+            if self.cell.mode != "full":
+                streams = read_streams(self.case, coder.name)
+            # where all rows agree, the decoder makes the encoder's computations; the first segment is decoded anyway
+            which |= {n for n, frame in enumerate(rows.first_frames) if frame >= 0}
+        return CoderResult(
+            "ran", bits=coder.bits(cdf, self.codes), hashes=hashes, segments=count, **differences,
+            **self._decoded(coder, streams, which),
+        )  # fmt: skip
 
-    def _decoded(self, result: CoderResult, coder: Coder, streams: list[bytes], which: set[int]) -> CoderResult:
-        """Decode segments, as many side by side as the cell says; add what went wrong."""
+    def _decoded(self, coder: Coder, streams: list[bytes], which: set[int]) -> dict[str, Any]:
+        """Decode segments, as many side by side as the cell says; return what went wrong, by fields of the result."""
         N, T, K = self.codes.shape
         batch = 1 if self.cell.mode == "full" else self.cell.batch
         decoded: dict[int, tuple[np.ndarray, str]] = {}
@@ -164,16 +164,15 @@ class _Work:
                 decoded |= dict(zip(group, parts, strict=True))
         unequal = {n: (codes != self.codes[n]).any(axis=1) for n, (codes, _) in decoded.items()}  # [T] each
         wrong = {n: part for n, part in decoded.items() if unequal[n].any() or part[1]}
-        return replace(
-            result,
-            segments_wrong=len(wrong),
-            wrong_with_error=sum(bool(error) for _, error in wrong.values()),
+        return {
+            "segments_wrong": len(wrong),
+            "wrong_with_error": sum(bool(error) for _, error in wrong.values()),
             # what is broken off may be right by chance as far as its end
-            first_wrong_frames={n: int(unequal[n].argmax()) if unequal[n].any() else T - 1 for n in wrong},
-            wrong_codes={n: pack_codes(codes) for n, (codes, _) in wrong.items()},
-            wrong_errors={n: error for n, (_, error) in wrong.items()},
-            token_hashes={n: step_hashes(codes[None, None])[0] for n, (codes, _) in decoded.items()},
-        )
+            "first_wrong_frames": {n: int(unequal[n].argmax()) if unequal[n].any() else T - 1 for n in wrong},
+            "wrong_codes": {n: pack_codes(codes) for n, (codes, _) in wrong.items()},
+            "wrong_errors": {n: error for n, (_, error) in wrong.items()},
+            "token_hashes": {n: step_hashes(codes[None, None])[0] for n, (codes, _) in decoded.items()},
+        }
 
 
 def read_streams(case: Case, coder: str) -> list[bytes]:
