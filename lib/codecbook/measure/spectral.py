@@ -83,9 +83,7 @@ def channel_stft_distance(reference: np.ndarray, estimate: np.ndarray) -> float:
 
     Source: Yamamoto, Song and Kim, Parallel WaveGAN, ICASSP 2020 (arXiv 1910.11480), section 2.2.
 
-    Args:
-        reference: float64 ``[S]`` with at least `STFT_MIN_SAMPLES`.
-        estimate: float64 ``[S]``.
+    Both signals are float64 ``[S]``, of at least `STFT_MIN_SAMPLES`.
     """
     batches = [
         torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32))[None, None] for signal in (estimate, reference)

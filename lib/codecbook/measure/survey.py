@@ -66,11 +66,7 @@ def clip_table(clips: Sequence[Clip]) -> pd.DataFrame:
 
 
 def converted(original: Clip, sample_rate_hz: int, channels: int) -> Clip:
-    """Return a clip at a codec's rate and channels, refusing one of which that leaves nothing.
-
-    Raises:
-        UnsupportedInput: Less than a thousandth of its level is left, or as `codecbook.audio.convert`.
-    """
+    """Return a clip at a codec's rate and channels; UnsupportedInput where not a thousandth of its level is left."""
     reference = convert(original, sample_rate_hz, channels)
     if rms(reference) < 1e-3 * rms(original):
         raise UnsupportedInput(
@@ -108,9 +104,9 @@ def survey_codec(
 
     Args:
         codec: One without a decoder gives its rows all the same, with their measures missing.
-        clips: Of any rate and any number of channels that `codecbook.audio.convert` takes.
+        clips: Of any rate and number of channels.
         counts: Numbers of leading codebooks; None takes those of the bandwidths that the codec offers.
-        measures: As `codecbook.measure.quality.evaluate` takes them.
+        measures: Of `codecbook.measure.quality.MEASURES`.
         progress: Called with a line before each step of each clip.
 
     Returns:
@@ -177,10 +173,8 @@ def summarise(
 ) -> pd.DataFrame:
     """Average measures of one or more surveys over the clips of each group, with bootstrap intervals.
 
-    Returns:
-        One row per group: the columns `by`, ``clips``, and for each measure its mean under its own name and the ends
-        of its 95 % interval under ``<measure>_low`` and ``<measure>_high`` (NaN where a group has one clip, or where
-        the measure is undefined for it).
+    There is one row per group: the columns `by`, ``clips``, and for each measure `Interval.columns` (NaN where a group
+    has one clip, or where the measure is undefined for it).
     """
     rows = []
     for _, group in table.groupby(list(by), sort=False):

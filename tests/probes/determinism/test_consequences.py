@@ -102,10 +102,9 @@ def test_stored_codes_become_a_table(heard: Case, spoilt: np.ndarray) -> None:
 
 
 def test_what_cannot_be_heard_is_refused(codec: Codec, heard: Case, spoilt: np.ndarray) -> None:
-    with pytest.raises(UnsupportedInput, match="codebooks"):
+    with pytest.raises(UnsupportedInput, match="codebook sizes"):
         decode_codes(np.zeros((4, 99), dtype=np.int64), codec)
-    with pytest.raises(UnsupportedInput, match="0 wrong segments"):
-        consequence_table(heard, [])
+    assert consequence_table(heard, []).empty
     part = WrongDecode("a", "grid128", 1, spoilt[1], "")
     with pytest.raises(UnsupportedInput, match=RANDOM):
         consequence_table(dataclasses.replace(heard, codec=RANDOM), [part])

@@ -22,7 +22,7 @@ def part(first: list[int], errors: Sequence[int] = (), rows: Sequence[int] = ())
     halves = [count // 2 for count in rows]
     cdf = CdfDifference(len(first) * T * K, sum(rows), sum(halves), None, before, rows, halves)
     return CoderResult(
-        "ran", cdf=cdf, segments=len(first), segments_wrong=len(wrong), wrong_with_error=len(errors),
+        "ran", cdf=cdf, segments=len(first), segments_wrong=len(wrong),
         first_wrong_frames=wrong, wrong_errors={n: "end" if n in errors else "" for n in wrong},
     )  # fmt: skip
 

@@ -61,7 +61,7 @@ def test_a_table_tells_outcomes_apart() -> None:
     equal_rows = CdfDifference(9, 0, 0, None, [-1], [0], [0])
     equal = CoderResult("ran", logits=LogitDifference(9, 0, 0.0, 0.0), cdf=equal_rows, segments=3)
     differs = replace(equal, cdf=replace(equal_rows, rows_differing=4, first_frames=[2]))
-    breaks = replace(differs, segments_wrong=2, wrong_with_error=1)
+    breaks = replace(differs, segments_wrong=2, wrong_errors={0: "end", 1: ""})
     same = CellResult(BASELINE, "ran", coders=dict.fromkeys(("upstream", "grid64", "exact"), CoderResult("ran")))
     other = CellResult(Cell("other"), "ran", coders={"upstream": breaks, "grid64": differs, "exact": equal})
     skipped = CellResult(Cell("gpu"), "skipped", "there is none")

@@ -57,14 +57,11 @@ def rate_of(learned: Learned, texts: Mapping[str, str] | None = None, seed: int 
     columns, vocabulary_size = len(learned.stream.corpus.codebook_sizes), learned.stream.vocabulary_size
     capacity_bits = float(np.log2(vocabulary_size))
     container_bits = 8 * np.min_scalar_type(vocabulary_size - 1).itemsize
-    interval = ratio_interval(clip_bits, learned.durations_s, seed=seed)
     return {
         "bits_per_token": per_token,
         "tokens_per_s": tokens_per_s,
         "vocabulary_size": vocabulary_size,
-        "bits_per_s": per_token * tokens_per_s,
-        "bits_per_s_low": interval.low,
-        "bits_per_s_high": interval.high,
+        **ratio_interval(clip_bits, learned.durations_s, seed=seed).columns("bits_per_s"),
         "capacity_bits_per_s": tokens_per_s * capacity_bits,
         "utilisation": per_token / capacity_bits,
         "bits_per_byte": bits_per_byte,

@@ -41,11 +41,7 @@ FLOAT_CODERS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[Any,
 
 
 def leading(clips: Corpus, num_rows: int | None = None, num_codebooks: int | None = None) -> Corpus:
-    """Return the beginnings of clips of a codec's tokens, or their leading codebooks, as a corpus in memory.
-
-    Raises:
-        UnsupportedInput: A corpus of text, or fewer codebooks.
-    """
+    """Return the beginnings of clips of a codec's tokens, or their leading codebooks, as a corpus in memory."""
     layout = layout_of(clips)
     tokens = {name: layout.to_tokens(clips.clip(i)[:num_rows]) for i, name in enumerate(clips.clips)}
     return Corpus.from_tokens(tokens, layout.order, num_codebooks)

@@ -77,12 +77,10 @@ def code_stream(name: str, tokens: Mapping[str, Tokens], order: str, num_codeboo
     Of the codebooks the leading `num_codebooks` are kept, where there are more; None keeps all.
 
     Raises:
-        UnsupportedInput: No tokens, or an order that is unknown or does not fit them.
+        UnsupportedInput: An order that is unknown or does not fit the tokens.
     """
     if order not in CODE_ORDERS:
         raise UnsupportedInput(f"order={order!r} is unknown here; choose one of {', '.join(CODE_ORDERS)}.")
-    if not tokens:
-        raise UnsupportedInput(f"There are no tokens of {name}; give those of at least one clip.")
     if num_codebooks is not None:
         tokens = {clip: each.leading(min(num_codebooks, each.num_codebooks)) for clip, each in tokens.items()}
     first = next(iter(tokens.values()))
@@ -96,15 +94,7 @@ def text_stream(name: str, bpe: TextBpe, texts: Mapping[str, str], durations_s: 
     """Make a stream of what is said, by clip name, in a vocabulary that is fitted to no clip that is held out.
 
     No token marks the end of a text, as codec streams have none either.
-
-    Raises:
-        UnsupportedInput: No texts, or a clip without a duration.
     """
-    missing = sorted(texts.keys() - durations_s.keys())
-    if missing or not texts:
-        raise UnsupportedInput(
-            f"{len(texts)} texts, of which {len(missing)} have no duration {missing[:3]}; give both for each clip."
-        )
     rows = {clip: TextTokens(bpe.encode(text), bpe.vocabulary_size, durations_s[clip]) for clip, text in texts.items()}
     corpus = Corpus.from_text(rows)
     return Stream(name, TEXT_ORDER, corpus, corpus, (bpe.vocabulary_size,), bpe.name)

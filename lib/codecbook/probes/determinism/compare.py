@@ -49,10 +49,9 @@ class CdfDifference:
 
 @dataclass(frozen=True)
 class CoderResult:
-    """What a cell found of one coder. Where it was skipped, `reason` says why, and nothing else is there.
+    """What a cell found of one coder; of a skipped one the reason alone. What is told by segment goes by its number.
 
-    Segments are decoded where their rows differ from the baseline's, the first one in any case. All that is told by
-    segment goes by its number.
+    Segments are decoded where their rows differ from the baseline's, the first one in any case.
     """
 
     status: str  # "ran" or "skipped"
@@ -63,7 +62,6 @@ class CoderResult:
     cdf: CdfDifference | None = None
     segments: int = 0
     segments_wrong: int = 0
-    wrong_with_error: int = 0  # of these, so many raised an error
     first_wrong_frames: dict[int, int] = field(default_factory=dict)  # of wrong segments
     wrong_codes: dict[int, str] = field(default_factory=dict)  # what came out of them, as `pack_codes` writes it
     wrong_errors: dict[int, str] = field(default_factory=dict)  # what their decoders raised; empty if nothing

@@ -46,12 +46,9 @@ def run_matrix(
     Args:
         case: What to compute. The first cell's answers are kept in it, and taken again where they are there already.
         cells: The first is the baseline.
-        timeout_s: For each process, in seconds.
+        timeout_s: For each process.
         jobs: Processes side by side; cells of several threads run alone.
         progress: Called with every result as it comes, from another thread.
-
-    Returns:
-        Results in the order of the cells.
 
     Raises:
         UnsupportedInput: No cells, or two of one name.
@@ -190,7 +187,7 @@ def tabulate(results: Sequence[CellResult], coders: Sequence[str]) -> pd.DataFra
 
 
 def count_cells(table: pd.DataFrame) -> dict[str, int]:
-    """Return ``<coder>.cells_run`` and ``<coder>.cells_differing`` (from the baseline, which is counted as run).
+    """Return ``<coder>.cells_run``, the baseline included, and ``<coder>.cells_differing``.
 
     A cell differs where a CDF row does; one of the exact coder also where a logit or a decoded token does, or where it
     did not run to its end. Cells that were skipped count in neither.
@@ -227,7 +224,7 @@ def _row(result: CellResult, name: str) -> dict[str, Any]:
         "intervals_differing": cdf.intervals_differing,
         "segments": found.segments,
         "segments_wrong": found.segments_wrong,
-        "wrong_silently": found.segments_wrong - found.wrong_with_error,
+        "wrong_silently": found.segments_wrong - sum(map(bool, found.wrong_errors.values())),
         "first_frame": min((frame for frame in cdf.first_frames if frame >= 0), default=-1),
         "bits": found.bits,
     }

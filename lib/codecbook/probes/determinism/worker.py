@@ -166,7 +166,6 @@ class _Work:
         wrong = {n: part for n, part in decoded.items() if unequal[n].any() or part[1]}
         return {
             "segments_wrong": len(wrong),
-            "wrong_with_error": sum(bool(error) for _, error in wrong.values()),
             # what is broken off may be right by chance as far as its end
             "first_wrong_frames": {n: int(unequal[n].argmax()) if unequal[n].any() else T - 1 for n in wrong},
             "wrong_codes": {n: pack_codes(codes) for n, (codes, _) in wrong.items()},
