@@ -55,13 +55,9 @@ def time_coders(
     Upstream's model steps as its package does, with this project's compiled arithmetic coder in place of the
     package's, and without the check that a decoder makes; the exact decoder makes its own.
 
-    Args:
-        codes: Integers ``[T, K]``.
-        upstream: The package's ``LMModel``.
-        exact: Exact models by name.
-        repeats: Rounds; one more before them is not counted.
-        threads: Torch threads to try upstream's model with; those with which it takes over twice as long on the first
-            frames are left out.
+    Codes are integers ``[T, K]``, `upstream` is the package's ``LMModel``, exact models are by name. One round before
+    the `repeats` is not counted. Upstream's model is tried with several numbers of torch `threads`; those with which it
+    takes over twice as long on the first frames are left out.
 
     Returns:
         One row per coder, direction (`DIRECTIONS`) and number of threads: ``coder``, ``direction``, ``threads`` (of

@@ -65,9 +65,6 @@ def codebook_statistics(tokens: Sequence[Tokens]) -> pd.DataFrame:
     up to ``log2 V``. Where codes are seen once or twice each, the true bias is larger and both remain too low. Source:
     Miller, Note on the bias of information estimates, 1955; see Paninski, Neural Computation 15, 2003.
 
-    Args:
-        tokens: Of one codec.
-
     Returns:
         One row per codebook, the coarsest first: ``codebook`` (its index), ``size`` (V), ``frame_rate_hz``, ``count``
         (tokens that were seen), ``used`` (codes that occur), ``usage`` (their share of V), ``usage_if_uniform`` (to be

@@ -20,10 +20,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % confidence interval, in the unit of the values.
-
-    With fewer than two values no interval is defined: its ends are NaN, and without any value the mean is, too.
-    """
+    """A mean and its 95 % confidence interval, in the unit of the values; its ends are NaN with fewer than two."""
 
     mean: float
     low: float

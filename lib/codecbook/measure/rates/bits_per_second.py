@@ -78,9 +78,7 @@ def rate_of(learned: Learned, texts: Mapping[str, str] | None = None, seed: int 
 def apart(lower: Sequence[Mapping[str, Any]], upper: Sequence[Mapping[str, Any]]) -> tuple[bool | None, str]:
     """Say whether every stream of one kind carries fewer bits a second than every stream of another, by the intervals.
 
-    Returns:
-        Whether no interval of the first kind reaches one of the second, None where a stream has no interval; and the
-        ends that decided, in words.
+    None where a stream has no interval. The ends that decided are returned in words.
     """
     clips = min(rate["clips"] for rate in (*lower, *upper))
     if clips < 2:

@@ -125,13 +125,7 @@ def bandwidth_sizes(
     The bundled model reads all its codebooks, so it cannot code a stream of fewer. These are all of one shape and had
     as many steps; they compare with one another, not with the bundled model.
 
-    Args:
-        codec: Registry name.
-        num_codebooks: How many leading codebooks, each a bandwidth.
-        steps: Optimizer steps of each.
-        clips: Clips to measure, of all codebooks in the order ``"parallel"``: held out, or of one's own.
-        domains: By clip.
-        seed: Of parameters and order.
+    The clips to measure, held out or of one's own, have all codebooks, in the order ``"parallel"``.
 
     Returns:
         As `stream_sizes`, with the columns ``codebooks`` and ``nominal_kbps``.

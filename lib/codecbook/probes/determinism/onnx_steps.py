@@ -22,15 +22,9 @@ _CHUNK_FRAMES = 256
 
 
 class OnnxSteps:
-    """A model in onnxruntime on the CPU; satisfies `codecbook.probes.determinism.backends.Steps`.
+    """A model that `export_onnx` takes, in onnxruntime on the CPU, with so many threads for one operator.
 
-    Args:
-        model: A float32 `RVQTransformer`, or an `ExactLM`.
-        threads: Threads of one operator.
-        optimisation: A key of `OPTIMISATIONS`; onnxruntime's own default is ``"all"``.
-
-    Raises:
-        UnsupportedInput: A model that `export_onnx` refuses.
+    Satisfies `codecbook.probes.determinism.backends.Steps`. `optimisation` is a key of `OPTIMISATIONS`.
     """
 
     def __init__(self, model: TokenLM | ExactLM, threads: int = 1, optimisation: str = "all") -> None:
