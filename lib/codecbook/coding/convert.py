@@ -69,7 +69,13 @@ def convert(
     if is_ecdc:
         tokens, load_codec = _from_ecdc(data, lm, weights, **options)
     else:
-        tokens, load_codec = _from_cbs(data, lm, weights)
+        with StreamReader(data) as reader:
+            header = reader.header
+            reader.model = stream_models.lm_of(header, lm)
+            read = reader.read()
+        if read.damage:
+            raise CorruptInput(f"{read.damage[0]} A damaged stream is not converted; decode what is left of it.")
+        tokens, load_codec = read.tokens, lambda: stream_models.codec_of(header, None, weights)
     if to == "ecdc":
         new = write_ecdc_codes(tokens, to_lm if acv else None, acv, dialect)
         return Converted(new, tokens, () if is_ecdc else _lost_in_ecdc(tokens, acv))
@@ -93,17 +99,6 @@ def _from_ecdc(
     tokens = replace(tokens, weights=str(codec.weights), weights_sha256=codec.weights.sha256)
     codec.check_tokens(tokens)
     return tokens, lambda: codec
-
-
-def _from_cbs(data: bytes, lm: LMLike, weights: str | Path | None) -> tuple[Tokens, Callable[[], Codec]]:
-    """Return the codes of a ``.cbs``, and how to load their codec."""
-    with StreamReader(data) as reader:
-        header = reader.header
-        reader.model = stream_models.lm_of(header, lm)
-        read = reader.read()
-    if read.damage:
-        raise CorruptInput(f"{read.damage[0]} A damaged stream is not converted; decode what is left of it.")
-    return read.tokens, lambda: stream_models.codec_of(header, None, weights)
 
 
 def _lost_in_ecdc(tokens: Tokens, acv: int) -> tuple[str, ...]:

@@ -125,7 +125,6 @@ def decode_steps(
 
     Raises:
         CorruptInput: The bytes run out, point at no symbol, or are not those of the decoded tokens.
-        UnsupportedInput: Too many codebooks for the model.
     """
     stepper.start(num_codebooks)
     decoder = UpstreamDecoder(data) if stepper.dialect is None else GridDecoder(data)

@@ -100,11 +100,7 @@ def load_upstream_lm(model: Any, source: str | Path = "default") -> "LMModel":
 
 
 def placed_lm(lm: LMSource, dialect: GridDialect | None, shape: ModelShape, device: str = "cpu") -> PackageStepper:
-    """Load a language model that is given by name or file, and place it for streams of a model of this shape.
-
-    Raises:
-        CodecbookError: As `load_upstream_lm` and `PackageStepper`, or it has another V, or is no module.
-    """
+    """Load a language model that is given by name or file, and place it for streams of a model of this shape."""
     if isinstance(lm, str | Path):
         lm = load_upstream_lm(shape, lm)
     if not isinstance(lm, nn.Module):

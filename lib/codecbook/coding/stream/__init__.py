@@ -23,22 +23,13 @@ def encode_tokens(
     codec_segment_stride: int = 0,
     segment_s: float = DEFAULT_SEGMENT_S,
 ) -> bytes:
-    """Encode tokens of any codec.
+    """Encode tokens of any codec whose codebooks are of one rate, or of rates that double from one to the next.
 
-    Args:
-        tokens: Codebooks of one rate, or of rates that double from one to the next.
-        model: Exact language model for these codebooks; None codes raw, at fixed width.
-        lm_name: Its name, by which a decoder looks for it.
-        codec_segment_stride: For a codec with segments of its own: samples from one to the next.
-        segment_s: Seconds in a segment of the stream.
-
-    Returns:
-        The stream; the same bytes for the same arguments.
+    The other arguments are those of `StreamWriter`. The same arguments give the same bytes.
 
     Raises:
-        UnsupportedInput: Codebooks without common frames, more than 1024 columns or codebooks of a single code, other
-            codebooks than the model's, segments of the codec that are not of one length (shorter last ones excepted),
-            or a length of segments out of range.
+        UnsupportedInput: As `StreamWriter`, or segments of the codec that are not of one length (shorter last ones
+            excepted).
 
     Example:
         >>> tokens = Tokens(codes=(np.arange(8),), codebook_sizes=(16,), frame_rates_hz=(50.0,))
@@ -59,12 +50,6 @@ def encode_tokens(
 
 
 def decode_tokens(stream: StreamLike, model: ExactLM | None = None) -> StreamTokens:
-    """Decode all of a stream; see `StreamReader` for parts of it.
-
-    Raises:
-        CorruptInput: No stream, no copy of its header, or none of its segments can be read.
-        UnsupportedInput: A later version, or another language model than `model`.
-        MissingWeights: It was made with a language model, and none is given.
-    """
+    """Decode all of a stream; see `StreamReader` for parts of it, and for errors."""
     with StreamReader(stream, model) as reader:
         return reader.read()

@@ -70,7 +70,7 @@ class StreamWriter:
     Args:
         file: Binary, open for writing, empty from where it is on.
         known: Of the tokens.
-        model: Exact language model; None codes raw.
+        model: Exact language model for these codebooks; None codes raw, at fixed width.
         lm_name: Its name, by which a decoder looks for it.
         segment_s: Seconds in a segment of the stream; whole segments of the codec, one at least.
         codec_segment_frames: Frames of a full segment of the codec; 0 for a codec without.
@@ -81,8 +81,8 @@ class StreamWriter:
         header: What the stream says of itself, as far as it is known.
 
     Raises:
-        UnsupportedInput: Codebooks that a stream does not hold or the language model was not made for, rates without
-            common frames, a length of segments out of range, or a file that cannot seek.
+        UnsupportedInput: Rates without common frames, more than 1024 columns or codebooks of a single code, other
+            codebooks than the model's, a length of segments out of range, or a file that cannot seek.
     """
 
     def __init__(
