@@ -211,15 +211,12 @@ def _find_files(folder: Path) -> list[_File]:
     stems = Counter(path.stem for path in paths)
     files = []
     for path in paths:
-        inside = path.relative_to(folder)
-        name = path.stem if stems[path.stem] == 1 else "__".join(inside.parts)
-        files.append(_File(path, path_as_text(name), listed.get(path) or _domain_of(folder, inside)))
+        inside = path.relative_to(folder).parts
+        name = path.stem if stems[path.stem] == 1 else "__".join(inside)
+        folders = [part.lower() for part in (*reversed(inside[:-1]), folder.resolve().name)]
+        nearest = next((part for part in folders if part in _DOMAINS), _UNKNOWN_DOMAIN)
+        files.append(_File(path, path_as_text(name), listed.get(path) or nearest))
     return files
-
-
-def _domain_of(folder: Path, inside: Path) -> str:
-    names = [part.lower() for part in (*reversed(inside.parts[:-1]), folder.resolve().name)]
-    return next((name for name in names if name in _DOMAINS), _UNKNOWN_DOMAIN)
 
 
 def _load_usable(file: _File) -> Clip:

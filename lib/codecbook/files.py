@@ -207,13 +207,11 @@ def _exists(path: Path) -> CodecbookError:
     return CodecbookError(f"{path} exists; pass overwrite=True, or choose another name.")
 
 
-def read_json(
-    path: str | os.PathLike[str], kind: type[_Kind], remedy: str, max_bytes: int = _MAX_JSON_BYTES, finite: bool = True
-) -> _Kind:
+def read_json(path: str | os.PathLike[str], kind: type[_Kind], remedy: str, max_bytes: int = _MAX_JSON_BYTES) -> _Kind:
     """Return the content of a JSON file, of which no more than `max_bytes` are read; see `parse_json`."""
     with Path(path).open("rb") as file:
         data = file.read(max_bytes + 1)
-    return parse_json(data, kind, str(path), remedy, max_bytes, finite)
+    return parse_json(data, kind, str(path), remedy, max_bytes)
 
 
 def parse_json(

@@ -76,20 +76,6 @@ def test_text_needs_a_duration(duration_s):
         TextTokens(np.array([1]), 10, duration_s)
 
 
-@pytest.mark.parametrize(
-    ("ids", "error"),
-    [
-        (np.array([10]), CorruptInput),
-        (np.array([-1]), CorruptInput),
-        (np.array([0.5]), UnsupportedInput),
-        (np.array([[1]]), UnsupportedInput),
-    ],
-)
-def test_ids_outside_the_vocabulary_are_refused(ids, error):
-    with pytest.raises(error):
-        TextTokens(ids, 10, 1.0)
-
-
 def test_unusable_training_is_refused():
     with pytest.raises(UnsupportedInput, match="257"):
         train_bpe(TRANSCRIPTS, vocabulary_size=256)

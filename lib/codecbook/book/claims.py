@@ -81,7 +81,9 @@ class Claim:
 
 def judge(text: str, holds: Any, figure: Any, *, hard: bool) -> Claim:
     """Make a claim from what a notebook measured; see `codecbook.book.results.Run.claim`."""
-    text, shown = " ".join(text.split()), _shown(figure)
+    if isinstance(figure, numbers.Real) and not isinstance(figure, numbers.Integral):
+        figure = f"{float(figure):.4g}" if math.isfinite(figure) else float(figure)
+    text, shown = " ".join(text.split()), " ".join(str(figure).split())
     if not text:
         raise UnsupportedInput("A claim needs a sentence; received an empty one.")
     if holds is not None and type(holds).__name__ not in ("bool", "bool_"):
@@ -92,9 +94,3 @@ def judge(text: str, holds: Any, figure: Any, *, hard: bool) -> Claim:
     if holds is None and not shown:
         raise UnsupportedInput(f"{text!r} is not judged: give the reason as its figure.")
     return Claim(text, None if holds is None else bool(holds), hard, shown)
-
-
-def _shown(figure: Any) -> str:
-    if isinstance(figure, numbers.Real) and not isinstance(figure, numbers.Integral):
-        return f"{float(figure):.4g}" if math.isfinite(figure) else str(float(figure))
-    return " ".join(str(figure).split())

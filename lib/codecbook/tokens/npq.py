@@ -175,9 +175,15 @@ def write_npq(path: str | Path, tokens: Tokens, *, overwrite: bool = False) -> P
         source_bitrate_kbps=tokens.source_bitrate_kbps,
         mid_codebooks=tokens.mid_codebooks,
     )
-    head = _build_header(header)
+    if reason := _implausible_field(header):
+        raise UnsupportedInput(f"NPQ cannot hold these tokens: {reason}.")
+    count, mid = header.num_codebooks, header.mid_codebooks
+    counts = (_MAGIC_V1, 1, count) if mid is None else (_MAGIC_NPQ2, 1, 1, mid, count - mid)
+    numbers = (header.frame_rate_hz, header.source_bitrate_kbps or 0.0, header.num_frames)
     with new_file(path, overwrite) as temporary, temporary.open("xb") as file:
-        file.write(head)
+        file.write(_LAYOUTS[header.layout][0].pack(*counts, *numbers))
+        file.write(np.asarray(header.codebook_sizes, dtype="<u4"))
+        file.write(bytes([list(_DTYPES).index(header.storage)]))
         file.write(frames.astype(header.dtype))
     return Path(path)
 
@@ -193,18 +199,6 @@ def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, NpqHeader]]:
             yield file, _parse_header(file.read(_MAX_HEADER_BYTES), path.stat().st_size)
         except CodecbookError as error:
             raise type(error)(f"{path}: {error}") from None
-
-
-def _build_header(header: NpqHeader) -> bytes:
-    reason = _implausible_field(header)
-    if reason:
-        raise UnsupportedInput(f"NPQ cannot hold these tokens: {reason}.")
-    count, mid = header.num_codebooks, header.mid_codebooks
-    numbers = (header.frame_rate_hz, header.source_bitrate_kbps or 0.0, header.num_frames)
-    counts = (_MAGIC_V1, 1, count) if mid is None else (_MAGIC_NPQ2, 1, 1, mid, count - mid)
-    fixed = _LAYOUTS[header.layout][0].pack(*counts, *numbers)
-    vocabularies = np.asarray(header.codebook_sizes, dtype="<u4").tobytes()
-    return fixed + vocabularies + bytes([list(_DTYPES).index(header.storage)])
 
 
 def _parse_header(head: bytes, file_bytes: int) -> NpqHeader:
@@ -270,8 +264,7 @@ def _parse(layout: str, head: bytes) -> NpqHeader:
 
 
 def _checked(header: NpqHeader, file_bytes: int) -> NpqHeader:
-    reason = _implausible_field(header)
-    if reason:
+    if reason := _implausible_field(header):
         raise CorruptInput(f"{reason}; the header is damaged.")
     held = file_bytes - header.header_bytes
     if held != header.payload_bytes:

@@ -29,34 +29,20 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 
 RC: dict[Any, Any] = {
-    "figure.facecolor": SURFACE,
-    "savefig.facecolor": SURFACE,
-    "axes.facecolor": SURFACE,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9.5,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.prop_cycle": cycler(color=PALETTE),
+    **dict.fromkeys(("figure.facecolor", "savefig.facecolor", "axes.facecolor"), SURFACE),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "legend.labelcolor"), INK),
+    **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), MUTED),
     "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "legend.labelcolor": INK,
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "axes.titlesize": 10,
+    "axes.labelsize": 9.5,
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 9),
     "lines.linewidth": 1.6,
+    **dict.fromkeys(("axes.linewidth", "grid.linewidth"), 0.8),
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    "axes.titlelocation": "left",
     "font.family": "sans-serif",
     "svg.fonttype": "none",
     "svg.hashsalt": "codecbook",
@@ -94,6 +80,7 @@ def axis_label(name: str) -> str:
         return name
     words, _, last = name.rpartition("_")
     unit = _UNITS.get(last) if words and not words.endswith("_per") else None
-    text = _ACRONYM.sub(lambda found: _ACRONYMS[found[0]], words if unit else name).replace("_", " ")
+    words = (words if unit else name).strip("_")
+    text = _ACRONYM.sub(lambda found: _ACRONYMS[found[0]], words).replace("_", " ")
     text = text[:1].upper() + text[1:]
     return f"{text} ({unit})" if unit else text
