@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -100,7 +100,7 @@ def in_option_words(text: str, options: argparse.Namespace) -> str:
     What functions call ``overwrite=True`` is ``--overwrite`` here, ``lm=None`` is ``--lm none``, and a remedy that this
     command has no option for is left out where another one is given. `options` is what an `ArgumentParser` returned.
     """
-    words: Mapping[str, tuple[str, bool]] = getattr(options, _WORDS, {})
+    words = getattr(options, _WORDS, {})
 
     def option(name: str) -> tuple[str, bool] | None:
         return words.get(name) or words.get(_OTHER_NAMES.get(name, ""))
@@ -135,9 +135,6 @@ def exit_status(
         when_interrupted: What becomes of the work on Ctrl-C ("nothing was written"); None lets `KeyboardInterrupt`
             pass, for commands that have nothing to say about it.
         options: The parsed command line, in whose words errors are told (`in_option_words`).
-
-    Returns:
-        What `run` returned; `EXIT_ERROR` after a `CodecbookError` or an `OSError`; `EXIT_INTERRUPTED` after Ctrl-C.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: paths need be no text

@@ -15,16 +15,12 @@ from typing import Any
 def lazy_names(
     module: str, places: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` for a module that offers names of others.
-
-    Repeat the names in ``if TYPE_CHECKING:`` imports, for type checkers and editors. A name must not be that of a
-    submodule, since importing the submodule would put it in the name's place.
-
-    ::
+    """Return ``__getattr__`` and ``__dir__`` for a module that offers names of others, by the module that defines them.
 
         __getattr__, __dir__ = lazy_names(__name__, {"codecbook.lm.models": ("TinyGPT", "build_lm")})
 
-    `module` is the offering module's ``__name__``; `places` has the names by the module that defines them.
+    Repeat the names in ``if TYPE_CHECKING:`` imports, for type checkers and editors. A name must not be that of a
+    submodule, since importing the submodule would put it in the name's place.
     """
     origins = {name: place for place, names in places.items() for name in names}
 

@@ -79,10 +79,9 @@ def log_left_out(lines: Iterable[str]) -> None:
 def each_usable(
     paths: Iterable[Path], read: Callable[[Path], _Read], needs_one: bool = True
 ) -> Iterator[tuple[Path, _Read]]:
-    """Yield recordings with what `read` makes of them; what it refuses is said in the log and counted.
+    """Yield recordings with what `read` makes of them; what it refuses is said in the log.
 
-    Raises:
-        UnsupportedInput: None of them can be used, and `needs_one`.
+    Where `needs_one`, it is an error if all are refused.
     """
     paths, reasons = list(paths), []
     for path in paths:
@@ -111,9 +110,7 @@ def find_recordings(inputs: Sequence[str | Path] | str | Path) -> list[Recording
 
     Recordings are named by the path below the folder or the fixed part of the pattern; files named one by one, below
     the folder that they share; all below the folder that the inputs share, where two would have one name. Where two
-    differ by suffix alone (``a.mp3`` and ``a.wav``), it stays in the name.
-
-    Each file comes once, sorted by name.
+    differ by suffix alone (``a.mp3`` and ``a.wav``), it stays in the name. Each file comes once, sorted by name.
 
     Raises:
         MissingInput: An input that is not there, or a pattern that matches nothing.

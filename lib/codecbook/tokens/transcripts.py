@@ -21,12 +21,7 @@ _FORMAT_KEY, _FORMAT = "codecbook_transcripts", 1
 
 
 def read_transcripts(path: str | Path) -> dict[str, str]:
-    """Return what is said in each clip, by clip name.
-
-    Raises:
-        MissingInput: No such file.
-        CorruptInput: It is damaged or no file of transcripts.
-    """
+    """Return what is said in each clip, by clip name."""
     path = Path(path)
     if not path.is_file():
         raise MissingInput(
@@ -51,12 +46,7 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
 def write_transcripts(
     path: str | Path, texts: Mapping[str, str], source: str, licence: str, overwrite: bool = False
 ) -> Path:
-    """Write what is said, sorted by clip name, with where the texts are from and their licence.
-
-    Raises:
-        UnsupportedInput: No texts, or an empty one.
-        CodecbookError: The file exists and `overwrite` is False.
-    """
+    """Write what is said, sorted by clip name, with where the texts are from and their licence."""
     empty = sorted(name for name, text in texts.items() if not text)
     if empty or not texts:
         raise UnsupportedInput(

@@ -23,11 +23,8 @@ def failure_rates(rates: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 
     A share of 0 is an arrowhead that points left from the upper end of its one-sided interval; a tick on the way there
     is that end if all decodes were independent. The axis is one of decades if a share is below 2 %; 0 then stands at
-    its left end.
-
-    Args:
-        rates: `codecbook.probes.determinism.failures.failure_rates`.
-        titles: What to call each coder, in the order of the rows.
+    its left end. `rates` are those of `codecbook.probes.determinism.failures.failure_rates`, and `titles` say what to
+    call each coder, in the order of the rows.
     """
     shown = rates.loc[rates["coder"].isin(list(titles))]
     pooled = {row["coder"]: row for row in shown.to_dict("records") if row["cell"] == POOLED}
@@ -68,12 +65,9 @@ def failure_rates(rates: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 
 
 def survival_curves(curves: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """Draw the share of segments that still decode rightly against seconds of audio, one curve per coder.
+    """Draw the share of segments that still decode rightly against seconds of audio, one curve per titled coder.
 
-    Args:
-        curves: Columns ``coder``, ``time_s``, ``share``, ``low``, ``high``: the tables of
-            `codecbook.probes.determinism.failures.survival`, one below the other.
-        titles: What to call each coder, in the order of the legend.
+    `curves` has the tables of `codecbook.probes.determinism.failures.survival`, one below the other, and ``coder``.
     """
     shown = curves.loc[curves["coder"].isin(list(titles))]
     with new_figure(7.2, 3.6) as figure:
@@ -98,11 +92,8 @@ def survival_curves(curves: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 def consequence_spread(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Draw what each wrong segment sounds like, a point each: noise after the first wrong frame, and for how long.
 
-    Open points are segments whose decoder raised an error; a bar is the median of a coder.
-
-    Args:
-        table: `codecbook.probes.determinism.consequences.consequence_table`.
-        titles: What to call each coder, in the order of the rows.
+    Open points are segments whose decoder raised an error; a bar is the median of a coder. The table is
+    `codecbook.probes.determinism.consequences.consequence_table`, and `titles` call each coder, in the rows' order.
     """
     shown = table.loc[table["coder"].isin(list(titles))]
     names = [name for name in titles if name in set(shown["coder"])]

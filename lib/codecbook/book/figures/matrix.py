@@ -75,10 +75,9 @@ def _tile(axes: Axes, row: Mapping[Any, Any], x: float, y: float) -> None:
 
 
 def rounding_law(points: pd.DataFrame) -> Figure:
-    """Draw measured mismatches against the law ``ppm = 1e6 E|d| / step``, on axes of decades.
+    """Draw mismatches, ``measured_ppm`` of a ``series``, against the law ``expected_ppm = 1e6 E|d| / step``.
 
-    Args:
-        points: Columns ``series``, ``expected_ppm``, ``measured_ppm``; points without a mismatch are left out.
+    Both axes are of decades; points without a mismatch are left out.
     """
     shown = points[(points["measured_ppm"] > 0) & (points["expected_ppm"] > 0)]
     with new_figure(7.2, 4.0) as figure:

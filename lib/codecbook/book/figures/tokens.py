@@ -13,11 +13,7 @@ def token_map(tokens: Tokens, max_frames: int = 300) -> Figure:
     """Draw the codes of each codebook over time, coloured by code index relative to the codebook's size.
 
     Codes are names and have no order, so colour shows repetition and change, not magnitude. Codebooks of other
-    rates get cells of their own width.
-
-    Args:
-        tokens: Codes of one clip.
-        max_frames: How many frames of the fastest codebook to show, from the beginning.
+    rates get cells of their own width. The first `max_frames` of the fastest codebook are shown.
     """
     K = tokens.num_codebooks
     shown_s = min(
@@ -47,10 +43,8 @@ def codebook_usage(statistics: pd.DataFrame) -> Figure:
     """Draw for each codebook how many bits its codes carry, out of how many its size could.
 
     The mark beside the bar is the entropy corrected for the small sample (Miller-Madow); far from the bar, the
-    sample is too small for either. Codebooks that use less than half of their codes are pointed out.
-
-    Args:
-        statistics: From `codecbook.measure.information.codebook_statistics`.
+    sample is too small for either. Codebooks that use less than half of their codes are pointed out. `statistics` are
+    those of `codecbook.measure.information.codebook_statistics`.
     """
     rows = np.arange(len(statistics))
     capacity_bits = np.log2(statistics["size"].to_numpy())
@@ -64,10 +58,9 @@ def codebook_usage(statistics: pd.DataFrame) -> Figure:
             label="corrected for the sample",
         )  # fmt: skip
         for row, (used, size) in enumerate(zip(statistics["used"], statistics["size"], strict=True)):
-            color = RED if used < size / 2 else INK
-            text = f"{used} of {size} used"
             at = max(capacity_bits[row], corrected_bits[row]) + 0.08
-            axes.text(at, row, text, va="center", fontsize=8.5, color=color)
+            color = RED if used < size / 2 else INK
+            axes.text(at, row, f"{used} of {size} used", va="center", fontsize=8.5, color=color)
         axes.set(xlabel="Information per code (bits)", ylabel="Codebook", ylim=(len(rows) - 0.4, -0.6))
         axes.set_xlim(0, max(*capacity_bits, *corrected_bits) * 1.22)
         axes.set_yticks(rows, statistics["codebook"].astype(str))
@@ -77,11 +70,7 @@ def codebook_usage(statistics: pd.DataFrame) -> Figure:
 
 
 def symbol_interval(symbol: CodedSymbol) -> Figure:
-    """Draw how a frame's distribution divides the coder's interval, and which part the coded symbol takes.
-
-    Args:
-        symbol: From `codecbook.measure.coding_steps.trace_symbol`.
-    """
+    """Draw how a frame's distribution divides the coder's interval, and which part the coded symbol takes."""
     edges = np.concatenate(([0], np.cumsum(symbol.counts))) / symbol.total
     low, high = symbol.low / symbol.total, symbol.high / symbol.total
     with new_figure(7.2, 3.0) as figure:
