@@ -200,6 +200,19 @@ def noise_clip() -> Callable[..., Clip]:
     return noise
 
 
+@pytest.fixture(scope="session")
+def pitches() -> Callable[..., Clip]:
+    """Give tests stretches of tones of several pitches, 2.5 s at 16 kHz."""
+
+    def clip(seed: int = 0) -> Clip:
+        rng = np.random.default_rng(seed)
+        frequencies_hz = np.repeat(rng.uniform(100, 4000, 20), 2000)
+        wave = 0.3 * np.sin(2 * np.pi * np.cumsum(frequencies_hz) / 16_000) + 0.01 * rng.standard_normal(40_000)
+        return Clip(wave.astype(np.float32)[None], 16_000, name=f"tones{seed}")
+
+    return clip
+
+
 def tones(count: int, duration_s: float = 0.5, channels: int = 1, seed: int = 0) -> list[np.ndarray]:
     """Give recordings ``[C, S]`` at 16 kHz: four sines a channel and a little noise, at -14 dB or so."""
     rng = np.random.default_rng(seed)

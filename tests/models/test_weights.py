@@ -5,44 +5,13 @@ import pytest
 import torch
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.models.weights import connect_timeout, from_hub, parse_weights, read_state
+from codecbook.models.weights import connect_timeout, parse_weights, read_state
 
 
 @pytest.mark.parametrize("text", ["random:x", "random:", "random:-1", f"random:{1 << 63}", "random:" + "9" * 5000, ""])
 def test_a_seed_that_is_no_number_is_refused(text):
     with pytest.raises(UnsupportedInput, match="random:0"):
         parse_weights("mimi", text)
-
-
-def test_a_cached_model_needs_no_network(monkeypatch):
-    monkeypatch.setattr("httpx.head", lambda *args, **settings: pytest.fail("the network was asked"))
-    model, source = from_hub("mimi", "kyutai/mimi", lambda place, local_files_only: (place, local_files_only), "x")
-    assert model == ("kyutai/mimi", True)
-    assert source == "kyutai/mimi (hub cache)"
-
-
-def test_a_model_that_is_not_cached_is_fetched(monkeypatch):
-    def load(place, local_files_only):
-        if local_files_only:
-            raise OSError("not cached")
-        return "fetched"
-
-    monkeypatch.setattr("httpx.head", lambda url, timeout: None)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    assert from_hub("mimi", "kyutai/mimi", load, "x") == ("fetched", "kyutai/mimi (hub)")
-
-
-@pytest.mark.parametrize("cached", [True, False])
-def test_weights_of_another_model_are_not_called_missing(monkeypatch, cached):
-    def load(place, local_files_only):
-        if local_files_only and not cached:
-            raise OSError("not cached")
-        raise UnsupportedInput("of another model")
-
-    monkeypatch.setattr("httpx.head", lambda url, timeout: None)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    with pytest.raises(UnsupportedInput, match="of another model"):
-        from_hub("mimi", "kyutai/mimi", load, "x")
 
 
 def test_downloads_give_up_on_a_silent_server():

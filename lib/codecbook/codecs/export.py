@@ -133,8 +133,8 @@ def _free_name(recording: Recording, outdir: Path, file_format: str) -> str:
     plain = recording.name.removesuffix(suffix)
     owners: dict[str, Path | None] = {}
     for name in (recording.name, plain, plain + suffix):
-        owners[name] = _recording_of(outdir / f"{name}.{file_format}")
-        if (owner := owners[name]) and (owner == recording.path or owner.samefile(recording.path)):
+        owners[name] = owner = _recording_of(outdir / f"{name}.{file_format}")
+        if owner and owner.samefile(recording.path):
             return name
     for name in (recording.name, plain + suffix):
         if owners[name] is None:

@@ -1,12 +1,11 @@
-"""Where weights come from: names of kinds, the hub, files of tensors, and what to say if none came."""
+"""Where weights come from: names of kinds, files of tensors, and what to say if none came."""
 
 import contextlib
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,6 @@ CONNECT_TIMEOUT_S = 15.0
 _RANDOM = re.compile(r"random(?::([0-9]{1,19}))?")
 # codecs of this project alone have no weights of other authors; TensorFlow Lite files cannot be drawn at random
 _LACKING = {"fsq_50hz": "pretrained", "units_25hz": "pretrained", "lyra_v2": "random:SEED"}
-_Model = TypeVar("_Model")
 
 
 @dataclass(frozen=True)
@@ -110,37 +108,6 @@ def connect_timeout(seconds: float = CONNECT_TIMEOUT_S) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def from_hub(name: str, repository: str, load: Callable[..., _Model], remedy: str) -> tuple[_Model, str]:
-    """Load a model from the Hugging Face hub, or from its cache on this machine; return it and where it is from.
-
-    The hub's client retries for half a minute where there is no network, so it is asked only after one quick
-    request has been answered; what is cached is used without. `load` takes the repository and ``local_files_only``;
-    `name` and `remedy` are as in `missing`.
-
-    Raises:
-        MissingWeights: Neither cached nor to be fetched.
-        CodecbookError: As `load` raises it, of weights that are there, but of another model.
-    """
-    import httpx
-    from huggingface_hub import constants
-
-    try:
-        return load(repository, local_files_only=True), f"{repository} (hub cache)"
-    except CodecbookError:
-        raise
-    except (OSError, ValueError) as error:
-        not_cached = error
-    if constants.HF_HUB_OFFLINE:
-        raise missing(name, f"{constants.ENDPOINT}/{repository}", "HF_HUB_OFFLINE is set", remedy) from not_cached
-    try:
-        httpx.head(constants.ENDPOINT, timeout=CONNECT_TIMEOUT_S)
-        return load(repository, local_files_only=False), f"{repository} (hub)"
-    except CodecbookError:
-        raise
-    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
-        raise missing(name, f"{constants.ENDPOINT}/{repository}", error, remedy) from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -1,15 +1,14 @@
 """What a training run has been given: name, content and side of each clip, in its checkpoints and as ``corpus.csv``.
 
-A run that goes on with other clips than it began with is another run: what it was trained on may now be held out, and
-its evaluations do not compare. So a changed corpus is named and refused, unless it is taken knowingly; and no clip that
-a run was trained on is ever held out from it.
+A run that goes on with other clips is another run, whose evaluations do not compare. So a changed corpus is named and
+refused, unless it is taken knowingly; and no clip that a run was trained on is ever held out from it.
 """
 
 import csv
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.files import write_file
@@ -28,19 +27,16 @@ def corpus_record(train: Iterable[tuple[str, str]], held_out: Iterable[tuple[str
     return [(path_as_text(name), identity, side) for clips, side in sides for name, identity in clips]
 
 
-class Continuation(NamedTuple):
-    """A run's record as it goes on, what has changed in a few words, and whether other clips are held out."""
-
-    record: Record | None
-    changes: str = ""
-    holds_out_others: bool = False
-
-
-def continued(stored: Any, present: Record | None, changed_corpus: bool, source: Path) -> Continuation:
+def continued(
+    stored: Any, present: Record | None, changed_corpus: bool, source: Path
+) -> tuple[Record | None, str, bool]:
     """Compare the clips that a run goes on with to those that it has had.
 
     `stored` is what the checkpoint `source` holds under ``"corpus"``, None where it is from before there were records;
     `present` is None where nothing is known of the clips that are given now.
+
+    Returns:
+        The record as the run goes on, what has changed in a few words, and whether other clips are held out.
 
     Raises:
         CorruptInput: What is stored is no record.
@@ -48,7 +44,7 @@ def continued(stored: Any, present: Record | None, changed_corpus: bool, source:
     """
     saved = _checked(stored, source)
     if saved is None or present is None:
-        return Continuation(present or saved)
+        return present or saved, "", False
     was, now = ({identity: side for _, identity, side in record} for record in (saved, present))
     names = {identity: name for name, identity, _ in [*saved, *present]}
     spoiled = [names[i] for i in was.keys() & now.keys() if now[i] == HELD_OUT != was[i]]
@@ -71,7 +67,7 @@ def continued(stored: Any, present: Record | None, changed_corpus: bool, source:
         )
     gone = [(n, i, TRAINED_BEFORE) for n, i, side in saved if i not in now and side != HELD_OUT]
     apart = [{i for i, side in each.items() if side == HELD_OUT} for each in (was, now)]
-    return Continuation(present + gone, changes, apart[0] != apart[1])
+    return present + gone, changes, apart[0] != apart[1]
 
 
 def write_record(folder: Path, record: Record) -> Path:

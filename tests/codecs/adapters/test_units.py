@@ -3,20 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from codecbook.audio import clip_from_array
 from codecbook.codecs import load_codec
 from codecbook.codecs.adapters import units as units_module
 from codecbook.codecs.adapters.units import NUM_FEATURES, Units, load_units_model, unit_features
 from codecbook.codecs.training.units import save_units
 from codecbook.errors import CorruptInput, UnsupportedInput
-
-
-def tones(num_samples=40_000, seed=0):
-    """Stretches of tones of several pitches, 16 kHz."""
-    rng = np.random.default_rng(seed)
-    pitches = np.repeat(rng.uniform(100, 4000, -(-num_samples // 2000)), 2000)[:num_samples]
-    wave = 0.3 * np.sin(2 * np.pi * np.cumsum(pitches) / 16_000) + 0.01 * rng.standard_normal(num_samples)
-    return clip_from_array(wave.astype(np.float32), 16_000, name=f"tones{seed}")
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +22,8 @@ def test_there_is_a_unit_per_forty_milliseconds(num_samples, num_units):
     assert unit_features(np.zeros(num_samples, np.float32)).shape == (num_units, NUM_FEATURES)
 
 
-def test_features_do_not_depend_on_how_many_are_computed_at_once(monkeypatch):
-    samples = tones().samples[0]
+def test_features_do_not_depend_on_how_many_are_computed_at_once(monkeypatch, pitches):
+    samples = pitches().samples[0]
     whole = unit_features(samples)
     for at_once in (1, 7):
         monkeypatch.setattr(units_module, "_UNITS_AT_ONCE", at_once)
@@ -40,8 +31,8 @@ def test_features_do_not_depend_on_how_many_are_computed_at_once(monkeypatch):
         np.testing.assert_allclose(unit_features(samples), whole, rtol=0, atol=1e-10)
 
 
-def test_the_first_feature_follows_the_level():
-    quiet, loud = (unit_features(level * tones().samples[0])[:, 0].mean() for level in (0.1, 1.0))
+def test_the_first_feature_follows_the_level(pitches):
+    quiet, loud = (unit_features(level * pitches().samples[0])[:, 0].mean() for level in (0.1, 1.0))
     # ten times the amplitude is a hundred times the power in each of 40 bands; the orthonormal DCT's first
     # coefficient is their sum over sqrt(40)
     assert loud - quiet == pytest.approx(np.log(100) * np.sqrt(40), rel=0.1)

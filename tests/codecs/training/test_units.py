@@ -2,53 +2,44 @@ import numpy as np
 import pytest
 
 from codecbook import audio
-from codecbook.audio import clip_from_array
 from codecbook.codecs import load_codec
 from codecbook.codecs.adapters.units import NUM_FEATURES, load_units_model, unit_features
 from codecbook.codecs.training.units import fit_units, main, save_units
 from codecbook.errors import UnsupportedInput
 
 
-def tones(num_samples=40_000, seed=0):
-    """Stretches of tones of several pitches, 16 kHz."""
-    rng = np.random.default_rng(seed)
-    pitches = np.repeat(rng.uniform(100, 4000, -(-num_samples // 2000)), 2000)[:num_samples]
-    wave = 0.3 * np.sin(2 * np.pi * np.cumsum(pitches) / 16_000) + 0.01 * rng.standard_normal(num_samples)
-    return clip_from_array(wave.astype(np.float32), 16_000, name=f"tones{seed}")
-
-
 @pytest.fixture(scope="module")
-def fitted():
-    return fit_units([tones(seed=seed) for seed in range(3)], num_units=16, seed=0)
+def fitted(pitches):
+    return fit_units([pitches(seed) for seed in range(3)], num_units=16, seed=0)
 
 
-def test_equal_seeds_give_equal_units(fitted):
-    again = fit_units((tones(seed=seed) for seed in range(3)), num_units=16, seed=0)
+def test_equal_seeds_give_equal_units(fitted, pitches):
+    again = fit_units((pitches(seed) for seed in range(3)), num_units=16, seed=0)
     np.testing.assert_array_equal(again.centroids, fitted.centroids)
-    other = fit_units([tones(seed=seed) for seed in range(3)], num_units=16, seed=1)
+    other = fit_units([pitches(seed) for seed in range(3)], num_units=16, seed=1)
     assert not np.array_equal(other.centroids, fitted.centroids)
 
 
-def test_too_little_speech_is_refused():
+def test_too_little_speech_is_refused(pitches):
     with pytest.raises(UnsupportedInput, match="63 stretches of 40 ms for num_units=16"):
-        fit_units([tones()], num_units=16)
+        fit_units([pitches()], num_units=16)
     with pytest.raises(UnsupportedInput, match="0 stretches"):
         fit_units([], num_units=2)
 
 
-def test_units_are_saved_and_loaded_as_a_codec(tmp_path, fitted):
+def test_units_are_saved_and_loaded_as_a_codec(tmp_path, fitted, pitches):
     sha256 = save_units(tmp_path, fitted, {"credits": ["tones, made here"]})
     loaded, loaded_sha256 = load_units_model(tmp_path)
     np.testing.assert_array_equal(loaded.centroids, fitted.centroids)
     codec = load_codec("units_25hz", weights=tmp_path)
     assert codec.weights.sha256 == loaded_sha256 == sha256
     assert codec.weights.kind == "bundled"
-    np.testing.assert_array_equal(codec.encode(tones()).codes[0], fitted.assign(unit_features(tones().samples[0])))
+    np.testing.assert_array_equal(codec.encode(pitches()).codes[0], fitted.assign(unit_features(pitches().samples[0])))
 
 
-def test_the_command_writes_a_model_and_its_card(tmp_path, capsys):
+def test_the_command_writes_a_model_and_its_card(tmp_path, capsys, pitches):
     for seed in range(2):
-        audio.save(tones(seed=seed), tmp_path / "speech" / f"{seed}.wav")
+        audio.save(pitches(seed), tmp_path / "speech" / f"{seed}.wav")
     out = tmp_path / "model"
     arguments = [str(tmp_path / "speech"), "--out", str(out), "--units", "8", "--credit", "tones, CC0"]
     assert main(arguments) == 0

@@ -205,8 +205,8 @@ class CodecTrainer:
     def train_step(self) -> dict[str, float]:
         """Do one step; return the parts of the loss, none where the run had to recover."""
         target = self._batch()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate_scale * learning_rate(self.recipe, self.phase, self.progress, self.step)
+        rate = learning_rate(self.recipe, self.phase, self.progress, self.step)
+        self.optimizer.param_groups[0]["lr"] = self.rate_scale * rate
         estimate, commitment = self._forward(target)
         loss, parts = codec_loss(estimate, target, self.recipe.sample_rate_hz, commitment, self.recipe.loss)
         finite = bool(self.processes.mean(loss.detach().reshape(1)).isfinite())
@@ -267,8 +267,7 @@ class CodecTrainer:
         return self.averaged()
 
     def _report(self, parts: dict[str, float]) -> None:
-        progress = max(self.progress, 1e-9)
-        remaining_s = self.elapsed_s / progress - self.elapsed_s
+        remaining_s = self.elapsed_s / self.progress - self.elapsed_s
         self.log.write(
             {
                 "step": self.step, "phase": self._phase_name, "elapsed_s": round(self.elapsed_s, 1),
@@ -279,7 +278,7 @@ class CodecTrainer:
         if self.step % _SAY_EVERY_STEPS == 0:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in parts.items())
             self.log.say(
-                f"{self._phase_name} step {self.step}  {100 * progress:.1f} %  {shown}  "
+                f"{self._phase_name} step {self.step}  {100 * self.progress:.1f} %  {shown}  "
                 f"about {remaining_s / 60:.0f} min left"
             )
 
