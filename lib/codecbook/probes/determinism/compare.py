@@ -116,7 +116,7 @@ def compare_logits(baseline: np.ndarray, other: np.ndarray) -> LogitDifference:
 def compare_cdf(baseline: np.ndarray, other: np.ndarray, codes: np.ndarray) -> CdfDifference:
     """Compare CDFs ``[N, T, K, V]`` of known codes ``[N, T, K]``."""
     rows_differ = np.stack([(a != b).any(axis=-1) for a, b in zip(baseline, other, strict=True)])  # [N, T, K]
-    frames = rows_differ.any(axis=2)  # [N, T]
+    frames = np.logical_or.reduce(rows_differ, axis=2)  # [N, T]
     intervals_differ = (intervals(baseline, codes) != intervals(other, codes)).any(axis=-1)
     first = None
     if rows_differ.any():
