@@ -46,7 +46,7 @@ class ExactTorch:
                 self._steps[name] = torch.tensor(values).to(kind).to(self.device)
         self._exp2 = torch.tensor(spec.exp2_table().tolist(), dtype=torch.int64, device=self.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # torch.compile (2.13) cannot slice the tensors of inference_mode
     def logits(self, codes: Tensor, chunk_frames: int = 256) -> Tensor:
         """Return the logits of every frame given the frames before it, the first given BOS.
 
@@ -72,12 +72,12 @@ class ExactTorch:
             parts.append(torch.stack(heads, dim=2))
         return torch.cat(parts, dim=1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def begin(self, batch_size: int = 1) -> tuple[Tensor, State]:
         """Read BOS: return hidden int64 ``[B, 1, D]``, which predicts frame 0, and a state."""
         return self._read(self._bos(batch_size), None)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def read(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
         """Read frames int64 ``[B, T, K]``; return hidden int64 ``[B, T, D]``, each for the frame after, and a state.
 
@@ -87,7 +87,7 @@ class ExactTorch:
         check_codes(codes.cpu(), self.model.codebook_sizes)
         return self._read(codes.to(self.device), state)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def head(self, hidden: Tensor, before: Tensor) -> Tensor:
         """Return logits int64 ``[..., V]`` of codebook ``k`` for hidden ``[..., D]`` and codes ``[..., k]`` before."""
         return self._head(hidden, before.to(self.device))
