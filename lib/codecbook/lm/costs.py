@@ -37,15 +37,8 @@ def bits_by_position(
     is then predicted from the ``n`` before it, and since windows begin anywhere, positions differ in nothing else. The
     first window of a clip is left out: many clips begin with silence, which is cheap at whatever position.
 
-    Args:
-        model: The model; evaluated without dropout.
-        held_out: Where windows are cut from; clips shorter than a window and a stride are left out.
-        num_frames: Frames of a window, ``T``.
-        stride_frames: Frames from one window to the next in a clip.
-        batch_size: Windows at a time.
-
-    Returns:
-        Bits per token, float64 ``[clips, T]``: of each clip that has a window, the mean over its windows.
+    Windows have `num_frames` frames, ``T``, and begin every `stride_frames`. Returns bits per token, float64
+    ``[clips, T]``: of each clip that has such a window, the mean over its windows.
 
     Raises:
         UnsupportedInput: No clip is long enough, or settings out of range.

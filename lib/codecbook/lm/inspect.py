@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from codecbook.lm.exact import certificate, certificate_lines, load_exact
 from codecbook.lm.exact.files import ARCHITECTURE, read_config
@@ -19,19 +18,16 @@ _SPIKE = 50.0  # a largest value over the root mean square; of Gaussian ones it 
 
 
 def tensor_table(state: dict[str, Any], names: list[str]) -> pd.DataFrame:
-    """Say of each parameter of a checkpoint whether it looks ill.
+    """Say of each parameter of a checkpoint, a row each, whether it looks ill.
 
-    Returns:
-        One row per name: ``parameter``, ``shape``; of the finite trained values ``length`` (Euclidean), ``rms`` and
-        ``largest`` (absolute); ``apart``, the distance of the averaged from the trained values; ``not_finite``, the
-        number of values that are infinite or no number, trained and averaged.
+    ``length`` (Euclidean), ``rms`` and ``largest`` (absolute) are of the finite trained values, ``apart`` is the
+    distance of the averaged from them, ``not_finite`` how many are infinite or no number, trained and averaged.
     """
     rows = []
     for name in names:
         trained, averaged = state["model"][name], state["average"][name]
-        is_finite = torch.isfinite(trained)
+        is_finite = trained.isfinite()
         values = trained[is_finite].double()
-        both = is_finite & torch.isfinite(averaged)
         rows.append(
             {
                 "parameter": name,
@@ -39,8 +35,8 @@ def tensor_table(state: dict[str, Any], names: list[str]) -> pd.DataFrame:
                 "length": float(values.norm()),
                 "rms": float(values.norm()) / max(1, values.numel()) ** 0.5,
                 "largest": float(values.abs().max()) if values.numel() else 0.0,
-                "apart": float((trained - averaged)[both].double().norm()),
-                "not_finite": int((~is_finite).sum() + (~torch.isfinite(averaged)).sum()),
+                "apart": float((trained - averaged)[is_finite & averaged.isfinite()].double().norm()),
+                "not_finite": int((~is_finite).sum() + (~averaged.isfinite()).sum()),
             }
         )
     return pd.DataFrame(rows)
@@ -62,13 +58,13 @@ def checkpoint_lines(path: str | Path) -> list[str]:
         f"the averaged weights are {100 * drift:.2f} % away from the trained ones",
     ]
     best = run.best()
-    for label, evaluation in (("best", best), ("last", run.evaluations[-1] if run.evaluations else None)):
-        if evaluation is not None:
-            per_codebook = ", ".join(f"{bits:.3f}" for bits in evaluation.bits_per_codebook)
-            lines.append(
-                f"{label}: step {evaluation.step}, {evaluation.bits_per_token:.4f} bits/token held out ({per_codebook} "
-                f"per codebook), {evaluation.train_bits_per_token:.4f} in training"
-            )
+    shown = ([("best", best)] if best else []) + [("last", last) for last in run.evaluations[-1:]]
+    for label, evaluation in shown:
+        per_codebook = ", ".join(f"{bits:.3f}" for bits in evaluation.bits_per_codebook)
+        lines.append(
+            f"{label}: step {evaluation.step}, {evaluation.bits_per_token:.4f} bits/token held out ({per_codebook} "
+            f"per codebook), {evaluation.train_bits_per_token:.4f} in training"
+        )
     if best is None:
         lines.append("not evaluated yet")
     lines.append(f"{'parameter':44} {'shape':>18} {'rms':>9} {'largest':>9} {'drift':>8}")

@@ -18,16 +18,7 @@ from codecbook.lm.exact.files import EXACT_NAME, load_exact, read_config
 from codecbook.lm.exact.floats import float_tensors
 from codecbook.lm.models import ARCHITECTURES, build_lm
 from codecbook.lm.token_lm import TokenLM
-from codecbook.models.store import (
-    CONFIG_NAME,
-    PARAMETERS_NAME,
-    check_shapes,
-    check_tensors,
-    is_bundled,
-    load_tensors,
-    refuse_existing,
-    save_tensors,
-)
+from codecbook.models import store
 
 
 @dataclass(frozen=True)
@@ -44,26 +35,20 @@ class LoadedLM:
 
 
 def save_lm(folder: str | Path, model: TokenLM, provenance: dict[str, Any], overwrite: bool = False) -> str:
-    """Write a model's parameters and configuration, and return the SHA-256 of the stored tensors.
-
-    Args:
-        folder: Made if it does not exist.
-        model: Of a training run usually ``report.model``.
-        provenance: JSON types: corpus, codec, steps, bits per token, seed.
-        overwrite: Replace a model that is there.
+    """Write a model, with JSON types that say what it was trained on, and return the SHA-256 of the stored tensors.
 
     Raises:
         CodecbookError: The folder holds a model and `overwrite` is False, or one of another kind.
         CorruptInput: A parameter is not finite, or too large for float16.
     """
     folder = Path(folder)
-    refuse_existing(folder, overwrite, ARCHITECTURES)
+    store.refuse_existing(folder, overwrite, ARCHITECTURES)
     parameters = dict(model.named_parameters())
     tensors = {
         name: (tensor.half() if name in parameters else tensor).contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    return save_tensors(folder, tensors, model.architecture, model.config.arguments(), provenance)
+    return store.save_tensors(folder, tensors, model.architecture, model.config.arguments(), provenance)
 
 
 def load_lm(folder: str | Path) -> LoadedLM:
@@ -76,32 +61,30 @@ def load_lm(folder: str | Path) -> LoadedLM:
     """
     folder = Path(folder)
     config = read_config(folder)
-    if (folder / PARAMETERS_NAME).is_file():
-        tensors = load_tensors(folder, config)
+    if (folder / store.PARAMETERS_NAME).is_file():
+        tensors = store.load_tensors(folder, config)
     else:
         exact = load_exact(folder / EXACT_NAME)
         tensors = float_tensors(exact)
-        check_tensors(folder, config, tensors, exact.arrays_sha256)
+        store.check_tensors(folder, config, tensors, exact.arrays_sha256)
     architecture, arguments = config["architecture"], config["arguments"]
-    if not is_bundled(folder):
-        check_shapes(_shapes_unbuilt(architecture, arguments, folder / CONFIG_NAME), tensors, folder)
+    if not store.is_bundled(folder):
+        # first without allocating any of it
+        try:
+            with torch.device("meta"):
+                unbuilt = build_lm(architecture, arguments)
+        except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond 64 bits, in torch's many words
+            raise UnsupportedInput(
+                f"{folder / store.CONFIG_NAME} describes no model that can be built ({str(error).splitlines()[0]}); "
+                "fetch it again."
+            ) from error
+        store.check_shapes(_shapes(unbuilt), tensors, folder)
     with torch.random.fork_rng(devices=[]):
         model = build_lm(architecture, arguments)
-    check_shapes(_shapes(model), tensors, folder)
+    store.check_shapes(_shapes(model), tensors, folder)
     model.load_state_dict(tensors)
     return LoadedLM(model.eval(), config)
 
 
 def _shapes(model: TokenLM) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
-
-
-def _shapes_unbuilt(architecture: str, arguments: dict[str, Any], source: Path) -> dict[str, torch.Size]:
-    """Return the shapes of a model without allocating any of it."""
-    try:
-        with torch.device("meta"):
-            return _shapes(build_lm(architecture, arguments))
-    except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond 64 bits, in torch's many words
-        raise UnsupportedInput(
-            f"{source} describes no model that can be built ({str(error).splitlines()[0]}); fetch it again."
-        ) from error

@@ -203,11 +203,9 @@ ARCHITECTURES: dict[str, tuple[type[LMConfig], type[TokenLM]]] = {
 
 
 def build_lm(architecture: str, arguments: dict[str, Any]) -> TokenLM:
-    """Build a model with random parameters (torch's global generator).
+    """Build a model of `ARCHITECTURES` with random parameters (torch's global generator).
 
-    Args:
-        architecture: ``"tiny_gpt"`` or ``"rvq_transformer"``.
-        arguments: Fields of its configuration; ``codebook_sizes`` is needed, the others have defaults.
+    Of its configuration's fields, the arguments, ``codebook_sizes`` is needed; the others have defaults.
 
     Raises:
         UnsupportedInput: An unknown architecture or argument, or a shape that cannot be.

@@ -55,11 +55,10 @@ class OnnxLM:
 
 
 def export_onnx(model: TokenLM | ExactLM) -> OnnxLM:
-    """Convert a model to ONNX.
+    """Convert an `RVQTransformer` of float32, or an `ExactLM` without rotary positions, to ONNX.
 
-    Args:
-        model: An `RVQTransformer` of float32, or an `ExactLM` without rotary positions. Logits of the latter are int64,
-            and equal under every runtime that computes float32 products in float32 and float64 by IEEE 754.
+    Logits of the latter are int64, and equal under every runtime that computes float32 products in float32 and float64
+    by IEEE 754.
 
     Raises:
         UnsupportedInput: Another kind of model or of numbers, or an exact model without a certificate.

@@ -23,8 +23,8 @@ def sample(
     Random numbers come from a CPU generator whatever the device, so equal logits give equal tokens everywhere.
 
     Args:
-        model: The model; evaluated without dropout.
-        num_frames: Frames to draw, 1 or more.
+        model: Evaluated without dropout.
+        num_frames: 1 or more.
         prompt: Integers ``[T_0, K]`` to continue; None starts from BOS.
         temperature: Divides the logits; 0 takes the most probable code.
         top_k: Draw from this many most probable codes alone.

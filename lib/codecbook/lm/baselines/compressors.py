@@ -20,17 +20,17 @@ from codecbook.lm.data.corpus import Corpus
 from codecbook.tokens.bits import pack_bits
 
 
-def _xz_filter(num_bytes: int) -> dict[str, int]:
-    """Return the filter of ``xz -9e``, its dictionary no larger than the data, which finds as much in less memory."""
-    dictionary_bytes = min(64 << 20, max(4096, num_bytes))
+def _xz(data: bytes) -> bytes:
+    """Compress as ``xz -9e``, with a dictionary no larger than the data, which finds as much in less memory."""
+    dictionary_bytes = min(64 << 20, max(4096, len(data)))
     preset = 9 | lzma.PRESET_EXTREME
-    return {"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": dictionary_bytes}
+    return lzma.compress(data, filters=[{"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": dictionary_bytes}])
 
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "zlib -9": lambda data: zlib.compress(data, 9),
     "bz2 -9": lambda data: bz2.compress(data, 9),
-    "xz -9e": lambda data: lzma.compress(data, filters=[_xz_filter(len(data))]),
+    "xz -9e": _xz,
     "zstd -19": lambda data: zstandard.ZstdCompressor(level=19).compress(data),
     "brotli -11": lambda data: brotli.compress(data, quality=11, lgwin=24),
 }
@@ -55,16 +55,10 @@ def serialisations(rows: np.ndarray, codebook_sizes: tuple[int, ...]) -> dict[st
 
 
 def compressor_costs(held_out: Corpus, compressor: str, per_clip: bool = False) -> list[TokenCost]:
-    """Compress tokens, laid out in each of `serialisations`.
+    """Compress tokens by one of `COMPRESSORS`; return a cost per serialisation of `serialisations`, the lowest first.
 
-    Args:
-        held_out: What is charged.
-        compressor: One of `COMPRESSORS`.
-        per_clip: Compress each clip apart, which gives an interval over clips, and costs more, as each begins
-            without any knowledge. False: all clips in one stream, and one figure.
-
-    Returns:
-        One cost per serialisation, the lowest first; named after both.
+    With `per_clip`, each clip is compressed apart, which gives an interval over clips, and costs more, as each begins
+    without any knowledge; else all clips are one stream, and there is one figure.
 
     Raises:
         UnsupportedInput: An unknown compressor, or nothing to compress.

@@ -27,12 +27,9 @@ class BundledTokens:
 
 
 def bundled_tokens(codec: str, num_codebooks: int | None = None, folder: str | Path | None = None) -> BundledTokens:
-    """Open the tokens of a codec, in the `natural_order` of its codebooks.
+    """Open the tokens of a codec, by its registry name, in the `natural_order` of its codebooks.
 
-    Args:
-        codec: Its registry name.
-        num_codebooks: Only this many codebooks, from the first; None takes all.
-        folder: Of corpora; None takes ``data/tokens``.
+    `num_codebooks` None takes all, else so many from the first. The folder of corpora is by default ``data/tokens``.
 
     Raises:
         MissingWeights: There are no tokens of this codec.

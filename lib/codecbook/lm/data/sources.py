@@ -14,8 +14,6 @@ from codecbook.tokens.parquet import iterate_tokens
 from codecbook.tokens.token_files import read_token_file
 
 SUFFIXES = (".npq", ".parquet", ".npz")
-
-
 _BARK_KEY = "fine_prompt"  # in speaker prompts of Bark: EnCodec tokens, uint16 [8, T]
 # what numpy raises; ValueError: a bad header, or pickled objects; TypeError: a single array, which cannot be closed
 _UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, AttributeError, TypeError, ValueError)
@@ -56,9 +54,7 @@ def clip_names(files: Sequence[Path]) -> list[str]:
 def read_clips(files: Sequence[Path], bark: bool) -> Iterator[tuple[str, Tokens]]:
     """Yield name and tokens of each clip, with one file, or row group of a Parquet file, in memory at a time.
 
-    Args:
-        files: NPQ (with its companion, where there is one), Parquet or NPZ.
-        bark: NPZ files, which say nothing about themselves, are Bark's speaker prompts.
+    With `bark`, NPZ files, which say nothing about themselves, are Bark's speaker prompts.
 
     Raises:
         CorruptInput: A damaged file.

@@ -19,10 +19,7 @@ class Windows:
     least one. A window that ends beyond the clip (its last, or its only one) is filled with `IGNORE`: dropping it
     would drop whole clips that are shorter than the context, and moving it back would train on rows twice.
 
-    Args:
-        corpus: What is read.
-        context_frames: Rows of a window, ``T``.
-        stride_frames: Rows from one window's start to the next; None is `context_frames`.
+    A window has `context_frames` rows, ``T``; a stride of None is `context_frames`.
 
     Attributes:
         clip_indices: int64 ``[N]``, the clip of each window.

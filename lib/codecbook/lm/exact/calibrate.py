@@ -20,17 +20,11 @@ _Select = Callable[[Tensor], Tensor] | None
 
 @dataclass
 class Peaks:
-    """Percentiles of absolute values, exact, from the greatest few of them alone.
+    """Percentiles of absolute values, exact, from the greatest few of them alone."""
 
-    Attributes:
-        kept: The greatest values so far, float32 ``[M, G]``, descending.
-        count: Values seen per group.
-        greatest: The maximum of all.
-    """
-
-    kept: Tensor | None = None
-    count: int = 0
-    greatest: float = 0.0
+    kept: Tensor | None = None  # the greatest values so far, float32 [M, G], descending
+    count: int = 0  # values seen per group
+    greatest: float = 0.0  # of all
 
     def add(self, values: Tensor, expected: int) -> None:
         """Take absolute values ``[N, G]``, of `expected` in all."""
@@ -49,16 +43,11 @@ class Peaks:
 def measure(
     model: TokenLM, clips: Sequence[np.ndarray], divisors: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, Peaks]:
-    """Run a model over clips and return how large its activations get.
+    """Run a float model, without dropout, over clips, integers ``[T, K]`` each, and return its activations' peaks.
 
-    Args:
-        model: The float model; it is evaluated without dropout and left as it was.
-        clips: Integers ``[T, K]`` each.
-        divisors: By activation, what its channels are divided by, float ``[C]``. None measures channels by themselves.
-
-    Returns:
-        By activation (``"layers.0.mix"``), `Peaks` of one group per channel or head, or with `divisors` of the whole
-        where smoothing applies; and those of the norms' inputs (``"norm.input"``).
+    `divisors` are by activation what its channels are divided by, float ``[C]``. Of each activation
+    (``"layers.0.mix"``), the `Peaks` have one group per channel or head, or with `divisors` one in all where smoothing
+    applies; those of the norms' inputs (``"norm.input"``) are there too.
     """
     peaks: dict[str, Peaks] = {}
     rows = sum(len(clip) + 1 for clip in clips) * model.num_codebooks

@@ -20,19 +20,12 @@ SCORE_LIMIT = 1 << 30
 
 @dataclass(frozen=True)
 class Bound:
-    """What one kind of number can reach.
+    """What one kind of number can reach."""
 
-    Attributes:
-        name: The step.
-        greatest: Greatest absolute value that can occur, in the step's integer unit.
-        limit: The absolute value must stay below this.
-        reason: What would break.
-    """
-
-    name: str
-    greatest: int
-    limit: int
-    reason: str
+    name: str  # of the step
+    greatest: int  # greatest absolute value that can occur, in the step's integer unit
+    limit: int  # the absolute value must stay below this
+    reason: str  # what would break
 
 
 def certificate(model: ExactLM) -> tuple[Bound, ...]:

@@ -44,12 +44,10 @@ _MODULES = {
 
 
 def export_exact(model: TokenLM, clips: Sequence[np.ndarray]) -> ExactLM:
-    """Convert a trained model to integers.
+    """Convert a trained `RVQTransformer` or `TinyGPT` to integers.
 
-    Args:
-        model: An `RVQTransformer` or `TinyGPT`; it is not changed.
-        clips: Calibration rows, integers ``[T, K]`` per clip, of the kind that the model will read; some thousand
-            frames are enough.
+    The clips calibrate it: integers ``[T, K]`` each, of the kind that the model will read; some thousand frames are
+    enough.
 
     Raises:
         UnsupportedInput: Another kind of model, no clips, or weights whose range cannot be certified.

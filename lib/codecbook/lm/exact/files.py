@@ -29,27 +29,17 @@ _KINDS = {f.name: f.default if f.default is not MISSING else 0 for f in fields(E
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the ``config.json`` of a language model, float or exact; see `codecbook.models.store.read_config`."""
+    exact = f"{EXACT_NAME}/{PARAMETERS_NAME}"
     # floats may be left out, and made from the integers
-    parameters = next(
-        (path for path in (PARAMETERS_NAME, f"{EXACT_NAME}/{PARAMETERS_NAME}") if (folder / path).is_file()),
-        PARAMETERS_NAME,
-    )
+    has_floats = (folder / PARAMETERS_NAME).is_file() or not (folder / exact).is_file()
+    parameters = PARAMETERS_NAME if has_floats else exact
     return store.read_config(folder, "language model", "'python -m codecbook.lm train'", parameters)
 
 
 def save_exact(
     folder: str | Path, model: ExactLM, provenance: dict[str, Any] | None = None, overwrite: bool = False
 ) -> str:
-    """Write an exact model.
-
-    Args:
-        folder: Made if it does not exist.
-        model: The model.
-        provenance: JSON types: what it was made from.
-        overwrite: Replace a model that is there.
-
-    Returns:
-        `ExactLM.sha256`.
+    """Write an exact model, with JSON types that say what it was made from, and return `ExactLM.sha256`.
 
     Raises:
         CodecbookError: The folder holds a model and `overwrite` is False, or one of another kind.
@@ -73,9 +63,6 @@ def save_exact(
 
 def load_exact(folder: str | Path) -> ExactLM:
     """Read a model that `save_exact` wrote, and prove its ranges again.
-
-    Args:
-        folder: Holds ``model.safetensors`` and ``config.json``.
 
     Raises:
         MissingWeights: One of the files is not there.
@@ -120,36 +107,30 @@ def read_arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:
     header, values little-endian in C order, without gaps; a key ``"__metadata__"`` may stand beside the names
     (https://github.com/huggingface/safetensors, "Format"). Not every machine that numpy runs on has ``safetensors``.
 
-    Args:
-        data: All bytes of the file.
-        path: Named in errors.
-
     Raises:
         CorruptInput: Bytes are missing or too many, the header is no header, or an array holds other numbers than
             integers of 8 to 64 bits.
     """
+
+    def damaged(why: object) -> CorruptInput:
+        return CorruptInput(f"{path} is truncated or damaged ({why}); fetch the model again.")
+
     try:
         start, places = _places(data)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise CorruptInput(f"{path} is truncated or damaged ({error}); fetch the model again.") from error
+        raise damaged(error) from error
     arrays, expected = {}, 0
     for begin, end, dtype, shape, name in places:
         if dtype not in _TYPES:
             raise CorruptInput(f"{path} holds other numbers than integers ({name} is {dtype}); fetch it again.")
         kind = np.dtype(_TYPES[dtype])
         if begin != expected or end - begin != math.prod(shape) * kind.itemsize or start + end > len(data):
-            raise CorruptInput(
-                f"{path} is truncated or damaged (the bytes {begin}..{end} of {name} do not fit its shape "
-                f"{list(shape)} or the file); fetch the model again."
-            )
+            raise damaged(f"the bytes {begin}..{end} of {name} do not fit its shape {list(shape)} or the file")
         values = np.frombuffer(data[start + begin : start + end], dtype=kind)
         arrays[name] = values.astype(kind.newbyteorder("=")).reshape(shape)
         expected = end
     if start + expected != len(data):
-        raise CorruptInput(
-            f"{path} is truncated or damaged ({len(data)} bytes, its header says {start + expected}); fetch the model "
-            "again."
-        )
+        raise damaged(f"{len(data)} bytes, its header says {start + expected}")
     return arrays
 
 

@@ -217,12 +217,8 @@ def _layer(weights, state, streams, layer, exp2):
 def read_rows(weights, state, codes, streams, exp2):
     """Read frames: afterwards the heads of row ``n`` predict the frame after it.
 
-    Args:
-        weights: `Weights`.
-        state: `KernelState`.
-        codes: int64 ``[N, K]``, one frame per row; code V, in all codebooks at once, is BOS and begins a sequence.
-        streams: int64 ``[N]``, whose frame each row is; rows of one stream in their order.
-        exp2: `codecbook.lm.exact.spec.exp2_table`.
+    `codes` are int64 ``[N, K]``, one frame per row; code V, in all codebooks at once, is BOS and begins a sequence.
+    `streams` int64 ``[N]`` says whose frame each row is, rows of one stream in their order; `exp2` is `exp2_table`.
     """
     N, V = codes.shape[0], weights.logits_weight.shape[1]
     for n in range(N):

@@ -76,11 +76,6 @@ class ReferenceEvaluator:
     as all factors are integers and all sums stay below 2^24 (the certificate), it has nothing to round. Everything
     else stays int64. This is much faster, and shows that any BLAS gives the same.
 
-    Args:
-        model: The model.
-        batch: Number of clips, ``B``.
-        matmul: ``"int64"`` or ``"float32"``.
-
     Raises:
         UnsupportedInput: Another `matmul`, no clips, or with float32 a model that has no certificate.
     """
@@ -199,14 +194,7 @@ class ReferenceEvaluator:
 
 
 def reference_logits(model: ExactLM, codes: np.ndarray) -> np.ndarray:
-    """Return the logits of every frame given the frames before it, the first given BOS.
-
-    Args:
-        model: The model.
-        codes: Integers ``[T, K]``.
-
-    Returns:
-        int64 ``[T, K, V]``, in 2^-8 bit.
+    """Return the logits, int64 ``[T, K, V]`` in 2^-8 bit, of frames ``[T, K]`` given those before, the first given BOS.
 
     Raises:
         UnsupportedInput: Another number of codebooks, or a sequence longer than rotary positions reach.

@@ -63,32 +63,18 @@ def exp2_table() -> np.ndarray:
 
 @dataclass(frozen=True)
 class ExactConfig:
-    """Shape of an `ExactLM`.
+    """Shape of an `ExactLM`."""
 
-    Attributes:
-        codebook_sizes: ``V`` per codebook, all equal.
-        dim: Width of the residual stream, ``D``.
-        layers: Number of layers, ``L``.
-        heads: Number of attention heads, ``H``.
-        hidden: Width of the feed-forward layers, ``F``.
-        window_frames: Frames that attention sees, ``W``; with rotary positions, the longest sequence.
-        rotary: Positions by rotation of queries and keys (and a sequence ends after ``W`` frames), instead of a bias
-            per distance.
-        conditioned: Codes of a frame are conditioned on those of lower codebooks.
-        head_dim: With conditioning, width of the heads' stream, ``P``; else 0.
-        head_hidden: With conditioning, inner width of the heads' network; else 0.
-    """
-
-    codebook_sizes: tuple[int, ...]
-    dim: int
-    layers: int
-    heads: int
-    hidden: int
-    window_frames: int
-    rotary: bool = False
-    conditioned: bool = False
-    head_dim: int = 0
-    head_hidden: int = 0
+    codebook_sizes: tuple[int, ...]  # V per codebook, all equal
+    dim: int  # width of the residual stream, D
+    layers: int  # L
+    heads: int  # of attention, H
+    hidden: int  # width of the feed-forward layers, F
+    window_frames: int  # that attention sees, W; with rotary positions, the longest sequence
+    rotary: bool = False  # positions by rotation of queries and keys, instead of a bias per distance
+    conditioned: bool = False  # codes of a frame are conditioned on those of lower codebooks
+    head_dim: int = 0  # with conditioning, width of the heads' stream, P
+    head_hidden: int = 0  # with conditioning, inner width of the heads' network, G
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
@@ -167,16 +153,12 @@ def _scale(name: str, *shape: int, factor: str = "multiplier") -> ArraySpecs:
 class ExactLM:
     """A language model that gives the same integer logits on every machine.
 
-    Attributes:
-        config: Shape.
-        arrays: Integer arrays as `array_specs` lists them, in any byte order; kept as read-only copies.
-
     Raises:
         CorruptInput: An array is missing, unknown, or of another type or shape.
     """
 
     config: ExactConfig
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray]  # as `array_specs` lists them, in any byte order; kept as read-only copies
 
     def __post_init__(self) -> None:
         specs = array_specs(self.config)
@@ -189,11 +171,10 @@ class ExactLM:
                     f"Array {name!r} of an exact language model is {has}, its configuration needs {needs}; the two are "
                     "not of one model, export it again."
                 )
-        kept = {}
-        for name, (kind, _) in specs.items():
-            array = np.array(self.arrays[name], dtype=kind, order="C", copy=True)  # in this machine's byte order
+        # in this machine's byte order
+        kept = {name: np.array(self.arrays[name], dtype=kind, order="C") for name, (kind, _) in specs.items()}
+        for array in kept.values():
             array.flags.writeable = False
-            kept[name] = array
         object.__setattr__(self, "arrays", MappingProxyType(kept))
 
     @property

@@ -40,21 +40,19 @@ class KernelState(NamedTuple):
 
 def kernel_weights(model: ExactLM) -> Weights:
     """Return a model's arrays for the kernels, without copies."""
-    arrays = []
-    for name, (kind, shape) in _SPECS.items():
-        empty = np.zeros((0,) * len(shape), dtype=kind)
-        empty.flags.writeable = False  # numba takes read-only arrays for another type
-        arrays.append(model.arrays.get(name, empty))
-    return Weights(*arrays)
+    empty = {name: np.zeros((0,) * len(shape), dtype=kind) for name, (kind, shape) in _SPECS.items()}
+    for array in empty.values():
+        array.flags.writeable = False  # numba takes read-only arrays for another type
+    return Weights(*{**empty, **model.arrays}.values())
 
 
 def kernel_state(model: ExactLM, streams: int, rows: int) -> KernelState:
     """Return the state of streams that have read nothing, not even BOS."""
     c = model.config
-    d, N = c.dim // c.heads, rows
+    N = rows
     inputs = max(c.dim, c.hidden, c.head_dim, c.head_hidden)
     outputs = max(3 * c.dim, c.hidden, c.num_codebooks * c.head_dim, c.head_hidden, c.codebook_size)
-    ring = (c.layers, streams, c.heads, c.window_frames, d)
+    ring = (c.layers, streams, c.heads, c.window_frames, c.dim // c.heads)
     return KernelState(
         keys=np.zeros(ring, dtype=np.int8),
         values=np.zeros(ring, dtype=np.int8),
@@ -83,10 +81,6 @@ class ExactStepper:
 
     A call costs some microseconds of Python; loops that have no time for that call `codecbook.lm.exact.kernels` from a
     kernel of their own.
-
-    Args:
-        model: The model.
-        batch: How many streams, ``B``, step together.
     """
 
     def __init__(self, model: ExactLM, batch: int = 1) -> None:
@@ -142,15 +136,9 @@ class ExactStepper:
 
 
 def kernel_logits(model: ExactLM, codes: np.ndarray, rows: int = 16) -> np.ndarray:
-    """Return what `reference_logits` does, and raise what it raises, by the compiled evaluator.
+    """Return what `reference_logits` does, as int32, and raise what it raises, by the compiled evaluator.
 
-    Args:
-        model: The model.
-        codes: Integers ``[T, K]``.
-        rows: Frames that go through the model at a time; no result depends on it.
-
-    Returns:
-        int32 ``[T, K, V]``, in 2^-8 bit.
+    So many rows (frames) go through the model at a time; no result depends on it.
     """
     config = model.config
     codes = checked_codes(codes, model.codebook_sizes, "The clip")

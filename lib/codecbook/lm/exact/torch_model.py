@@ -26,12 +26,9 @@ _HALVES = (0, *(1 << bit for bit in range(62)))
 
 
 class ExactTorch:
-    """The evaluator for GPUs; the same integers as `reference_logits`.
+    """The evaluator for GPUs, and other devices with int64; the same integers as `reference_logits`.
 
-    Args:
-        model: The model.
-        device: A torch device with int64.
-        integers: Operations of int64; by default those that are exact on the device.
+    `integers` are by default the operations that are exact on the device.
     """
 
     def __init__(self, model: ExactLM, device: str | torch.device = "cpu", integers: Integers | None = None) -> None:
@@ -48,14 +45,9 @@ class ExactTorch:
 
     @torch.no_grad()  # torch.compile (2.13) cannot slice the tensors of inference_mode
     def logits(self, codes: Tensor, chunk_frames: int = 256) -> Tensor:
-        """Return the logits of every frame given the frames before it, the first given BOS.
+        """Return the logits of frames, int64 ``[B, T, K]``, given the frames before, the first given BOS.
 
-        Args:
-            codes: int64 ``[B, T, K]``.
-            chunk_frames: Frames at a time; no result depends on it.
-
-        Returns:
-            int64 ``[B, T, K, V]`` on the device, in 2^-8 bit.
+        They are int64 ``[B, T, K, V]`` on the device, in 2^-8 bit; none depends on the frames at a time.
 
         Raises:
             UnsupportedInput: Another number of codebooks, or a sequence longer than rotary positions reach.
@@ -68,7 +60,7 @@ class ExactTorch:
         for start in range(0, codes.shape[1], chunk_frames):
             chunk = slice(start, start + chunk_frames)
             hidden, state = self._read(inputs[:, chunk], state)
-            heads = [self._head(hidden, codes[:, chunk, :k]) for k in range(self.model.num_codebooks)]
+            heads = [self.head(hidden, codes[:, chunk, :k]) for k in range(self.model.num_codebooks)]
             parts.append(torch.stack(heads, dim=2))
         return torch.cat(parts, dim=1)
 
@@ -90,7 +82,16 @@ class ExactTorch:
     @torch.no_grad()
     def head(self, hidden: Tensor, before: Tensor) -> Tensor:
         """Return logits int64 ``[..., V]`` of codebook ``k`` for hidden ``[..., D]`` and codes ``[..., k]`` before."""
-        return self._head(hidden, before.to(self.device))
+        c, k, before = self.model.config, before.shape[-1], before.to(self.device)
+        if not 0 <= k < c.num_codebooks:
+            raise UnsupportedInput(f"{k} codes were given, and the frame has {c.num_codebooks}; none is left.")
+        if c.conditioned:
+            x = self._linear(f"project.{k}", hidden)
+            if k:
+                firsts = torch.arange(k, device=self.device) * c.codebook_size
+                x = x + self._integers.total(self._rows("frame_embedding", before + firsts), -2)
+            hidden = self._norm("logits_norm", self._feed_forward(self._saturate(x), "head_norm", "head_"))
+        return self._linear(f"logits.{k}", hidden)
 
     def _read(self, codes: Tensor, state: State | None) -> tuple[Tensor, State]:
         c = self.model.config
@@ -149,18 +150,6 @@ class ExactTorch:
         powers = torch.where(visible, self._exp2[self._integers.clamp(top - scores, 0, spec.EXP2_SIZE - 1)], 0)
         reciprocal = self._integers.reciprocal(self._integers.total(powers, -1)[..., None])
         return (powers * reciprocal + (1 << (spec.SHARE_SHIFT - 1))) >> spec.SHARE_SHIFT
-
-    def _head(self, hidden: Tensor, before: Tensor) -> Tensor:
-        c, k = self.model.config, before.shape[-1]
-        if not 0 <= k < c.num_codebooks:
-            raise UnsupportedInput(f"{k} codes were given, and the frame has {c.num_codebooks}; none is left.")
-        if c.conditioned:
-            x = self._linear(f"project.{k}", hidden)
-            if k:
-                firsts = torch.arange(k, device=self.device) * c.codebook_size
-                x = x + self._integers.total(self._rows("frame_embedding", before + firsts), -2)
-            hidden = self._norm("logits_norm", self._feed_forward(self._saturate(x), "head_norm", "head_"))
-        return self._linear(f"logits.{k}", hidden)
 
     def _feed_forward(self, x: Tensor, norm: str, prefix: str) -> Tensor:
         half = spec.GELU_SIZE // 2

@@ -38,10 +38,7 @@ def cross_entropy_nats(logits: Tensor, codes: Tensor, label_smoothing: float = 0
 def codebook_weights(kind: str, num_codebooks: int, alpha: float) -> Tensor:
     """Return the weight of each codebook in the training loss, float32 ``[K]``, of sum 1.
 
-    Args:
-        kind: ``"even"``, or ``"auto"``: ``1 + alpha k / (K - 1)``, more for the deeper and noisier codebooks.
-        num_codebooks: ``K``.
-        alpha: Of ``"auto"``.
+    They are ``"even"``, or ``"auto"``: ``1 + alpha k / (K - 1)``, more for the deeper and noisier codebooks.
 
     Raises:
         UnsupportedInput: An unknown kind, or an `alpha` that makes a weight negative or infinite.

@@ -43,11 +43,7 @@ class Passes:
         self._forward = torch.compile(module) if options.compile else module
 
     def gradients(self, step: int, own_s: float) -> tuple[Tensor, int, float]:
-        """Add up the gradients of a step.
-
-        Args:
-            step: Steps done before.
-            own_s: This process's clock.
+        """Add up the gradients of the step after `step` steps; `own_s` is this process's clock.
 
         Returns:
             The mean loss without label smoothing, float64 ``[K]``, nats; the number of frames; and the clock of the
@@ -83,7 +79,11 @@ class Passes:
 
     def _one_pass(self, indices: np.ndarray, num_passes: int) -> tuple[Tensor, int]:
         """Go forward and back once; return (sum of the unsmoothed loss, float64 ``[K]``; number of frames)."""
-        frames, is_real = self._batch(indices)
+        codes = self.windows.batch(indices)
+        filled = (codes == IGNORE).all(axis=-1, keepdims=True)
+        # filling stands behind the last frame, where no real frame looks; any code will do
+        codes = checked_codes(np.where(filled, 0, codes), self.model.codebook_sizes, "A training window")
+        frames, is_real = (torch.from_numpy(part).to(self.processes.device) for part in (codes, ~filled))
         with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self._bfloat16):
             logits = self._forward(frames)
         smoothed, plain = cross_entropy_nats(logits, frames, self.options.label_smoothing)
@@ -91,15 +91,6 @@ class Passes:
         mean = (smoothed * is_real).mean(dim=(0, 1))
         ((mean * self._weights).sum() / num_passes).backward()
         return (plain * is_real).sum(dim=(0, 1)).cpu().double(), int(is_real.sum())
-
-    def _batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return windows int64 ``[B, T, K]`` and where they are no filling, bool ``[B, T, 1]``."""
-        codes = self.windows.batch(indices)
-        is_real = (codes != IGNORE).any(axis=-1, keepdims=True)
-        # filling stands behind the last frame, where no real frame looks; any code will do
-        codes = checked_codes(np.where(is_real, codes, 0), self.model.codebook_sizes, "A training window")
-        device = self.processes.device
-        return torch.from_numpy(codes).to(device), torch.from_numpy(is_real).to(device)
 
     def weighted(self, nats: Tensor) -> float:
         """Return the mean over codebooks, by their weights, of a loss ``[K]``."""

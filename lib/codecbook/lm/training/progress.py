@@ -31,8 +31,7 @@ class RunState:
 
     def is_evaluated(self) -> bool:
         """Say whether the weights have been evaluated as they are."""
-        comparable = self.evaluations[self.comparable_from :]
-        return bool(comparable) and comparable[-1].step == self.step
+        return any(evaluation.step == self.step for evaluation in self.evaluations[self.comparable_from :])
 
     def took_step(self, loss_nats: float) -> None:
         """Note a step that was taken."""

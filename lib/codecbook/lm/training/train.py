@@ -9,7 +9,7 @@ several processes repeat the run of one, up to the rounding of sums.
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,12 @@ def train(
         folder: For ``latest.pt``, ``best.pt``, ``log.jsonl`` and ``corpus.csv``; made if it does not exist.
         architecture: ``"rvq_transformer"`` or ``"tiny_gpt"``.
         arguments: Fields of its configuration other than ``codebook_sizes``, which the corpus decides.
-        options: How to train; None takes the defaults.
+        options: None takes the defaults.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         trackers: See `codecbook.training.log`.
         say: Takes lines of progress.
         changed_corpus: Go on knowingly with other clips than the run has had. Evaluations on other held-out clips
             then no longer count for the best one.
-
-    Returns:
-        The best model, and what the run came to.
 
     Raises:
         UnsupportedInput: Clips shorter than the context, differing codebooks, settings that cannot be, or a
@@ -94,42 +91,40 @@ def train(
         check_vocabulary(model, held_out.codebook_sizes, "The held-out clips")
         check_corpora(None, held_out)
         windows = Windows(corpus, options.context_frames, options.stride_frames)
-        run = _Run(model.to(processes.device), held_out, options, Path(folder), processes, record, trackers, say)
+        log = RunLog(Path(folder), processes.rank == 0, say)
+        run = _Run(model.to(processes.device), held_out, options, Path(folder), processes, record, trackers, log)
         run.resume(changed_corpus)
         return run.finish(windows)
 
 
 def parameter_groups(model: TokenLM, weight_decay: float) -> list[dict[str, Any]]:
     """Return AdamW's groups: matrices and embeddings decay; gains of norms and position biases do not."""
-    groups: tuple[list, list] = [], []
+    groups: list[dict[str, Any]] = [{"params": [], "weight_decay": decay} for decay in (weight_decay, 0.0)]
     for name, parameter in model.named_parameters():
         is_free = parameter.ndim < 2 or name.startswith("position_bias")
-        groups[is_free].append(parameter)
-    return [{"params": groups[0], "weight_decay": weight_decay}, {"params": groups[1], "weight_decay": 0.0}]
+        groups[is_free]["params"].append(parameter)
+    return groups
 
 
+@dataclass(eq=False)
 class _Run:
     """One training run, in one of its processes."""
 
-    def __init__(
-        self,
-        model: TokenLM,
-        held_out: Corpus,
-        options: TrainOptions,
-        folder: Path,
-        processes: Processes,
-        record: Record | None,
-        trackers: Sequence[Tracker],
-        say: Callable[[str], None],
-    ) -> None:
-        self.model, self.held_out, self.options, self.folder = model, held_out, options, folder
-        self.processes, self.record, self.trackers = processes, record, trackers
-        self.is_first = processes.rank == 0
-        self.log = RunLog(folder, self.is_first, say)
-        self.average = copy.deepcopy(model).eval().requires_grad_(False)
+    model: TokenLM
+    held_out: Corpus
+    options: TrainOptions
+    folder: Path
+    processes: Processes
+    record: Record | None
+    trackers: Sequence[Tracker]
+    log: RunLog
+
+    def __post_init__(self) -> None:
+        self.is_first = self.processes.rank == 0
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, options.weight_decay), lr=options.learning_rate, betas=options.betas,
-            fused=processes.device.type in ("cpu", "cuda"),
+            parameter_groups(self.model, self.options.weight_decay), lr=self.options.learning_rate,
+            betas=self.options.betas, fused=self.processes.device.type in ("cpu", "cuda"),
         )  # fmt: skip
         self.state, self.meter = RunState(), Meter()
 
@@ -198,7 +193,9 @@ class _Run:
         self.state.step += 1
         self.meter.add(float((nats * NATS_TO_BITS).mean()), num_frames * self.model.num_codebooks)
         self._update(self.passes.weighted(nats))
-        if self._is_evaluation_due():
+        last = self.state.evaluations[-1].progress if self.state.evaluations else 0.0
+        now, before = (math.floor(p * options.evaluations + 1e-9) for p in (self._progress(), last))
+        if now > before:  # past the next of the evenly spaced evaluations
             self._evaluate()
         elif self.meter.is_save_due(options.checkpoint_every_s):
             self._save()
@@ -247,12 +244,6 @@ class _Run:
             f"step {self.state.step}: the loss is not finite; back to the weights of {name}, on at "
             f"{self.state.rate_scale:g} of the learning rate"
         )
-
-    def _is_evaluation_due(self) -> bool:
-        """Say whether the run has come past the next of its evenly spaced evaluations."""
-        last = self.state.evaluations[-1].progress if self.state.evaluations else 0.0
-        now, before = (math.floor(p * self.options.evaluations + 1e-9) for p in (self._progress(), last))
-        return now > before
 
     def _evaluate(self) -> None:
         mine = range(self.processes.rank, len(self.held_out), self.processes.count)
