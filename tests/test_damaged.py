@@ -26,7 +26,8 @@ from codecbook.codecs.model_files import load_model, save_model
 from codecbook.codecs.training.units import save_units
 from codecbook.errors import CodecbookError
 from codecbook.files import sha256_of
-from codecbook.lm.exact import export_exact, load_exact, save_exact
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.files import load_exact, save_exact
 from codecbook.lm.model_files import load_lm, save_lm
 from codecbook.lm.models import build_lm
 from codecbook.probes.determinism.bundle import read_bundle, read_result, write_bundle, write_result

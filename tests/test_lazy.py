@@ -7,9 +7,8 @@ import types
 import pytest
 
 from codecbook import codecs, coding, lazy
-from codecbook.lm import exact
 
-PACKAGES = (codecs, coding, exact)
+PACKAGES = (codecs, coding)
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
@@ -26,11 +25,6 @@ def test_every_promised_name_is_there(package: types.ModuleType) -> None:
 def test_a_name_that_is_not_there_is_an_attribute_error(package: types.ModuleType) -> None:
     with pytest.raises(AttributeError, match="no attribute 'morse'"):
         _ = package.morse
-
-
-def test_a_function_is_not_hidden_by_the_submodule_of_its_name() -> None:
-    module = importlib.import_module("codecbook.lm.exact.certificate")
-    assert exact.certificate is module.certificate
 
 
 def test_a_module_is_imported_at_the_first_use_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

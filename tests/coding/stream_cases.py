@@ -10,7 +10,8 @@ from codecbook.coding.stream import StreamReader, encode_tokens
 from codecbook.coding.stream.header import pack_footer, pack_header
 from codecbook.coding.stream.segment import pack_segment, segment_crc
 from codecbook.errors import CorruptInput
-from codecbook.lm.exact import ExactLM, export_exact
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 from codecbook.tokens import Tokens
 

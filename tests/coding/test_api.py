@@ -20,7 +20,8 @@ from codecbook.coding.stream import models as stream_models
 from codecbook.coding.stream.models import NamedLM
 from codecbook.coding.stream.reader import StreamReader
 from codecbook.errors import CodecbookError, CodecbookWarning, CorruptInput, MissingWeights, UnsupportedInput
-from codecbook.lm.exact import export_exact, save_exact
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.files import save_exact
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 
 CODECS = ["encodec_24khz", "encodec_48khz", "snac_24khz", "fsq_50hz"]

@@ -12,7 +12,10 @@ from codecbook.coding.exact.counts import cdf_exact
 from codecbook.coding.exact.frames import decode_frames, decode_many, encode_frames
 from codecbook.coding.range_coder import encode_range
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact import ExactLM, export_exact, reference_logits, save_exact
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.files import save_exact
+from codecbook.lm.exact.reference import reference_logits
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 from codecbook.lm.token_lm import TokenLM
 
@@ -160,7 +163,7 @@ def test_segments_are_the_same_where_kernels_are_not_compiled(
     code = """
 import numpy as np
 from codecbook.coding.exact.frames import decode_frames, encode_frames
-from codecbook.lm.exact import load_exact
+from codecbook.lm.exact.files import load_exact
 
 model, codes = load_exact(sys.argv[1]), np.load(sys.argv[1] + "/codes.npy")
 segment = encode_frames(model, codes)

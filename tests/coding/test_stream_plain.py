@@ -9,7 +9,7 @@ import stream_cases as cases
 from codecbook.coding import inspect
 from codecbook.coding.stream import StreamReader
 from codecbook.errors import CorruptInput
-from codecbook.lm.exact import save_exact
+from codecbook.lm.exact.files import save_exact
 
 
 @pytest.mark.parametrize("kind", cases.KINDS)

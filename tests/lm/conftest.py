@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from codecbook.lm.exact import ExactConfig, ExactLM
-from codecbook.lm.exact.spec import array_specs
+from codecbook.lm.exact.spec import ExactConfig, ExactLM, array_specs
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 from codecbook.lm.token_lm import TokenLM
 

@@ -13,7 +13,7 @@ from codecbook.errors import MissingWeights
 from codecbook.files import sha256_of
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.defaults import EXACT_NAME, default_folder, load_default
-from codecbook.lm.exact import load_exact
+from codecbook.lm.exact.files import load_exact
 from codecbook.lm.model_files import load_lm
 from codecbook.lm.models import build_lm
 from codecbook.models.weights import num_parameters

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
-from codecbook.lm.exact import export_exact, save_exact
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.files import save_exact
 from codecbook.lm.model_files import load_lm, save_lm
 from codecbook.lm.models import build_lm
 from codecbook.lm.score import token_bits

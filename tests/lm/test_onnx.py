@@ -12,7 +12,9 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact import ExactLM, export_exact, reference_logits
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.reference import reference_logits
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.onnx import Graph, OnnxLM, _Integers, export_onnx
 
 KINDS = ("in_frame", "none", "single")

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.exact import ExactLM, export_exact
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig
 from codecbook.measure.coder_speed import torch_threads
 from codecbook.tokens import Tokens

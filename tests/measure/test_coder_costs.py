@@ -10,7 +10,7 @@ from codecbook.coding.exact.frames import encode_frames
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.baselines.ngrams import TokenCost
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.exact import ExactLM
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.models import RVQTransformer
 from codecbook.measure.rates.coder_costs import (
     codebook_table,

@@ -10,7 +10,7 @@ import torch
 
 from codecbook.coding.ecdc import upstream_lm
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.exact import ExactLM
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.measure import coder_speed
 from codecbook.measure.coder_speed import (
     UPSTREAM_SHAPE,

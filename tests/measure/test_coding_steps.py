@@ -9,7 +9,8 @@ from codecbook.coding.exact.frames import encode_frames
 from codecbook.coding.range_coder import RangeEncoder
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.exact import ExactLM, kernel_logits
+from codecbook.lm.exact.spec import ExactLM
+from codecbook.lm.exact.stepper import kernel_logits
 from codecbook.measure.coding_steps import trace_symbol
 
 

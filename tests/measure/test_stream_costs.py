@@ -9,7 +9,7 @@ from codecbook.coding.stream import encode_tokens
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.exact import ExactLM
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.measure.rates.stream_costs import (
     bandwidth_sizes,
     end_to_end,

@@ -25,8 +25,10 @@ from codecbook.command_line import ArgumentParser, exit_status, num_threads
 from codecbook.files import check_folder
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.data.sources import SUFFIXES
-from codecbook.lm.exact import calibration_rows, certificate, certificate_lines, export_exact, save_exact
-from codecbook.lm.exact.files import ARCHITECTURE
+from codecbook.lm.exact.calibrate import calibration_rows
+from codecbook.lm.exact.certificate import certificate, certificate_lines
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.files import ARCHITECTURE, save_exact
 from codecbook.lm.inspect import checkpoint_lines, model_lines
 from codecbook.lm.model_files import load_lm, save_lm
 from codecbook.lm.models import ARCHITECTURES, CONDITIONINGS, RVQTransformerConfig, TinyGPTConfig

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from codecbook.lm.exact import certificate, certificate_lines, load_exact
-from codecbook.lm.exact.files import ARCHITECTURE, read_config
+from codecbook.lm.exact.certificate import certificate, certificate_lines
+from codecbook.lm.exact.files import ARCHITECTURE, load_exact, read_config
 from codecbook.lm.model_files import load_lm
 from codecbook.lm.token_lm import TokenLM, num_trunk_parameters
 from codecbook.lm.training.checkpoints import averaged_model, read_checkpoint

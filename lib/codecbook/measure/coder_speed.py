@@ -14,7 +14,8 @@ from codecbook.coding.ecdc.lm import PackageStepper, decode_steps, encode_steps
 from codecbook.coding.ecdc.models import UPSTREAM_SHAPE
 from codecbook.coding.exact.frames import decode_frames, decode_many, encode_frames
 from codecbook.errors import CorruptInput
-from codecbook.lm.exact import ExactLM, export_exact
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig
 from codecbook.models.weights import seeded
 

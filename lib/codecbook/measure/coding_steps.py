@@ -8,7 +8,8 @@ from codecbook.coding import range_coder as kernels
 from codecbook.coding.cdf import coded_intervals
 from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, cdf_exact
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact import ExactLM, kernel_logits
+from codecbook.lm.exact.spec import ExactLM
+from codecbook.lm.exact.stepper import kernel_logits
 from codecbook.tokens.checks import checked_codes
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact import ExactConfig, ExactLM, certificate, certificate_lines, reference, reference_logits
-from codecbook.lm.exact.spec import array_specs
+from codecbook.lm.exact import reference
+from codecbook.lm.exact.certificate import certificate, certificate_lines
+from codecbook.lm.exact.reference import reference_logits
+from codecbook.lm.exact.spec import ExactConfig, ExactLM, array_specs
 
 
 @pytest.mark.parametrize("kind", ["in_frame", "none", "single", "rotary"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codecbook.lm.__main__ import main
-from codecbook.lm.exact import load_exact
+from codecbook.lm.exact.files import load_exact
 from codecbook.lm.model_files import save_lm
 from codecbook.tokens import tokens_from_frames
 from codecbook.tokens.npq import write_npq

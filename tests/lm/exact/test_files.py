@@ -9,7 +9,8 @@ import safetensors.torch
 import torch
 
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
-from codecbook.lm.exact import ExactLM, load_exact, save_exact
+from codecbook.lm.exact.files import load_exact, save_exact
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.model_files import load_lm, save_lm
 
 

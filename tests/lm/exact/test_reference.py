@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from codecbook.coding.exact.counts import cdf_exact
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact import ExactLM, ReferenceEvaluator, reference, reference_logits, save_exact
-from codecbook.lm.exact.spec import STREAM_MAX
+from codecbook.lm.exact import reference
+from codecbook.lm.exact.files import save_exact
+from codecbook.lm.exact.reference import ReferenceEvaluator, reference_logits
+from codecbook.lm.exact.spec import STREAM_MAX, ExactLM
 
 GOLDEN = {
     ("in_frame", False): "100f30175c4d41fce15f68783a2fe339",
@@ -140,7 +142,8 @@ def test_nothing_but_numpy_is_needed(numpy_alone: Callable[..., str], tmp_path, 
     model = make_integer_model("in_frame", seed=5)
     save_exact(tmp_path, model)
     code = """
-from codecbook.lm.exact import load_exact, reference_logits
+from codecbook.lm.exact.files import load_exact
+from codecbook.lm.exact.reference import reference_logits
 import hashlib
 import numpy as np
 

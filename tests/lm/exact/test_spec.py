@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact import ExactConfig, ExactLM
-from codecbook.lm.exact.spec import exp2_table
+from codecbook.lm.exact.spec import ExactConfig, ExactLM, exp2_table
 
 KINDS = ("in_frame", "none", "single", "rotary")
 GOLDEN_SHA256 = "a993809d40fa7c913d7858116d343f345157668d4c5a56959d8a94aacdecb66a"

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact import ExactStepper, export_exact, kernel_logits, reference_logits, save_exact
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.files import save_exact
+from codecbook.lm.exact.reference import reference_logits
+from codecbook.lm.exact.stepper import ExactStepper, kernel_logits
 
 KINDS = ("in_frame", "none", "single", "rotary")
 
@@ -101,7 +104,9 @@ def test_kernels_that_are_not_compiled_equal_the_specification(
     save_exact(tmp_path, make_integer_model(kind, seed=5, peaky=True))
     code = """
 import numpy as np
-from codecbook.lm.exact import kernel_logits, load_exact, reference_logits
+from codecbook.lm.exact.files import load_exact
+from codecbook.lm.exact.reference import reference_logits
+from codecbook.lm.exact.stepper import kernel_logits
 
 model = load_exact(sys.argv[1])
 codes = np.random.default_rng(0).integers(0, 11, (4, model.num_codebooks))

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from codecbook.lm.exact import ExactLM, reference_logits
+from codecbook.lm.exact.reference import reference_logits
+from codecbook.lm.exact.spec import ExactLM
 
 
 def requantise(a: int, m: int, s: int) -> int:

@@ -11,8 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact import ExactTorch, export_exact, reference_logits
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.reference import reference_logits
 from codecbook.lm.exact.torch_integers import NATIVE, PORTABLE, integers_of
+from codecbook.lm.exact.torch_model import ExactTorch
 
 KINDS = ("in_frame", "none", "single", "rotary")
 

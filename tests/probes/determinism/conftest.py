@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from codecbook.lm.exact import export_exact, save_exact
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.files import save_exact
 from codecbook.lm.model_files import save_lm
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig
 from codecbook.probes.determinism.case import Case

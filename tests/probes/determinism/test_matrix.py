@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from codecbook.errors import CodecbookError, UnsupportedInput
-from codecbook.lm.exact import ExactTorch, load_exact, reference_logits
+from codecbook.lm.exact.files import load_exact
+from codecbook.lm.exact.reference import reference_logits
+from codecbook.lm.exact.torch_model import ExactTorch
 from codecbook.probes.determinism import matrix
 from codecbook.probes.determinism.backends import NumbaSteps, ReferenceSteps
 from codecbook.probes.determinism.case import Case

@@ -6,7 +6,8 @@ The graphs themselves, of all kinds of models, are the matter of ``tests/lm/test
 import numpy as np
 import pytest
 
-from codecbook.lm.exact import load_exact, reference_logits
+from codecbook.lm.exact.files import load_exact
+from codecbook.lm.exact.reference import reference_logits
 from codecbook.lm.model_files import load_lm
 from codecbook.probes.determinism import onnx_steps
 from codecbook.probes.determinism.backends import trace

@@ -11,7 +11,7 @@ from codecbook.coding.stream.locate import StreamLike
 from codecbook.coding.stream.reader import StreamReader, StreamTokens
 from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S, StreamWriter
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact import ExactLM
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import Tokens
 
 

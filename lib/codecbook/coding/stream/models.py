@@ -15,7 +15,8 @@ from codecbook.codecs import Codec, codec_names, load_codec
 from codecbook.coding.stream.header import StreamHeader
 from codecbook.coding.stream.writer import stream_order
 from codecbook.errors import MissingWeights, UnsupportedInput
-from codecbook.lm.exact import ExactLM, load_exact
+from codecbook.lm.exact.files import load_exact
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.paths import data_dir
 from codecbook.tokens import TokenFormat
 

@@ -19,7 +19,7 @@ from codecbook.coding.stream.segment import (
     decode_segment,
 )
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
-from codecbook.lm.exact import ExactLM
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import Tokens
 
 Progress = Callable[[float, float | None], None]

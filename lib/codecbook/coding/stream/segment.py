@@ -13,7 +13,7 @@ import numpy as np
 from codecbook.coding.exact import frames as exact_frames
 from codecbook.coding.stream.header import StreamHeader, is_sealed, sealed
 from codecbook.errors import CodecbookError, UnsupportedInput
-from codecbook.lm.exact import ExactLM
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens.bits import pack_bits, unpack_bits
 
 SEGMENT_MAGIC = b"\xc5SEG"

@@ -19,7 +19,7 @@ from codecbook.coding.stream.header import (
 )
 from codecbook.coding.stream.segment import Segment, pack_segment, segment_crc
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lm.exact import ExactLM
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import TokenFormat
 from codecbook.tokens.layout import Layout
 

@@ -24,7 +24,7 @@ from codecbook.lm.baselines.compressors import compressor_costs
 from codecbook.lm.baselines.ngrams import TokenCost, uniform
 from codecbook.lm.costs import lm_cost
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.exact import ExactLM
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.score import evaluating
 from codecbook.lm.token_lm import TokenLM
 from codecbook.measure.statistics import Interval, ratio_interval

@@ -12,7 +12,8 @@ from codecbook.coding.stream import encode_tokens
 from codecbook.coding.stream.segment import SEGMENT_HEADER_BYTES
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.exact import ExactLM, export_exact
+from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.training.options import TrainOptions
 from codecbook.lm.training.train import train
 from codecbook.measure.coder_speed import torch_threads
