@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NORM_EPSILON = 1e-6
-_INITIAL_DEVIATION = 0.02
 
 KeysValues = tuple[Tensor, Tensor]
 """What a layer remembers of its past: keys and values, each ``[B, H, P, D / H]``."""
@@ -142,4 +141,4 @@ def initialise(model: nn.Module, num_layers: int) -> None:
         if parameter.ndim < 2 or name.endswith("bias.weight"):
             continue  # gains of norms start at 1, position biases at 0
         scale = (2 * num_layers) ** -0.5 if name.endswith(".output.weight") else 1.0
-        nn.init.normal_(parameter, std=_INITIAL_DEVIATION * scale)
+        nn.init.normal_(parameter, std=0.02 * scale)

@@ -23,11 +23,6 @@ from codecbook.lm.exact.spec import ExactConfig, ExactLM
 from codecbook.lm.layers import NORM_EPSILON
 from codecbook.lm.token_lm import TokenLM
 
-OPSET = 18
-"""Of ONNX: the newest with a change that the graphs need (axes of reductions as inputs); older runtimes read it too."""
-IR_VERSION = 8
-"""File format that goes with opset 18."""
-
 Port = tuple[type[np.generic], tuple[int | str, ...]]
 """Type and shape of an input or output; axes whose length a caller chooses are named."""
 
@@ -104,8 +99,9 @@ class Graph:
         taken = [_value_info(name, port) for name, port in inputs.items()]
         given = [_value_info(name, port) for name, (_, port) in outputs.items()]
         graph = helper.make_graph(self._nodes, "lm", taken, given, list(self._constants.values()))
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="codecbook")
+        # the newest with a change that the graphs need (axes of reductions as inputs), and its format of files
+        opset = helper.make_opsetid("", 18)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=8, producer_name="codecbook")
         return model.SerializeToString(deterministic=True)
 
     def _constant(self, array: np.ndarray) -> str:

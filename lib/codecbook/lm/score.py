@@ -13,8 +13,6 @@ from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.objective import NATS_TO_BITS, cross_entropy_nats
 from codecbook.tokens.checks import checked_codes
 
-_CHUNK_FRAMES = 512
-
 
 @contextlib.contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
@@ -28,7 +26,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def token_bits(model: TokenLM, codes: np.ndarray, chunk_frames: int = _CHUNK_FRAMES) -> np.ndarray:
+def token_bits(model: TokenLM, codes: np.ndarray, chunk_frames: int = 512) -> np.ndarray:
     """Return the information of every token of a clip, integers ``[T, K]``, in bits, float64 ``[T, K]``.
 
     The model is evaluated without dropout, and without label smoothing. An `RVQTransformer` reads a clip of any length

@@ -148,9 +148,7 @@ class TokenLM(nn.Module, ABC):
         return self._trunk(self.embed(codes), state)
 
     def _bos(self, batch_size: int) -> Tensor:
-        return torch.full(
-            (batch_size, 1, self.num_codebooks), self.codebook_sizes[0], dtype=torch.int64, device=self.device
-        )
+        return torch.full((batch_size, 1, self.num_codebooks), self.codebook_sizes[0], device=self.device)
 
     def _trunk(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Run embedded frames ``[B, T, D]`` through the layers, and keep what later frames may look at."""

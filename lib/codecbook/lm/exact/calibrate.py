@@ -14,8 +14,6 @@ from codecbook.lm.token_lm import TokenLM
 
 _SHARE_ABOVE = 1e-4
 """Share of the values that a scale cuts off: the 99.99th percentile."""
-_NUM_CLIPS = 16
-_Select = Callable[[Tensor], Tensor] | None
 
 
 @dataclass
@@ -53,14 +51,15 @@ def measure(
     rows = sum(len(clip) + 1 for clip in clips) * model.num_codebooks
     handles = []
 
-    def watch(name: str, module: nn.Module, of_input: bool = False, groups: int = 1, select: _Select = None) -> None:
+    def watch(
+        name: str, module: nn.Module, of_input: bool = False, groups: int = 1, select: Callable = lambda values: values
+    ) -> None:
         """Measure what a module puts out or takes in, in groups of channels; in 0 groups every channel is one."""
         peaks[name] = Peaks()
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             del module
-            values = (inputs[0] if of_input else output).detach().float()
-            values = select(values) if select else values
+            values = select((inputs[0] if of_input else output).detach().float())
             values = values.reshape(-1, values.shape[-1])
             if divisors and name in divisors:
                 values = values / torch.from_numpy(divisors[name]).to(values)
@@ -109,7 +108,7 @@ def _selector(part: str, rotated_heads: int) -> Callable[[Tensor], Tensor]:
 
 def calibration_rows(clips: Corpus, num_frames: int) -> list[np.ndarray]:
     """Return the beginnings of 16 clips from all over a corpus, `num_frames` in all or fewer where clips are short."""
-    count = min(_NUM_CLIPS, len(clips))
+    count = min(16, len(clips))
     each = -(-num_frames // max(1, count))
     rows = [clips.clip(i * len(clips) // count)[:each] for i in range(count)]
     return [part for part in rows if len(part)]

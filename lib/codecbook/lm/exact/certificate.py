@@ -12,11 +12,6 @@ from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact import spec
 from codecbook.lm.exact.spec import ExactLM
 
-INT32_LIMIT = 1 << 31
-DOUBLE_LIMIT = 1 << 53
-SCORE_LIMIT = 1 << 30
-"""So that the distance of two scores is an int32."""
-
 
 @dataclass(frozen=True)
 class Bound:
@@ -72,7 +67,7 @@ def _adds_up(name: str, greatest: int) -> Bound:
 
 
 def _is_int32(name: str, greatest: int) -> Bound:
-    return Bound(name, greatest, INT32_LIMIT, "it is an int32")
+    return Bound(name, greatest, 1 << 31, "it is an int32")
 
 
 def _greatest(array: np.ndarray) -> int:
@@ -119,7 +114,7 @@ def _attention_bounds(model: ExactLM) -> Iterator[Bound]:
     # each weight is rounded up by at most half a unit
     mixed = ((1 << spec.SHARE_BITS) + c.window_frames // 2 + 1) * spec.ACTIVATION_MAX
     yield _adds_up("attention: query by key", products)
-    yield Bound("attention: scores", scores, SCORE_LIMIT, "their distances are int32")
+    yield Bound("attention: scores", scores, 1 << 30, "their distances are int32")
     yield Bound("attention: sum of powers", powers, 1 << spec.RECIPROCAL_BITS, "the reciprocal is positive")
     yield _adds_up("attention: weighted values", mixed)
     yield _is_int32("attention: mixed", _after(model, "layers.mix", mixed))
@@ -134,10 +129,10 @@ def _stream_bounds(model: ExactLM, sums: Mapping[str, np.ndarray]) -> Iterator[B
     added = {"layers.output": spec.STREAM_MAX, "layers.outer": spec.STREAM_MAX, "head_outer": spec.STREAM_MAX}
     squares = c.dim * spec.STREAM_MAX**2 + int(arrays["epsilon"][0])
     yield _is_int32("embedding: sum of rows", c.num_codebooks * _after(model, "embedding", spec.ACTIVATION_MAX))
-    yield Bound("norm: sum of squares", squares, DOUBLE_LIMIT, "float64 holds it")
+    yield Bound("norm: sum of squares", squares, 1 << 53, "float64 holds it")
     if c.conditioned:
         added["project"] = (c.num_codebooks - 1) * _after(model, "frame_embedding", spec.ACTIVATION_MAX)
         squares = c.head_dim * spec.STREAM_MAX**2 + int(arrays["head_epsilon"][0])
-        yield Bound("head norms: sum of squares", squares, DOUBLE_LIMIT, "float64 holds it")
+        yield Bound("head norms: sum of squares", squares, 1 << 53, "float64 holds it")
     for name, rows in sums.items():
         yield _is_int32(f"{name}: result", added.get(name, 0) + _after(model, name, rows))

@@ -38,8 +38,6 @@ ROTATION_EXTRA_BITS = 4
 ROTATION_SHIFT = ROTATION_BITS + ROTATION_EXTRA_BITS
 ROTATION_INPUT_MAX = 4095
 
-_IDENTITY_HEADER = b"codecbook exact LM 1\n"
-
 
 @functools.cache
 def exp2_table() -> np.ndarray:
@@ -196,7 +194,7 @@ class ExactLM:
     def sha256(self) -> str:
         """What identifies the model in streams, hex: equal where all logits are equal by construction."""
         text = json.dumps(asdict(self.config), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(_IDENTITY_HEADER + f"{text}\n{self.arrays_sha256}".encode()).hexdigest()
+        return hashlib.sha256(f"codecbook exact LM 1\n{text}\n{self.arrays_sha256}".encode()).hexdigest()
 
     def steps(self) -> dict[str, Any]:
         """Return the arrays by single steps, as ``layers.0.inner.weight``, and by heads, as ``logits.0.weight``.

@@ -13,9 +13,6 @@ from torch import Tensor
 
 from codecbook.lm.exact.spec import RECIPROCAL_BITS
 
-_ROOT_BITS = 27
-"""Roots of numbers below 2^53 have fewer bits."""
-
 
 class Integers:
     """Operations on int64 tensors of any shape, by torch's own."""
@@ -55,9 +52,9 @@ class _Portable(Integers):
         return _folded(values, -1, lambda first, second: torch.where(first > second, first, second))
 
     def root(self, values: Tensor) -> Tensor:
-        # bit by bit from the top: a bit stays if the square still fits
+        # bit by bit from the top, of the 27 at most below 2^53: a bit stays if the square still fits
         root = torch.zeros_like(values)
-        for bit in range(_ROOT_BITS - 1, -1, -1):
+        for bit in range(26, -1, -1):
             trial = root + (1 << bit)
             root = torch.where(trial * trial <= values, trial, root)
         return root
