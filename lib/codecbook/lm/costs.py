@@ -18,12 +18,7 @@ from codecbook.tokens.checks import checked_codes
 
 
 def lm_cost(name: str, model: TokenLM, held_out: Corpus) -> TokenCost:
-    """Charge each clip by a language model, named for tables, from its own BOS.
-
-    Raises:
-        UnsupportedInput: Another number of codebooks, or no tokens to charge.
-        CorruptInput: A code outside its codebook.
-    """
+    """Charge each clip by a language model, named for tables, from its own BOS; errors as `token_bits` has them."""
     check_corpora(None, held_out)
     return TokenCost(name, clip_bits(model, held_out), held_out.clip_rows * len(held_out.codebook_sizes))
 
@@ -41,8 +36,7 @@ def bits_by_position(
     ``[clips, T]``: of each clip that has such a window, the mean over its windows.
 
     Raises:
-        UnsupportedInput: No clip is long enough, or settings out of range.
-        CorruptInput: A code outside its codebook.
+        UnsupportedInput: No clip is long enough; or as `Windows` and `token_bits`.
     """
     windows = Windows(held_out, num_frames, stride_frames)
     whole = np.flatnonzero((windows.lengths == num_frames) & (windows.starts > 0))
@@ -72,10 +66,8 @@ def baseline_costs(
 
     Counts are learned from `train`. Compressors, of `compressors.COMPRESSORS`, get the held-out tokens alone, in the
     best of the layouts that `compressors.serialisations` makes: they look back too little to use an hour of tokens.
-    Mixing learns as it goes, with `mix_train` from `train` first, which takes minutes for millions of tokens.
-
-    Raises:
-        UnsupportedInput: Corpora of different codebooks, an unknown compressor, or nothing to charge.
+    Mixing learns as it goes, with `mix_train` from `train` first, which takes minutes for millions of tokens. Errors
+    are those of `count_model` and `compressor_costs`.
     """
     costs = [
         uniform(held_out),

@@ -58,10 +58,8 @@ def compressor_costs(held_out: Corpus, compressor: str, per_clip: bool = False) 
     """Compress tokens by one of `COMPRESSORS`; return a cost per serialisation of `serialisations`, the lowest first.
 
     With `per_clip`, each clip is compressed apart, which gives an interval over clips, and costs more, as each begins
-    without any knowledge; else all clips are one stream, and there is one figure.
-
-    Raises:
-        UnsupportedInput: An unknown compressor, or nothing to compress.
+    without any knowledge; else all clips are one stream, and there is one figure. An unknown compressor, or nothing to
+    compress, raises UnsupportedInput.
     """
     if compressor not in COMPRESSORS:
         raise UnsupportedInput(f"compressor={compressor!r} is unknown; choose one of {', '.join(COMPRESSORS)}.")

@@ -26,10 +26,7 @@ def mixing_model(held_out: Corpus, train: Corpus | None = None) -> TokenCost:
     """Charge tokens by an adaptive model that mixes contexts; clip after clip, learning goes on.
 
     Floats decide, so these are costs and no codec: another machine may round otherwise. Tokens of `train` are learned
-    from first, and not charged.
-
-    Raises:
-        UnsupportedInput: Corpora of different codebooks, or no tokens to charge.
+    from first, and not charged. Errors as `check_corpora`.
     """
     sizes = held_out.codebook_sizes
     check_corpora(train, held_out)

@@ -32,9 +32,8 @@ def bundled_tokens(codec: str, num_codebooks: int | None = None, folder: str | P
     `num_codebooks` None takes all, else so many from the first. The folder of corpora is by default ``data/tokens``.
 
     Raises:
-        MissingWeights: There are no tokens of this codec.
-        CorruptInput: A file is damaged, or not the one that the index describes.
         UnsupportedInput: No clips on one side.
+        MissingWeights, CorruptInput: As `codecbook.codecs.corpus.index.TokenIndex.path`, or a damaged file.
     """
     index = read_index(folder)
     path = index.path(codec)

@@ -83,11 +83,7 @@ class Corpus:
 
     @classmethod
     def from_text(cls, texts: Mapping[str, TextTokens]) -> "Corpus":
-        """Take tokens of text, by clip name, as rows of one column.
-
-        Raises:
-            UnsupportedInput: No clips, or clips of several vocabularies.
-        """
+        """Take tokens of text, all of one vocabulary, by clip name, as rows of one column."""
         sizes = {text.vocabulary_size for text in texts.values()}
         if len(sizes) != 1:
             raise UnsupportedInput(
@@ -219,11 +215,7 @@ class Corpus:
         return self._part(~is_held_out), self._part(is_held_out)
 
     def subset(self, names: Iterable[str]) -> "Corpus":
-        """Return some of the clips, in the order of this corpus.
-
-        Raises:
-            UnsupportedInput: A name that is not here, or none at all.
-        """
+        """Return some of the clips, in the order of this corpus; raise UnsupportedInput for none, or unknown names."""
         wanted = set(names)
         unknown = sorted(wanted - set(self.clips))
         if unknown or not wanted:

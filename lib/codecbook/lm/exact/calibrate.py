@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -80,9 +81,9 @@ def measure(
             watch(name.replace("feed_forward", "gelu"), module.output, of_input=True)
         elif isinstance(module, Attention):
             prefix, heads = name.removesuffix("attention"), module.heads
-            for part, groups in (("query", heads), ("key", heads), ("value", 0)):
-                rotated_heads = heads if model.rotation is not None and part != "value" else 0
-                watch(prefix + part, module.query_key_value, groups=groups, select=_selector(part, rotated_heads))
+            for index, (part, groups) in enumerate((("query", heads), ("key", heads), ("value", 0))):
+                select = partial(_part, index=index, rotated_heads=0 if model.rotation is None else groups)
+                watch(prefix + part, module.query_key_value, groups=groups, select=select)
             watch(f"{prefix}mix", module.output, of_input=True, groups=smoothed)
     try:
         for clip in clips:
@@ -93,17 +94,13 @@ def measure(
     return peaks
 
 
-def _selector(part: str, rotated_heads: int) -> Callable[[Tensor], Tensor]:
-    """Select queries, keys or values; where they are rotated, the length of each pair, which rotation keeps."""
-
-    def select(values: Tensor) -> Tensor:
-        chosen = values.chunk(3, dim=-1)[("query", "key", "value").index(part)]
-        if not rotated_heads:
-            return chosen
-        first, second = chosen.unflatten(-1, (rotated_heads, -1)).chunk(2, dim=-1)
-        return torch.hypot(first, second).flatten(-2)
-
-    return select
+def _part(values: Tensor, index: int, rotated_heads: int) -> Tensor:
+    """Return queries, keys or values; where they are rotated, the length of each pair, which rotation keeps."""
+    chosen = values.chunk(3, dim=-1)[index]
+    if not rotated_heads:
+        return chosen
+    first, second = chosen.unflatten(-1, (rotated_heads, -1)).chunk(2, dim=-1)
+    return torch.hypot(first, second).flatten(-2)
 
 
 def calibration_rows(clips: Corpus, num_frames: int) -> list[np.ndarray]:

@@ -104,12 +104,7 @@ class ReferenceEvaluator:
         self._hidden = self._read(np.full((batch, c.num_codebooks), c.codebook_size))  # [B, D]
 
     def push(self, frame: np.ndarray) -> None:
-        """Read the codes ``[B, K]`` of the next frame.
-
-        Raises:
-            UnsupportedInput: Another number of codebooks or clips, or beyond what rotary positions reach.
-            CorruptInput: A code outside its codebook.
-        """
+        """Read the codes ``[B, K]`` of the next frame; errors as of `reference_logits`."""
         codes = checked_codes(frame, self.model.codebook_sizes, "The frame")
         if codes.shape[:-1] != self._hidden.shape[:1]:
             raise UnsupportedInput(

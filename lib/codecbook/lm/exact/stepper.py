@@ -95,12 +95,7 @@ class ExactStepper:
         self._read(np.full((batch, c.num_codebooks), c.codebook_size, dtype=np.int64))
 
     def logits(self, before: np.ndarray) -> np.ndarray:
-        """Return int32 logits ``[B, V]`` of codebook ``k``, in 2^-8 bit, given the frame's codes ``[B, k]`` before it.
-
-        Raises:
-            UnsupportedInput: As many codes as the frame has, or of another batch.
-            CorruptInput: A code outside its codebook.
-        """
+        """Return int32 logits ``[B, V]`` of codebook ``k``, in 2^-8 bit, given the codes ``[B, k]`` before it."""
         before = self._checked(before, before.shape[1])
         k = before.shape[1]
         if k == self.model.num_codebooks:
@@ -112,12 +107,7 @@ class ExactStepper:
         return self._logits.copy()
 
     def push(self, frame: np.ndarray) -> None:
-        """Read the codes ``[B, K]`` of the next frame.
-
-        Raises:
-            UnsupportedInput: Another number of codebooks or batch, or rotary positions reach no further.
-            CorruptInput: A code outside its codebook.
-        """
+        """Read the codes ``[B, K]`` of the next frame; errors as of `kernel_logits`."""
         self._read(self._checked(frame, self.model.num_codebooks).copy())
 
     def _read(self, frame: np.ndarray) -> None:

@@ -71,11 +71,7 @@ class ExactTorch:
 
     @torch.no_grad()
     def read(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read frames int64 ``[B, T, K]``; return hidden int64 ``[B, T, D]``, each for the frame after, and a state.
-
-        Raises:
-            UnsupportedInput, CorruptInput: As `logits`.
-        """
+        """Read frames int64 ``[B, T, K]``; return hidden int64 ``[B, T, D]``, each for the frame after, and a state."""
         check_codes(codes.cpu(), self.model.codebook_sizes)
         return self._read(codes.to(self.device), state)
 

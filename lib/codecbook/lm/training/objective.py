@@ -14,17 +14,12 @@ CODEBOOK_WEIGHTS = ("even", "auto")
 def cross_entropy_nats(logits: Tensor, codes: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy of every token, with and without label smoothing.
 
-    With ``p`` the model's probabilities and ``y`` the token, smoothing by ``s`` gives
+    With ``p`` the model's probabilities and ``y`` the token, smoothing by ``s``, from 0 to below 1, gives
     ``-(1 - s) log p_y - s mean(log p)``: it keeps a model from growing ever more certain, and is no measure of
     information, so whatever is reported is without it.
 
-    Args:
-        logits: float ``[..., V]``.
-        codes: int64 ``[...]``.
-        label_smoothing: ``s``, from 0 to below 1.
-
-    Returns:
-        (smoothed, unsmoothed), in nats, float32 (or float64 where the logits are) ``[...]``.
+    Logits are float ``[..., V]``, codes int64 ``[...]``. Returns (smoothed, unsmoothed), in nats, float32 (or float64
+    where the logits are) ``[...]``.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
     log_total = logits.logsumexp(dim=-1)
@@ -38,10 +33,8 @@ def cross_entropy_nats(logits: Tensor, codes: Tensor, label_smoothing: float = 0
 def codebook_weights(kind: str, num_codebooks: int, alpha: float) -> Tensor:
     """Return the weight of each codebook in the training loss, float32 ``[K]``, of sum 1.
 
-    They are ``"even"``, or ``"auto"``: ``1 + alpha k / (K - 1)``, more for the deeper and noisier codebooks.
-
-    Raises:
-        UnsupportedInput: An unknown kind, or an `alpha` that makes a weight negative or infinite.
+    They are ``"even"``, or ``"auto"``: ``1 + alpha k / (K - 1)``, more for the deeper and noisier codebooks. Another
+    kind, or an `alpha` that makes a weight negative or infinite, raises UnsupportedInput.
     """
     if kind not in CODEBOOK_WEIGHTS:
         raise UnsupportedInput(f"codebook_weights={kind!r}; choose one of {', '.join(CODEBOOK_WEIGHTS)}.")

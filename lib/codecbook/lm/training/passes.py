@@ -19,9 +19,7 @@ class Passes:
 
     Windows, and the dropout of each pass, are drawn from (seed, step, pass), so that a step is the same whenever it
     is made, and, but for the rounding of sums, whichever process makes its parts. The model is on its device.
-
-    Raises:
-        UnsupportedInput: A batch that does not divide into micro-batches and processes.
+    A batch that does not divide into micro-batches and processes raises UnsupportedInput.
     """
 
     def __init__(self, model: TokenLM, windows: Windows, options: TrainOptions, processes: Processes) -> None:
@@ -45,9 +43,8 @@ class Passes:
     def gradients(self, step: int, own_s: float) -> tuple[Tensor, int, float]:
         """Add up the gradients of the step after `step` steps; `own_s` is this process's clock.
 
-        Returns:
-            The mean loss without label smoothing, float64 ``[K]``, nats; the number of frames; and the clock of the
-            first process. All three are equal in all processes, which therefore decide alike.
+        Returns the mean loss without label smoothing, float64 ``[K]``, nats; the number of frames; and the clock of the
+        first process. All three are equal in all processes, which therefore decide alike.
 
         Raises:
             CorruptInput: A code outside its codebook.
