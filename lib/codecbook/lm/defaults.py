@@ -18,12 +18,7 @@ def default_folder(codec: str) -> Path:
 
 
 def load_default(codec: str) -> LoadedLM:
-    """Load the bundled language model of a codec, as floats.
-
-    Raises:
-        MissingWeights: There is none.
-        CorruptInput: Its files are damaged.
-    """
+    """Load the bundled language model of a codec, as floats; raise MissingWeights where there is none."""
     folder = default_folder(codec)
     if not folder.is_dir():
         raise MissingWeights(

@@ -30,21 +30,13 @@ from codecbook.tokens.text import TextTokens
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Corpus:
-    """Clips of tokens of one codec in one order; parts of a corpus share one memory map.
+    """Clips of tokens of one codec in one order; parts of a corpus share one memory map."""
 
-    Attributes:
-        clips: Names, in the order of the files.
-        clip_rows: int64 ``[clips]``, rows of each clip.
-        clip_durations_s: float64 ``[clips]``.
-        codebook_sizes: ``V`` of each column of the rows; one for flat orders and text.
-        layout: How codes become rows and rows become `Tokens`; None for text.
-    """
-
-    clips: tuple[str, ...]
-    clip_rows: np.ndarray
-    clip_durations_s: np.ndarray
-    codebook_sizes: tuple[int, ...]
-    layout: Layout | None
+    clips: tuple[str, ...]  # names, in the order of the files
+    clip_rows: np.ndarray  # int64 [clips]
+    clip_durations_s: np.ndarray  # float64 [clips]
+    codebook_sizes: tuple[int, ...]  # V of each column of the rows; one for flat orders and text
+    layout: Layout | None  # how codes become rows and rows become `Tokens`; None for text
     _mapped: np.ndarray
     _starts: np.ndarray  # first row of each clip in the map
 
@@ -63,7 +55,7 @@ class Corpus:
         Args:
             paths: Files, or folders that are searched to the bottom, in sorted order.
             order: One of `codecbook.tokens.layout.ORDERS`.
-            num_codebooks: Only this many codebooks of each clip, from the first; None takes all.
+            num_codebooks: Only so many of each clip, from the first; None takes all.
             bark: NPZ files are speaker prompts of Bark.
 
         Raises:
@@ -191,10 +183,9 @@ class Corpus:
         Clips of one label stay together, and stay where they are when others are added or removed. Windows of one
         clip never fall on both sides: what a model memorises of a clip would then count as skill.
 
-        Args:
-            held_out_every: 10 holds out a tenth of the labels on average, and at least one.
-            by: ``"clip"`` (the label is the clip's identity), or a regular expression that is searched in its name,
-                whose first group (or else whole match) is the label, such as a speaker.
+        `held_out_every` 10 holds out a tenth of the labels on average, and at least one. The label is with `by`
+        ``"clip"`` the clip's identity, else the first group (or whole match) of a regular expression that is searched
+        in its name, such as a speaker.
 
         Raises:
             UnsupportedInput: `held_out_every` below 2, a single label, so that one side would be empty, or a name

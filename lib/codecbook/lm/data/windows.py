@@ -19,15 +19,13 @@ class Windows:
     least one. A window that ends beyond the clip (its last, or its only one) is filled with `IGNORE`: dropping it
     would drop whole clips that are shorter than the context, and moving it back would train on rows twice.
 
-    A window has `context_frames` rows, ``T``; a stride of None is `context_frames`.
+    A window has `context_frames` rows, ``T``; a stride of None is `context_frames`. Lengths out of range, or a corpus
+    shorter than the context, raise UnsupportedInput.
 
     Attributes:
         clip_indices: int64 ``[N]``, the clip of each window.
         starts: int64 ``[N]``, the first row of each window in its clip.
         lengths: int64 ``[N]``, rows before the filling, 1 to ``T``.
-
-    Raises:
-        UnsupportedInput: Lengths out of range, or a corpus shorter than the context.
     """
 
     def __init__(self, corpus: Corpus, context_frames: int, stride_frames: int | None = None) -> None:

@@ -44,9 +44,9 @@ def measure(
 ) -> dict[str, Peaks]:
     """Run a float model, without dropout, over clips, integers ``[T, K]`` each, and return its activations' peaks.
 
-    `divisors` are by activation what its channels are divided by, float ``[C]``. Of each activation
-    (``"layers.0.mix"``), the `Peaks` have one group per channel or head, or with `divisors` one in all where smoothing
-    applies; those of the norms' inputs (``"norm.input"``) are there too.
+    `divisors` are by activation what its channels are divided by, float ``[C]``. The `Peaks` of each activation
+    (``"layers.0.mix"``) have one group per channel or head, or with `divisors` one in all where smoothing applies;
+    those of the norms' inputs (``"norm.input"``) are there too.
     """
     peaks: dict[str, Peaks] = {}
     rows = sum(len(clip) + 1 for clip in clips) * model.num_codebooks

@@ -22,7 +22,7 @@ from codecbook.lm.exact.spec import (
     SHARE_SHIFT,
     STREAM_MAX,
     UNIT_BITS,
-)  # fmt: skip
+)
 
 
 @kernel
