@@ -18,7 +18,7 @@ from codecbook.tokens.checks import checked_codes
 
 
 def lm_cost(name: str, model: TokenLM, held_out: Corpus) -> TokenCost:
-    """Charge each clip by a language model, named for tables, from its own BOS; errors as `token_bits` has them."""
+    """Charge each clip by a language model, named for tables, from its own BOS; errors as for `token_bits`."""
     check_corpora(None, held_out)
     return TokenCost(name, clip_bits(model, held_out), held_out.clip_rows * len(held_out.codebook_sizes))
 

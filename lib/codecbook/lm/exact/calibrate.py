@@ -42,7 +42,7 @@ class Peaks:
 def measure(
     model: TokenLM, clips: Sequence[np.ndarray], divisors: Mapping[str, np.ndarray] | None = None
 ) -> dict[str, Peaks]:
-    """Run a float model, without dropout, over clips, integers ``[T, K]`` each, and return its activations' peaks.
+    """Run a float model, without dropout, over clips, integers ``[T, K]`` each, and return how large activations get.
 
     `divisors` are by activation what its channels are divided by, float ``[C]``. The `Peaks` of each activation
     (``"layers.0.mix"``) have one group per channel or head, or with `divisors` one in all where smoothing applies;

@@ -104,7 +104,7 @@ class ReferenceEvaluator:
         self._hidden = self._read(np.full((batch, c.num_codebooks), c.codebook_size))  # [B, D]
 
     def push(self, frame: np.ndarray) -> None:
-        """Read the codes ``[B, K]`` of the next frame; errors as of `reference_logits`."""
+        """Read the codes ``[B, K]`` of the next frame; errors as for `reference_logits`."""
         codes = checked_codes(frame, self.model.codebook_sizes, "The frame")
         if codes.shape[:-1] != self._hidden.shape[:1]:
             raise UnsupportedInput(

@@ -49,7 +49,6 @@ def kernel_weights(model: ExactLM) -> Weights:
 def kernel_state(model: ExactLM, streams: int, rows: int) -> KernelState:
     """Return the state of streams that have read nothing, not even BOS."""
     c = model.config
-    N = rows
     inputs = max(c.dim, c.hidden, c.head_dim, c.head_hidden)
     outputs = max(3 * c.dim, c.hidden, c.num_codebooks * c.head_dim, c.head_hidden, c.codebook_size)
     ring = (c.layers, streams, c.heads, c.window_frames, c.dim // c.heads)
@@ -57,13 +56,13 @@ def kernel_state(model: ExactLM, streams: int, rows: int) -> KernelState:
         keys=np.zeros(ring, dtype=np.int8),
         values=np.zeros(ring, dtype=np.int8),
         positions=np.zeros(streams, dtype=np.int64),
-        row_positions=np.zeros(N, dtype=np.int64),
-        hidden=np.zeros((N, c.dim), dtype=np.int16),
-        projected=np.zeros((N, c.num_codebooks * c.head_dim), dtype=np.int32),
-        known=np.zeros((N, c.head_dim), dtype=np.int32),
-        residual=np.zeros((N, max(c.dim, c.head_dim)), dtype=np.int32),
-        activations=np.zeros((N, inputs), dtype=np.int16),
-        sums=np.zeros((N, outputs), dtype=np.int32),
+        row_positions=np.zeros(rows, dtype=np.int64),
+        hidden=np.zeros((rows, c.dim), dtype=np.int16),
+        projected=np.zeros((rows, c.num_codebooks * c.head_dim), dtype=np.int32),
+        known=np.zeros((rows, c.head_dim), dtype=np.int32),
+        residual=np.zeros((rows, max(c.dim, c.head_dim)), dtype=np.int32),
+        activations=np.zeros((rows, inputs), dtype=np.int16),
+        sums=np.zeros((rows, outputs), dtype=np.int32),
         shares=np.zeros(c.window_frames, dtype=np.int32),
     )
 
@@ -107,7 +106,7 @@ class ExactStepper:
         return self._logits.copy()
 
     def push(self, frame: np.ndarray) -> None:
-        """Read the codes ``[B, K]`` of the next frame; errors as of `kernel_logits`."""
+        """Read the codes ``[B, K]`` of the next frame; errors as for `kernel_logits`."""
         self._read(self._checked(frame, self.model.num_codebooks).copy())
 
     def _read(self, frame: np.ndarray) -> None:
@@ -128,7 +127,7 @@ class ExactStepper:
 def kernel_logits(model: ExactLM, codes: np.ndarray, rows: int = 16) -> np.ndarray:
     """Return what `reference_logits` does, as int32, and raise what it raises, by the compiled evaluator.
 
-    So many rows (frames) go through the model at a time; no result depends on it.
+    `rows` frames go through the model at a time; no result depends on how many.
     """
     config = model.config
     codes = checked_codes(codes, model.codebook_sizes, "The clip")

@@ -47,7 +47,7 @@ class ExactTorch:
     def logits(self, codes: Tensor, chunk_frames: int = 256) -> Tensor:
         """Return the logits of frames, int64 ``[B, T, K]``, given the frames before, the first given BOS.
 
-        They are int64 ``[B, T, K, V]`` on the device, in 2^-8 bit; none depends on the frames at a time.
+        They are int64 ``[B, T, K, V]`` on the device, in 2^-8 bit; none depends on how many frames are read at a time.
 
         Raises:
             UnsupportedInput: Another number of codebooks, or a sequence longer than rotary positions reach.
