@@ -107,5 +107,7 @@ def test_drawing_weights_leaves_torchs_generator_alone():
 
 
 def test_bundled_weights_are_named_by_their_folder():
-    assert parse_weights("units_25hz", parse_weights("units_25hz", "bundled").path).kind == "bundled"
+    folder = parse_weights("units_25hz", "bundled").path
+    assert folder is not None
+    assert parse_weights("units_25hz", folder).kind == "bundled"
     assert str(load_codec("units_25hz").weights) == "bundled: units_25hz_mini"

@@ -68,7 +68,7 @@ def _seanet(
         "causal": channels == 1, "lstm": num_lstm_layers,
     }  # fmt: skip
     with deprecated_weight_norm():
-        return encodec.modules.SEANetEncoder(**arguments), encodec.modules.SEANetDecoder(**arguments)
+        return encodec.modules.seanet.SEANetEncoder(**arguments), encodec.modules.seanet.SEANetDecoder(**arguments)
 
 
 def build(
@@ -112,7 +112,7 @@ def build(
             f"The strides {tuple(strides)} multiply to {hop_length}, which does not divide {sample_rate_hz} Hz; "
             "choose strides that give a whole number of frames a second."
         )
-    quantizer = encodec.quantization.ResidualVectorQuantizer(
+    quantizer = encodec.quantization.vq.ResidualVectorQuantizer(
         hidden_dim, n_q=num_codebooks, bins=codebook_size, kmeans_init=False
     )
     bandwidths = offered_bandwidths_kbps(num_codebooks, codebook_size, sample_rate_hz // hop_length)

@@ -48,8 +48,8 @@ if importlib.util.find_spec("encodec") is None:
 import encodec  # noqa: E402
 import encodec.compress  # noqa: E402
 import encodec.model  # noqa: E402
-import encodec.modules  # noqa: E402
-import encodec.quantization  # noqa: E402
+import encodec.modules.seanet  # noqa: E402
+import encodec.quantization.vq  # noqa: E402
 
 
 @contextlib.contextmanager
