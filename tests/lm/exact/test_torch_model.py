@@ -83,7 +83,7 @@ MOVES += ["slice", "split", "split_with_sizes", "squeeze", "stack", "to", "trans
 MOVES += ["view", "zeros_like"]
 # what computes integers, on every device that has int64
 INTEGERS = ["add", "sub", "mul", "__lshift__", "__rshift__", "lt", "le", "gt", "ge", "eq", "where"]
-LOGIC = ["bitwise_and", "bitwise_or", "__and__", "__or__", "any", "is_nonzero"]
+LOGIC = ["bitwise_and", "bitwise_or", "__and__", "__or__", "any", "_local_scalar_dense"]
 PRODUCTS = ["mm", "bmm", "matmul"]
 
 
