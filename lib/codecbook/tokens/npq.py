@@ -182,9 +182,9 @@ def write_npq(path: str | Path, tokens: Tokens, *, overwrite: bool = False) -> P
     numbers = (header.frame_rate_hz, header.source_bitrate_kbps or 0.0, header.num_frames)
     with new_file(path, overwrite) as temporary, temporary.open("xb") as file:
         file.write(_LAYOUTS[header.layout][0].pack(*counts, *numbers))
-        file.write(np.asarray(header.codebook_sizes, dtype="<u4"))
+        file.write(np.asarray(header.codebook_sizes, dtype="<u4").tobytes())
         file.write(bytes([list(_DTYPES).index(header.storage)]))
-        file.write(frames.astype(header.dtype))
+        file.write(frames.astype(header.dtype).tobytes())
     return Path(path)
 
 
