@@ -53,17 +53,16 @@ def sample(
     frames = torch.from_numpy(np.array(before))  # [T, K], on the CPU
     with evaluating(model):
         hidden, state = model.begin()
-        if len(before):
-            hidden, state = model.read(frames.to(model.device)[None], state)
-        for t in range(num_frames):
-            if t:
-                hidden, state = model.read(frames[-1:].to(model.device)[None], state)
+        unread = frames
+        for _ in range(num_frames):
+            if len(unread):
+                hidden, state = model.read(unread.to(model.device)[None], state)
             codes = torch.zeros(1, 0, dtype=torch.int64)
             for _ in range(model.num_codebooks):
                 logits = model.head(hidden[:, -1], codes.to(model.device)).cpu().double()
                 code = draw(logits, temperature, top_k, generator)
                 codes = torch.cat((codes, code[:, None]), dim=1)
-            frames = torch.cat((frames, codes))
+            frames, unread = torch.cat((frames, codes)), codes
     return frames.numpy()
 
 

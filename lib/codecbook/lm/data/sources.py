@@ -54,11 +54,8 @@ def clip_names(files: Sequence[Path]) -> list[str]:
 def read_clips(files: Sequence[Path], bark: bool) -> Iterator[tuple[str, Tokens]]:
     """Yield name and tokens of each clip, with one file, or row group of a Parquet file, in memory at a time.
 
-    With `bark`, NPZ files, which say nothing about themselves, are Bark's speaker prompts.
-
-    Raises:
-        CorruptInput: A damaged file.
-        UnsupportedInput: NPZ that is not known to be Bark's, or has other arrays.
+    With `bark`, NPZ files, which say nothing about themselves, are Bark's speaker prompts. NPZ that is not known to be
+    Bark's, or has other arrays, raises UnsupportedInput.
     """
     for name, path in zip(clip_names(files), files, strict=True):
         if path.suffix == ".parquet":

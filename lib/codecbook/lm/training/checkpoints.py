@@ -27,9 +27,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint, or the latest of a run's folder, onto the CPU.
 
     Raises:
-        MissingWeights: There is no such file.
-        CorruptInput: It is truncated, or no checkpoint of a language model.
-        UnsupportedInput: It is of another format.
+        MissingWeights, UnsupportedInput, CorruptInput: There is none; another format; truncated, or no checkpoint.
     """
     path = Path(path)
     path = path / LATEST_NAME if path.is_dir() else path

@@ -85,7 +85,11 @@ def train(
     record = corpus_record(
         zip(corpus.clips, corpus.identities, strict=True), zip(held_out.clips, held_out.identities, strict=True)
     )
-    with joined_processes(device) as processes, torch.random.fork_rng(devices=[]):
+    # the caller's random numbers are not touched
+    with (
+        joined_processes(device) as processes,
+        torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []),
+    ):
         torch.manual_seed(options.seed)
         model = build_lm(architecture, {**(arguments or {}), "codebook_sizes": corpus.codebook_sizes})
         check_vocabulary(model, held_out.codebook_sizes, "The held-out clips")
@@ -159,19 +163,16 @@ class _Run:
     def finish(self, windows: Windows) -> TrainReport:
         """Train to the end of the budget."""
         self.passes = Passes(self.model, windows, self.options, self.processes)
-        devices = [self.processes.device] if self.processes.device.type == "cuda" else []
-        # the caller's random numbers are not touched
-        with torch.random.fork_rng(devices=devices):
-            self.meter.start(self.state.elapsed_s)
-            if self.is_first and self.record is not None:
-                write_record(self.folder, self.record)
-            if self.state.step == 0:
-                self._save()
-            while self._progress() < 1.0:
-                self._one_step()
-            if not self.state.is_evaluated():
-                self._evaluate()
+        self.meter.start(self.state.elapsed_s)
+        if self.is_first and self.record is not None:
+            write_record(self.folder, self.record)
+        if self.state.step == 0:
             self._save()
+        while self._progress() < 1.0:
+            self._one_step()
+        if not self.state.is_evaluated():
+            self._evaluate()
+        self._save()
         self.processes.wait()
         best = self.state.best()
         assert best is not None
