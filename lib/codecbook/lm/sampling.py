@@ -22,13 +22,9 @@ def sample(
 
     Random numbers come from a CPU generator whatever the device, so equal logits give equal tokens everywhere.
 
-    Args:
-        model: Evaluated without dropout.
-        num_frames: 1 or more.
-        prompt: Integers ``[T_0, K]`` to continue; None starts from BOS.
-        temperature: Divides the logits; 0 takes the most probable code.
-        top_k: Draw from this many most probable codes alone.
-        seed: Of the generator.
+    The model is evaluated without dropout. A prompt, integers ``[T_0, K]``, is continued; None starts from BOS.
+    `temperature` divides the logits, and 0 takes the most probable code; `top_k` draws from that many of the most
+    probable codes alone.
 
     Returns:
         int64 ``[T_0 + num_frames, K]``: the prompt and what follows, as `codecbook.tokens.tokens_from_frames` takes it.

@@ -38,11 +38,10 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def serialisations(rows: np.ndarray, codebook_sizes: tuple[int, ...]) -> dict[str, bytes]:
-    """Lay codes, integers ``[T, K]``, out as bytes in several ways.
+    """Lay codes, integers ``[T, K]``, out as bytes in several ways, by name.
 
-    Returns:
-        By name. ``words``: a code in 1, 2 or 4 little-endian bytes; ``packed``: in ``ceil(log2 V)`` bits, least
-        significant first. ``frames``: frame after frame; ``codebooks``: codebook after codebook, each over all clips.
+    ``words``: a code in 1, 2 or 4 little-endian bytes; ``packed``: in ``ceil(log2 V)`` bits, least significant first.
+    ``frames``: frame after frame; ``codebooks``: codebook after codebook, each over all clips.
     """
     words = rows.astype("u1" if max(codebook_sizes) <= 1 << 8 else "<u2" if max(codebook_sizes) <= 1 << 16 else "<u4")
     columns = [pack_bits(rows[:, k : k + 1], (size,)) for k, size in enumerate(codebook_sizes)]
