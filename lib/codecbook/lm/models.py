@@ -1,7 +1,7 @@
 """The language models: `TinyGPT` over one flat stream, `RVQTransformer` over frames of a residual quantiser."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -196,7 +196,7 @@ class RVQTransformer(TokenLM):
         return tuple(self.position_bias(num_frames, num_past))
 
 
-ARCHITECTURES: dict[str, tuple[type[LMConfig], type[TokenLM]]] = {
+ARCHITECTURES: dict[str, tuple[type[LMConfig], Callable[[Any], TokenLM]]] = {
     TinyGPT.architecture: (TinyGPTConfig, TinyGPT),
     RVQTransformer.architecture: (RVQTransformerConfig, RVQTransformer),
 }

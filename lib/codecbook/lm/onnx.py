@@ -58,16 +58,18 @@ def export_onnx(model: TokenLM | ExactLM) -> OnnxLM:
     Raises:
         UnsupportedInput: Another kind of model or of numbers, or an exact model without a certificate.
     """
-    is_exact = isinstance(model, ExactLM)
-    config = model.config if is_exact else config_of(model)
+    config = model.config if isinstance(model, ExactLM) else config_of(model)
     if config.rotary:
         raise UnsupportedInput(
             "A model with rotary positions has no ONNX form; export an RVQTransformer or its exact form."
         )
-    if is_exact:
+    if isinstance(model, ExactLM):
         certificate(model)
-    graphs = (_Integers(model) if is_exact else _Floats(model, config) for _ in range(2))
-    return OnnxLM(config, _read_graph(next(graphs)), _heads_graph(next(graphs)))
+    files = [
+        build(_Integers(model) if isinstance(model, ExactLM) else _Floats(model, config))
+        for build in (_read_graph, _heads_graph)
+    ]
+    return OnnxLM(config, *files)
 
 
 class Graph:
