@@ -78,9 +78,11 @@ def test_cuda_equals_the_specification(make_integer_model, draw_codes) -> None:
 
 
 # what moves numbers without computing
-MOVES = ["alias", "arange", "cat", "chunk", "full", "full_like", "index", "permute", "reshape", "select"]
-MOVES += ["slice", "split", "split_with_sizes", "squeeze", "stack", "to", "transpose", "unbind", "unsqueeze"]
-MOVES += ["view", "zeros_like"]
+MOVES = (
+    "_to_copy", "_unsafe_view", "alias", "arange", "cat", "chunk", "clone", "expand", "full", "full_like", "index",
+    "permute", "reshape", "scalar_tensor", "select", "slice", "split", "split_with_sizes", "squeeze", "stack", "to",
+    "transpose", "unbind", "unsqueeze", "view", "zeros_like",
+)  # fmt: skip
 # what computes integers, on every device that has int64
 INTEGERS = ["add", "sub", "mul", "__lshift__", "__rshift__", "lt", "le", "gt", "ge", "eq", "where"]
 LOGIC = ["bitwise_and", "bitwise_or", "__and__", "__or__", "any", "_local_scalar_dense"]
