@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from codecbook.book import provenance
 
-    facts = provenance.collect({}, None, datetime.now(UTC))
+    facts = provenance.collect({}, datetime.now(UTC), provenance.checkout())
     print("{cpu}, {cores} cores, {threads} threads of torch, {os}".format(**facts), flush=True)
     met = True
     for part in options.parts or PARTS:

@@ -50,6 +50,7 @@ def time_coders(
     exact: dict[str, ExactLM],
     repeats: int = 5,
     threads: Sequence[int] = (1, 2),
+    clock: Callable[[], float] | None = None,
 ) -> pd.DataFrame:
     """Time coders on the same frames, in turns, so that what slows the machine slows all of them.
 
@@ -58,7 +59,7 @@ def time_coders(
 
     Codes are integers ``[T, K]``, `upstream` is the package's ``LMModel``, exact models are by name. One round before
     the `repeats` is not counted. Upstream's model is tried with several numbers of torch `threads`; those with which it
-    takes over twice as long on the first frames are left out.
+    takes over twice as long on the first frames are left out. `clock` returns seconds; None is `time.perf_counter`.
 
     Returns:
         One row per coder, direction (`DIRECTIONS`) and number of threads: ``coder``, ``direction``, ``threads`` (of
@@ -70,7 +71,7 @@ def time_coders(
     Raises:
         CorruptInput: A decoder returned other codes than were encoded.
     """
-    T, K = codes.shape
+    (T, K), now = codes.shape, clock or perf_counter
     by_codebook, stepper = np.ascontiguousarray(codes.T), PackageStepper(upstream)
     runs: dict[tuple[str, str, int], Callable[[], object]] = {}
     for count in _useful_threads(by_codebook[:, :_PROBE_FRAMES], stepper, threads):
@@ -88,9 +89,9 @@ def time_coders(
     for _ in range(repeats + 1):
         for key, run in runs.items():
             with torch_threads(key[2]):
-                processor, start = process_time(), perf_counter()
+                processor, start = process_time(), now()
                 run()
-                taken, used = perf_counter() - start, process_time() - processor
+                taken, used = now() - start, process_time() - processor
             rounds[key].append((taken, min(1.0, used / max(taken, 1e-9))))
     rows = []
     for (name, direction, count), measured in rounds.items():
