@@ -22,7 +22,7 @@ import torch
 from codecbook import paths
 from codecbook.codecs.adapters.units import Units, load_units_model
 from codecbook.codecs.build import random_seeded
-from codecbook.codecs.model_files import load_model, save_model
+from codecbook.codecs.loading import load_model, save_model
 from codecbook.codecs.training.units import save_units
 from codecbook.errors import CodecbookError
 from codecbook.files import sha256_of

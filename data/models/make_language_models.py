@@ -27,12 +27,11 @@ from codecbook.files import write_file
 from codecbook.lm.costs import baseline_costs, lm_cost
 from codecbook.lm.data.corpora import BundledTokens, bundled_tokens
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.defaults import EXACT_NAME, default_folder
 from codecbook.lm.exact.export import export_exact
 from codecbook.lm.exact.files import load_exact, read_config, save_exact
 from codecbook.lm.exact.floats import float_tensors
 from codecbook.lm.exact.spec import ExactLM
-from codecbook.lm.model_files import load_lm, save_lm
+from codecbook.lm.model_files import EXACT_NAME, default_folder, load_lm, save_lm
 from codecbook.lm.models import build_lm
 from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.options import TrainOptions, TrainReport

@@ -147,16 +147,15 @@ def load(path: str | Path, sample_rate_hz: int | None = None, mono: bool = False
     See `codecbook.audio_files` for files that were joined or written to a pipe, and for float samples of 16-bit range.
 
     Args:
-        path: wav, flac, ogg, opus, mp3, aiff and more, any rate, any number of channels, any sample format. Its stem,
-            as `codecbook.paths.path_as_text` writes it, becomes the clip's name.
+        path: wav, flac, ogg, opus, mp3, aiff and more, of any rate, channels and sample format. Its stem, written by
+            `codecbook.paths.path_as_text`, becomes the clip's name.
         sample_rate_hz: Resample to this rate; None keeps the file's own.
         mono: Average the channels.
 
     Raises:
         MissingInput: No such file.
         CorruptInput: Unreadable, truncated, without samples, or with samples that are not finite.
-        UnsupportedInput: A folder or a device, too long for the memory; `sample_rate_hz` is no rate, or too far from
-            the file's.
+        UnsupportedInput: A folder or a device, too long for the memory, or a rate that is none or too far off.
     """
     with AudioFile(path) as file:
         blocks = [block.T for block in file.blocks()]
@@ -177,12 +176,10 @@ def load(path: str | Path, sample_rate_hz: int | None = None, mono: bool = False
 def convert(clip: Clip, sample_rate_hz: int | None = None, channels: int | None = None) -> Clip:
     """Resample a clip and change its number of channels; None keeps what it has.
 
-    Mono to stereo duplicates; anything to mono averages; other changes are refused, because which channel
-    goes where is a decision for the caller. ``S > 0`` samples become ``S out / in``, rounded, at least one.
-
-    Raises:
-        UnsupportedInput: A change of channels with no obvious meaning (say, 5 to 2), a rate that is not positive,
-            or one more than 256 times higher or lower than the clip's.
+    Mono to stereo duplicates; anything to mono averages; other changes are refused, because which channel goes where is
+    a decision for the caller. ``S > 0`` samples become ``S out / in``, rounded, at least one. Raises UnsupportedInput:
+    a change of channels with no obvious meaning (say, 5 to 2), a rate that is not positive, or one more than 256 times
+    higher or lower than the clip's.
     """
     target_hz = clip.sample_rate_hz if sample_rate_hz is None else _checked_rate_hz(sample_rate_hz)
     samples = clip.samples if channels is None else _with_channels(clip, channels)
@@ -259,8 +256,7 @@ def save(clip: Clip, path: str | Path, overwrite: bool = False) -> Path:
 
     Raises:
         UnsupportedInput: The suffix is none of these, or its format cannot hold the clip's rate or channels.
-        CorruptInput: A sample is not finite.
-        CodecbookError: The file exists and `overwrite` is False.
+        CorruptInput, CodecbookError: A sample is not finite; the file exists and `overwrite` is False.
         OSError: The file system does not take it: the disk is full, for one.
     """
     _refuse_not_finite(clip.samples, clip.name)

@@ -51,22 +51,18 @@ class _Sequential(soundfile.SoundFile):
 
 
 class AudioFile:
-    """An audio file that is open, to be read once from its beginning to its end.
+    """An audio file that is open, to be read once from its beginning to its end; its content counts, not its suffix.
 
-    Samples are float32 with full scale 1.0. Whole numbers beyond it in a float file, as programs leave that forget to
-    scale, are taken for the 16-bit values that they are; other values far beyond it are said in the log.
-
-    libsndfile knows it by its content; the suffix does not count.
+    Samples are float32 with full scale 1.0. Whole numbers beyond it in a float file, left by programs that forget to
+    scale, are taken for the 16-bit values that they are; other values far beyond it are logged.
 
     Attributes:
         sample_rate_hz, channels: Of its first part.
         promised_samples: Per channel, by the header; None where that is not known (joined, or written to a pipe).
         note: Once it is read: what was done to the samples that a reader of tables should know; mostly empty.
 
-    Raises:
-        MissingInput: There is no such file.
-        UnsupportedInput: It is a folder, a device or a pipe.
-        CorruptInput: It is no audio.
+    Raises MissingInput, UnsupportedInput, CorruptInput: there is no such file; it is a folder, a device or a pipe; it
+    is no audio.
     """
 
     def __init__(self, path: str | Path) -> None:

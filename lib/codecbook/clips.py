@@ -97,13 +97,9 @@ def load_entry(entry: ClipEntry) -> Clip:
 def load_clips(clips_dir: str | Path = "", limit: int | None = None) -> tuple[list[Clip], list[tuple[str, str]]]:
     """Load the bundled clips in the catalogue's order, or those of a folder (`load_folder`): what a parameter names.
 
-    Args:
-        clips_dir: A folder; the empty string stands for the bundled clips.
-        limit: Load at most this many, taken from the domains in turn; None loads all.
-
-    Returns:
-        The clips at their own rates and channels (`codecbook.audio.convert` brings them to a codec's), and of the files
-        that were skipped name and reason; the bundled clips have none.
+    The empty string stands for the bundled clips. At most `limit` are loaded, taken from the domains in turn; None
+    loads all. Returns the clips at their own rates and channels (`codecbook.audio.convert` brings them to a codec's),
+    and of the files that were skipped name and reason; the bundled clips have none.
     """
     if str(clips_dir):
         return load_folder(clips_dir, limit)
@@ -119,12 +115,11 @@ def load_folder(clips_dir: str | Path, limit: int | None = None) -> tuple[list[C
     Files that cannot be used are skipped with a reason, and the others go on: those that are missing though the
     catalogue lists them, unreadable, empty, silent, too short, or with samples that are not finite. Files with more
     than two channels are averaged to mono, which `Clip.note` records. What `codecbook.recordings.search` leaves out,
-    hidden files and other formats for example, is said in the log.
+    such as hidden files, is logged.
 
     A file's domain is what ``catalogue.json`` in `clips_dir` says (``{"clips": [{"file": path, "domain": domain}]}``),
     else the name of the nearest folder called ``speech`` or ``music``, up to `clips_dir` itself, else ``"unknown"``.
-    A clip is named after its file's stem, or after its path in the folder where several files share a stem; a name that
-    is no UTF-8 is written as `codecbook.paths.path_as_text` does.
+    A clip is named after its file's stem, or after its path in the folder where several files share a stem.
 
     Raises:
         MissingInput: There is no such folder.

@@ -128,13 +128,9 @@ def exit_status(
     """Run a command and return its exit status; turn errors of the input and of files into one line on stderr.
 
     Other exceptions are faults of the program and pass through, with their traceback. SIGTERM becomes `SystemExit`, so
-    that half-written files are removed as after any exception.
-
-    Args:
-        run: The command, which returns an exit status.
-        when_interrupted: What becomes of the work on Ctrl-C ("nothing was written"); None lets `KeyboardInterrupt`
-            pass, for commands that have nothing to say about it.
-        options: The parsed command line, in whose words errors are told (`in_option_words`).
+    that half-written files are removed as after any exception. `when_interrupted` says what becomes of the work on
+    Ctrl-C ("nothing was written"); None lets `KeyboardInterrupt` pass. `options` is the parsed command line, in whose
+    words errors are told (`in_option_words`).
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: paths need be no text

@@ -1,14 +1,12 @@
 """`kernel`: compile an integer loop with numba, and keep the machine code between runs where that is possible.
 
 Compilation takes seconds and running takes microseconds, so kernels are cached on disk: in ``NUMBA_CACHE_DIR`` where
-it is set, else beside the source or in the user's cache folder. Where none can be written to, as in a read-only
-container, every process compiles anew. numba asks only whether the file of a function has changed, but copies into
-its machine code the kernels that it calls and the constants that it uses, from whatever file; each version of all
-these has a cache folder of its own here, so that no process runs arithmetic that is no longer in the sources.
+it is set, else beside the source or in the user's cache folder. Where none of these can be written to, every process
+compiles again. numba only asks whether the file of a function has changed, but copies into its machine code the kernels
+it calls and the constants it uses, from whatever file; so each version of all these has a cache folder of its own here.
 
-Where numba is not installed, kernels run as the Python functions that they are. They keep all numbers below 2^63, so
-the results are the same. Where a Python loop would take too long, or numbers wrap at 2^64, `kernel_or` names another
-function for it.
+Where numba is not installed, kernels run as plain Python functions. They keep all numbers below 2^63, so the results
+are the same. Where a Python loop would take too long, or numbers wrap at 2^64, `kernel_or` names another function.
 """
 
 import hashlib

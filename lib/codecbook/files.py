@@ -224,17 +224,10 @@ def parse_json(
 ) -> _Kind:
     """Return the content of a JSON text, UTF-8 where it is bytes.
 
-    Args:
-        data: The text.
-        kind: ``dict`` or ``list``: what the text must be.
-        source: Where it is from, named in errors.
-        remedy: What to do about a text that cannot be used, the end of the message: ``"fetch the model again"``.
-        max_bytes: Longer texts are refused.
-        finite: False lets numbers pass that are not, where they are a finding.
-
-    Raises:
-        CorruptInput: The text is too long, no JSON, nested deeper than `MAX_JSON_DEPTH`, of another kind, or holds a
-            number that is not finite, or half of a surrogate pair.
+    `kind`, ``dict`` or ``list``, is what the text must be. Errors name its `source`, and end with the `remedy` ("fetch
+    the model again"). `finite` False lets numbers pass that are not, where they are a finding. Raises CorruptInput: the
+    text is longer than `max_bytes`, no JSON, nested deeper than `MAX_JSON_DEPTH`, of another kind, or holds a number
+    that is not finite, or half of a surrogate pair.
     """
     if len(data) > max_bytes:
         raise CorruptInput(f"{source} is longer than {max_bytes} bytes, which is too long for what it is; {remedy}.")

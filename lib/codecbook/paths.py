@@ -20,8 +20,7 @@ def repository_dir() -> Path:
 def data_dir() -> Path:
     """Return the folder that holds ``clips``, ``models`` and ``tokens``.
 
-    Raises:
-        CodecbookError: The folder does not exist (the package was installed without its checkout).
+    Raises CodecbookError: the folder does not exist (the package was installed without its checkout).
     """
     folder = Path(os.environ.get("CODECBOOK_DATA") or repository_dir() / "data")
     if not folder.is_dir():
@@ -35,8 +34,7 @@ def data_dir() -> Path:
 def extra_dir() -> Path | None:
     """Return the folder that ``CODECBOOK_EXTRA`` names, None where it is not set.
 
-    Raises:
-        CodecbookError: It names no folder.
+    Raises CodecbookError: it names no folder.
     """
     value = os.environ.get("CODECBOOK_EXTRA")
     if not value:

@@ -1,13 +1,11 @@
-"""Find recordings, for every command and notebook alike, and say which of them are held out.
+"""Recordings: find audio files by names, folders and patterns, and decide which of them are held out.
 
-Of a folder, all files below it are taken that end in one of `AUDIO_SUFFIXES`. Links are followed, and each file and
-folder is taken once, by its own name where it has one there. What is left out is counted by kind, and said in the
-log: hidden files (among them the ``._song.wav`` of macOS), formats that cannot be read, other files, broken links.
+A search goes to the bottom and follows links, but takes no file twice. What it leaves out is counted by kind, and
+logged: hidden files (among them the ``._song.wav`` of macOS), formats that cannot be read, other files, broken links.
 
-Which clips are held out is a rule on each clip's identity alone, so that clips that come or go move no other. The first
-64 bits of the identity's SHA-256, over 2^64, are a clip's place from 0 to 1; below the share it is held out. By sorted
-position, one clip more would move the others, and what had been trained on would count as unseen. An identity is what
-stays when a file is renamed: the codes or samples themselves (`content_identity`), or the speaker.
+Which clips are held out is a rule on each clip's identity alone, so that adding or removing clips moves no other. The
+first 64 bits of the identity's SHA-256, over 2^64, are a clip's place from 0 to 1; below the share it is held out. An
+identity is what stays when a file is renamed: the codes or samples themselves (`content_identity`), or the speaker.
 """
 
 # ruff: noqa: PTH111, PTH112, PTH113 (what the system does not tell of is no file and no folder here; Path raises)
@@ -105,16 +103,15 @@ def find_recordings(inputs: Sequence[str | Path] | str | Path) -> list[Recording
     """Find recordings by files, folders (see `search`) and patterns such as ``music/**/*.mp3``.
 
     A pattern means what a shell makes of it: ``**`` stands for folders to any depth, a folder that it matches is
-    searched, and a name that exists is taken as it is, ``Live [2020]`` for one. A file that is named is taken
-    whatever it ends in. What is left out of folders and patterns is said in the log.
+    searched, and an existing name is taken literally (``Live [2020]``). A file that is named is taken whatever its
+    suffix. What is left out of folders and patterns is logged.
 
     Recordings are named by the path below the folder or the fixed part of the pattern; files named one by one, below
-    the folder that they share; all below the folder that the inputs share, where two would have one name. Where two
-    differ by suffix alone (``a.mp3`` and ``a.wav``), it stays in the name. Each file comes once, sorted by name.
+    the folder that they share; all below the folder that the inputs share, where two would have the same name. Where
+    two differ by suffix alone (``a.mp3`` and ``a.wav``), it stays in the name. Each file comes once, sorted by name.
 
-    Raises:
-        MissingInput: An input that is not there, or a pattern that matches nothing.
-        UnsupportedInput: An input that is empty, no file or folder, or holds nothing that can be read.
+    An input that is not there, or a pattern that matches nothing, raises MissingInput; one that is empty, no file or
+    folder, or holds nothing that can be read, UnsupportedInput.
     """
     given = [os.fspath(text) for text in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     # no shell writes ~ out in quotes

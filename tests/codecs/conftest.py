@@ -16,8 +16,7 @@ from codecbook.codecs.adapters import dac, mimi, neucodec
 from codecbook.codecs.adapters.snac import SnacCodec, random_model
 from codecbook.codecs.base import Weights
 from codecbook.codecs.build import build_architecture, offered_bandwidths_kbps
-from codecbook.codecs.loading import keep_signal_alive
-from codecbook.codecs.model_files import save_model
+from codecbook.codecs.loading import keep_signal_alive, save_model
 from codecbook.codecs.training.losses import LossWeights
 from codecbook.codecs.training.recipes import Phase, Recipe
 from codecbook.models.weights import seeded

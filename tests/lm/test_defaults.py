@@ -12,9 +12,8 @@ from codecbook.codecs.corpus.index import ClipRow, CorpusEntry, write_index
 from codecbook.errors import MissingWeights
 from codecbook.files import sha256_of
 from codecbook.lm.data.corpora import bundled_tokens
-from codecbook.lm.defaults import EXACT_NAME, default_folder, load_default
 from codecbook.lm.exact.files import load_exact
-from codecbook.lm.model_files import load_lm
+from codecbook.lm.model_files import EXACT_NAME, default_folder, load_default, load_lm
 from codecbook.lm.models import build_lm
 from codecbook.models.weights import num_parameters
 from codecbook.paths import data_dir, repository_dir

@@ -1,16 +1,9 @@
 """Claims of a notebook: sentences that the run itself judges, kept as data beside the figures.
 
-What a claim rests on decides what becomes of a run in which it does not hold:
-
-================  ===============================================================  ===========================
-rests on          example                                                          where it does not hold
-================  ===============================================================  ===========================
-``construction``  a stream decodes to the tokens that were coded                    the run fails
-``data``          more codebooks bring the spectrum nearer to the original          the default run fails; on
-                                                                                   other recordings or with other
-                                                                                   parameters it is a finding
-``machine``       a speed, or what floats do on another processor                   a finding, wherever
-================  ===============================================================  ===========================
+What a claim rests on decides what becomes of a run in which it does not hold. ``construction`` (a stream decodes to the
+tokens that were coded): the run fails. ``data`` (more codebooks bring the spectrum nearer to the original): the default
+run fails; on other recordings or with other parameters it is a finding. ``machine`` (a speed, or what floats do on
+another processor): a finding, wherever.
 
 A finding is shown as "does not hold here" with its figure, and the run succeeds. Whatever fails, everything is measured
 and written first: `codecbook.book.results.Run.finish` raises `ClaimsFailed` at the very end.

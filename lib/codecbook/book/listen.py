@@ -141,17 +141,10 @@ def abx(
 ) -> AbxTest:
     """Display a test in which X is A or B by chance, and the listener says which.
 
-    All clips loop in step on one clock and are switched without a gap. They are turned down by one common factor
-    if any of them overshoots; differences in level are left as they are, so match loudness first where level is
-    not the question.
-
-    Args:
-        reference: The original, for orientation.
-        a: First candidate.
-        b: Second candidate; may be the reference itself, to ask whether `a` can be told from it.
-        labels: What reference, A and B are.
-        trials: How many votes make a test; 10 is enough for p < 0.05 at 9 correct.
-        title: The question.
+    All clips loop in step on one clock and are switched without a gap. They are turned down by one common factor if any
+    of them overshoots; differences in level are left as they are, so match loudness first where level is not the
+    question. The reference is for orientation; B may be the reference itself, to ask whether `a` can be told from it.
+    The labels say what reference, A and B are; of 10 trials, 9 correct are p < 0.05.
     """
     clips = (reference, a, b)
     if len(labels) != len(clips) or trials < 1:

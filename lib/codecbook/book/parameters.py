@@ -72,19 +72,12 @@ def read_declarations(notebook: Path) -> Declarations:
 
 
 def validate(namespace: dict[str, Any], choices: Choices | None = None, bounds: Bounds | None = None) -> dict[str, Any]:
-    """Check the annotated names of a notebook and return them as its parameters.
+    """Check the annotated names of a notebook, in order, and return them as its parameters.
 
-    Called in the cell after the parameters cell, with ``globals()``. A value that papermill injected is held against
-    the annotation of the parameters cell.
-
-    Args:
-        namespace: The notebook's globals, or any mapping with ``__annotations__``.
-        choices: Allowed values by name. For a list, every element must be one of them.
-        bounds: ``(lowest, highest)`` by name, both inclusive, None for open. For a list, of every element.
-
-    Returns:
-        The parameters in the order of their annotations; an int where a float is expected becomes a float. Paths
-        (see `codecbook.book.inputs`) become absolute, in the namespace as well.
+    Called with ``globals()`` in the cell after the parameters cell. A value that papermill injected is held against the
+    annotation. `choices` are allowed values by name, `bounds` ``(lowest, highest)``, both inclusive, None for open; of
+    a list they hold for every element. An int where a float is expected becomes a float; paths (see
+    `codecbook.book.inputs`) become absolute, in the namespace as well.
 
     Example:
         >>> cell = {"__annotations__": {"codec": str, "clips": int}, "codec": "encodec_24khz", "clips": 4}

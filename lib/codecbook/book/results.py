@@ -118,10 +118,8 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Write ``results/<stage>.json`` in one step and return what it holds.
 
-        Called last: a notebook that fails before leaves no result, so nothing downstream mistakes it for one.
-
-        Raises:
-            ClaimsFailed: A claim that must hold does not; the file is written all the same.
+        Called last: a notebook that fails before leaves no result, so nothing downstream mistakes it for one. Raises
+        ClaimsFailed: a claim that must hold does not; the file is written all the same.
         """
         self.provenance = provenance.collect(self.parameters, self.started, self.code)
         if self.own_data:

@@ -114,9 +114,8 @@ class Codec(ABC):
             sample_rate_hz: Of an array or tensor.
 
         Raises:
-            UnsupportedInput: Wrong rate, channels, bandwidth or number of codebooks; both of these; or chunks for
-                a codec that cannot take them.
-            CorruptInput: No samples, or samples that are not finite.
+            UnsupportedInput: Wrong rate, channels, bandwidth or number of codebooks, or chunks that the codec cannot
+            take. CorruptInput: No samples, or samples that are not finite.
         """
         sound = as_clip(clip, sample_rate_hz)
         if isinstance(clip, str | os.PathLike):
@@ -168,9 +167,8 @@ class Codec(ABC):
     def decode(self, tokens: Tokens, num_codebooks: int | None = None) -> Clip:
         """Decode tokens, or only their leading codebooks, to ``tokens.num_samples``, or to all that the network makes.
 
-        Raises:
-            UnsupportedInput: Tokens of another codec or of other weights, or a codec without a decoder.
-            CorruptInput: Fewer codes than the audio's length asks for.
+        Tokens of another codec or of other weights, or a codec without a decoder, raise UnsupportedInput; fewer codes
+        than the audio's length asks for CorruptInput.
         """
         if num_codebooks is not None:
             tokens = tokens.leading(_checked_count(num_codebooks))

@@ -98,11 +98,10 @@ def build(
         strides: The decoder's upsampling factors in order.
         num_lstm_layers: LSTM layers next to the bottleneck (upstream: 2). Without, the receptive field is finite.
         norm: ``"weight_norm"``, or ``"time_group_norm"``, which upstream's stereo model has.
-        name: Name of the model, written into ``.ecdc`` headers.
+        name: Of the model, written into ``.ecdc`` headers.
         channels: 1 or 2.
 
-    Raises:
-        UnsupportedInput: Codebooks, strides or bandwidth that do not fit together.
+    Raises UnsupportedInput for codebooks, strides or a bandwidth that do not fit together.
     """
     encoder, decoder = _seanet(channels, hidden_dim, num_filters, strides, num_lstm_layers, norm)
     _check_codebooks(num_codebooks, codebook_size)
@@ -151,21 +150,18 @@ def build_snac(
 ) -> "snac.SNAC":
     """Build a small SNAC, without noise blocks (their output differs at each call) and local attention.
 
-    As of the published 24 kHz model, the defaults are three levels of 4096 codes and 512 samples a frame.
+    As in the published 24 kHz model, the defaults are three levels of 4096 codes and 512 samples a frame.
 
     Args:
         codebook_size: Entries of each level.
         codebook_dim: Dimension in which codewords are compared.
-        vq_strides: Frames for which one code of each level stands, coarse to fine.
+        vq_strides: Frames for which one code of each level stands, coarse to fine, the last 1.
         encoder_dim: Channels of the encoder's first convolution; they double at each stride.
         decoder_dim: Channels of the decoder's first convolution; they halve at each stride.
         encoder_strides: Downsampling factors; the decoder goes through them backwards.
         sample_rate_hz: Sampling rate in and out.
-        depthwise: Whether residual units filter each channel apart, as the published models do; on a CPU full
+        depthwise: Whether residual units filter each channel alone, as in the published models; on a CPU full
             convolutions with as many channels take hardly longer.
-
-    Raises:
-        UnsupportedInput: No level, or strides that do not descend to 1.
     """
     _check_codebooks(len(vq_strides), codebook_size)
     if list(vq_strides) != sorted(vq_strides, reverse=True) or any(vq_strides[0] % s for s in vq_strides):
@@ -221,10 +217,8 @@ def build_fsq(
     """Build a causal mono codec with one codebook: a finite scalar quantiser over 480 samples, 50 frames/s.
 
     Arguments are those of `build`, and ``levels``: values that each scalar can take; eight of 4 make a vocabulary of
-    65,536 (16 bits, 0.8 kbps). A linear layer takes the latents to ``len(levels)`` scalars and back.
-
-    Raises:
-        UnsupportedInput: A level below 3, which the quantiser cannot centre.
+    65,536 (16 bits, 0.8 kbps). A linear layer takes the latents to ``len(levels)`` scalars and back. Raises
+    UnsupportedInput: a level below 3, which the quantiser cannot centre.
     """
     if not levels or min(levels) < 3 or math.prod(levels) > _MAX_FSQ_CODES:
         raise UnsupportedInput(
@@ -250,8 +244,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 def build_architecture(architecture: str, arguments: dict) -> nn.Module:
     """Build a model from a name of `ARCHITECTURES` and keyword arguments, as model files state them.
 
-    Raises:
-        UnsupportedInput: Unknown name or arguments.
+    Raises UnsupportedInput: unknown name or arguments.
     """
     if architecture not in ARCHITECTURES:
         raise UnsupportedInput(

@@ -21,8 +21,7 @@ class CausalStream:
     Args:
         layers: Causal layers, applied in order; all pieces but the last must be multiples of their total stride.
 
-    Raises:
-        UnsupportedInput: A layer is not causal.
+    Raises UnsupportedInput: a layer is not causal.
     """
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:

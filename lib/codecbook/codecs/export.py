@@ -43,12 +43,10 @@ def export(
 ) -> list[FileReport]:
     """Export recordings; one that fails is reported, and the others go on, until the file system takes no more.
 
-    The summary ``export.json`` and ``export.csv`` in `outdir` is written at the end, also of an export that is
-    interrupted, and keeps what earlier exports said of other token files; called again, it skips what is complete and
-    was made with the same settings.
-
-    Tokens of ``a.wav`` go to ``a.npq``, and to ``a.wav.npq`` where that name is another recording's (``a.mp3``'s, for
-    one); they stay where they are when another recording comes along.
+    The summary ``export.json`` and ``export.csv`` in `outdir` is written at the end, also when the export is
+    interrupted, and keeps what earlier exports said of other token files. Called again, it skips what is complete and
+    was made with the same settings. Tokens of ``a.wav`` go to ``a.npq``, and to ``a.wav.npq`` where that name is taken
+    (by ``a.mp3``, for one); they stay where they are when another recording is added.
 
     Recordings, of `find_recordings`, are brought to the codec's rate and channels; bandwidth, codebooks and chunks are
     as in `Codec.encode`. `on_report` is called after every file, `on_progress` now and then with the seconds of a
@@ -57,7 +55,7 @@ def export(
     Raises:
         UnsupportedInput: Settings that hold for no recording, or an `outdir` that is none.
         CorruptInput: The summary of an earlier export is damaged.
-        OSError: `outdir` cannot be written to, which is found out before anything is encoded, or is full.
+        OSError: `outdir` is full or cannot be written to, which is checked before anything is encoded.
     """
     if file_format not in FORMATS:
         raise UnsupportedInput(f"file_format={file_format!r}; choose one of {', '.join(FORMATS)}.")

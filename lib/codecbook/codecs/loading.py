@@ -1,7 +1,11 @@
-"""Load the networks of codecs: this project's own, the authors' from the hub or a path, and random ones."""
+"""Networks of codecs: this project's own, saved and loaded; the authors', from the hub or a path; random ones.
+
+This project's lie in folders of `codecbook.models.store`: tensors are stored as float16 and used as float32, which is
+exact. EnCodec's running averages (``embed_avg``, ``cluster_size``), of use in training alone, are not stored.
+"""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from codecbook.codecs.base import Weights
-from codecbook.codecs.model_files import load_model
+from codecbook.codecs.build import ARCHITECTURES, architecture_shapes, build_architecture
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.models.store import tensors_sha256
+from codecbook.models import store
 from codecbook.models.weights import CONNECT_TIMEOUT_S, WeightsRequest, missing, model_source, seeded
+
+_TRAINING_ONLY = (".embed_avg", ".cluster_size")
 
 
 def load_network(
@@ -25,14 +31,10 @@ def load_network(
 ) -> tuple[Any, Weights]:
     """Return a network in evaluation mode with the weights that were asked for, and where these are from.
 
-    A model folder of this project has to hold one of class `own`. `draw` makes the full-size network with random
+    A model folder of this project must hold one of class `own`. `draw` makes the full-size network with random
     weights; torch's generator is seeded before. `pretrained` loads the authors' network from a path, or fetches it
-    where that is None, and says where it is from; a codec of this project alone has none.
-
-    Raises:
-        MissingWeights: The weights are not here and could not be fetched.
-        CorruptInput: Files that are damaged.
-        UnsupportedInput: Weights of another model.
+    where that is None, and says where it is from; a codec of this project alone has none. Weights that could not be
+    found or fetched raise MissingWeights, damaged ones CorruptInput, those of another model UnsupportedInput.
     """
     if request.kind == "bundled":
         assert request.path is not None
@@ -54,7 +56,7 @@ def load_network(
         )
     else:
         module, source = pretrained(request.path)
-    return module.eval(), Weights(request.kind, source, tensors_sha256(module.state_dict()))
+    return module.eval(), Weights(request.kind, source, store.tensors_sha256(module.state_dict()))
 
 
 def load_from_hub(
@@ -185,3 +187,55 @@ def hooked(modules: Iterable[nn.Module], hook: Callable[..., Tensor | None]) -> 
     finally:
         for handle in handles:
             handle.remove()
+
+
+def save_model(
+    folder: str | Path, module: nn.Module, architecture: str, arguments: dict, provenance: dict, overwrite: bool = False
+) -> str:
+    """Write a model that `build_architecture(architecture, arguments)` built, and return the SHA-256 of its tensors.
+
+    The provenance is whatever tells where the weights are from: data, seed, steps, measured quality.
+
+    Raises:
+        CodecbookError: The folder holds a model and `overwrite` is False, or one of another kind.
+        CorruptInput: A parameter is not finite, or too large for float16.
+        UnsupportedInput: The module is not what architecture and arguments build.
+    """
+    folder = Path(folder)
+    store.refuse_existing(folder, overwrite, ARCHITECTURES)
+    tensors = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().clone()
+        for name, tensor in _stored(module.state_dict()).items()
+    }
+    store.check_shapes(_stored(architecture_shapes(architecture, arguments)), tensors, folder)
+    return store.save_tensors(folder, tensors, architecture, arguments, provenance)
+
+
+def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if not name.endswith(_TRAINING_ONLY)}
+
+
+def load_model(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Read a model that `save_model` wrote, in evaluation mode, float32, on the CPU, and its ``config.json``.
+
+    A missing file raises MissingWeights, a truncated or altered one CorruptInput; another format or architecture, or
+    parameters that do not fit the configuration, UnsupportedInput.
+    """
+    folder = Path(folder)
+    config = store.read_config(folder, "model", "python -m codecbook.codecs.training")
+    tensors = store.load_tensors(folder, config)
+    architecture, arguments = config["architecture"], config["arguments"]
+    if not store.is_bundled(folder):
+        store.check_shapes(_stored(architecture_shapes(architecture, arguments)), tensors, folder)
+    module = build_architecture(architecture, arguments)
+    state = module.state_dict()
+    store.check_shapes({name: list(value.shape) for name, value in _stored(state).items()}, tensors, folder)
+    with torch.no_grad():
+        for name, value in tensors.items():
+            state[name].copy_(value)
+        for name, value in state.items():
+            if name.endswith(".embed_avg"):
+                value.copy_(state[name.removesuffix("_avg")])
+            elif name.endswith(".cluster_size"):
+                value.fill_(1.0)
+    return module.float().eval(), config

@@ -28,7 +28,7 @@ def codec_names() -> tuple[str, ...]:
 
 
 def load_codec(name: str, weights: str | Path = "bundled", device: str = "cpu") -> Codec:
-    """Load a codec.
+    """Load a codec of `codec_names`; ``codec.weights`` says where its weights are from.
 
     Args:
         name: One of `codec_names`.
@@ -36,9 +36,6 @@ def load_codec(name: str, weights: str | Path = "bundled", device: str = "cpu") 
             hub or its cache), ``"random"`` or ``"random:SEED"`` (the authors' architecture at full size; for code
             paths and tests), or a path to weights in the authors' format or in this project's.
         device: Torch device.
-
-    Returns:
-        The codec; ``codec.weights`` says where its weights are from.
 
     Raises:
         MissingWeights: There are no such weights here, and they could not be fetched.

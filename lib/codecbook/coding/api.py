@@ -55,22 +55,18 @@ def compress(
     segment_s: float = DEFAULT_SEGMENT_S,
     sample_rate_hz: int | None = None,
 ) -> bytes:
-    """Encode a clip into a stream.
+    """Encode a clip into a stream; on one machine the same arguments give the same bytes (codecs compute in floats).
 
     Args:
-        clip: A clip, array or tensor ``[S]`` or ``[C, S]``, or path of a recording; it is brought to the codec's rate
-            and channels.
+        clip: A clip, an array or tensor ``[S]`` or ``[C, S]``, or the path of a recording, at any rate.
         codec: A registry name, the name of bundled weights (``"encodec_24khz_mini"``), or a codec.
         bandwidth_kbps: One of the codec's ``bandwidths_kbps``; ``"default"`` takes its ``default_bandwidth_kbps``, None
             all codebooks.
         lm: ``"default"`` for the bundled exact language model of this codec (where it was trained for another number
-            of codebooks, codes are stored raw, and a warning says so), the folder of one, a model, or None for raw.
+            of codebooks, codes are stored raw, with a warning), the folder of one, a model, or None for raw.
         weights: As for `codecbook.codecs.load_codec`; None takes the bundled ones.
         segment_s: Seconds in a segment.
         sample_rate_hz: Of an array or tensor.
-
-    Returns:
-        The stream; the same bytes for the same arguments on the same machine (codecs compute in floats).
 
     Raises:
         CorruptInput: No samples, or samples that are not finite.
@@ -101,11 +97,11 @@ def compress_file(
     overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> StreamReport:
-    """Encode a recording of any length into a file, to the same bytes as `compress`.
+    """Encode a recording of any length into a file, to the same bytes as `compress`, whose other arguments it has.
 
     With codecs that encode piece by piece, memory does not grow with the recording; see `Codec.encode_pieces`.
     `source` is any file that `codecbook.audio.load` reads; `target` appears when it is complete, and `overwrite`
-    replaces a file that exists. `on_progress` is called now and then. The others are arguments of `compress`.
+    replaces a file that exists. `on_progress` is called now and then.
 
     Raises:
         CodecbookError: As `compress` and `codecbook.audio.load`, where `target` exists, is `source`, or is the name of
@@ -145,8 +141,8 @@ def decompress(
     """Decode a stream, or a stretch of it.
 
     The tokens of a stretch are exactly those of the whole. Its audio is that of the whole, up to the rounding of
-    floats, for a codec without memory; EnCodec's decoder remembers all that came before, of which the stretch is
-    given `MARGIN_S` seconds.
+    floats, for a codec without memory; EnCodec's decoder remembers everything before, of which it is given `MARGIN_S`
+    seconds.
 
     Args:
         data: Bytes, a path, or a binary file.
@@ -181,10 +177,8 @@ def decompress_file(
 ) -> StreamReport:
     """Decode a stream, or a stretch of it, into an audio file (wav, flac, ogg or mp3), piece by piece.
 
-    `target` appears when it is complete; see `compress_file` and `decompress` for the other arguments.
-
-    Raises:
-        CodecbookError: As `decompress` and `codecbook.audio.save`.
+    `target` appears when it is complete; see `compress_file` and `decompress` for the other arguments. Raises
+    CodecbookError: as `decompress` and `codecbook.audio.save`.
     """
     check_sound_target(target, overwrite, source)
     with StreamReader(source) as reader:

@@ -9,13 +9,11 @@ differ in how the share ``[c0, c1)`` of ``2^24`` is rounded:
 - upstream: ``low + ceil(c0 range / 2^24)`` to ``low + floor((c1 - 1) range / 2^24)``,
 - acv=4:    ``low + floor(c0 range / 2^24)`` to ``low + floor(c1 range / 2^24) - 1``.
 
-Upstream computes its share in floats, but nothing is lost there: range stays below 2^26, so that each product has at
-most 51 bits and float64 holds it exactly. Integer arithmetic gives the same numbers, and is used here. (What differs
-between machines in upstream's streams is the CDF, not the coder.)
-
-Upstream's rounding leaves integers between two shares that belong to no symbol, and its CDF ends short of 2^24 as a
-rule: a damaged stream may land there, which is reported. The intervals of acv=4 cover the window entirely: **any**
-bytes decode to symbols without complaint until they run out. No exception proves nothing; compare checksums.
+Upstream computes its share in floats, without loss: each product has at most 51 bits. Integers give the same numbers.
+(What differs between machines in upstream's streams is the CDF, not the coder.) Upstream's rounding leaves integers
+between two shares that belong to no symbol, and its CDF ends short of 2^24 as a rule: a damaged stream may land there,
+which is reported. The intervals of acv=4 cover the window entirely: **any** bytes decode to symbols without complaint
+until they run out. The absence of an exception proves nothing; compare checksums.
 
 While ``low`` = 01... and ``high`` = 10..., no bit is decided and the window grows (upstream's encoder gives up beyond
 62 bits). Here that second bit, which will be the opposite of the first, is dropped from all three numbers, counted as

@@ -45,21 +45,20 @@ def convert(
     """Make a stream of another one's codes.
 
     Args:
-        data: A whole ``.cbs`` or ``.ecdc`` stream, undamaged.
+        data: A whole ``.cbs`` or ``.ecdc`` stream, undamaged: codes that are lost cannot be written.
         to: ``"cbs"`` or ``"ecdc"``.
         lm: The language model that it was coded with: for ``.cbs`` as for `codecbook.coding.decompress`, for ``.ecdc``
             as for `codecbook.coding.ecdc.load_upstream_lm`.
         to_lm: The one to code the new stream with, likewise; None codes raw.
         acv: Of a new ``.ecdc`` stream; see `codecbook.coding.ecdc.write_ecdc`.
         dialect: Likewise.
-        weights: Which weights of the codec made the codes, where an ``.ecdc`` does not say: it names its model alone,
+        weights: Which weights of the codec made the codes, where an ``.ecdc`` does not say: it only names its model,
             which None takes for the authors' (or this project's bundled one).
         options: Keyword arguments of `codecbook.coding.ecdc.read_ecdc_codes`, for an ``.ecdc`` stream.
 
     Raises:
-        CorruptInput: The stream is damaged: codes that are lost cannot be written.
+        CorruptInput, MissingWeights: The stream is damaged, or models are not here.
         UnsupportedInput: Codes that the other format does not hold.
-        MissingWeights: Models that are not here.
     """
     if to not in ("cbs", "ecdc"):
         raise UnsupportedInput(f"There is no format {to!r}; choose one of cbs, ecdc.")

@@ -1,7 +1,6 @@
 """Logits to integer CDFs: the border where a token model's numbers become an entropy coder's intervals.
 
-Encoder and decoder must agree on every integer here; one that differs desynchronises all that follows. Three rules
-stand side by side:
+Encoder and decoder must agree on every integer here; one that differs desynchronises all that follows. Three rules:
 
 - `cdf_upstream`: package ``encodec`` 0.1.1. Float softmax, so equal only where the softmax rounds equally. Of a tensor
   on a GPU it is computed there, as the package does.
@@ -9,8 +8,8 @@ stand side by side:
   difference between machines rarer, not impossible.
 - `cdf_exact`: integers from the logits on, so equal on every machine for equal integer logits.
 
-All take logits ``[T, V, K]``, numpy arrays and torch tensors alike, and return a CDF as `codecbook.coding.cdf` has it.
-A single column ``[V]`` gives a single row ``[V]``.
+All take logits ``[T, V, K]`` (or a column ``[V]``), arrays and tensors alike, and return a CDF of
+`codecbook.coding.cdf`.
 """
 
 import math
@@ -77,16 +76,13 @@ def cdf_upstream(logits: Any) -> np.ndarray:
     """Return the CDF that package ``encodec`` 0.1.1 codes with.
 
     The softmax is torch's, one frame at a time as in upstream's loop; see `cdf_upstream_from_pdf` for the rest. One
-    frame at a time matters: with 8 codebooks and more, torch's vector code rounds otherwise for a lone column, for
+    frame at a time matters: with 8 codebooks and more, torch's vector code rounds differently for a lone column, for
     several frames at once, and for another number of threads, so that **equal logits** give different CDFs.
 
-    Args:
-        logits: float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats; -inf is probability 0. A tensor's device is where
-            softmax and CDF are computed.
-
-    Returns:
-        int64 ``[T, K, V]``, widths >= 2. Its last value is **near** 2^24, seldom equal: rounding down loses up to
-        one per code, and float32 rounding up may gain a few (see `codecbook.coding.arithmetic.UpstreamEncoder`).
+    Logits are float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats; -inf is probability 0. A tensor's device is where
+    softmax and CDF are computed. The CDF is int64 ``[T, K, V]``, widths >= 2. Its last value is **near** 2^24, seldom
+    equal: rounding down loses up to one per code, and float32 rounding up may gain a few (see
+    `codecbook.coding.arithmetic.UpstreamEncoder`).
 
     Raises:
         CorruptInput: A column has NaN, +inf, or nothing but -inf; check the model that made it.
@@ -125,18 +121,13 @@ def cdf_grid(
     4. ``alloc = 2^24 - V * min_range`` is shared as ``alloc * count // sum(count)``; what is left goes one each to
        the largest remainders, ties to the lower index; then `min_range` is added to all.
 
-    The pull request also nudges ``p * fp_scale`` by 2^-60 where it lies within 2^-40 of an integer, upwards at odd
-    and downwards at even places of the ``[V, K]`` matrix. After the clamp at 0 this cannot change a count: next to 1
-    and above, 2^-60 is below half a unit in the last place, and below 2^-40 the floor is 0 either way. So the
-    nudge is absent here (and `cdf_grid_unclamped` shows what it does without the clamp). For the same reason the
-    pull request's versions for a matrix and for a single column agree, constant columns included: equal
-    probabilities give equal counts, and those give the CDF of a uniform vector whatever their value.
+    The pull request also nudges ``p * fp_scale`` by 2^-60 where it lies within 2^-40 of an integer. After the clamp at
+    0 that cannot change a count (above 1, 2^-60 is below half a unit in the last place; below 2^-40 the floor is 0
+    either way), so it is absent here; `cdf_grid_unclamped` shows what it does without the clamp.
 
     Logits are float32 or float64 ``[T, V, K]`` (or ``[V]``) in nats. The CDF is int64 ``[T, K, V]``, its widths at
-    least `min_range`, its last value 2^24.
-
-    Raises:
-        UnsupportedInput: A parameter out of range, or another dtype or shape.
+    least `min_range`, its last value 2^24. A parameter out of range, or another dtype or shape, raises
+    UnsupportedInput.
     """
     return GridDialect(qstep, fp_scale, min_range, lm_dtype, tau).cdf(logits)
 

@@ -14,7 +14,7 @@ from codecbook.lm.data.windows import Windows
 from codecbook.lm.score import clip_bits, evaluating
 from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.objective import NATS_TO_BITS, cross_entropy_nats
-from codecbook.tokens.checks import checked_codes
+from codecbook.tokens.tokens import checked_codes
 
 
 def lm_cost(name: str, model: TokenLM, held_out: Corpus) -> TokenCost:
@@ -26,17 +26,13 @@ def lm_cost(name: str, model: TokenLM, held_out: Corpus) -> TokenCost:
 def bits_by_position(
     model: TokenLM, held_out: Corpus, num_frames: int, stride_frames: int, batch_size: int = 16
 ) -> np.ndarray:
-    """Measure what a frame costs by how many frames of its past are known.
+    """Measure what a frame costs by how many frames of its past are known: bits per token, float64 ``[clips, T]``.
 
-    Windows are cut from all over the clips and read from BOS, as in training. The frame at position ``n`` of a window
-    is then predicted from the ``n`` before it, and since windows begin anywhere, positions differ in nothing else. The
-    first window of a clip is left out: many clips begin with silence, which is cheap at whatever position.
-
-    Windows have `num_frames` frames, ``T``, and begin every `stride_frames`. Returns bits per token, float64
-    ``[clips, T]``: of each clip that has such a window, the mean over its windows.
-
-    Raises:
-        UnsupportedInput: No clip is long enough; or as `Windows` and `token_bits`.
+    Windows of `num_frames` frames, ``T``, begin every `stride_frames` all over the clips and are read from BOS, as in
+    training. The frame at position ``n`` of a window is then predicted from the ``n`` before it, and positions differ
+    in nothing else. The first window of a clip is left out: many clips begin with silence, which is cheap at whatever
+    position. Of each clip that has such a window, the mean over its windows is returned. Raises UnsupportedInput: no
+    clip is long enough; or as `Windows` and `token_bits`.
     """
     windows = Windows(held_out, num_frames, stride_frames)
     whole = np.flatnonzero((windows.lengths == num_frames) & (windows.starts > 0))

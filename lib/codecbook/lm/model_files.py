@@ -5,6 +5,9 @@ used as float32, which is exact; tables of positions stay float32. Where there i
 are made from the exact model in the folder ``exact``, over whose arrays ``sha256`` then is
 (`codecbook.lm.exact.floats`). Of ``provenance``, ``codec`` and ``codec_weights_sha256``, where given, tell whose tokens
 the model predicts.
+
+Each bundled codec has a model, ``data/models/lm_<codec>_mini``, in ``exact`` as the integers with which streams are
+coded. ``data/models/make_language_models.py`` says how each is trained, makes them and writes the card.
 """
 
 from dataclasses import dataclass
@@ -13,12 +16,14 @@ from typing import Any
 
 import torch
 
-from codecbook.errors import UnsupportedInput
-from codecbook.lm.exact.files import EXACT_NAME, load_exact, read_config
+from codecbook.errors import MissingWeights, UnsupportedInput
+from codecbook.lm.exact.files import EXACT_NAME as EXACT_NAME
+from codecbook.lm.exact.files import load_exact, read_config
 from codecbook.lm.exact.floats import float_tensors
 from codecbook.lm.models import ARCHITECTURES, build_lm
 from codecbook.lm.token_lm import TokenLM
 from codecbook.models import store
+from codecbook.paths import data_dir
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,8 @@ def save_lm(folder: str | Path, model: TokenLM, provenance: dict[str, Any], over
 def load_lm(folder: str | Path) -> LoadedLM:
     """Read a model that `save_lm` wrote.
 
-    Raises:
-        MissingWeights: One of the files is not there.
-        CorruptInput: A file is truncated or altered.
-        UnsupportedInput: Another format or architecture, or parameters that do not fit the configuration.
+    A missing file raises MissingWeights, a truncated or altered one CorruptInput; another format or architecture, or
+    parameters that do not fit the configuration, UnsupportedInput.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -88,3 +91,19 @@ def load_lm(folder: str | Path) -> LoadedLM:
 
 def _shapes(model: TokenLM) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def default_folder(codec: str) -> Path:
+    """Return where a codec's bundled language model lies, or would lie."""
+    return data_dir() / "models" / f"lm_{codec}_mini"
+
+
+def load_default(codec: str) -> LoadedLM:
+    """Load the bundled language model of a codec, as floats; raise MissingWeights where there is none."""
+    folder = default_folder(codec)
+    if not folder.is_dir():
+        raise MissingWeights(
+            f"There is no bundled language model of {codec!r} ({folder} does not exist); make it with python "
+            "data/models/make_language_models.py, or train one with python -m codecbook.lm train."
+        )
+    return load_lm(folder)

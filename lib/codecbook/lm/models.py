@@ -205,10 +205,8 @@ ARCHITECTURES: dict[str, tuple[type[LMConfig], Callable[[Any], TokenLM]]] = {
 def build_lm(architecture: str, arguments: dict[str, Any]) -> TokenLM:
     """Build a model of `ARCHITECTURES` with random parameters (torch's global generator).
 
-    Of its configuration's fields, the arguments, ``codebook_sizes`` is needed; the others have defaults.
-
-    Raises:
-        UnsupportedInput: An unknown architecture or argument, or a shape that cannot be.
+    Of its configuration's fields, the arguments, ``codebook_sizes`` is needed; the others have defaults. Raises
+    UnsupportedInput: an unknown architecture or argument, or a shape that cannot be.
     """
     if architecture not in ARCHITECTURES:
         raise UnsupportedInput(

@@ -53,10 +53,7 @@ def export_onnx(model: TokenLM | ExactLM) -> OnnxLM:
     """Convert an `RVQTransformer` of float32, or an `ExactLM` without rotary positions, to ONNX.
 
     Logits of the latter are int64, and equal under every runtime that computes float32 products in float32 and float64
-    by IEEE 754.
-
-    Raises:
-        UnsupportedInput: Another kind of model or of numbers, or an exact model without a certificate.
+    by IEEE 754. Raises UnsupportedInput: another kind of model or of numbers, or an exact model without a certificate.
     """
     config = model.config if isinstance(model, ExactLM) else config_of(model)
     if config.rotary:

@@ -7,7 +7,7 @@ from torch import Tensor
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.score import evaluating
 from codecbook.lm.token_lm import TokenLM
-from codecbook.tokens.checks import checked_codes
+from codecbook.tokens.tokens import checked_codes
 
 
 def sample(
@@ -18,16 +18,11 @@ def sample(
     top_k: int | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """Draw frames after BOS or a prompt.
+    """Draw frames after BOS or a prompt, without dropout; return int64 ``[T_0 + num_frames, K]``, the prompt included.
 
-    Random numbers come from a CPU generator whatever the device, so equal logits give equal tokens everywhere.
-
-    The model is evaluated without dropout. A prompt, integers ``[T_0, K]``, is continued; None starts from BOS.
-    `temperature` divides the logits, and 0 takes the most probable code; `top_k` draws from that many of the most
-    probable codes alone.
-
-    Returns:
-        int64 ``[T_0 + num_frames, K]``: the prompt and what follows, as `codecbook.tokens.tokens_from_frames` takes it.
+    Random numbers come from a CPU generator whatever the device, so equal logits give equal tokens everywhere. A
+    prompt, integers ``[T_0, K]``, is continued; None starts from BOS. `temperature` divides the logits, and 0 takes the
+    most probable code; `top_k` draws from that many of the most probable codes alone.
 
     Raises:
         UnsupportedInput: A setting out of range, a prompt of another shape, or more frames than the model's context.

@@ -11,7 +11,7 @@ from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.models import TinyGPT
 from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.objective import NATS_TO_BITS, cross_entropy_nats
-from codecbook.tokens.checks import checked_codes
+from codecbook.tokens.tokens import checked_codes
 
 
 @contextlib.contextmanager
@@ -31,11 +31,8 @@ def token_bits(model: TokenLM, codes: np.ndarray, chunk_frames: int = 512) -> np
 
     The model is evaluated without dropout, and without label smoothing. An `RVQTransformer` reads a clip of any length
     in chunks, which changes nothing (its window moves along). A `TinyGPT` has a fixed context: longer streams are cut
-    into sequences of that many tokens, each from BOS.
-
-    Raises:
-        UnsupportedInput: Another number of codebooks, or no frames.
-        CorruptInput: A code outside its codebook.
+    into sequences of that many tokens, each from BOS. Another number of codebooks, or no frames, raises
+    UnsupportedInput, a code outside its codebook CorruptInput.
     """
     codes = checked_codes(codes, model.codebook_sizes, "The clip")
     if codes.ndim != 2 or len(codes) == 0:

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.layers import NORM_EPSILON, Block, Rotation, State
 from codecbook.models.weights import num_parameters
-from codecbook.tokens.checks import require_positive
+from codecbook.tokens.tokens import require_positive
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, cdf_exact
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.exact.stepper import kernel_logits
-from codecbook.tokens.checks import checked_codes
+from codecbook.tokens.tokens import checked_codes
 
 
 @dataclass(frozen=True)

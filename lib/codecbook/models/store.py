@@ -115,8 +115,7 @@ def save_tensors(
 ) -> str:
     """Write tensors, as they shall be stored, as `write_model` does; return their SHA-256.
 
-    Raises:
-        CorruptInput: A value is infinite or not a number.
+    Raises CorruptInput: a value is infinite or not a number.
     """
     import safetensors.torch
 
@@ -134,12 +133,9 @@ def save_tensors(
 def read_config(folder: Path, kind: str, training_command: str, parameters: str = PARAMETERS_NAME) -> dict[str, Any]:
     """Return the content of a model's ``config.json``, with the keys that every model has.
 
-    Errors name the kind of model and the command that makes one; `parameters` is where these lie in the folder.
-
-    Raises:
-        MissingWeights: The folder lacks it, or the parameters.
-        CorruptInput: It is no JSON, or lacks a key.
-        UnsupportedInput: Another format.
+    Errors name the kind of model and the command that makes one; `parameters` is where these lie in the folder. Without
+    them, or a ``config.json``, MissingWeights is raised; for one that is no JSON, or lacks a key, CorruptInput; for
+    another format UnsupportedInput.
     """
     path = folder / CONFIG_NAME
     if not path.is_file() or not (folder / parameters).is_file():
@@ -161,8 +157,7 @@ def read_config(folder: Path, kind: str, training_command: str, parameters: str 
 def load_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, "Tensor"]:
     """Return a model's stored tensors by name, on the CPU, checked by `check_tensors`.
 
-    Raises:
-        CorruptInput: ``model.safetensors`` is truncated or no such file.
+    Raises CorruptInput: ``model.safetensors`` is truncated or no such file.
     """
     import safetensors.torch
 

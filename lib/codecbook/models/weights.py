@@ -33,11 +33,8 @@ def parse_weights(name: str, weights: str | Path) -> WeightsRequest:
     """Understand the `weights` argument of `codecbook.codecs.load_codec`.
 
     A folder that this project's training wrote, whose configuration names a format, counts as bundled wherever it
-    lies; any other path as pretrained.
-
-    Raises:
-        MissingWeights: A path that does not exist, or bundled weights that are not there.
-        UnsupportedInput: An empty string, or a seed that is no number below 2^63.
+    lies; any other path as pretrained. A path that does not exist, or bundled weights that are not there, raise
+    MissingWeights; an empty string, or a seed that is no number below 2^63, UnsupportedInput.
     """
     text = str(weights)
     if (match := _RANDOM.fullmatch(text)) and int(match[1] or 0) < 1 << 63:

@@ -35,8 +35,7 @@ def pack_bits(rows: np.ndarray, codebook_sizes: tuple[int, ...]) -> bytes:
 def unpack_bits(data: bytes, codebook_sizes: tuple[int, ...], num_rows: int) -> np.ndarray:
     """Return the rows, int64 ``[num_rows, K]``, that `pack_bits` made these bytes of.
 
-    Raises:
-        CorruptInput: Another number of bytes, a code beyond its codebook, or bits after the last code.
+    Raises CorruptInput: another number of bytes, a code beyond its codebook, or bits after the last code.
     """
     columns, places, starts = _bits_of_row(codebook_sizes)
     used, expected = num_rows * len(columns), packed_bytes(codebook_sizes, num_rows)

@@ -51,27 +51,16 @@ _BITRATE_RANGE_KBPS = (1e-3, 1e6)
 
 @dataclass(frozen=True)
 class NpqHeader:
-    """What the header of an NPQ file says.
+    """What the header of an NPQ file says."""
 
-    Attributes:
-        layout: ``"v1"``, ``"legacy_a"``, ``"legacy_b"`` or ``"npq2"``.
-        codebook_sizes: ``V`` per codebook; of mid and side, mid comes first.
-        frame_rate_hz: Frames per second, a float32.
-        num_frames: ``T``.
-        storage: How a code is stored: ``"u8"``, ``"u16"`` or ``"u32"``.
-        source_bitrate_kbps: Bitrate of the recording that was coded, a float32; None where unknown (0 in the file).
-        channels: 1 or 2 in NPQ2 (its channel mode), 0 (unknown) in the others.
-        mid_codebooks: How many codebooks code mid, where NPQ2 says mid/side; None otherwise.
-    """
-
-    layout: str
-    codebook_sizes: tuple[int, ...]
-    frame_rate_hz: float
-    num_frames: int
-    storage: str
-    source_bitrate_kbps: float | None = None
-    channels: int = 0
-    mid_codebooks: int | None = None
+    layout: str  # "v1", "legacy_a", "legacy_b" or "npq2"
+    codebook_sizes: tuple[int, ...]  # ``V`` per codebook; of mid and side, mid comes first
+    frame_rate_hz: float  # frames per second, a float32
+    num_frames: int  # ``T``
+    storage: str  # how a code is stored: "u8", "u16" or "u32"
+    source_bitrate_kbps: float | None = None  # of the recording that was coded, a float32; None where unknown
+    channels: int = 0  # 1 or 2 in NPQ2 (its channel mode), 0 (unknown) in the others
+    mid_codebooks: int | None = None  # how many codebooks code mid, where NPQ2 says mid/side
 
     @property
     def num_codebooks(self) -> int:
@@ -97,8 +86,7 @@ class NpqHeader:
 def inspect_npq(path: str | Path) -> NpqHeader:
     """Return the header of an NPQ file, checked against its size; the payload is not read.
 
-    Raises:
-        CodecbookError: As `read_npq`.
+    Raises CodecbookError: as `read_npq`.
     """
     with _opened(path) as (_, header):
         return header
@@ -108,12 +96,9 @@ def read_npq(path: str | Path) -> Tokens:
     """Read an NPQ file of any layout.
 
     The layout and how the codes are stored are not part of the tokens; `inspect_npq` tells them. NPQ2's channel
-    mode becomes `Tokens.channels`, and for mid/side `Tokens.mid_codebooks`: the codebooks of side follow.
-
-    Raises:
-        MissingInput: No such file.
-        CorruptInput: It contradicts its format, or a code is outside its codebook.
-        UnsupportedInput: Another format, version, channel mode or dtype.
+    mode becomes `Tokens.channels`, and for mid/side `Tokens.mid_codebooks`: the codebooks of side follow. No such file
+    raises MissingInput; one that contradicts its format, or has a code outside its codebook, CorruptInput; another
+    format, version, channel mode or dtype UnsupportedInput.
     """
     with _opened(path) as (file, header):
         count, num_frames = header.num_codebooks, header.num_frames
@@ -143,7 +128,7 @@ def read_npq(path: str | Path) -> Tokens:
 
 
 def write_npq(path: str | Path, tokens: Tokens, *, overwrite: bool = False) -> Path:
-    """Write tokens as NPQ, complete or not at all: mid/side as NPQ2, all else as v1.
+    """Write tokens as NPQ, complete or not at all: mid/side as NPQ2, all else as v1; return the path.
 
     Codes take u8 up to 256 codes, u16 below 65,536, else u32, as existing writers choose, so that v1 and mid/side
     files of theirs come back to the byte. (u16 could hold the codes of a codebook of exactly 65,536.)
@@ -151,8 +136,6 @@ def write_npq(path: str | Path, tokens: Tokens, *, overwrite: bool = False) -> P
     Kept: codes, codebook sizes, one frame rate and the source's bitrate (both rounded to float32), and mid/side.
     Lost: codec, weights, sampling rate, number of samples, bandwidth, segments and scales, so a codec with segments
     (EnCodec 48 kHz) cannot decode what comes back; `codecbook.tokens.parquet` keeps all.
-
-    Missing folders are made; the path is returned.
 
     Raises:
         UnsupportedInput: Codebooks of several rates, or a value that the header cannot hold.

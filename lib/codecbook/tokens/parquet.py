@@ -105,12 +105,8 @@ def iterate_tokens(path: str | Path) -> Iterator[tuple[str, Tokens]]:
     """Yield name and tokens of each clip, with one row group (and one clip) in memory at a time.
 
     The checksum over all rows can only be compared when the last clip has been read: an error then means that any
-    clip before may be wrong or missing.
-
-    Raises:
-        MissingInput: No such file.
-        CorruptInput: It is damaged.
-        UnsupportedInput: No Parquet file of tokens, or of a later version.
+    clip before may be wrong or missing. No such file raises MissingInput, a damaged one CorruptInput, one of something
+    else or of a later version UnsupportedInput.
     """
     path = Path(path)
     if not path.is_file():

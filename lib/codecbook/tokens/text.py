@@ -89,10 +89,7 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int = 1024) -> TextBpe:
     """Train a vocabulary on the texts of a training set alone; equal texts give an equal vocabulary.
 
     It has ``V`` tokens at most, at least 257: the bytes and the end of text. Few texts may give fewer, as only pairs
-    that occur twice are merged.
-
-    Raises:
-        UnsupportedInput: Too small a vocabulary, no text, or text without UTF-8 form.
+    that occur twice are merged. Raises UnsupportedInput: too small a vocabulary, no text, or text without UTF-8 form.
     """
     if vocabulary_size < len(_BYTES) + 1:
         raise UnsupportedInput(

@@ -47,8 +47,7 @@ def companion_path(path: Path) -> Path:
 def write_with_companion(path: Path, tokens: Tokens, settings: dict[str, Any], report: dict[str, Any]) -> Companion:
     """Write tokens as NPQ or Parquet by the path's suffix, and the companion, which is returned; both or neither.
 
-    Raises:
-        UnsupportedInput: Another suffix, or tokens that the format cannot hold.
+    Raises UnsupportedInput: another suffix, or tokens that the format cannot hold.
     """
     _refuse_suffix(path)
     # both are written before either gets its name
@@ -108,10 +107,8 @@ def is_complete(path: Path, settings: dict[str, Any]) -> Companion | None:
 def read_token_file(path: str | Path, clip: str | None = None) -> Tokens:
     """Read the tokens of a file of one clip, or of the `clip` of a Parquet file, with what the companion adds.
 
-    Raises:
-        MissingInput: No such file.
-        CorruptInput: It is damaged, or altered since its companion was written.
-        UnsupportedInput: Another suffix, several clips and none named, or a clip named where there is one.
+    No such file raises MissingInput, a damaged one or one altered since its companion was written CorruptInput; another
+    suffix, several clips and none named, or a clip named where there is one UnsupportedInput.
     """
     path = Path(path)
     _refuse_suffix(path)

@@ -180,8 +180,7 @@ class Tokens:
     def to_frames(self) -> np.ndarray:
         """Return the codes as int64 ``[T, K]``, frames first.
 
-        Raises:
-            UnsupportedInput: The codebooks run at different rates.
+        Raises UnsupportedInput: the codebooks run at different rates.
         """
         if len({len(codes) for codes in self.codes}) != 1:
             raise UnsupportedInput(
@@ -193,10 +192,8 @@ class Tokens:
     def leading(self, num_codebooks: int) -> "Tokens":
         """Return the tokens of the first `num_codebooks` codebooks alone.
 
-        Of mid and side, side is cut first; `bandwidth_kbps` is dropped where it no longer holds.
-
-        Raises:
-            UnsupportedInput: There are fewer, or `num_codebooks` is below 1.
+        Of mid and side, side is cut first; `bandwidth_kbps` is dropped where it no longer holds. Raises
+        UnsupportedInput: there are fewer, or `num_codebooks` is below 1.
         """
         if not 1 <= num_codebooks <= self.num_codebooks:
             raise UnsupportedInput(
@@ -260,3 +257,33 @@ def tokens_from_frames(
         frame_rates_hz=(float(frame_rate_hz),) * count,
         **metadata,
     )
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise UnsupportedInput unless a setting is an integer of 1 or more."""
+    if int(value) != value or value < 1:
+        raise UnsupportedInput(f"{name}={value}; give an integer of 1 or more.")
+
+
+def checked_codes(codes: np.ndarray, codebook_sizes: Sequence[int], source: str) -> np.ndarray:
+    """Return codes ``[..., K]`` as int64, after checking them; `source` is named in errors.
+
+    Raises:
+        UnsupportedInput: Another number of codebooks, or no integers.
+        CorruptInput: A code outside its codebook.
+    """
+    codes = np.asarray(codes)
+    K = len(codebook_sizes)
+    if not np.issubdtype(codes.dtype, np.integer) or codes.ndim < 2 or codes.shape[-1] != K:
+        raise UnsupportedInput(
+            f"{source}: codes are {codes.dtype} {list(codes.shape)}, and the model reads integers [..., {K}]; mixed "
+            "codecs or codebook counts cannot be trained on or scored together."
+        )
+    outside = (codes < 0) | (codes >= np.asarray(codebook_sizes))
+    if outside.any():
+        at = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise CorruptInput(
+            f"{source}: code {codes[at]} at {list(at)} is outside 0..{codebook_sizes[at[-1]] - 1}; the tokens are "
+            "damaged, or belong to a codec with larger codebooks."
+        )
+    return codes.astype(np.int64, copy=False)

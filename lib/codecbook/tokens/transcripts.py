@@ -60,12 +60,8 @@ def find_transcripts(folder: str | Path, names: Iterable[str]) -> dict[str, str]
     """Look below a folder for what is said in clips, and return what is found, by clip name.
 
     A clip ``corpus/a0001`` finds ``.../corpus/a0001.txt``, else the one file ``a0001.txt`` there is, else the line
-    ``a0001 ...`` of a ``*.trans.txt``. White space at both ends is dropped, and empty texts are none.
-
-    Raises:
-        MissingInput: The folder does not exist.
-        UnsupportedInput: Several files of different text fit one clip.
-        CorruptInput: A file is not UTF-8.
+    ``a0001 ...`` of a ``*.trans.txt``. White space at both ends is dropped, and empty texts are none. No such folder
+    raises MissingInput, different texts that fit one clip UnsupportedInput, a file that is not UTF-8 CorruptInput.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -30,13 +30,11 @@ def corpus_record(train: Iterable[tuple[str, str]], held_out: Iterable[tuple[str
 def continued(
     stored: Any, present: Record | None, changed_corpus: bool, source: Path
 ) -> tuple[Record | None, str, bool]:
-    """Compare the clips that a run goes on with to those that it has had.
+    """Compare the clips that a run goes on with to those that it has had; return the new record, and two verdicts.
 
-    `stored` is what the checkpoint `source` holds under ``"corpus"``, None where it is from before there were records;
-    `present` is None where nothing is known of the clips that are given now.
-
-    Returns:
-        The record as the run goes on, what has changed in a few words, and whether other clips are held out.
+    These are what has changed in a few words, and whether other clips are held out. `stored` is what the checkpoint
+    `source` holds under ``"corpus"``, None where it is from before there were records; `present` is None where nothing
+    is known of the clips that are given now.
 
     Raises:
         CorruptInput: What is stored is no record.

@@ -7,7 +7,7 @@ import torch
 
 from codecbook.audio import clip_from_array, load, save
 from codecbook.codecs.build import random_seeded
-from codecbook.codecs.model_files import load_model
+from codecbook.codecs.loading import load_model
 from codecbook.codecs.training import __main__ as train
 from codecbook.codecs.training.data import split_files
 

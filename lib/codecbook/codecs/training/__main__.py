@@ -17,7 +17,7 @@ import torch
 
 from codecbook.audio import Clip, save
 from codecbook.codecs.build import ARCHITECTURES
-from codecbook.codecs.model_files import load_model, save_model
+from codecbook.codecs.loading import load_model, save_model
 from codecbook.codecs.training.data import Crops, check_apart, load_recordings, parse_folder, split_files
 from codecbook.codecs.training.loop import CodecTrainer
 from codecbook.codecs.training.models import trainable

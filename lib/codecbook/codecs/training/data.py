@@ -84,18 +84,16 @@ def split_files(
 ) -> tuple[dict[Path, str], dict[Path, str]]:
     """Return (files to train on, files held out), sorted by path and with their `recording_identity`, of a folder.
 
-    What has one content, or one speaker, is on one side. Files that come or go move no other.
+    Recordings with one content, or one speaker, are on one side. Files that come or go move no other.
 
     Args:
         folder: Searched as by `codecbook.recordings.search`.
         hold_out_every: Hold out one in this many, see `codecbook.recordings.held_out`; 0 holds out by patterns only.
         hold_out: Shell patterns of file names to hold out.
         speaker: As the pattern of `speaker_of`; a file in whose name it is not found stands for itself.
-        known: Whether files are held out of which that was decided before.
+        known: Files on which it was decided before, and whether they are held out.
 
-    Raises:
-        MissingInput: There is no folder.
-        UnsupportedInput: Nothing is left to train on, or `speaker` is no regular expression.
+    Raises MissingInput, UnsupportedInput: no folder; nothing left to train on, or `speaker` is no regular expression.
     """
     if hold_out_every == 1 or hold_out_every < 0:
         raise UnsupportedInput(

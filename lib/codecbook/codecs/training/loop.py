@@ -41,16 +41,14 @@ class CodecTrainer:
         recipe: What to train, and how.
         crops: Source of batches; each process has its own, with its own seed.
         budget: How long.
-        folder: Where ``checkpoint.pt`` and ``log.jsonl`` go; a checkpoint that is there is continued.
+        folder: For ``checkpoint.pt`` and ``log.jsonl``; a checkpoint that is there is continued.
         processes: The processes of the run; None for this one alone, on the CPU.
         checkpoint_every_s: Between checkpoints.
         start_from: A trained module of the recipe's architecture to begin with; None begins from the data.
         record: What the recordings are, kept in checkpoints and as ``corpus.csv``.
-        changed_corpus: Go on knowingly with other recordings than a checkpoint's.
+        changed_corpus: Continue although the recordings are not those of the checkpoint.
 
-    Raises:
-        CorruptInput: The checkpoint is damaged.
-        UnsupportedInput: It is of another recipe, number of processes or corpus.
+    A damaged checkpoint raises CorruptInput; one of another recipe, number of processes or corpus UnsupportedInput.
     """
 
     def __init__(

@@ -25,13 +25,10 @@ def straight_through(latents: Tensor, quantized: Tensor) -> Tensor:
 
 
 class Trainable(ABC):
-    """A codec as the training loop sees it.
+    """A codec as the training loop sees it; its encoder and decoder are `module.encoder` and `module.decoder`.
 
-    Attributes:
-        module: The codec; its encoder and decoder are `module.encoder` and `module.decoder`.
-        num_codebooks: Codebooks or levels.
-        drops_codebooks: Whether leading codebooks alone decode, so that quantiser dropout makes sense.
-        refits: Whether codebooks are fitted by k-means.
+    `num_codebooks` counts codebooks or levels; `drops_codebooks` says whether leading ones alone decode, so that
+    quantiser dropout makes sense; `refits` whether codebooks are fitted by k-means.
     """
 
     num_codebooks = 1

@@ -39,9 +39,8 @@ def residual_stages(vectors: Tensor, codebooks: Iterable[Tensor]) -> Iterator[tu
 def rvq_quantize(latents: Tensor, codebooks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Quantise latents, float ``[B, D, T]``, with codebooks, float ``[K, V, D]``.
 
-    Returns:
-        (codes int64 ``[B, K, T]``, quantised latents ``[B, D, T]``, residuals ``[K, B, D, T]`` as each codebook met
-        them).
+    Returns codes int64 ``[B, K, T]``, quantised latents ``[B, D, T]``, and residuals ``[K, B, D, T]`` as each codebook
+    met them.
     """
     batch, _, frames = latents.shape
     stages = residual_stages(latents.transpose(1, 2).flatten(0, 1), codebooks)

@@ -225,13 +225,9 @@ def linear_start(encoder: nn.Module, decoder: nn.Module, audio: Tensor) -> None:
     close to the best blockwise linear one (4 to 5 dB SI-SDR on speech at 24 kHz before the first step) instead of
     having to find it, which takes hours on two CPU cores; channels that the transform leaves over stay random.
 
-    Args:
-        encoder: A SEANet encoder with weight_norm and without LSTM, or SNAC's encoder without attention.
-        decoder: The decoder that mirrors it: the same strides and widths in reverse.
-        audio: Real audio ``[B, C, S]``, S a multiple of the frame; some ten seconds in all suffice.
-
-    Raises:
-        UnsupportedInput: Other layers, or a decoder that does not mirror the encoder or is narrower.
+    The encoder is a SEANet with weight_norm and without LSTM, or SNAC's without attention; the decoder mirrors it. Real
+    audio ``[B, C, S]``, S a multiple of the frame, need not be more than some ten seconds in all. Other layers, or a
+    decoder that does not mirror the encoder or is narrower, raise UnsupportedInput.
     """
     for network in (encoder, decoder):
         if not normalised_convolutions(network) or any(isinstance(part, nn.LSTM) for part in network.modules()):

@@ -28,8 +28,7 @@ from codecbook.recordings import each_usable, find_recordings
 def fit_units(clips: Iterable[Clip], num_units: int = 512, seed: int = 0) -> Units:
     """Cluster the features of clips of speech, of any rate and channels; an iterator keeps one in memory at a time.
 
-    Raises:
-        UnsupportedInput: `num_units` below 2, or fewer than ten units of 40 ms for each.
+    Raises UnsupportedInput: `num_units` below 2, or fewer than ten units of 40 ms for each.
     """
     parts = [unit_features(audio.convert(clip, SAMPLE_RATE_HZ, 1).samples[0]) for clip in clips]
     features = np.concatenate(parts) if parts else np.empty((0, NUM_FEATURES))

@@ -100,8 +100,8 @@ def precision_eval(
     """Encode and decode a clip, and measure rate, error, time, and what one flipped bit does.
 
     Both directions are timed once, as in the original; call it twice to leave out what a first call pays for. The bit
-    is flipped at `corrupt_fraction` of the payload (`flip_byte`); None leaves that out.
-    The other arguments are those of `write_ecdc`.
+    is flipped at `corrupt_fraction` of the payload (`flip_byte`); None leaves that out. The other arguments, and
+    errors, are those of `write_ecdc`.
 
     Returns:
         The pull request's figures, None where there is none: ``success`` (the undamaged stream decoded, without
@@ -111,9 +111,6 @@ def precision_eval(
         ``corrupt_absolute_byte``, ``corrupt_payload_byte``, ``corrupt_chunk_index`` and ``corrupt_chunk_byte``
         (`FlippedByte`); of what it did ``corruption_*`` (`Corruption`); and ``decode_error``: why the undamaged
         stream, or else the damaged one, did not decode.
-
-    Raises:
-        CodecbookError: As `write_ecdc` and `flip_byte`.
     """
     start = time.perf_counter()
     data = write_ecdc(model, clip, lm, acv, dialect, bandwidth_kbps=bandwidth_kbps)
@@ -160,12 +157,8 @@ def payload_decode_matrix(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Decode streams on several devices, and compare damaged ones with their originals.
 
-    Args:
-        streams: Bytes by name.
-        model: An ``EncodecModel`` or an adapter of one, all streams' codec; moved to each device in turn, and back.
-        lm: Their language model, which is copied to each device.
-        devices: Torch devices.
-        pairs: ``(clean, corrupt)`` names of streams.
+    Streams are given by name, the pairs as ``(clean, corrupt)`` names. The model, an ``EncodecModel`` or an adapter of
+    one, is moved to each torch device in turn, and back; the language model is copied there.
 
     Returns:
         A table with a row per stream and device: ``file``, ``device``, ``success`` (it decoded, without damaged
@@ -174,9 +167,8 @@ def payload_decode_matrix(
         decoded, damaged segments allowed), ``sr``, ``corruption_mae``, ``corruption_max_abs``, ``first_bad_sample``,
         ``last_bad_sample``, ``bad_duration_s`` (`Corruption`).
 
-    Raises:
-        UnsupportedInput: A pair names a stream that is not given. (A stream or a device that cannot be used gives a
-            row that says so.)
+    Raises UnsupportedInput: a pair names a stream that is not given. (A stream or a device that cannot be used gives a
+    row that says so.)
     """
     unknown = sorted({name for pair in pairs for name in pair} - set(streams))
     if unknown:

@@ -105,14 +105,11 @@ def read_ecdc_header(data: bytes) -> tuple[EcdcHeader, int]:
 def dialect_of(header: EcdcHeader, qstep: float | None = None, lm_dtype: str | None = None) -> GridDialect:
     """Return the parameters that a stream of ``acv`` 3 or 4 was coded with.
 
-    What the header says comes first, then the arguments (`qstep` in nats), then the environment variables that the pull
-    request has for them, then what `GRID_DIALECTS` has for the header's ``fp``. The variables are
-    ``ENCODEC_LOGIT_QSTEP``, ``ENCODEC_DETERMINISTIC_LM_DTYPE``, and for keys that an early header lacks
-    ``ENCODEC_AC_FP_SCALE``, ``ENCODEC_AC_MIN_RANGE`` and ``ENCODEC_LM_TAU``.
-
-    Raises:
-        UnsupportedInput: Nothing tells the step or the type, a value is out of range or cannot be read, or
-            ``ENCODEC_USE_NEAR_UNIFORM`` is on.
+    What the header says comes first, then the arguments (`qstep` in nats), then the environment variables of the pull
+    request (``ENCODEC_LOGIT_QSTEP``, ``ENCODEC_DETERMINISTIC_LM_DTYPE``, and for keys that an early header lacks
+    ``ENCODEC_AC_FP_SCALE``, ``ENCODEC_AC_MIN_RANGE`` and ``ENCODEC_LM_TAU``), then what `GRID_DIALECTS` has for ``fp``.
+    Raises UnsupportedInput: nothing tells the step or the type, a value is out of range or cannot be read, or
+    ``ENCODEC_USE_NEAR_UNIFORM`` is on.
     """
     if os.environ.get("ENCODEC_USE_NEAR_UNIFORM", "0").lower() in ("1", "true", "yes", "on"):
         raise UnsupportedInput(

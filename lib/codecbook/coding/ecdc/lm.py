@@ -25,23 +25,19 @@ class PackageStepper:
     """Step a language model the way package ``encodec`` does: the baseline for speed, and what the format needs.
 
     Every step goes through ``lm.transformer`` with the states of the steps before, which are the layers' inputs: keys
-    and values of the whole context are projected anew each time. Anything faster rounds otherwise and makes other
-    streams. For ``acv=4`` oneDNN, which rounds otherwise than torch's own kernels, is off, as in the pull request.
-
-    Logits come from ``lm.forward_logits`` where the model has it (pull request 95's does), else from the parts of the
-    package's ``LMModel`` by the operations of its ``forward``, else as logarithms of the probabilities that
-    calling it returns.
+    and values of the whole context are projected anew each time. Anything faster rounds differently and makes other
+    streams. For ``acv=4`` oneDNN, which rounds differently from torch's own kernels, is off, as in the pull request.
+    Logits come from ``lm.forward_logits`` where the model has it (the pull request's does), else from the parts of the
+    package's ``LMModel``, else as logarithms of the probabilities that calling it returns.
 
     Args:
-        lm: The package's ``LMModel``, or a module that is called alike: ``(indices [1, K, 1], states, offset)``,
-            returning ``(probabilities [1, V, K, 1], states, offset)``. It is not changed, but copied where device, type
-            or mode differ.
+        lm: The package's ``LMModel``, or a module called alike: ``(indices [1, K, 1], states, offset)`` to
+            ``(probabilities [1, V, K, 1], states, offset)``. It is copied where device, type or mode differ.
         dialect: Whose CDF the streams use, and in whose ``lm_dtype`` the model runs; None is upstream's, in the model's
             own type.
         device: Torch device for the model, and for upstream's CDFs. A grid's CDFs and the coder stay on the CPU.
 
-    Raises:
-        UnsupportedInput: The device is not there, or lacks the type.
+    Raises UnsupportedInput: the device is not there, or lacks the type.
     """
 
     def __init__(self, lm: nn.Module, dialect: GridDialect | None = None, device: str = "cpu") -> None:
@@ -114,17 +110,13 @@ def encode_steps(codes: np.ndarray, stepper: PackageStepper, segment: int = 0) -
 def decode_steps(
     data: bytes, stepper: PackageStepper, num_codebooks: int, num_frames: int, segment: int = 0, verify: bool = True
 ) -> tuple[np.ndarray, int]:
-    """Decode the tokens of one segment; bytes that follow it are left alone.
+    """Decode the tokens of one segment; return codes, int64 ``[K, T]``, and how many bytes they took.
 
-    Damage, or another machine's rounding, gives wrong tokens rather than an error. Most of it shows at the end: the
-    decoded tokens are encoded along the way, and must give the bytes that were read. That adds no bit to the format
-    and leaves about one failure in 2^24 unseen. `verify` False skips it, to look at the wrong tokens.
-
-    Returns:
-        Codes, int64 ``[K, T]``, and how many bytes they took: upstream's segments follow each other without any mark.
-
-    Raises:
-        CorruptInput: The bytes run out, point at no symbol, or are not those of the decoded tokens.
+    Bytes that follow are left alone: upstream's segments follow each other without any mark. Damage, or another
+    machine's rounding, gives wrong tokens rather than an error. Most of it shows at the end: the decoded tokens are
+    encoded along the way, and must give the bytes that were read. That adds no bit to the format and leaves about one
+    failure in 2^24 unseen. `verify` False skips it, to look at the wrong tokens. Raises CorruptInput: the bytes run
+    out, point at no symbol, or are not those of the decoded tokens.
     """
     stepper.start(num_codebooks)
     decoder = UpstreamDecoder(data) if stepper.dialect is None else GridDecoder(data)

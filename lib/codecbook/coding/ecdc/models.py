@@ -56,16 +56,13 @@ def upstream_lm(num_codebooks: int, codebook_size: int, frame_rate_hz: float, se
 def load_upstream_lm(model: Any, source: str | Path = "default") -> "LMModel":
     """Load upstream's language model for ``encodec_24khz`` or ``encodec_48khz``, in evaluation mode on the CPU.
 
-    Args:
-        model: An ``EncodecModel``, an adapter of one, or the shape of one.
-        source: ``"default"`` for the authors' weights, downloaded where they are not in torch.hub's cache; a file with
-            weights, or a folder that holds upstream's file; ``"random"`` or ``"random:SEED"`` (for code paths and
-            tests).
+    The model is an ``EncodecModel``, an adapter of one, or the shape of one. `source` is ``"default"`` for the authors'
+    weights, downloaded where they are not in torch.hub's cache; a file with weights, or a folder that holds upstream's
+    file; ``"random"`` or ``"random:SEED"`` (for code paths and tests).
 
     Raises:
         MissingWeights: The file is not there, or could not be fetched.
-        UnsupportedInput: Another kind of model, one for which upstream has none, weights of another shape, or a seed
-            that is no number.
+        UnsupportedInput: A model for which upstream has none, weights of another shape, or a seed that is no number.
         CorruptInput: The file is damaged.
     """
     shape = model if isinstance(model, ModelShape) else shape_of(network_of(model))

@@ -66,10 +66,7 @@ def read_ecdc(data: bytes, model: Any, lm: LMSource = None, **options: Any) -> D
     """Decode an ``.ecdc`` stream of any version.
 
     `model` is an ``EncodecModel`` or an adapter of one, of the name that the header gives, on any device; the others
-    are arguments of `read_ecdc_codes`.
-
-    Raises:
-        CodecbookError: As `read_ecdc_codes` and `decode_audio`.
+    are arguments of `read_ecdc_codes`. Raises CodecbookError: as `read_ecdc_codes` and `decode_audio`.
     """
     read = read_ecdc_codes(data, lm, shape=shape_of(network_of(model)), **options)
     clip = decode_audio(read, model)
@@ -93,20 +90,18 @@ def read_ecdc_codes(
 
     Args:
         data: The whole stream.
-        lm: The language model that it was coded with; not needed for raw streams. One that is given by name or file
-            (as for `codecbook.coding.ecdc.load_upstream_lm`) is loaded after all checks that need no model.
+        lm: The language model that it was coded with; not needed for raw streams. One given by name or file (as for
+            `codecbook.coding.ecdc.load_upstream_lm`) is loaded after all checks that need no model.
         shape: Of the model; None takes what the header's name stands for.
         qstep: For ``acv`` 3 and 4, the step of the logit grid; see `codecbook.coding.ecdc.header.dialect_of`.
         lm_dtype: Likewise the model's float type.
         lm_device: Torch device for the language model.
         strict: Raise at the first damaged segment, rather than make it silent.
-        max_duration_s: Longer clips are refused: a language model may spend next to nothing on a token, so that a small
-            damaged file can claim hours. (The size of a raw stream must fit its header exactly.)
+        max_duration_s: Refuse longer clips: with a language model, a small damaged file can claim hours.
 
     Raises:
-        CorruptInput: The stream is cut off, goes on, contradicts itself, or its codes are not what was encoded. Only
-            the latter is confined to a segment, and only in ``acv`` 4; there too it is an error where a damaged
-            segment claims to be far longer than its bytes.
+        CorruptInput: The stream is cut off, goes on, contradicts itself, or its codes are not what was encoded. The
+            latter alone is confined to a segment, in ``acv`` 4, unless a damaged one claims to be far too long.
         UnsupportedInput: Another format, version, model, number of codebooks or dialect; a clip that is too long.
         MissingWeights: The stream needs a language model, and none was given or found.
     """

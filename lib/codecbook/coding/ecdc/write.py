@@ -46,10 +46,9 @@ def write_ecdc(
         bandwidth_kbps: One of the model's; None takes what it is set to.
 
     Raises:
-        UnsupportedInput: Another kind of model, rate, shape or `acv`; parameters that do not belong together; or a
+        UnsupportedInput: Another kind of model, rate, shape or `acv`, parameters that do not belong together, or a
             clip that upstream's coder cannot express.
-        CorruptInput: No samples, or samples that are not finite.
-        MissingWeights: A language model is needed, and none was given or found.
+        CorruptInput, MissingWeights: No samples, or not finite ones; a language model is needed, and none was found.
     """
     from codecbook.codecs.build import set_bandwidth
 
@@ -74,12 +73,9 @@ def write_ecdc_codes(
 ) -> bytes:
     """Write codes that are there already as an ``.ecdc`` stream; see `write_ecdc` for all but the first argument.
 
-    The stream keeps the codes, the length and the segments' scales. Of the weights that made them it tells only
-    whether they are this project's bundled ones.
-
-    Raises:
-        CodecbookError: As `write_ecdc`, or tokens of another codec than ``encodec_24khz`` and ``encodec_48khz``,
-            without length, or in other segments than the format's.
+    The stream keeps the codes, the length and the segments' scales. Of the weights that made them it tells only whether
+    they are this project's bundled ones. Raises CodecbookError: as `write_ecdc`, or tokens of another codec than
+    ``encodec_24khz`` and ``encodec_48khz``, without length, or in other segments than the format's.
     """
     shape = shape_of_tokens(tokens)
     sizes = set(zip(tokens.codebook_sizes, tokens.frame_rates_hz, strict=True))

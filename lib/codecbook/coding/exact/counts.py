@@ -6,7 +6,6 @@ equal intervals.
 """
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from codecbook.coding.cdf import as_array, as_columns
 from codecbook.compiled import kernel, kernel_or
 from codecbook.errors import UnsupportedInput
+from codecbook.lm.exact.spec import power_table
 
 EXACT_TOTAL_BITS = 20
 """Codes share 2^20 by default: at 1024 codes the forced width of 1 costs next to nothing."""
@@ -47,8 +47,7 @@ def cdf_exact(logits: Any, total_bits: int = EXACT_TOTAL_BITS) -> np.ndarray:
     Returns:
         int64 ``[T, K, V]``, strictly increasing, last value ``2^total_bits``.
 
-    Raises:
-        UnsupportedInput: Float logits, values outside int32, V too large, or another shape.
+    Raises UnsupportedInput: float logits, values outside int32, V too large, or another shape.
     """
     array = as_array(logits)
     if array.dtype.kind not in "iu" or array.dtype == np.uint64:
@@ -75,19 +74,8 @@ def cdf_exact(logits: Any, total_bits: int = EXACT_TOTAL_BITS) -> np.ndarray:
 
 @functools.cache
 def exact_exp_table() -> np.ndarray:
-    """Return ``E[d] = floor(2^(24 - d/256) + 1/2)`` for ``d`` = 0..6143, int64 and read-only.
-
-    With ``d = 256 o + f`` and ``R[f] = floor(2^(25 - f/256))``, E is ``((R[f] >> o) + 1) >> 1``. R is the integer
-    256th root of ``2^(6400 - f)``: eight integer square roots in a row, each rounding down, give the rounded-down
-    root of the whole. No float takes part, so the table cannot depend on a maths library.
-    """
-    roots = []
-    for f in range(256):
-        root = 1 << (25 * 256 - f)
-        for _ in range(8):
-            root = math.isqrt(root)
-        roots.append(root)
-    table = np.array([((root >> octave) + 1) >> 1 for octave in range(24) for root in roots], dtype=np.int64)
+    """Return ``E[d] = floor(2^(24 - d/256) + 1/2)`` for ``d`` = 0..6143 (`power_table`), int64 and read-only."""
+    table = power_table(24)
     table.flags.writeable = False
     return table
 

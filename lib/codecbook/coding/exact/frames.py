@@ -26,7 +26,7 @@ from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.kernels import head_rows, push_rows, read_rows
 from codecbook.lm.exact.spec import ExactLM, exp2_table
 from codecbook.lm.exact.stepper import kernel_state, kernel_weights
-from codecbook.tokens.checks import checked_codes
+from codecbook.tokens.tokens import checked_codes
 
 FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 FNV_PRIME = np.uint64(0x100000001B3)
@@ -53,8 +53,7 @@ class CodedFrames:
 def encode_frames(model: ExactLM, frames: Any) -> CodedFrames:
     """Encode a segment of frames, integers ``[T, K]``; T may be 0.
 
-    Raises:
-        CodecbookError: As `checked_codes`, or a vocabulary of 2^20 codes or more.
+    Raises CodecbookError: as `checked_codes`, or a vocabulary of 2^20 codes or more.
     """
     codes = checked_codes(np.asarray(frames), model.codebook_sizes, "The frames")
     if codes.ndim != 2:
@@ -68,13 +67,9 @@ def encode_frames(model: ExactLM, frames: Any) -> CodedFrames:
 def decode_frames(model: ExactLM, payload: bytes, num_frames: int) -> tuple[np.ndarray, int]:
     """Decode a segment of `encode_frames`, made with the same model: all of its bytes, to T = `num_frames` frames.
 
-    Returns:
-        int64 ``[T, K]``, and the interval hash, which is the encoder's if the models agree.
-
-    Raises:
-        CorruptInput: The bytes end early, go on, or are not those of any ``T`` frames. Damage may also decode to other
-            frames, which only a checksum finds.
-        UnsupportedInput: A vocabulary of 2^20 codes or more.
+    Returns int64 ``[T, K]``, and the interval hash, which is the encoder's if the models agree. Bytes that end early,
+    go on, or are not those of any ``T`` frames raise CorruptInput (damage may also decode to other frames, which only a
+    checksum finds); a vocabulary of 2^20 codes or more UnsupportedInput.
     """
     (result,) = decode_many(model, [payload], [num_frames])
     if isinstance(result, CorruptInput):

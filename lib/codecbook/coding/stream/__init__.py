@@ -25,11 +25,8 @@ def encode_tokens(
 ) -> bytes:
     """Encode tokens of any codec whose codebooks are of one rate, or of rates that double from one to the next.
 
-    The other arguments are those of `StreamWriter`. The same arguments give the same bytes.
-
-    Raises:
-        UnsupportedInput: As `StreamWriter`, or segments of the codec that are not of one length (shorter last ones
-            excepted).
+    The other arguments, and errors, are those of `StreamWriter`; segments of the codec must be of one length (shorter
+    last ones excepted). The same arguments give the same bytes.
 
     Example:
         >>> tokens = Tokens(codes=(np.arange(8),), codebook_sizes=(16,), frame_rates_hz=(50.0,))

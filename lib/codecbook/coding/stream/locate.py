@@ -77,13 +77,9 @@ def locate(
 ) -> tuple[StreamHeader, list[SegmentHeader], list[SegmentHeader | Damage], tuple[str, ...]]:
     """Find everything that can be found in a stream.
 
-    Returns:
-        Its header; all segments that are there, as they lie in the stream; by number, those to be decoded and what is
-        known to be lost between them; and what is wrong with parts that are there twice.
-
-    Raises:
-        CorruptInput: Neither copy of the header can be read, or this is no stream of codecbook at all.
-        UnsupportedInput: A later version of the format.
+    Returns its header; all segments that are there, as they lie in the stream; by number, those to be decoded and what
+    is known to be lost between them; and what is wrong with parts that are there twice. Where neither copy of the
+    header can be read, or this is no stream of codecbook, CorruptInput is raised; for a later version UnsupportedInput.
     """
     notes: list[str] = []
     lead = _header_at(source, 0)

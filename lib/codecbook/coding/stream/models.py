@@ -100,11 +100,9 @@ def choose_lm(lm: LMLike, known: TokenFormat, codec: Callable[[], Codec]) -> tup
 def lm_of(header: StreamHeader, lm: LMLike = "default") -> ExactLM | None:
     """Load the language model that a stream was coded with; None for a raw stream.
 
-    `lm` is ``"default"``, which looks for the name that the header gives in ``data/models``, a folder, or a model.
-
-    Raises:
-        MissingWeights: It is not there, or `lm` is None although the stream needs one.
-        UnsupportedInput: It is there with other weights than the stream was coded with.
+    `lm` is ``"default"``, which looks for the name that the header gives in ``data/models``, a folder, or a model. One
+    that is not there, or None although the stream needs one, raises MissingWeights; other weights than the stream was
+    coded with UnsupportedInput.
     """
     if header.coder == "raw":
         return None
@@ -130,11 +128,8 @@ def codec_by_name(name: str, weights: str | Path | None = None) -> Codec:
 def codec_of(header: StreamHeader, codec: Codec | None = None, weights: str | Path | None = None) -> Codec:
     """Load the codec that a stream's audio was encoded with, or check the one that is loaded already.
 
-    `weights` says where its weights are, if not where the stream's label says.
-
-    Raises:
-        MissingWeights: They are not there.
-        UnsupportedInput: The stream names no codec, or these are other weights than its audio was encoded with.
+    `weights` says where its weights are, if not where the stream's label says. Weights that are not there raise
+    MissingWeights; a stream that names no codec, or other weights than its own, UnsupportedInput.
     """
     known = header.format
     if codec is None:

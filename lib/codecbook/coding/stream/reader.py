@@ -68,9 +68,7 @@ class StreamReader:
         notes: What is wrong with parts of the stream that are there twice.
         num_bytes: Length of the stream.
 
-    Raises:
-        CorruptInput: No copy of the header can be read, or this is no stream.
-        UnsupportedInput: A later version of the format.
+    No readable header, or no stream, raises CorruptInput; a later version of the format UnsupportedInput.
     """
 
     def __init__(self, stream: StreamLike, model: ExactLM | None = None) -> None:
@@ -211,9 +209,8 @@ class StreamReader:
 def check_stretch(length_s: float, start_s: float, end_s: float | None) -> None:
     """Refuse a stretch of time of which a recording of this length holds nothing; all of it may be empty.
 
-    Raises:
-        UnsupportedInput: Times that are negative or not finite, that end before they begin, or outside of the
-            recording.
+    Raises UnsupportedInput: times that are negative or not finite, that end before they begin, or outside of the
+    recording.
     """
     if start_s == 0 and end_s is None:
         return
@@ -234,10 +231,8 @@ def check_stretch(length_s: float, start_s: float, end_s: float | None) -> None:
 def inspect(stream: StreamLike) -> StreamReport:
     """Say what a stream is, without its weights; headers are checked, payloads are not.
 
-    Segments that are missing, or whose headers are damaged, are in the report's ``damage``.
-
-    Raises:
-        CodecbookError: As `StreamReader`.
+    Segments that are missing, or whose headers are damaged, are in the report's ``damage``. Raises CodecbookError: as
+    `StreamReader`.
     """
     with StreamReader(stream) as reader:
         return reader.report(reader.damage)
@@ -246,10 +241,8 @@ def inspect(stream: StreamLike) -> StreamReport:
 def verify(stream: StreamLike, *, lm: LMLike = "default", on_progress: Progress | None = None) -> StreamReport:
     """Decode all codes of a stream and make every check; no audio, no codec.
 
-    `lm` is the language model, where it is not found by name; `on_progress` is called after each segment.
-
-    Raises:
-        CodecbookError: As `StreamReader` and `codecbook.coding.stream.models.lm_of`.
+    `lm` is the language model, where it is not found by name; `on_progress` is called after each segment. Raises
+    CodecbookError: as `StreamReader` and `codecbook.coding.stream.models.lm_of`.
     """
     with StreamReader(stream) as reader:
         reader.model, header = lm_of(reader.header, lm), reader.header

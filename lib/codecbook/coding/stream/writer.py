@@ -30,8 +30,7 @@ DEFAULT_SEGMENT_S = 10.0
 def stream_order(known: TokenFormat, model: ExactLM | None) -> str:
     """Return the order in which a stream holds such tokens: the first whose columns the language model codes, if any.
 
-    Raises:
-        UnsupportedInput: There is none.
+    Raises UnsupportedInput: there is none.
     """
     columns: dict[str, tuple[int, ...]] = {}
     for order in ROW_ORDERS:
@@ -68,7 +67,7 @@ class StreamWriter:
     The file must be able to seek: the header, which stands first, is written last.
 
     Args:
-        file: Binary, open for writing, empty from where it is on.
+        file: Binary, open for writing, empty from its position on.
         known: Of the tokens.
         model: Exact language model for these codebooks; None codes raw, at fixed width.
         lm_name: Its name, by which a decoder looks for it.
@@ -77,12 +76,8 @@ class StreamWriter:
         codec_segment_stride: Samples from one of the codec's own segments to the next.
         has_scales: Whether the codec normalises.
 
-    Attributes:
-        header: What the stream says of itself, as far as it is known.
-
-    Raises:
-        UnsupportedInput: Rates without common frames, more than 1024 columns or codebooks of a single code, other
-            codebooks than the model's, a length of segments out of range, or a file that cannot seek.
+    Raises UnsupportedInput: rates without common frames, more than 1024 columns or codebooks of a single code, other
+    codebooks than the model's, a length of segments out of range, or a file that cannot seek.
     """
 
     def __init__(
@@ -124,13 +119,11 @@ class StreamWriter:
         file.write(bytes(self._bytes))
 
     def write(self, rows: np.ndarray, codec_segment_frames: Sequence[int] = (), scales: Sequence[float] = ()) -> None:
-        """Take the next rows; for a codec with segments of its own, whole ones.
+        """Take the next rows, integers ``[T, K]`` in the header's order; of a codec with segments, whole ones.
 
         These are full until the recording ends: none is longer than the one before it, as times are counted in full
-        ones.
-
-        `rows` are integers ``[T, K]`` in the header's order; `scales` one gain per segment of the codec, or for a codec
-        with a gain but no segments, always that gain.
+        ones. `scales` has one gain per segment of the codec, or for a codec with a gain but no segments, always that
+        gain.
 
         Raises:
             CorruptInput: A code outside its codebook.

@@ -70,11 +70,8 @@ def count_model(train: Corpus, held_out: Corpus, kind: str = "bigram", smoothing
       next.
     - ``witten_bell``: ``P = (n(c) + U P') / (N + U)`` (Witten and Bell 1991, method C; Bell, Cleary and Witten 1990).
 
-    The first frame of a clip has a context of its own.
-
-    Raises:
-        UnsupportedInput: An unknown `kind` or `smoothing`, nothing to count, no tokens to score, or corpora of
-            different codebooks.
+    The first frame of a clip has a context of its own. Raises UnsupportedInput: an unknown `kind` or `smoothing`,
+    nothing to count, no tokens to score, or corpora of different codebooks.
     """
     for what, value, choices in (("kind", kind, KINDS), ("smoothing", smoothing, SMOOTHINGS)):
         if value not in choices:

@@ -30,10 +30,8 @@ def bundled_tokens(codec: str, num_codebooks: int | None = None, folder: str | P
     """Open the tokens of a codec, by its registry name, in the `natural_order` of its codebooks.
 
     `num_codebooks` None takes all, else so many from the first. The folder of corpora is by default ``data/tokens``.
-
-    Raises:
-        UnsupportedInput: No clips on one side.
-        MissingWeights, CorruptInput: As `codecbook.codecs.corpus.index.TokenIndex.path`, or a damaged file.
+    No clips on one side raise UnsupportedInput; else errors are those of
+    `codecbook.codecs.corpus.index.TokenIndex.path`.
     """
     index = read_index(folder)
     path = index.path(codec)

@@ -1,13 +1,12 @@
 """`Corpus`: token files as rows for a language model, split by clip or speaker.
 
-    corpus = Corpus.from_files("tokens", order="parallel")
-    train, held_out = corpus.split(held_out_every=10)
+    train, held_out = Corpus.from_files("tokens", order="parallel").split(held_out_every=10)
     batch = Windows(train, context_frames=300).batch([0, 1])  # [B, T, K]
 
 A *row* is what the model sees at one step: a frame of K codes, or a single one in flat orders
-(`codecbook.tokens.layout`); ``context_frames`` and ``stride_frames`` count rows. Opening files reads and checks them
-once and lays the rows of all clips end to end in a temporary file, which is memory-mapped: a corpus may be larger than
-memory, but not than the folder for temporary files (the environment variable ``TMPDIR`` names another).
+(`codecbook.tokens.layout`). Opening files reads and checks them once and lays the rows of all clips end to end in a
+temporary file, which is memory-mapped: a corpus may be larger than memory, but not than the folder for temporary files
+(the environment variable ``TMPDIR`` names another).
 """
 
 import itertools
@@ -48,15 +47,11 @@ class Corpus:
         num_codebooks: int | None = None,
         bark: bool = False,
     ) -> "Corpus":
-        """Open NPQ, Parquet and NPZ files.
+        """Open NPQ, Parquet and NPZ files, or folders that are searched to the bottom, in sorted order.
 
         Clips are named by their path without suffix, relative to the files' common folder; in Parquet they have names.
-
-        Args:
-            paths: Files, or folders that are searched to the bottom, in sorted order.
-            order: One of `codecbook.tokens.layout.ORDERS`.
-            num_codebooks: Only so many of each clip, from the first; None takes all.
-            bark: NPZ files are speaker prompts of Bark.
+        The order is one of `codecbook.tokens.layout.ORDERS`; `num_codebooks` takes so many of each clip, from the
+        first; with `bark`, NPZ files are speaker prompts of Bark.
 
         Raises:
             UnsupportedInput: No files, another suffix, NPZ without `bark`, two clips of one name, clips of several
@@ -180,16 +175,12 @@ class Corpus:
     def split(self, held_out_every: int = 10, by: str = "clip") -> tuple["Corpus", "Corpus"]:
         """Return (train, held out): one label in this many is held out, by `codecbook.recordings.held_out`.
 
-        Clips of one label stay together, and stay where they are when others are added or removed. Windows of one
-        clip never fall on both sides: what a model memorises of a clip would then count as skill.
-
-        `held_out_every` 10 holds out a tenth of the labels on average, and at least one. The label is with `by`
-        ``"clip"`` the clip's identity, else the first group (or whole match) of a regular expression that is searched
-        in its name, such as a speaker.
-
-        Raises:
-            UnsupportedInput: `held_out_every` below 2, a single label, so that one side would be empty, or a name
-                in which the expression is not found.
+        Clips of one label stay together, and stay where they are when others are added or removed. Windows of one clip
+        never fall on both sides: what a model memorises of a clip would then count as skill. `held_out_every` 10 holds
+        out a tenth of the labels on average, and at least one. With `by` ``"clip"`` the label is the clip's identity,
+        else the first group (or whole match) of a regular expression searched in its name, such as a speaker. Raises
+        UnsupportedInput: `held_out_every` below 2, a single label, so that one side would be empty, or a name in which
+        the expression is not found.
         """
         if held_out_every < 2:
             raise UnsupportedInput(f"held_out_every={held_out_every} leaves nothing to train on; choose 2 or more.")

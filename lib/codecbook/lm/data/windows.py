@@ -15,12 +15,10 @@ IGNORE = -1
 class Windows:
     """Sliding windows over the clips of a corpus.
 
-    Windows of a clip start every `stride_frames` rows and go on until one reaches its end, so each row is in at
-    least one. A window that ends beyond the clip (its last, or its only one) is filled with `IGNORE`: dropping it
-    would drop whole clips that are shorter than the context, and moving it back would train on rows twice.
-
-    A window has `context_frames` rows, ``T``; a stride of None is `context_frames`. Lengths out of range, or a corpus
-    shorter than the context, raise UnsupportedInput.
+    Windows of a clip start every `stride_frames` rows (None: `context_frames`) and go on until one reaches its end, so
+    each row is in at least one. They have `context_frames` rows, ``T``; one that ends beyond the clip is filled with
+    `IGNORE`: dropping it would drop whole short clips, and moving it back would train on rows twice. Lengths out of
+    range, or a corpus shorter than the context, raise UnsupportedInput.
 
     Attributes:
         clip_indices: int64 ``[N]``, the clip of each window.

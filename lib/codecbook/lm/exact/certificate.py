@@ -27,9 +27,7 @@ def certificate(model: ExactLM) -> tuple[Bound, ...]:
     """Return a bound for every step of the evaluation whose range depends on the model.
 
     Products and quotients in between keep theirs in any model, as their factors do: ``docs/exact-lm.md`` lists them.
-
-    Raises:
-        UnsupportedInput: A bound does not hold, so that evaluators might differ; the message names it.
+    Raises UnsupportedInput: a bound does not hold, so that evaluators might differ; the message names it.
     """
     # by matrix, the greatest sum of products that each row can reach
     sums = {

@@ -44,14 +44,10 @@ _MODULES = {
 
 
 def export_exact(model: TokenLM, clips: Sequence[np.ndarray]) -> ExactLM:
-    """Convert a trained `RVQTransformer` or `TinyGPT` to integers.
+    """Convert a trained `RVQTransformer` or `TinyGPT` to integers, calibrated by clips of the tokens that it will read.
 
-    The clips calibrate it: integers ``[T, K]`` each, of the kind that the model will read; some thousand frames are
-    enough.
-
-    Raises:
-        UnsupportedInput: Another kind of model, no clips, or weights whose range cannot be certified.
-        CorruptInput: A code outside its codebook.
+    These are integers ``[T, K]`` each, some thousand frames in all. Another kind of model, no clips, or weights whose
+    range cannot be certified raise UnsupportedInput, a code outside its codebook CorruptInput.
     """
     if not clips:
         raise UnsupportedInput("There are no calibration clips; give at least one, of the model's kind of tokens.")

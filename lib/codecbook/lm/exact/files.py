@@ -64,10 +64,8 @@ def save_exact(
 def load_exact(folder: str | Path) -> ExactLM:
     """Read a model that `save_exact` wrote, and prove its ranges again.
 
-    Raises:
-        MissingWeights: One of the files is not there.
-        CorruptInput: A file is truncated or altered.
-        UnsupportedInput: A float model, another format, or arrays without a certificate.
+    A missing file raises MissingWeights, a truncated or altered one CorruptInput; a float model, another format, or
+    arrays without a certificate UnsupportedInput.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -105,11 +103,8 @@ def read_arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:
     A file is the length of its header (8 bytes, little-endian), the header, and the data. The header is a JSON object:
     ``{name: {"dtype": "I8", "shape": [2, 3], "data_offsets": [begin, end]}}``, offsets counting from the end of the
     header, values little-endian in C order, without gaps; a key ``"__metadata__"`` may stand beside the names
-    (https://github.com/huggingface/safetensors, "Format"). Not every machine that numpy runs on has ``safetensors``.
-
-    Raises:
-        CorruptInput: Bytes are missing or too many, the header is no header, or an array holds other numbers than
-            integers of 8 to 64 bits.
+    (https://github.com/huggingface/safetensors, "Format"). Missing or further bytes, a header that is none, or arrays
+    of anything but integers of 8 to 64 bits raise CorruptInput.
     """
 
     def damaged(why: object) -> CorruptInput:

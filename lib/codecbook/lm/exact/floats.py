@@ -17,10 +17,8 @@ def float_tensors(exact: ExactLM) -> dict[str, torch.Tensor]:
     """Return the parameters of the `RVQTransformer` that computes what an exact model does, without its rounding.
 
     Weights, float32 by the names of the model's state, are those of the exact model, eight bits with a scale per row;
-    activations are neither rounded nor limited.
-
-    Raises:
-        UnsupportedInput: Rotary positions: a `TinyGPT` has one table where its exact form has two.
+    activations are neither rounded nor limited. Raises UnsupportedInput: rotary positions: a `TinyGPT` has one table
+    where its exact form has two.
     """
     c, arrays = exact.config, {**exact.arrays, **exact.steps()}
     if c.rotary:

@@ -11,7 +11,7 @@ from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact import spec
 from codecbook.lm.exact.certificate import certificate
 from codecbook.lm.exact.spec import ExactLM
-from codecbook.tokens.checks import checked_codes
+from codecbook.tokens.tokens import checked_codes
 
 MATMULS = ("int64", "float32")
 
@@ -73,11 +73,9 @@ class ReferenceEvaluator:
     """Reads clips side by side, frame by frame; `logits` are those of the frame that comes next.
 
     With ``matmul="float32"``, products of matrices are left to the machine's BLAS, in whatever order it adds them up:
-    as all factors are integers and all sums stay below 2^24 (the certificate), it has nothing to round. Everything
-    else stays int64. This is much faster, and shows that any BLAS gives the same.
-
-    Raises:
-        UnsupportedInput: Another `matmul`, no clips, or with float32 a model that has no certificate.
+    as all factors are integers and all sums stay below 2^24 (the certificate), it has nothing to round. This is much
+    faster, and shows that any BLAS gives the same. Another `matmul`, no clips, or with float32 a model that has no
+    certificate raise UnsupportedInput.
     """
 
     def __init__(self, model: ExactLM, batch: int = 1, matmul: str = "int64") -> None:

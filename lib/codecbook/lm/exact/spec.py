@@ -13,7 +13,7 @@ import numpy as np
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.models.store import arrays_sha256
-from codecbook.tokens.checks import require_positive
+from codecbook.tokens.tokens import require_positive
 
 ACTIVATION_MAX = 127
 """Greatest int8 activation or weight; -128 is not used."""
@@ -39,21 +39,26 @@ ROTATION_SHIFT = ROTATION_BITS + ROTATION_EXTRA_BITS
 ROTATION_INPUT_MAX = 4095
 
 
-@functools.cache
-def exp2_table() -> np.ndarray:
-    """Return ``E[d] = floor(2^(16 - d/256) + 1/2)`` for ``d`` = 0..4094 and ``E[4095] = 0``; int64, read-only.
+def power_table(bits: int) -> np.ndarray:
+    """Return ``E[d] = floor(2^(bits - d/256) + 1/2)`` for ``d`` = 0 to ``256 bits - 1``, int64: from 2^bits down to 1.
 
-    Made by integer roots, as `codecbook.coding.exact.counts.exact_exp_table` is: with ``d = 256 o + f`` and
-    ``R[f] = floor(2^(17 - f/256))``, the integer 256th root of ``2^(4352 - f)``, E is ``((R[f] >> o) + 1) >> 1``.
-    The last entry stands for all greater distances.
+    With ``d = 256 o + f`` and ``R[f] = floor(2^(bits + 1 - f/256))``, E is ``((R[f] >> o) + 1) >> 1``. R is the integer
+    256th root of ``2^(256 (bits + 1) - f)``: eight integer square roots in a row, each rounding down, give the
+    rounded-down root of the whole. No float takes part, so the table cannot depend on a maths library.
     """
     roots = []
     for f in range(256):
-        root = 1 << ((EXP2_BITS + 1) * 256 - f)
+        root = 1 << (256 * (bits + 1) - f)
         for _ in range(8):
             root = math.isqrt(root)
         roots.append(root)
-    table = np.array([((root >> octave) + 1) >> 1 for octave in range(16) for root in roots], dtype=np.int64)
+    return np.array([((root >> octave) + 1) >> 1 for octave in range(bits) for root in roots], dtype=np.int64)
+
+
+@functools.cache
+def exp2_table() -> np.ndarray:
+    """Return `power_table` of 16 bits, read-only, with a last entry of 0, which stands for all greater distances."""
+    table = power_table(EXP2_BITS)
     table[-1] = 0
     table.flags.writeable = False
     return table
@@ -151,8 +156,7 @@ def _scale(name: str, *shape: int, factor: str = "multiplier") -> ArraySpecs:
 class ExactLM:
     """A language model that gives the same integer logits on every machine.
 
-    Raises:
-        CorruptInput: An array is missing, unknown, or of another type or shape.
+    Raises CorruptInput: an array is missing, unknown, or of another type or shape.
     """
 
     config: ExactConfig

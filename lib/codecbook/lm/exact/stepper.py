@@ -8,7 +8,7 @@ import numpy as np
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact.kernels import head_rows, push_rows, read_rows
 from codecbook.lm.exact.spec import ExactConfig, ExactLM, array_specs, exp2_table
-from codecbook.tokens.checks import checked_codes
+from codecbook.tokens.tokens import checked_codes
 
 _SPECS = array_specs(ExactConfig((1,), 2, 1, 1, 1, 1, rotary=True)) | array_specs(
     ExactConfig((1,), 2, 1, 1, 1, 1, conditioned=True, head_dim=1, head_hidden=1)
@@ -70,16 +70,9 @@ def kernel_state(model: ExactLM, streams: int, rows: int) -> KernelState:
 class ExactStepper:
     """Reads streams side by side, frame by frame; `logits` are those of the frame that comes next.
 
-    ::
-
-        stepper = ExactStepper(model)
-        for frame in frames:  # int64 [1, K]
-            for k in range(model.num_codebooks):
-                logits = stepper.logits(frame[:, :k])  # given the frames before, and this frame's codes below k
-            stepper.push(frame)
-
-    A call costs some microseconds of Python; loops that have no time for that call `codecbook.lm.exact.kernels` from a
-    kernel of their own.
+    For each frame, int64 ``[B, K]``, `logits` is called with its first ``k`` codes, for ``k`` from 0 to ``K - 1``, and
+    `push` with all of them. A call costs some microseconds of Python; loops that have no time for that call
+    `codecbook.lm.exact.kernels` from a kernel of their own.
     """
 
     def __init__(self, model: ExactLM, batch: int = 1) -> None:

@@ -48,10 +48,7 @@ class ExactTorch:
         """Return the logits of frames, int64 ``[B, T, K]``, given the frames before, the first given BOS.
 
         They are int64 ``[B, T, K, V]`` on the device, in 2^-8 bit; none depends on how many frames are read at a time.
-
-        Raises:
-            UnsupportedInput: Another number of codebooks, or a sequence longer than rotary positions reach.
-            CorruptInput: A code outside its codebook.
+        Errors as for `reference_logits`.
         """
         check_codes(codes.cpu(), self.model.codebook_sizes)
         codes = codes.to(self.device)

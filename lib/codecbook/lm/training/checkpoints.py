@@ -26,8 +26,7 @@ _KEYS = (
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint, or the latest of a run's folder, onto the CPU.
 
-    Raises:
-        MissingWeights, UnsupportedInput, CorruptInput: There is none; another format; truncated, or no checkpoint.
+    Raises MissingWeights, UnsupportedInput, CorruptInput: there is none; another format; truncated, or no checkpoint.
     """
     path = Path(path)
     path = path / LATEST_NAME if path.is_dir() else path

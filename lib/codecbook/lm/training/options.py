@@ -7,7 +7,7 @@ from typing import Any
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.objective import codebook_weights
-from codecbook.tokens.checks import require_positive
+from codecbook.tokens.tokens import require_positive
 from codecbook.training.schedule import Budget, Schedule
 
 PRECISIONS = ("auto", "float32", "bfloat16")

@@ -10,7 +10,7 @@ from codecbook.lm.data.windows import IGNORE, Windows
 from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.objective import codebook_weights, cross_entropy_nats
 from codecbook.lm.training.options import TrainOptions
-from codecbook.tokens.checks import checked_codes
+from codecbook.tokens.tokens import checked_codes
 from codecbook.training.processes import Processes
 
 

@@ -51,13 +51,13 @@ def train(
     say: Callable[[str], None] = print,
     changed_corpus: bool = False,
 ) -> TrainReport:
-    """Train a model, or go on with the run that `folder` holds.
+    """Train a model, or continue the run that `folder` holds.
 
     Under `torchrun` every process calls this with the same arguments, and they share each batch.
 
     Args:
         corpus: Clips to train on.
-        held_out: Clips to evaluate on, of the same codebooks and none of them in `corpus`.
+        held_out: Clips to evaluate on, of the same codebooks, none of them in `corpus`.
         folder: For ``latest.pt``, ``best.pt``, ``log.jsonl`` and ``corpus.csv``; made if it does not exist.
         architecture: ``"rvq_transformer"`` or ``"tiny_gpt"``.
         arguments: Fields of its configuration other than ``codebook_sizes``, which the corpus decides.
@@ -65,21 +65,14 @@ def train(
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         trackers: See `codecbook.training.log`.
         say: Takes lines of progress.
-        changed_corpus: Go on knowingly with other clips than the run has had. Evaluations on other held-out clips
-            then no longer count for the best one.
+        changed_corpus: Continue although the clips have changed; evaluations on other held-out clips then no longer
+            count for the best one.
 
     Raises:
-        UnsupportedInput: Clips shorter than the context, differing codebooks, settings that cannot be, or a
-            checkpoint in `folder` of another architecture, vocabulary, setting or corpus.
+        UnsupportedInput: Clips shorter than the context, differing codebooks, impossible settings, or a checkpoint of
+            another architecture, vocabulary, setting or corpus.
         CorruptInput: A damaged checkpoint or log, or a code outside its codebook.
         CodecbookError: Training diverged for good, or memory ran out.
-
-    Example::
-
-        corpus = Corpus.from_files("tokens")
-        train_clips, held_out = corpus.split(held_out_every=10)
-        report = train(train_clips, held_out, "run", options=TrainOptions(budget=Budget(minutes=10)))
-        print(report.best.bits_per_token)
     """
     options = options or TrainOptions()
     record = corpus_record(

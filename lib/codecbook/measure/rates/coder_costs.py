@@ -28,8 +28,8 @@ from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.score import evaluating
 from codecbook.lm.token_lm import TokenLM
 from codecbook.measure.statistics import Interval, ratio_interval
-from codecbook.tokens.checks import checked_codes
 from codecbook.tokens.layout import Layout
+from codecbook.tokens.tokens import checked_codes
 
 COMPRESSORS = ("zstd -19", "xz -9e")
 FLOAT_CODERS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[Any, Any], bytes]]] = {

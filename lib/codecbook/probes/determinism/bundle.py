@@ -72,10 +72,8 @@ def write_bundle(case: Case, path: str | Path, overwrite: bool = False) -> Path:
 def read_bundle(path: str | Path, folder: str | Path) -> Case:
     """Check a bundle and unpack it into a folder, a block at a time.
 
-    Raises:
-        MissingInput: There is no such file.
-        CorruptInput: The file is truncated or altered, lists a path outside its folder, or unpacks to too much.
-        UnsupportedInput: Another version, or no bundle.
+    No such file raises MissingInput; one that is truncated or altered, lists a path outside its folder, or unpacks to
+    too much, CorruptInput; another version, or no bundle, UnsupportedInput.
     """
     folder = Path(folder)
     with _opened(path) as file:
@@ -158,14 +156,10 @@ def write_result(case: Case, results: Sequence[CellResult], path: str | Path, ov
 
 
 def read_result(path: str | Path, case: Case | None = None) -> tuple[dict[str, Any], list[CellResult]]:
-    """Return what `write_result` wrote on another machine: the whole content, and the results.
+    """Return what `write_result` wrote on another machine: the whole content, and the results, which must be of `case`.
 
-    They must be of `case`; None takes any.
-
-    Raises:
-        MissingInput: There is no such file.
-        CorruptInput: The file is truncated or altered.
-        UnsupportedInput: Another version, or results of other weights or tokens.
+    No such file raises MissingInput, a truncated or altered one CorruptInput, another version or results of other
+    weights or tokens UnsupportedInput.
     """
     with _opened(path) as file:
         data = file.read(_LARGEST_RESULT_BYTES + 1)

@@ -15,9 +15,8 @@ from codecbook.coding.ecdc.models import network_of
 from codecbook.errors import CodecbookError, MissingWeights, UnsupportedInput
 from codecbook.files import sha256_of, write_file
 from codecbook.lm.data.corpora import bundled_tokens
-from codecbook.lm.defaults import EXACT_NAME, default_folder
 from codecbook.lm.exact.files import load_exact
-from codecbook.lm.model_files import load_lm, save_lm
+from codecbook.lm.model_files import EXACT_NAME, default_folder, load_lm, save_lm
 from codecbook.probes.determinism.case import AUDIO_NAME, CODES_NAME, DESCRIPTION_NAME, MODEL_FILES, RANDOM, Case
 from codecbook.probes.determinism.coders import CODERS
 
@@ -49,13 +48,12 @@ def make_case(
         recordings: How many bundled clips the codec itself is tried on; 0 leaves it out.
         codes: Tokens of your own, int64 ``[N, T, K]``, instead of segments of held-out clips.
         float_segments: Coders of floats, which take longest, compute only this many segments, from the first; 0 is all.
-        clips: Recordings of your own, instead of held-out tokens and of bundled clips: of these as many segments and
-            recordings as they are long enough for, up to those asked for.
+        clips: Recordings of your own, instead of held-out tokens and of bundled clips: as many segments and recordings
+            as they are long enough for, up to those asked for.
 
     Raises:
         MissingWeights: There is no such language model, or no tokens.
-        UnsupportedInput: Fewer usable clips than segments, or clips of which none holds a segment.
-        CodecbookError: The folder holds a case already.
+        CodecbookError: Too few usable clips, or the folder holds a case already.
     """
     folder = Path(folder)
     if (folder / DESCRIPTION_NAME).exists():
@@ -86,10 +84,8 @@ def make_case(
 def audio_batch(codec: str, count: int, duration_s: float, clips: Sequence[Clip] = ()) -> tuple[np.ndarray, str]:
     """Return the middle of clips, float32 ``[N, C, S]`` at the codec's rate, and its bundled weights' SHA-256.
 
-    Of one's own clips fewer than `count` may be long enough; without any the bundled ones are taken.
-
-    Raises:
-        UnsupportedInput: The codec is no EnCodec, or fewer of the bundled clips are long enough.
+    Of one's own clips fewer than `count` may be long enough; without any the bundled ones are taken. Raises
+    UnsupportedInput: the codec is no EnCodec, or fewer of the bundled clips are long enough.
     """
     model = load_codec(codec)
     network = network_of(model)
@@ -110,10 +106,8 @@ def segments_of(clips: Sequence[Clip], codec: str, segments: int, frames: int, s
     """Encode clips with a codec's bundled weights, and return stretches of their tokens, int64 ``[N, T, K]``.
 
     Stretches do not overlap, and are drawn from the clips in turn; there are fewer than asked for where the clips hold
-    fewer. As many codebooks are used as the codec's bundled tokens have.
-
-    Raises:
-        UnsupportedInput: No clip holds as many frames.
+    fewer. As many codebooks are used as the codec's bundled tokens have. Raises UnsupportedInput: no clip holds as many
+    frames.
     """
     model, count = load_codec(codec), bundled_tokens(codec).entry.num_codebooks
     random = np.random.default_rng(seed)

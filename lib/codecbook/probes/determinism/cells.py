@@ -213,8 +213,7 @@ def group_of(cell: Cell) -> str:
 def only(cells: Sequence[Cell], names: Sequence[str]) -> tuple[Cell, ...]:
     """Return the cells of these names, in their own order.
 
-    Raises:
-        UnsupportedInput: There is no cell of such a name.
+    Raises UnsupportedInput: there is no cell of such a name.
     """
     unknown = set(names) - {cell.name for cell in cells}
     if unknown:

@@ -159,8 +159,7 @@ def pack_codes(codes: np.ndarray) -> str:
 def unpack_codes(text: str) -> np.ndarray:
     """Return the codes, int64 ``[T, K]``, that `pack_codes` made text of.
 
-    Raises:
-        CorruptInput: The text is cut off, altered or no such text, or unpacks to more than 64 MiB.
+    Raises CorruptInput: the text is cut off, altered or no such text, or unpacks to more than 64 MiB.
     """
     try:
         inflate = zlib.decompressobj()

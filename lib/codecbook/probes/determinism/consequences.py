@@ -132,10 +132,8 @@ def rate_table(case: Case, steps: tuple[float, ...] = (1 / 128, 1 / 64, 1 / 16, 
     """Return bits per token of the baseline's coders and of coarser grids (``acv=4`` otherwise), over float logits.
 
     All are of the tokens that coders of floats have computed. Columns ``coder``, ``step_nats`` (of its grid; NaN for a
-    coder without one), ``bits_per_token``, ``overhead_percent`` (against the cross-entropy of the float logits).
-
-    Raises:
-        UnsupportedInput: The baseline was not run yet.
+    coder without one), ``bits_per_token``, ``overhead_percent`` (against the cross-entropy of the float logits). Raises
+    UnsupportedInput: the baseline was not run yet.
     """
     answers = case.answers()
     codes, logits = case.codes_for("float32", BASELINE), np.load(answers / "logits_float32.npy")
@@ -171,13 +169,12 @@ def send(logits: np.ndarray, codes: np.ndarray, fixed: bool) -> dict[str, Any]:
     """Send codes int64 ``[T]`` through the CDF of ``acv=4``, before or after its fix, and say what happened.
 
     Before it, pull request 95 of encodec nudged ``p * fp_scale`` by 2^-60 before rounding down, and did not clamp it at
-    0. A probability of exactly 0 then becomes a count of -1 at every even place: no tuning is needed. All that it takes
-    is a code that the model rules out, such as a masked one. Logits are float32 ``[T, V]``, the temperature is 1.
+    0: any code that the model rules out, such as a masked one, then gets a count of -1 at every even place. Logits are
+    float32 ``[T, V]``.
 
-    Returns:
-        ``rows_falling`` (rows of the CDF in which a value lies below the one before), ``narrowest`` (the least width of
-        a code, of 2^24; below 1 it has no interval), ``symbols`` (codes that were sent), ``wrong_symbols`` (of those,
-        decoded wrongly) and ``error`` (what encoder or decoder raised; empty if nothing).
+    Returns ``rows_falling`` (rows of the CDF in which a value lies below the one before), ``narrowest`` (the least
+    width of a code, of 2^24; below 1 it has no interval), ``symbols``, ``wrong_symbols`` (decoded wrongly) and
+    ``error`` (what encoder or decoder raised; empty if nothing).
     """
     rule = cdf_grid if fixed else cdf_grid_unclamped
     cdf = rule(logits[:, :, None])[:, 0]

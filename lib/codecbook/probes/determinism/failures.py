@@ -53,8 +53,7 @@ def failure_rates(
         Where nothing is wrong, ``wrong_share_high`` counts a segment once however many cells decoded it, as if they
         failed together; ``wrong_share_high_if_independent`` counts every decode, and is NaN elsewhere.
 
-    Raises:
-        UnsupportedInput: No coder ran in any compared cell, or as `compared`.
+    Raises UnsupportedInput: no coder ran in any compared cell, or as `compared`.
     """
     rows = []
     for coder in coders:
@@ -74,10 +73,8 @@ def survival(
 ) -> Survival:
     """Return how long segments of a coder go without a wrong token; arguments as `failure_rates`.
 
-    A segment that goes through is censored at its end. Intervals are by frame, not for the whole curve.
-
-    Raises:
-        UnsupportedInput: The coder ran in no compared cell, or as `compared`.
+    A segment that goes through is censored at its end. Intervals are by frame, not for the whole curve. Raises
+    UnsupportedInput: the coder ran in no compared cell, or as `compared`.
     """
     parts = compared(results, coder)
     if not parts:
@@ -88,8 +85,7 @@ def survival(
 def compared(results: Sequence[CellResult], coder: str) -> list[tuple[str, CoderResult]]:
     """Return name and part of every cell in which a coder was compared with the baseline.
 
-    Raises:
-        UnsupportedInput: Cells with other numbers of segments.
+    Raises UnsupportedInput: cells with other numbers of segments.
     """
     parts = [(result.cell.name, part) for result in results if (part := result.ran(coder))]
     counts = {part.segments for _, part in parts}

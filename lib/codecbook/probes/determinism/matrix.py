@@ -41,14 +41,10 @@ def run_matrix(
     jobs: int = 2,
     progress: Callable[[CellResult], None] = lambda result: None,
 ) -> list[CellResult]:
-    """Run cells and compare them with the first one.
+    """Run cells and compare them with the first one, the baseline, whose answers are kept in the case and used again.
 
-    Args:
-        case: What to compute. The first cell's answers are kept in it, and taken again where they are there already.
-        cells: The first is the baseline.
-        timeout_s: For each process.
-        jobs: Processes side by side; cells of several threads run alone.
-        progress: Called with every result as it comes, from another thread.
+    `timeout_s` is for each process; `jobs` run side by side, cells of several threads alone. `progress` is called with
+    every result as it comes, from another thread.
 
     Raises:
         UnsupportedInput: No cells, or two of one name.
@@ -162,8 +158,7 @@ def run_command(cell: Cell, command: Sequence[str], out: Path, timeout_s: float)
 def result_of(cell: Cell, status: str, reason: str, content: dict[str, Any], seconds: float) -> CellResult:
     """Return what a worker wrote as a result, its kinds checked.
 
-    Raises:
-        ValueError: Something is missing, or of another kind.
+    Raises ValueError: something is missing, or of another kind.
     """
     known = {"cell": cell, "status": status, "reason": reason, "seconds": seconds}
     try:

@@ -1,11 +1,7 @@
 """What runs in a cell's process: ``python -m codecbook.probes.determinism.worker CASE CELL OUT [--write-baseline]``.
 
-CELL is a JSON object of `Cell`'s fields. OUT is written anew after every coder, so that a crash costs only what was
-not finished::
-
-    {"status": "ran" or "skipped", "reason": "...", "machine": {...}, "coders": {name: {...}}, "codec": {...}}
-
-in the form of `CellResult`, without cell and seconds.
+CELL is a JSON object of `Cell`'s fields. OUT is a `CellResult` without cell and seconds, written again after every
+coder, so that a crash only costs what was not finished.
 
 A cell whose backend is numpy needs Python 3.11 and numpy 1.24 or later, on a 64-bit machine of either byte order, and
 nothing else: there the exact coder is computed, and the others are skipped.

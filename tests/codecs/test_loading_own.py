@@ -5,7 +5,7 @@ import safetensors.torch
 import torch
 
 from codecbook.codecs.build import random_seeded
-from codecbook.codecs.model_files import load_model, save_model
+from codecbook.codecs.loading import load_model, save_model
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
 
 ARGUMENTS = {"hidden_dim": 8, "num_filters": 2, "num_codebooks": 2, "codebook_size": 16, "bandwidth_kbps": 0.6}
