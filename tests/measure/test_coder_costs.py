@@ -8,7 +8,8 @@ from codecbook.coding.arithmetic import encode_grid, encode_upstream
 from codecbook.coding.counts import GRID_DIALECTS, cdf_upstream
 from codecbook.coding.exact.frames import encode_frames
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.baselines.ngrams import TokenCost
+from codecbook.lm.baselines.ngrams import TokenCost, count_model, uniform
+from codecbook.lm.costs import lm_cost
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.models import RVQTransformer
@@ -17,10 +18,13 @@ from codecbook.measure.rates.coder_costs import (
     coder_costs,
     cost_table,
     exact_coder_cost,
+    first_saves,
     float_logits,
     leading,
+    past_saves,
     saving,
 )
+from codecbook.tokens import Tokens
 from codecbook.tokens.text import TextTokens
 
 V = 64
@@ -100,3 +104,51 @@ def test_a_cost_of_one_stream_has_no_interval_in_the_table():
     row = cost_table({"xz": stream}, raw_bits_per_token=10.0).iloc[0]
     assert row["bits_per_token"] == 8.0
     assert np.isnan(row["bits_per_token_low"])
+
+
+def _sides(shuffled: bool) -> tuple[Corpus, Corpus]:
+    """Return clips whose first codebook follows from the past and whose others follow from the one above, to two sides.
+
+    Shuffled, each codebook's codes are in another order, clip by clip: all that is left is how often each occurs.
+    """
+    random, clips = np.random.default_rng(0), {}
+    for n in range(24):
+        first = np.repeat(random.integers(0, V, 100), 4)
+        second, third = ((first * step + random.integers(0, 4, len(first))) % V for step in (5, 7))
+        codes = (first, second, (second + third) % 4 + second // 4 * 4)
+        if shuffled:
+            codes = tuple(map(random.permutation, codes))
+        clips[f"clip {n:02}"] = Tokens(codes, (V,) * 3, (50.0,) * 3)
+    whole = Corpus.from_tokens(clips)
+    return whole.subset(whole.clips[:16]), whole.subset(whole.clips[16:])
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_claims_of_counts_hold_of_codes_and_not_of_shuffled_ones(shuffled: bool) -> None:
+    train, test = _sides(shuffled)
+    bigram, in_frame = (count_model(train, test, kind) for kind in ("bigram", "in_frame"))
+    claims = {
+        "counts save": saving(bigram, uniform(test)).above(0),
+        "the past says most of the first codebook": first_saves(bigram).above(0),
+        "the code above says more of the others": saving(in_frame, bigram, slice(1, None)).above(0),
+    }
+    assert claims == dict.fromkeys(claims, not shuffled)
+
+
+def test_claims_of_a_model_fail_for_one_that_has_learned_nothing(small_lm: RVQTransformer) -> None:
+    train, test = _sides(shuffled=False)
+    raw, untrained = uniform(test), lm_cost("random weights", small_lm, test)
+    best = count_model(train, test, "in_frame")
+    for stand_in in (raw, untrained):
+        assert saving(stand_in, best).above(0) is False, "it beats counting"
+        assert saving(stand_in, raw).above(0) is False, "it is below the raw rate"
+        assert saving(stand_in, stand_in).above(0) is False, "conditioning saves"
+    assert first_saves(raw).above(0) is False
+
+
+def test_the_past_saves_nothing_where_costs_do_not_fall() -> None:
+    random, known = np.random.default_rng(0), np.arange(64)
+    noise = random.normal(0, 0.3, (30, 64))
+    assert [part.above(0) for part in past_saves(8 - 1.0 * (1 - 0.8**known) + noise)] == [True, True]
+    assert [part.above(0) for part in past_saves(np.full((30, 64), 10.0))] == [False, False], "a uniform model"
+    assert [part.above(0) for part in past_saves(8 - known / 64 + noise)] == [True, False], "as much at any distance"

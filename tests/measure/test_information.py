@@ -3,7 +3,13 @@ import pandas as pd
 import pytest
 
 from codecbook.errors import UnsupportedInput
-from codecbook.measure.information import codebook_statistics, entropy_bits, even_entropy_bits, left_out_bits
+from codecbook.measure.information import (
+    codebook_statistics,
+    entropy_bits,
+    even_entropy_bits,
+    left_out_bits,
+    short_of_even_bits,
+)
 from codecbook.tokens.tokens import Tokens, tokens_from_frames
 
 
@@ -36,8 +42,8 @@ def test_correction_removes_most_of_the_bias():
 def test_statistics_of_a_small_stream_by_hand():
     entropy = 0.5 * 1 + 3 / 8 * np.log2(8 / 3) + 1 / 8 * 3
     expected = {
-        "codebook": 0, "size": 8, "frame_rate_hz": 75.0, "count": 8, "used": 3, "usage": 3 / 8,
-        "usage_if_uniform": 1 - (7 / 8) ** 8, "entropy_bits": entropy,
+        "codebook": 0, "size": 8, "frame_rate_hz": 75.0, "count": 8, "used": 3,
+        "usage_of_uniform": 3 / (8 * (1 - (7 / 8) ** 8)), "entropy_bits": entropy, "entropy_if_even_bits": even_entropy_bits(8, 8),
         "entropy_corrected_bits": entropy + 2 / (16 * np.log(2)),
     }  # fmt: skip
     assert row_of(tokens_of([0, 1, 0, 1, 0, 2, 0, 1], size=8)) == pytest.approx(expected, rel=1e-12)
@@ -45,7 +51,7 @@ def test_statistics_of_a_small_stream_by_hand():
 
 def test_uniform_codes_reach_the_capacity():
     row = row_of(tokens_of(np.tile(np.arange(16), 50), size=16))
-    assert row["usage"] == 1.0
+    assert row["usage_of_uniform"] == pytest.approx(1.0)
     assert row["entropy_bits"] == row["entropy_corrected_bits"] == 4.0  # the correction is capped at log2 V
 
 
@@ -53,7 +59,7 @@ def test_few_tokens_show_as_much_use_as_an_even_source_would():
     codes = np.random.default_rng(1).integers(0, 1024, 500)
     row = row_of(tokens_of(codes, size=1024))
     assert row["entropy_bits"] < row["entropy_corrected_bits"] < 10
-    assert row["usage"] == pytest.approx(row["usage_if_uniform"], abs=0.03)
+    assert row["usage_of_uniform"] == pytest.approx(1.0, abs=0.07)
 
 
 def test_several_clips_and_rates():
@@ -67,8 +73,9 @@ def test_several_clips_and_rates():
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_codes(count):
     row = row_of(tokens_of(np.zeros(count, dtype=np.int64), size=4))
-    assert row["usage"] == count / 4
-    assert np.isnan(row["entropy_bits"]) == np.isnan(row["entropy_corrected_bits"]) == (count == 0)
+    assert row["usage_of_uniform"] == 1.0 or count == 0
+    for name in ("usage_of_uniform", "entropy_bits", "entropy_corrected_bits"):
+        assert np.isnan(row[name]) == (count == 0)
 
 
 def test_tokens_must_belong_together():
@@ -98,3 +105,23 @@ def test_what_a_clip_costs_with_the_frequencies_of_the_others():
     assert np.isnan(left_out_bits([a])).all(), "one clip has no others"
     even = [tokens_of(np.random.default_rng(n).integers(256, size=400), 256) for n in range(4)]
     assert left_out_bits(even)[0] > 8.0 > codebook_statistics(even)["entropy_bits"][0]
+
+
+def test_a_uniform_source_passes_for_even_and_a_worn_one_does_not():
+    random = np.random.default_rng(2)
+    worn = random.permutation(np.r_[random.integers(256, size=1500), np.zeros(500, int)])
+    found = {name: codebook_statistics([tokens_of(codes, 256)])
+             for name, codes in {"uniform": random.integers(256, size=2000), "worn": worn}.items()}  # fmt: skip
+    assert short_of_even_bits(found["worn"]) > 0.1
+    assert short_of_even_bits(found["uniform"]) <= 0, "below log2 V, and no sign of unevenness"
+    assert found["uniform"]["entropy_bits"].item() < 8
+    # one uniform codebook among uneven ones is enough
+    assert short_of_even_bits(pd.concat(found.values())) <= 0
+
+
+def test_a_codebook_that_has_collapsed_shows_in_its_use_whatever_the_sample():
+    random = np.random.default_rng(3)
+    for count in (300, 3000):
+        few, all_codes = (codebook_statistics([tokens_of(random.integers(size, size=count), 1024)])
+                          for size in (100, 1024))  # fmt: skip
+        assert few["usage_of_uniform"].item() < 0.5 < 0.95 < all_codes["usage_of_uniform"].item()

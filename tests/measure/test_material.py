@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from codecbook.audio import clip_from_array
 from codecbook.codecs.base import Codec, Encoded, Weights
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.data.corpora import bundled_tokens
-from codecbook.measure.rates.material import cut, encode_own, measured_on_own, read_own, token_sides
+from codecbook.measure.rates.material import bundled_sides, cut, encode_own, measured_on_own, read_own, token_sides
 from codecbook.paths import data_dir
 from codecbook.tokens import Tokens, tokens_from_frames
 from codecbook.tokens.token_files import write_with_companion
@@ -57,9 +59,9 @@ def test_sides_follow_the_content_and_none_is_empty() -> None:
     }
     copy = own_of([*clips, clip("copy", 20)])
     assert [{"c0", "copy"} <= set(side) for side in vars(copy.parts).values()].count(True) == 1
-    train, test = own.sides("counter")
-    assert set(train.clips) == {*own.parts.train, *own.parts.validation}
-    assert test.clips == own.parts.test
+    sides = own.sides("counter")
+    assert (sides.train.clips, sides.validation.clips) == (own.parts.train, own.parts.validation)
+    assert (sides.test.clips, sides.known_voice) == (own.parts.test, None)
     assert {name for name, row in own.rows.items() if row.split == "held_out"} == set(own.parts.test)
 
 
@@ -108,17 +110,39 @@ def test_exported_tokens_are_read_by_codec(tmp_path, suffix: str) -> None:
     assert len(own.parts.all) == 4
 
 
-def test_token_files_become_two_sides(tmp_path) -> None:
-    train, test, note = token_sides(data_dir() / "tokens", "units_25hz")
-    assert (len(train) > len(test) > 0, note) == (True, "held out as the index says")
-    for i in range(3):
+def test_tests_are_of_speakers_that_nothing_was_trained_on() -> None:
+    bundled = bundled_tokens("units_25hz")
+    sides, speakers = bundled_sides(bundled), {row.clip: row.speaker for row in bundled.clips}
+    trained, validated, tested = (
+        {speakers[clip] for clip in side.clips} for side in (sides.train, sides.validation, sides.test)
+    )
+    assert not (trained | validated) & tested
+    assert not trained & validated
+    assert len(tested) == len(sides.test), "one clip of each, so that an interval over clips is one over speakers"
+    assert sides.known_voice is not None
+    assert {speakers[clip] for clip in sides.known_voice.clips} == {"kathleen"} <= trained
+    assert len(sides.test) + len(sides.known_voice) == len(bundled.held_out)
+    # no clip of a new speaker: the known one is tested, as there is nothing else
+    one_voice = tuple(row for row in bundled.clips if row.speaker == "kathleen")
+    kept = {name: getattr(bundled, name).subset(row.clip for row in one_voice if row.split == name)
+            for name in ("train", "held_out")}  # fmt: skip
+    sides = bundled_sides(replace(bundled, clips=one_voice, **kept))
+    assert (sides.test.clips, sides.known_voice) == (kept["held_out"].clips, None)
+
+
+def test_token_files_become_sides(tmp_path) -> None:
+    sides = token_sides(data_dir() / "tokens", "units_25hz")
+    assert (len(sides.train) > len(sides.test) > 0, sides.note) == (True, "held out as the index says")
+    for i in range(8):
         frames = np.arange(20 + i)[:, None] % [8, 8]
         write_with_companion(tmp_path / f"c{i}.npq", tokens_from_frames(frames, 8, 20.0), {}, {})
-    train, test, note = token_sides(tmp_path, "")
-    assert (len(train), len(test), note) == (2, 1, "held out by what a clip holds")
-    train, test, note = token_sides(tmp_path / "c0.npq", "")
-    assert (train.num_rows, test.num_rows) == (15, 5)
-    assert "each is cut" in note
+    sides = token_sides(tmp_path, "")
+    assert sides.note == "held out by what a clip holds"
+    clips = [*sides.train.clips, *sides.validation.clips, *sides.test.clips]
+    assert sorted(clips) == [f"c{i}" for i in range(8)]
+    sides = token_sides(tmp_path / "c0.npq", "")
+    assert (sides.train.num_rows, sides.validation.num_rows, sides.test.num_rows) == (12, 3, 5)
+    assert "each is cut" in sides.note
 
 
 def test_own_clips_take_the_place_of_those_held_out() -> None:

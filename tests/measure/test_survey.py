@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -145,7 +147,7 @@ def test_quality_by_codebooks_rises():
         assert rows.si_sdr_db.is_monotonic_increasing
 
 
-def test_summarise_averages_within_groups_and_leaves_infinities_out():
+def test_summarise_takes_what_is_typical_of_each_group():
     table = pd.DataFrame(
         {
             "codec": "x",
@@ -158,10 +160,8 @@ def test_summarise_averages_within_groups_and_leaves_infinities_out():
     summary = survey.summarise(table, ("si_sdr_db",))
     assert summary.bandwidth_kbps.tolist() == [1.0, 2.0]
     assert summary.clips.tolist() == [3, 1]
-    assert summary.si_sdr_db.tolist() == [2.0, 5.0]
-    assert summary.si_sdr_db_low.iloc[0] >= 1.0
-    assert summary.si_sdr_db_high.iloc[0] <= 3.0
-    assert np.isnan(summary.si_sdr_db_low.iloc[1]), "one clip has no interval"
+    assert summary.si_sdr_db.tolist() == [3.0, 5.0], "a perfect copy counts in a median"
+    assert summary.si_sdr_db_low.isna().all(), "too few for the interval of a median"
     assert survey.summarise(table[:0], ("si_sdr_db",)).columns.tolist() == summary.columns.tolist()
 
 
@@ -175,8 +175,37 @@ def test_changes_are_taken_clip_by_clip_and_by_domain():
         }
     )
     found = survey.changes(table, "si_sdr_db")
-    assert found["speech"].mean == pytest.approx(2.0)
-    assert (found["speech"].count, found["speech"].missing) == (2, 1)
+    assert found["speech"].mean == pytest.approx(3.0)
     assert found["music"].mean == 7.0
     assert not found["music"].defined, "one clip"
     assert survey.changes(table[table.bandwidth_kbps == 6.0], "si_sdr_db") == {}
+
+
+class Shallow(Rounder):
+    """Ignores all codebooks but the first four."""
+
+    def _decode(self, tokens):
+        yield from super()._decode(tokens.leading(min(4, tokens.num_codebooks)))
+
+
+@pytest.mark.parametrize(("codec", "helps"), [(Rounder(), True), (Shallow(), False)])
+def test_a_codec_that_ignores_its_deeper_codebooks_is_found_out(codec, helps):
+    clips = [clip("n" * n, "speech", 0.2) for n in range(1, 7)]
+    measures = ("si_sdr_db", "log_mel_8khz_distance_db")
+    table = survey.survey_codec(codec, clips, (2, 4, 8), measures).table
+    deeper = table[table.codebooks >= 4]
+    assert survey.changes(deeper, "si_sdr_db")["speech"].above(0) is helps
+    assert survey.changes(deeper, "log_mel_8khz_distance_db")["speech"].below(0) is helps
+    gains = survey.steps(table, "si_sdr_db")
+    assert [gain.above(0) for gain in gains] == [True, helps]
+    assert survey.all_above(gains) is helps
+    assert survey.all_above(survey.steps(table[table["clip"] == "n"], "si_sdr_db")) is None, "one clip"
+    assert survey.all_above([]) is None
+
+
+def test_the_rate_is_that_of_whole_frames_and_no_more():
+    tokens = Rounder().encode(CLIPS[0])
+    assert survey.beyond_nominal_bits(tokens) <= 1e-6
+    for frames in (len(tokens.codes[0]) - 1, len(tokens.codes[0]) + 2):
+        codes = tuple(np.resize(code, frames) for code in tokens.codes)
+        assert survey.beyond_nominal_bits(replace(tokens, codes=codes)) > 1e-6

@@ -67,9 +67,9 @@ def codebook_statistics(tokens: Sequence[Tokens]) -> pd.DataFrame:
 
     Returns:
         One row per codebook, the coarsest first: ``codebook`` (its index), ``size`` (V), ``frame_rate_hz``, ``count``
-        (tokens that were seen), ``used`` (codes that occur), ``usage`` (their share of V), ``usage_if_uniform`` (to be
-        expected of so many draws from a uniform source: what "all codes in use" would look like with this little
-        data), ``entropy_bits`` and ``entropy_corrected_bits`` (per token).
+        (tokens that were seen), ``used`` (codes that occur), ``usage_of_uniform`` (their number over what is to be
+        expected of so many draws from a uniform source, as a share of V would measure the sample's size),
+        ``entropy_bits``, ``entropy_if_even_bits`` (`even_entropy_bits`) and ``entropy_corrected_bits`` (per token).
 
     Raises:
         UnsupportedInput: No tokens, or tokens with different codebooks or rates.
@@ -80,6 +80,7 @@ def codebook_statistics(tokens: Sequence[Tokens]) -> pd.DataFrame:
         counts = np.bincount(np.concatenate([clip.codes[k] for clip in tokens]), minlength=size)  # [V]
         count, used, entropy = int(counts.sum()), int(np.count_nonzero(counts)), entropy_bits(counts)
         bias = (used - 1) / (2 * count * np.log(2)) if count else 0.0
+        expected = size * (1 - (1 - 1 / size) ** count)
         rows.append(
             {
                 "codebook": k,
@@ -87,13 +88,21 @@ def codebook_statistics(tokens: Sequence[Tokens]) -> pd.DataFrame:
                 "frame_rate_hz": rate_hz,
                 "count": count,
                 "used": used,
-                "usage": used / size,
-                "usage_if_uniform": float(1 - (1 - 1 / size) ** count),
+                "usage_of_uniform": used / expected if count else float("nan"),
                 "entropy_bits": entropy,
+                "entropy_if_even_bits": even_entropy_bits(size, count),
                 "entropy_corrected_bits": float(np.minimum(entropy + bias, np.log2(size))),
             }
         )
     return pd.DataFrame(rows)
+
+
+def short_of_even_bits(statistics: pd.DataFrame) -> float:
+    """Return how far the codebook of `codebook_statistics` that is used most evenly stays below a uniform source.
+
+    In bits a token; 0 or less where 1 in 100 samples of a uniform source would show as little entropy, or less.
+    """
+    return float((statistics["entropy_if_even_bits"] - statistics["entropy_bits"]).min())
 
 
 def _check_same_codec(tokens: Sequence[Tokens]) -> None:

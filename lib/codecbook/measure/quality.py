@@ -82,6 +82,15 @@ def log_mel_distance_db(reference: np.ndarray, estimate: np.ndarray, sample_rate
 
 
 @_of_clips
+def log_mel_8khz_distance_db(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
+    """Return the log-mel distance of what lies below 8 kHz, the band that recordings and codecs of all rates share.
+
+    Speech that was recorded at 16 kHz is empty above it, where a codec of 48 kHz is charged for its own noise alone.
+    """
+    return channel_log_mel_distance_db(reference, estimate, sample_rate_hz, max_frequency_hz=8000.0)
+
+
+@_of_clips
 def stft_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> float | str:
     """Return the multi-resolution STFT distance (spectral convergence + natural log magnitude), dimensionless.
 

@@ -1,7 +1,10 @@
-"""Every interval: of means and ratios over clips, of paired differences, of shares and of rates.
+"""Every interval: of means, medians and ratios over clips, of shares and of rates.
 
-The clip is the unit that is resampled: frames and tokens of one clip are not independent. With fewer than some
-ten clips every bootstrap interval is too narrow; `Interval.count` stands beside it for that reason.
+The clip is the unit: frames and tokens of one clip are not independent. An interval over clips of one speaker speaks of
+that speaker; to speak of others, give one clip of each, or sums over each one's clips.
+
+Means and ratios have intervals of Student's t. Of 5 clips they cover the truth in 95 % of cases if values are normal,
+and in 89 % if they are as skewed as an exponential, where the BCa bootstrap covers it in 83 and 81 %.
 """
 
 from collections.abc import Sequence
@@ -20,7 +23,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % confidence interval, in the unit of the values; its ends are NaN with fewer than two."""
+    """A mean, median, ratio or share and its 95 % confidence interval; ends are NaN where there is none."""
 
     mean: float
     low: float
@@ -50,7 +53,7 @@ class Interval:
         if self.count == 0:
             return f"no values (n=0{missing})"
         if not self.defined:
-            return f"{self.mean:.4g} (n={self.count}{missing}; no interval from one value)"
+            return f"{self.mean:.4g} (n={self.count}{missing}; too few for an interval)"
         width = self.high - self.low
         # two significant digits of the width; four decimals where it has none
         digits = int(np.clip(1 - np.floor(np.log10(width)), 0, 12)) if width > 0 else 4
@@ -58,64 +61,46 @@ class Interval:
         return f"{self.mean:.{digits}f} {ends} ({100 * LEVEL:g} %, n={self.count}{missing})"
 
 
-def bootstrap_interval(values: Sequence[float] | np.ndarray, resamples: int = 4999, seed: int = 0) -> Interval:
-    """Return the mean of per-clip values with its bootstrap confidence interval.
+def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Return the mean of per-clip values with its interval (Student's t).
 
-    Bias-corrected and accelerated. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 14;
-    computed by `scipy.stats.bootstrap`. Values that are all equal give an interval of zero width: resampling cannot
-    see any spread in them.
-
-    Values are one per clip; NaN means missing, and is left out and counted. Equal seeds give equal intervals.
+    Values are one per clip; NaN means missing, and is left out and counted. Values that are all equal give an interval
+    of zero width.
 
     Raises:
         UnsupportedInput: Not one axis, or infinite values.
     """
-    array = _as_values(values)
-    present = array[~np.isnan(array)]
-    missing = len(array) - len(present)
-    if len(present) < 2:
-        mean = float(present[0]) if len(present) else float("nan")
-        return Interval(mean, float("nan"), float("nan"), len(present), missing)
-    if np.ptp(present) == 0:
-        mean = float(present[0])
-        return Interval(mean, mean, mean, len(present), missing)
-    result = scipy.stats.bootstrap(
-        (present,),
-        np.mean,
-        n_resamples=resamples,
-        batch=max(1, 2_000_000 // len(present)),  # keeps the resampled values below 16 MB
-        vectorized=True,
-        confidence_level=LEVEL,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    )
-    low, high = map(float, result.confidence_interval)
-    return Interval(float(present.mean()), low, high, len(present), missing)
-
-
-def paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, seed: int = 0) -> Interval:
-    """Return the mean of ``a - b`` over the same clips, in the same order, with its confidence interval.
-
-    Pairing removes what clips differ in, so this can tell two systems apart whose own intervals overlap. A pair
-    with a NaN on either side counts as missing.
-
-    Raises:
-        UnsupportedInput: Different numbers of values, or as `bootstrap_interval`.
-    """
-    first, second = _as_values(a), _as_values(b)
-    if len(first) != len(second):
+    present, missing = _present(values)
+    if np.isinf(present).any():
         raise UnsupportedInput(
-            f"Paired values must be of the same clips in the same order; received {len(first)} and {len(second)}."
+            f"{int(np.isinf(present).sum())} of {len(present)} values are infinite (a perfect copy has an infinite "
+            "SI-SDR), and so would the mean be; take `median_interval`, or another measure."
         )
-    return bootstrap_interval(first - second, seed=seed)
+    return replace(ratio_interval(present, np.ones(len(present))), missing=missing) if len(present) else _none(missing)
 
 
-def ratio_interval(numerators: np.ndarray, denominators: np.ndarray, resamples: int = 4999, seed: int = 0) -> Interval:
-    """Return a ratio of sums over clips with its bootstrap interval.
+def median_interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Return the median of per-clip values, infinite ones included, with its interval: two of the values themselves.
+
+    Nothing is assumed of how values are spread, so that it suits SI-SDR, of which a single clip may lie 60 dB below all
+    others. Fewer than 6 values have no such interval: even their extremes hold the median in fewer than 95 % of cases.
+
+    Source: Conover, Practical Nonparametric Statistics, 3rd edition, 1999, section 3.2; `scipy.stats.quantile_test`.
+    NaN and errors as for `mean_interval`.
+    """
+    present, missing = _present(values)
+    if not len(present):
+        return _none(missing)
+    low, high = scipy.stats.quantile_test(present).confidence_interval(LEVEL)
+    return Interval(float(np.median(present)), float(low), float(high), len(present), missing)
+
+
+def ratio_interval(numerators: np.ndarray, denominators: np.ndarray) -> Interval:
+    """Return a ratio of sums over clips with its interval.
 
     It weighs long clips by their length, as a rate over all of them has to; a mean of the clips' own ratios would not.
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile method; clips are
-    drawn with replacement, each with both of its numbers).
+    Source: Cochran, Sampling Techniques, 3rd edition, 1977, section 6.4 (the linearised variance), with the quantiles
+    of Student's t.
 
     Numerators, such as bits, and denominators, such as tokens, are float ``[clips]``; these are 0 or more, one at least
     above 0. A difference of two models' bits as numerators compares them clip by clip.
@@ -131,15 +116,12 @@ def ratio_interval(numerators: np.ndarray, denominators: np.ndarray, resamples: 
         )
     if bottom.min(initial=0.0) < 0 or bottom.sum() <= 0:
         raise UnsupportedInput("The denominators of a ratio must be 0 or more, and not all 0; leave such clips out.")
-    ratio = float(top.sum() / bottom.sum())
-    if len(top) < 2:
-        return Interval(ratio, float("nan"), float("nan"), len(top))
-    # how often each clip is drawn is all that a sum depends on
-    counts = np.random.default_rng(seed).multinomial(len(top), np.full(len(top), 1 / len(top)), size=resamples)
-    sums = counts @ bottom
-    ratios = (counts @ top)[sums > 0] / sums[sums > 0]
-    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(ratio, float(low), float(high), len(top))
+    count, ratio = len(top), float(top.sum() / bottom.sum())
+    if count < 2:
+        return Interval(ratio, float("nan"), float("nan"), count)
+    error = np.sqrt(count / (count - 1) * np.square(top - ratio * bottom).sum()) / bottom.sum()
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, count - 1) * error)
+    return Interval(ratio, ratio - half, ratio + half, count)
 
 
 def share_interval(failures: int, trials: int) -> Interval:
@@ -166,7 +148,7 @@ def share_interval(failures: int, trials: int) -> Interval:
     return Interval(failures / trials, float(low), float(high), trials)
 
 
-def pooled_share(failures: np.ndarray, trials: np.ndarray, independent: int, seed: int = 0) -> Interval:
+def pooled_share(failures: np.ndarray, trials: np.ndarray, independent: int) -> Interval:
     """Return a share over units whose own trials belong together, such as the cells of a segment.
 
     Failures and trials are int ``[units]``; units without any are left out. Where nothing failed, or everything did, a
@@ -179,10 +161,11 @@ def pooled_share(failures: np.ndarray, trials: np.ndarray, independent: int, see
         return replace(bound, count=len(trials)) if count else bound
     if (trials == 1).all():
         return share_interval(total, count)
-    return ratio_interval(failures, trials, RESAMPLES, seed)
+    pooled = ratio_interval(failures, trials)
+    return replace(pooled, low=max(0.0, pooled.low), high=min(1.0, pooled.high))
 
 
-def rate_interval(parted: np.ndarray, exposure_s: np.ndarray, cells: int, seed: int = 0) -> Interval:
+def rate_interval(parted: np.ndarray, exposure_s: np.ndarray, cells: int) -> Interval:
     """Return partings per second, int ``[N]`` over float ``[N]``, with its interval.
 
     Where all segments are alike, resampling sees no spread: there it is the interval of a Poisson count (Garwood,
@@ -190,7 +173,8 @@ def rate_interval(parted: np.ndarray, exposure_s: np.ndarray, cells: int, seed: 
     """
     total, time_s, N = int(parted.sum()), float(exposure_s.sum()), len(parted)
     if np.ptp(parted / exposure_s) > 0:
-        return ratio_interval(parted, exposure_s, RESAMPLES, seed)
+        rate = ratio_interval(parted, exposure_s)
+        return replace(rate, low=max(0.0, rate.low))
     once_s, count = time_s / cells, total / cells
     if total == 0:
         return Interval(0.0, 0.0, -float(np.log(1 - LEVEL)) / once_s, N)
@@ -198,13 +182,14 @@ def rate_interval(parted: np.ndarray, exposure_s: np.ndarray, cells: int, seed: 
     return Interval(total / time_s, float(low), float(high), N)
 
 
-def _as_values(values: Sequence[float] | np.ndarray) -> np.ndarray:
+def _present(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the values that are there, float64, and how many are missing."""
     array = np.asarray(values, dtype=np.float64)  # None, a measure that was not asked for, becomes NaN
     if array.ndim != 1:
         raise UnsupportedInput(f"Values must have one axis, one per clip; received shape {list(array.shape)}.")
-    if np.isinf(array).any():
-        raise UnsupportedInput(
-            f"{int(np.isinf(array).sum())} of {len(array)} values are infinite (a perfect copy has an infinite "
-            "SI-SDR), and so would the mean be; report them apart, or use another measure."
-        )
-    return array
+    present = array[~np.isnan(array)]
+    return present, len(array) - len(present)
+
+
+def _none(missing: int) -> Interval:
+    return Interval(float("nan"), float("nan"), float("nan"), 0, missing)

@@ -12,7 +12,7 @@ from codecbook.codecs import load_codec
 from codecbook.codecs.base import Codec
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.measure.quality import evaluate
-from codecbook.measure.statistics import Interval, bootstrap_interval, paired_difference
+from codecbook.measure.statistics import Interval, mean_interval, median_interval
 from codecbook.tokens.tokens import Tokens
 
 DEFAULT_MEASURES = ("si_sdr_db", "stoi", "log_mel_distance_db", "stft_distance")
@@ -165,41 +165,74 @@ def _decode_and_measure(codec: Codec, tokens: Tokens, reference: Clip, measures:
     return {**dict.fromkeys(measures, np.nan), **values, "notes": "; ".join(notes), "decode_rtf": decode_rtf}
 
 
+def beyond_nominal_bits(tokens: Tokens) -> float:
+    """Return by how many bits a clip lies outside of what the rate of its codebooks allows; up to 0 where it does not.
+
+    It costs at least that rate over its duration, and at most one partly filled frame of the slowest codebook more.
+    With segments of a second, as EnCodec 48 kHz has them, that is a frame for each, and 1 % for their overlap.
+    """
+    bits_per_s = float(np.dot(tokens.frame_rates_hz, np.log2(tokens.codebook_sizes)))
+    frame_s, overlap = max(1, len(tokens.segment_frames)) / min(tokens.frame_rates_hz), 0.01
+    least = bits_per_s * tokens.duration_s
+    most = least / (1 - overlap if tokens.segment_frames else 1) + bits_per_s * frame_s
+    return max(least - tokens.bits, tokens.bits - most)
+
+
+def typical(measure: str, values: Sequence[float] | np.ndarray) -> Interval:
+    """Return the median of SI-SDR over clips, infinite values included, and the mean of any other measure.
+
+    One clip that comes out with its phase wrong can have an SI-SDR of -60 dB, and a mean of ten would say only that.
+    """
+    if measure == "si_sdr_db":
+        return median_interval(values)
+    return mean_interval(np.where(np.isfinite(values), values, np.nan))
+
+
 def summarise(
     table: pd.DataFrame,
     measures: Sequence[str] = DEFAULT_MEASURES,
     by: Sequence[str] = ("codec", "bandwidth_kbps", "domain"),
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """Average measures of one or more surveys over the clips of each group, with bootstrap intervals.
+    """Say what is `typical` of the clips of each group of one or more surveys.
 
     There is one row per group: the columns `by`, ``clips``, and for each measure `Interval.columns` (NaN where a group
-    has one clip, or where the measure is undefined for it).
+    has too few clips, or where the measure is undefined for it).
     """
     rows = []
     for _, group in table.groupby(list(by), sort=False):
         row: dict = {name: group[name].iloc[0] for name in by}
         row["clips"] = group["clip"].nunique()
         for measure in measures:
-            # a perfect or a wholly wrong copy has no finite SI-SDR; it cannot enter a mean
-            values = group[measure].astype(float).replace([np.inf, -np.inf], np.nan)
-            row |= bootstrap_interval(values.to_numpy(), seed=seed).columns(measure)
+            row |= typical(measure, group[measure].to_numpy(float)).columns(measure)
         rows.append(row)
     ends = [f"{measure}{end}" for measure in measures for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=[*by, "clips", *ends])
 
 
-def changes(table: pd.DataFrame, measure: str, seed: int = 0) -> dict[str, Interval]:
-    """Return by how much a measure changes from the lowest to the highest bandwidth, clip by clip, per domain.
+def steps(table: pd.DataFrame, measure: str) -> list[Interval]:
+    """Return by how much a measure changes from each bandwidth to the next, clip by clip; `table` is of one survey."""
+    by_rate = table.pivot(index="clip", columns="bandwidth_kbps", values=measure).astype(float)
+    changes_of_clips = by_rate.sort_index(axis=1).diff(axis=1).iloc[:, 1:]
+    return [typical(measure, of_step.to_numpy()) for _, of_step in changes_of_clips.items()]
 
-    `table` is of one survey; a value that is not finite counts as missing. Empty for a codec with one bandwidth.
+
+def all_above(intervals: Sequence[Interval], value: float = 0.0) -> bool | None:
+    """Say whether all of all intervals lies above a value; None for none, or where one is not defined."""
+    return (
+        all(part.low > value for part in intervals) if all(part.defined for part in intervals) and intervals else None
+    )
+
+
+def changes(table: pd.DataFrame, measure: str, by: str = "domain") -> dict[str, Interval]:
+    """Return by how much a measure changes from the lowest to the highest bandwidth, clip by clip, per group.
+
+    A clip has one row per bandwidth in each group. Empty where there is one bandwidth.
     """
-    by_rate = table.pivot(index=["domain", "clip"], columns="bandwidth_kbps", values=measure).astype(float)
-    by_rate = by_rate.where(np.isfinite(by_rate))
+    by_rate = table.pivot(index=[by, "clip"], columns="bandwidth_kbps", values=measure).astype(float)
     lowest, highest = by_rate.columns.min(), by_rate.columns.max()
     if lowest == highest:
         return {}
     return {
-        str(domain): paired_difference(np.asarray(pairs[highest]), np.asarray(pairs[lowest]), seed=seed)
-        for domain, pairs in by_rate.groupby("domain", sort=False)
+        str(group): typical(measure, (pairs[highest] - pairs[lowest]).to_numpy())
+        for group, pairs in by_rate.groupby(by, sort=False)
     }

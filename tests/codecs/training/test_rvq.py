@@ -10,6 +10,7 @@ from codecbook.codecs.training.rvq import (
     nearest_codes,
     rvq_dequantize,
     rvq_quantize,
+    shares_left,
 )
 from codecbook.errors import UnsupportedInput
 
@@ -72,6 +73,17 @@ def test_codebooks_are_fitted_reproducibly_and_each_reduces_the_residual():
     # 4 bits for 4 dimensions leave a good third of the power, each time
     assert powers[0] < 0.5 * float(latents.square().mean())
     assert powers[2] < 0.6 * powers[1] < 0.4 * powers[0]
+
+
+def test_codebooks_that_add_nothing_leave_all_that_was_left():
+    latents = torch.randn(2, 4, 300, generator=torch.Generator().manual_seed(0))
+    books = init_codebooks(latents.transpose(1, 2).flatten(0, 1), 3, 16, seed=0)
+    left = shares_left(latents, books)
+    assert 1 > left[0] > left[1] > left[2] > 0
+    books[1:] = 0.0
+    ignored = shares_left(latents, books)
+    assert ignored == pytest.approx([left[0]] * 3, rel=1e-6)
+    assert not (np.diff(ignored) < 0).all()
 
 
 def test_well_separated_clusters_are_found():

@@ -58,6 +58,13 @@ def rvq_dequantize(codes: Tensor, codebooks: Tensor) -> Tensor:
     return sum(words, torch.zeros_like(words[0])).transpose(1, 2)
 
 
+def shares_left(latents: Tensor, codebooks: Tensor) -> list[float]:
+    """Return the share of the variance of latents ``[B, D, T]`` that the first codebook leaves, the first two, ..."""
+    _, quantised, residuals = rvq_quantize(latents, codebooks)
+    left = torch.cat((residuals[1:], (latents - quantised)[None]))  # [K, B, D, T]
+    return (left.square().sum(2).mean((1, 2)) / latents.var(dim=(0, 2)).sum()).tolist()
+
+
 def fit_codebook(vectors: np.ndarray, codebook_size: int, seed: int) -> np.ndarray:
     """Cluster vectors ``[N, D]`` by mini-batch k-means; return float32 ``[V, D]``. Fewer vectors than V are refused.
 

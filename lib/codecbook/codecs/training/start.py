@@ -259,6 +259,7 @@ class SignalReport:
     # over channels and time, in the signal's own unit
     deviations: tuple[float, ...]
     relative_error: float  # energy of the output's error over the input's; silence would score 1
+    left: float  # deviation of the last output over the input's; next to 0 where the network is deaf
 
 
 @torch.no_grad()
@@ -277,4 +278,4 @@ def report_signals(autoencoder: nn.Module, audio: Tensor) -> SignalReport:
         estimate = autoencoder(audio)
     length = audio.shape[-1]
     error = relative_squared_error(estimate[..., :length], audio[..., :length])
-    return SignalReport(tuple(deviations), float(error))
+    return SignalReport(tuple(deviations), float(error), deviations[-1] / float(audio.std(dim=0).mean()))

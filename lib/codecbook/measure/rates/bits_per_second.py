@@ -18,7 +18,7 @@ INFERENCE_FLOPS = 2
 """The same without a backward pass."""
 
 
-def rate_of(learned: Learned, texts: Mapping[str, str] | None = None, seed: int = 0) -> dict[str, Any]:
+def rate_of(learned: Learned, texts: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return what a second of the test clips carries in a stream; `texts`, by clip name, are for bits per byte.
 
     Returns:
@@ -61,7 +61,7 @@ def rate_of(learned: Learned, texts: Mapping[str, str] | None = None, seed: int 
         "bits_per_token": per_token,
         "tokens_per_s": tokens_per_s,
         "vocabulary_size": vocabulary_size,
-        **ratio_interval(clip_bits, learned.durations_s, seed=seed).columns("bits_per_s"),
+        **ratio_interval(clip_bits, learned.durations_s).columns("bits_per_s"),
         "capacity_bits_per_s": tokens_per_s * capacity_bits,
         "utilisation": per_token / capacity_bits,
         "bits_per_byte": bits_per_byte,

@@ -27,7 +27,7 @@ from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.score import evaluating
 from codecbook.lm.token_lm import TokenLM
-from codecbook.measure.statistics import Interval, ratio_interval
+from codecbook.measure.statistics import Interval, mean_interval, ratio_interval
 from codecbook.tokens.layout import Layout
 from codecbook.tokens.tokens import checked_codes
 
@@ -117,23 +117,20 @@ def _cost(name: str, clip_bits: list[float], clips: Corpus) -> TokenCost:
     return TokenCost(name, np.array(clip_bits)[:, None], clips.clip_rows * len(clips.codebook_sizes))
 
 
-def cost_table(costs: Mapping[str, TokenCost], raw_bits_per_token: float, seed: int = 0) -> pd.DataFrame:
+def cost_table(costs: Mapping[str, TokenCost], raw_bits_per_token: float) -> pd.DataFrame:
     """Return one row per model, in the order given, for what held-out tokens cost under each.
 
     Columns ``model``, ``bits_per_token``, ``bits_per_token_low``, ``bits_per_token_high`` (missing where a cost is of
     all clips in one stream), ``of_raw_percent`` (of what the tokens cost without any model).
     """
     table = pd.DataFrame(
-        {
-            "model": name,
-            **ratio_interval(cost.clip_bits.sum(axis=1), cost.clip_tokens, seed=seed).columns("bits_per_token"),
-        }
+        {"model": name, **ratio_interval(cost.clip_bits.sum(axis=1), cost.clip_tokens).columns("bits_per_token")}
         for name, cost in costs.items()
     )
     return table.assign(of_raw_percent=100 * table["bits_per_token"] / raw_bits_per_token)
 
 
-def codebook_table(costs: Mapping[str, TokenCost], seed: int = 0) -> pd.DataFrame:
+def codebook_table(costs: Mapping[str, TokenCost]) -> pd.DataFrame:
     """Return one row per model and codebook, with intervals over clips.
 
     Columns ``model``, ``codebook``, ``bits_per_token``, ``bits_per_token_low``, ``bits_per_token_high``.
@@ -142,13 +139,13 @@ def codebook_table(costs: Mapping[str, TokenCost], seed: int = 0) -> pd.DataFram
     for name, cost in costs.items():
         columns = cost.clip_bits.shape[1]
         for k in range(columns):
-            interval = ratio_interval(cost.clip_bits[:, k], cost.clip_tokens / columns, seed=seed)
+            interval = ratio_interval(cost.clip_bits[:, k], cost.clip_tokens / columns)
             rows.append({"model": name, "codebook": k, **interval.columns("bits_per_token")})
     return pd.DataFrame(rows)
 
 
-def saving(better: TokenCost, worse: TokenCost, seed: int = 0) -> Interval:
-    """Return how many bits per token one model saves over another, clip by clip.
+def saving(better: TokenCost, worse: TokenCost, codebooks: slice = slice(None)) -> Interval:
+    """Return how many bits per token one model saves over another, clip by clip, in all codebooks or in some.
 
     Raises:
         UnsupportedInput: Costs of different clips.
@@ -158,5 +155,23 @@ def saving(better: TokenCost, worse: TokenCost, seed: int = 0) -> Interval:
             f"{better.name!r} charges {len(better.clip_tokens)} clips and {worse.name!r} {len(worse.clip_tokens)}, or "
             "of other lengths; compare costs of the same clips."
         )
-    difference = worse.clip_bits.sum(axis=1) - better.clip_bits.sum(axis=1)
-    return ratio_interval(difference, better.clip_tokens, seed=seed)
+    saved, spent = (cost.clip_bits[:, codebooks] for cost in (better, worse))
+    share = saved.shape[1] / better.clip_bits.shape[1]
+    return ratio_interval(spent.sum(axis=1) - saved.sum(axis=1), share * better.clip_tokens)
+
+
+def first_saves(cost: TokenCost) -> Interval:
+    """Return how many bits per token the first codebook costs less than the others do on average, clip by clip."""
+    columns = cost.clip_bits.shape[1]
+    return ratio_interval(cost.clip_bits[:, 1:].mean(axis=1) - cost.clip_bits[:, 0], cost.clip_tokens / columns)
+
+
+def past_saves(bits: np.ndarray) -> tuple[Interval, Interval]:
+    """Return what the past saves, and how much more of it the nearest half of the window saves than the other half.
+
+    Both are of bits per token by clip and number of known frames, float ``[clips, T]``, ``T >= 4``, as
+    `codecbook.lm.costs.bits_by_position` returns them: frames without a past, around ``T / 2`` and in the last quarter.
+    """
+    T = bits.shape[1]
+    alone, half, whole = bits[:, 0], bits[:, 3 * T // 8 : 5 * T // 8].mean(axis=1), bits[:, 3 * T // 4 :].mean(axis=1)
+    return mean_interval(alone - whole), mean_interval((alone - half) - (half - whole))

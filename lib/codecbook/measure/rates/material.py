@@ -40,6 +40,17 @@ _BY_INDEX, _BY_CONTENT = "held out as the index says", "held out by what a clip 
 
 
 @dataclass(frozen=True, eq=False)
+class Sides:
+    """Tokens of one codec, in its natural order: what is learned from, what weights are chosen on, what they cost."""
+
+    train: Corpus
+    validation: Corpus
+    test: Corpus
+    known_voice: Corpus | None = None  # further held-out clips, of a voice that is trained on too
+    note: str = _BY_INDEX  # how they were made, in words
+
+
+@dataclass(frozen=True, eq=False)
 class Material:
     """Clips, which of them are for what, and where their tokens come from."""
 
@@ -68,11 +79,11 @@ class Material:
             return self
         return replace(self, texts=known) if set(known) == set(self.parts.all) else self
 
-    def sides(self, codec: str) -> tuple[Corpus, Corpus]:
-        """Return what to train on (validation included) and what to measure on, in the codec's natural order."""
+    def sides(self, codec: str) -> Sides:
+        """Return the clips of a codec by what they are for."""
         tokens = self.tokens[codec]
         whole = Corpus.from_tokens(tokens, natural_order(next(iter(tokens.values()))))
-        return whole.subset(self.parts.train + self.parts.validation), whole.subset(self.parts.test)
+        return Sides(*map(whole.subset, (self.parts.train, self.parts.validation, self.parts.test)), note=self.note)
 
     def unnamed(self, specifications: Iterable[str]) -> list[str]:
         """Return ``codec:order``, in its natural order, of each codec of which `specifications` name no stream."""
@@ -247,26 +258,38 @@ def read_own(folder: str | Path) -> Material:
     return _with_sides(tokens, identities, dict.fromkeys(first, "unknown"))
 
 
-def token_sides(path: str | Path, codec: str, num_codebooks: int | None = None) -> tuple[Corpus, Corpus, str]:
-    """Return what to train on and what to measure on, of token files of one codec, and how they were made, in words.
+def bundled_sides(tokens: BundledTokens) -> Sides:
+    """Return the sides of a codec's bundled tokens; errors as for `codecbook.measure.rates.study.split_clips`.
+
+    Tests are of speakers and pieces that nothing was trained on, where there are some; of each speaker there is one.
+    """
+    new, known = tokens.by_novelty()
+    test = new or tokens.held_out
+    parts = split_clips(row for row in tokens.clips if row.split == "train" or row.clip in test.clips)
+    return Sides(*map(tokens.train.subset, (parts.train, parts.validation)), test, known if new else None)
+
+
+def token_sides(path: str | Path, codec: str, num_codebooks: int | None = None) -> Sides:
+    """Return the sides of token files of one codec.
 
     Of a folder of corpora with its index, `codec` is taken and the split kept. Of another folder or a file (NPQ,
-    Parquet or Bark's NPZ), a tenth of the clips is held out, or a clip's end.
+    Parquet or Bark's NPZ), a tenth of the clips is tested on and as many are validated on, or pieces of clips.
 
     Raises:
         CodecbookError: As `codecbook.lm.data.corpora.bundled_tokens` and `codecbook.lm.data.corpus.Corpus.from_files`.
     """
     if (Path(path) / INDEX_NAME).is_file():
-        found = bundled_tokens(codec, num_codebooks=num_codebooks, folder=path)
-        return found.train, found.held_out, _BY_INDEX
+        return bundled_sides(bundled_tokens(codec, num_codebooks=num_codebooks, folder=path))
     _, first = next(read_clips(find_files([path])[:1], bark=True))
     whole = Corpus.from_files(path, natural_order(first), num_codebooks, bark=True)
-    if len(set(whole.identities)) > 1:
-        return *whole.split(held_out_every=10), _BY_CONTENT
+    if len(set(whole.identities)) >= len(_CUTS):
+        others, test = whole.split(held_out_every=10)
+        if len(set(others.identities)) > 1:
+            # the places below a tenth are those of the test
+            return Sides(*others.split(held_out_every=5), test, note=_BY_CONTENT)
     assert whole.layout is not None
     tokens = {name: whole.layout.to_tokens(whole.clip(i)) for i, name in enumerate(whole.clips)}
-    own = _with_sides({codec: tokens}, dict.fromkeys(tokens, ""), dict.fromkeys(tokens, "unknown"))
-    return *own.sides(codec), own.note
+    return _with_sides({codec: tokens}, dict.fromkeys(tokens, ""), dict.fromkeys(tokens, "unknown")).sides(codec)
 
 
 def measured_on_own(

@@ -84,8 +84,8 @@ def end_to_end(clips: Corpus, max_rows: int) -> Corpus:
     return Corpus.from_tokens({"all clips": tokens}, layout.order)
 
 
-def gain_table(sizes: pd.DataFrame, by: Sequence[str], seed: int = 0) -> pd.DataFrame:
-    """Sum sizes of `stream_sizes` up by the columns that tell groups apart, with bootstrap intervals over clips.
+def gain_table(sizes: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Sum sizes of `stream_sizes` up by the columns that tell groups apart, with intervals over clips.
 
     Returns:
         One row per group: its columns, ``clips``, ``raw_kbps``, ``payload_kbps``, ``stream_kbps`` (with all
@@ -95,7 +95,7 @@ def gain_table(sizes: pd.DataFrame, by: Sequence[str], seed: int = 0) -> pd.Data
     for _, group in sizes.groupby(list(by), sort=False):
         duration_ms = group["duration_s"].sum() * 1000
         raw_bits = group["raw_bits"].to_numpy()
-        saved = ratio_interval(100 * (raw_bits - group["payload_bits"].to_numpy()), raw_bits, seed=seed)
+        saved = ratio_interval(100 * (raw_bits - group["payload_bits"].to_numpy()), raw_bits)
         rows.append(
             {**group.iloc[0][list(by)], "clips": len(group),
              **{f"{part}_kbps": group[f"{part}_bits"].sum() / duration_ms for part in ("raw", "payload", "stream")},

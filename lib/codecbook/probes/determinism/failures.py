@@ -121,11 +121,11 @@ def _rates(
         "median_s": until.median_s,
         "wrong_share_high_if_independent": float("nan") if wrong.any() else share_interval(0, wrong.size).high,
     }  # fmt: skip
-    row |= pooled_share(wrong.sum(axis=0), trials, N, seed).columns("wrong_share")
+    row |= pooled_share(wrong.sum(axis=0), trials, N).columns("wrong_share")
     wrong_anywhere = int(wrong.any(axis=0).sum())
-    row |= pooled_share(silent.sum(axis=0), wrong.sum(axis=0), wrong_anywhere, seed).columns("silent_share")
+    row |= pooled_share(silent.sum(axis=0), wrong.sum(axis=0), wrong_anywhere).columns("silent_share")
     for name, differ in (("rows_per_million", rows_differ), ("intervals_per_million", intervals_differ)):
-        row |= pooled_share(differ.sum(axis=0), row_trials, rows_each, seed).columns(name, 1e6)
+        row |= pooled_share(differ.sum(axis=0), row_trials, rows_each).columns(name, 1e6)
     return row | until.rate_per_s.columns("failures_per_s")
 
 
@@ -142,7 +142,7 @@ def _survival(parts: list[CoderResult], num_frames: int, frame_rate_hz: float, s
     low[0] = 1.0  # nothing can have parted before the first frame
     parted = first < num_frames
     exposure_s = np.where(parted, first + 1, num_frames).sum(axis=0) / frame_rate_hz  # [N]
-    rate = rate_interval(parted.sum(axis=0), exposure_s, cells, seed=seed)
+    rate = rate_interval(parted.sum(axis=0), exposure_s, cells)
     table = pd.DataFrame({"time_s": times / frame_rate_hz, "share": share, "low": low, "high": high})
     half = np.flatnonzero(share <= 0.5)
     median_s = float(times[half[0]] / frame_rate_hz) if len(half) else float("nan")
