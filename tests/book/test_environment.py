@@ -11,6 +11,7 @@ def test_packages_compares_with_the_lock(monkeypatch):
     assert table.loc["numpy", "pinned"] == "0.0.1"
     assert not table.loc["numpy", "as_pinned"]
     assert table.loc["no-such-package-here"].tolist() == ["", "", False]
+    assert environment.missing_packages(table.reset_index()) == ["no-such-package-here"]
 
 
 def test_a_build_tag_is_no_difference(monkeypatch):
@@ -47,3 +48,20 @@ def test_codec_table_says_what_is_bundled():
     assert table.loc["units_25hz", "codebooks"] == 1
     assert pd.isna(table.loc["mimi", "codebooks"])
     assert "pretrained" in table.loc["mimi", "weights"]
+
+
+def test_clips_that_are_missing_or_damaged_are_named(monkeypatch, tmp_path):
+    entries = catalogue()
+    assert environment.broken_clips(entries[:1] + entries[-1:]) == []
+    assert environment.broken_clips(entries[:1]) == ["no clip of music"]
+    monkeypatch.setenv("CODECBOOK_DATA", str(tmp_path))
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / entries[-1].file).write_bytes(b"fLaC")
+    missing, damaged = environment.broken_clips(entries[:1] + entries[-1:])
+    assert "is missing" in missing
+    assert "has SHA-256" in damaged
+
+
+def test_a_machine_without_bundled_weights_is_noticed(monkeypatch, tmp_path):
+    monkeypatch.setenv("CODECBOOK_DATA", str(tmp_path))
+    assert environment.codec_table(["units_25hz", "fsq_50hz"])["bundled"].sum() == 0

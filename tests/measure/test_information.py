@@ -43,8 +43,8 @@ def test_statistics_of_a_small_stream_by_hand():
     entropy = 0.5 * 1 + 3 / 8 * np.log2(8 / 3) + 1 / 8 * 3
     expected = {
         "codebook": 0, "size": 8, "frame_rate_hz": 75.0, "count": 8, "used": 3,
-        "usage_of_uniform": 3 / (8 * (1 - (7 / 8) ** 8)), "entropy_bits": entropy, "entropy_if_even_bits": even_entropy_bits(8, 8),
-        "entropy_corrected_bits": entropy + 2 / (16 * np.log(2)),
+        "usage_of_uniform": 3 / (8 * (1 - (7 / 8) ** 8)), "entropy_bits": entropy,
+        "entropy_if_even_bits": even_entropy_bits(8, 8), "entropy_corrected_bits": entropy + 2 / (16 * np.log(2)),
     }  # fmt: skip
     assert row_of(tokens_of([0, 1, 0, 1, 0, 2, 0, 1], size=8)) == pytest.approx(expected, rel=1e-12)
 

@@ -12,9 +12,9 @@ import torch
 from packaging.version import Version
 
 from codecbook.book.provenance import installed_version
-from codecbook.clips import ClipEntry
+from codecbook.clips import ClipEntry, load_entry
 from codecbook.codecs import load_codec
-from codecbook.errors import MissingWeights
+from codecbook.errors import CodecbookError, MissingWeights
 from codecbook.paths import extra_dir, repository_dir
 
 SHOWN_PACKAGES = (
@@ -43,6 +43,11 @@ def packages(names: Sequence[str] = SHOWN_PACKAGES) -> pd.DataFrame:
         same = bool(installed) and bool(wanted) and Version(installed).public == Version(wanted).public
         rows.append({"package": name, "installed": installed, "pinned": wanted, "as_pinned": same})
     return pd.DataFrame(rows)
+
+
+def missing_packages(table: pd.DataFrame) -> list[str]:
+    """Return the names of those of `packages` that are not installed."""
+    return table.loc[table["installed"] == "", "package"].tolist()
 
 
 def optional_tools() -> pd.DataFrame:
@@ -82,6 +87,17 @@ def clips_by_domain(entries: Sequence[ClipEntry]) -> pd.DataFrame:
     ).reset_index()
 
 
+def broken_clips(entries: Sequence[ClipEntry]) -> list[str]:
+    """Return why clips of the catalogue cannot be used, and which domain has none; empty where all is well."""
+    broken = [f"no clip of {domain}" for domain in ("speech", "music") if domain not in {e.domain for e in entries}]
+    for entry in entries:
+        try:
+            load_entry(entry)
+        except CodecbookError as error:
+            broken.append(str(error))
+    return broken
+
+
 def codec_table(names: Sequence[str]) -> pd.DataFrame:
     """Load each codec's bundled weights and describe it; without bundled weights, say so."""
 
@@ -101,7 +117,9 @@ def codec_table(names: Sequence[str]) -> pd.DataFrame:
              "frame_rates_hz": listed(codec.frame_rates_hz), "bandwidths_kbps": listed(codec.bandwidths_kbps),
              "weights": str(codec.weights)}
         )  # fmt: skip
-    return pd.DataFrame(rows).astype({"sample_rate_hz": "Int64", "channels": "Int64", "codebooks": "Int64"})
+    columns = ["codec", "bundled", "sample_rate_hz", "channels", "codebooks", "codebook_sizes", "frame_rates_hz",
+               "bandwidths_kbps", "weights"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:5], "Int64"))
 
 
 def free_disk_gb() -> float:

@@ -29,7 +29,7 @@ def rate_quality(
             color, marker, line = PALETTE[i], MARKERS[i], LINES[i]
             axes.plot(points[x], points[y], color=color, marker=marker, markersize=5, linestyle=line, label=str(name))
             if low is not None and high is not None:
-                # drawn from end to end, as a bootstrap interval need not contain the point
+                # drawn from end to end, as an interval need not be symmetric
                 axes.vlines(points[x], points[low], points[high], color=color, linewidth=1.2)
                 axes.plot(points[x], points[[low, high]], color=color, marker="_", linestyle="none")
         axes.set(xlabel=axis_label(x), ylabel=axis_label(y))

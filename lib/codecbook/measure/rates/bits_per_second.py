@@ -25,7 +25,7 @@ def rate_of(learned: Learned, texts: Mapping[str, str] | None = None) -> dict[st
         - ``bits_per_token``: held-out cross-entropy, without label smoothing
         - ``tokens_per_s``: measured on the same clips
         - ``vocabulary_size``: ``V``, values that a token can have
-        - ``bits_per_s``: ``bits_per_token * tokens_per_s``; with ``_low`` and ``_high``, the ends of its 95 % bootstrap
+        - ``bits_per_s``: ``bits_per_token * tokens_per_s``; with ``_low`` and ``_high``, the ends of its 95 %
           interval over clips, NaN with fewer than two clips
         - ``capacity_bits_per_s``: ``tokens_per_s * log2 V``
         - ``utilisation``: ``bits_per_token / log2 V``; above 1 where the model is worse than guessing
