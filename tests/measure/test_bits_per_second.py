@@ -73,8 +73,8 @@ def test_container(size: int, width: int) -> None:
 
 
 def test_kinds_of_streams_are_told_apart_by_their_intervals() -> None:
-    few, more, most = (rate([b, b + 2], [10, 10]) for b in (10, 20, 40))  # 10 to 12, 20 to 22, 40 to 42 bits/s
-    assert apart([few, more], [most]) == (True, "at most 22 and at least 40 bits/s, 2 clips")
+    few, more, most = (rate([b, b + 2] * 3, [10] * 6) for b in (10, 20, 40))  # 10 to 12, 20 to 22, 40 to 42 bits/s
+    assert apart([few, more], [most]) == (True, "at most 22 and at least 40 bits/s, 6 clips")
     assert apart([few, most], [more])[0] is False
     assert apart([few], [more | {"bits_per_s_low": 11.5}])[0] is False
     assert apart([rate([10], [10])], [more]) == (None, "10 and 21 bits/s; one clip has no interval")
