@@ -69,7 +69,9 @@ def test_one_value_has_no_interval_and_none_has_no_mean():
 
 def test_equal_values_have_zero_width():
     interval = mean_interval([0.1, 0.1, 0.1])
-    assert interval.low == interval.mean == interval.high == 0.1
+    assert (interval.low, interval.mean, interval.high) == pytest.approx((0.1, 0.1, 0.1), rel=1e-12)
+    nought = mean_interval([0.0, 0.0, 0.0])
+    assert (nought.above(0), nought.below(0)) == (False, False), "no change is none"
 
 
 def test_missing_values_are_counted_not_averaged():
