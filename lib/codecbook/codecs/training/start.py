@@ -278,4 +278,5 @@ def report_signals(autoencoder: nn.Module, audio: Tensor) -> SignalReport:
         estimate = autoencoder(audio)
     length = audio.shape[-1]
     error = relative_squared_error(estimate[..., :length], audio[..., :length])
-    return SignalReport(tuple(deviations), float(error), deviations[-1] / float(audio.std(dim=0).mean()))
+    heard = max(float(audio.std(dim=0).mean()), 1e-12)  # recordings may be equal
+    return SignalReport(tuple(deviations), float(error), deviations[-1] / heard)
