@@ -21,7 +21,7 @@ from codecbook.codecs.loading import load_model, save_model
 from codecbook.codecs.training.data import Crops, check_apart, load_recordings, parse_folder, split_files
 from codecbook.codecs.training.loop import CodecTrainer
 from codecbook.codecs.training.models import trainable
-from codecbook.codecs.training.recipes import RECIPES, Recipe, without_autoencoder
+from codecbook.codecs.training.recipes import RECIPES, Recipe, decoder_alone, without_autoencoder
 from codecbook.command_line import ArgumentParser, exit_status, num_threads
 from codecbook.errors import UnsupportedInput
 from codecbook.models.store import check_save
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         "--start-from", type=Path, metavar="MODEL",
         help="folder of a trained model to go on with; no autoencoder phase",
     )  # fmt: skip
+    add("--decoder-alone", action="store_true", help="train the decoder of that model, and leave all codes as they are")
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=float, help="wall time in all, resumptions included")
     budget.add_argument("--steps", type=int, help="number of steps in all (reproducible)")
@@ -80,7 +81,9 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     start_from = start_sha256 = None
     if options.start_from:
         start_from, start_sha256 = _load_start(options.start_from, recipe)
-        recipe = without_autoencoder(recipe)
+        recipe = (decoder_alone if options.decoder_alone else without_autoencoder)(recipe)
+    elif options.decoder_alone:
+        raise UnsupportedInput("--decoder-alone trains the decoder of a model; name the model with --start-from.")
     rate_hz, channels = recipe.sample_rate_hz, recipe.channels
     folders, shares = zip(*map(parse_folder, options.data), strict=True)
     check_apart(folders)

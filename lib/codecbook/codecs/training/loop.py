@@ -161,7 +161,7 @@ class CodecTrainer:
             with seeded(self.recipe.seed):
                 self.model.start(audio)
         self.phase = index
-        if self._phase_name != "autoencoder" and self.model.refits:
+        if self._phase_name != "autoencoder" and self.model.refits and self.recipe.refits:
             self._fit_codebooks()
         self.average = {name: value.detach().clone() for name, value in self.model.module.named_parameters()}
         self._prepare_phase()

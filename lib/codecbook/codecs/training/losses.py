@@ -13,7 +13,6 @@ from torch import Tensor
 
 _NUM_MELS = 64
 _ENVELOPE_FRAMES = 30
-_MEL_FLOOR = 1e-3
 _POWER_FLOOR = 1e-6
 
 
@@ -26,6 +25,7 @@ class LossWeights:
     envelope: float = 3.0  # `envelope_loss`, which small speech codecs gain intelligibility from
     commitment: float = 0.25  # of the encoder to its codewords
     windows: tuple[int, ...] = (64, 256, 512, 1024, 2048)  # of the log-mel distance, in samples
+    floor: float = 1e-3  # mel magnitudes that it does not tell from silence; noise of deviation 1 has about 1
 
 
 @functools.lru_cache(maxsize=64)
@@ -71,8 +71,10 @@ def relative_squared_error(estimate: Tensor, target: Tensor) -> Tensor:
     return (error / (target.square().mean(dim=(1, 2)) + _POWER_FLOOR)).mean()
 
 
-def log_mel_distance(estimate: Tensor, target: Tensor, sample_rate_hz: int, windows: tuple[int, ...]) -> Tensor:
-    """Return the mean L1 distance between natural logarithms of mel magnitudes, floored at 1e-3.
+def log_mel_distance(
+    estimate: Tensor, target: Tensor, sample_rate_hz: int, windows: tuple[int, ...], floor: float = 1e-3
+) -> Tensor:
+    """Return the mean L1 distance between natural logarithms of mel magnitudes, each with `floor` added.
 
     The mean is over bands, frames and STFT windows; a window of n samples has 64 bands, or n / 4 if that is less.
     """
@@ -82,7 +84,7 @@ def log_mel_distance(estimate: Tensor, target: Tensor, sample_rate_hz: int, wind
         ours = mel_spectrogram(estimate, window, bands, sample_rate_hz)
         with torch.no_grad():
             reference = mel_spectrogram(target, window, bands, sample_rate_hz)
-        total = total + ((ours + _MEL_FLOOR).log() - (reference + _MEL_FLOOR).log()).abs().mean()
+        total = total + ((ours + floor).log() - (reference + floor).log()).abs().mean()
     return total / len(windows)
 
 
@@ -129,7 +131,7 @@ def codec_loss(
     if weights.relative:
         parts["relative"] = relative_squared_error(estimate, target)
     if weights.log_mel:
-        parts["log_mel"] = log_mel_distance(estimate, target, sample_rate_hz, weights.windows)
+        parts["log_mel"] = log_mel_distance(estimate, target, sample_rate_hz, weights.windows, weights.floor)
     if weights.envelope:
         parts["envelope"] = envelope_loss(estimate, target, sample_rate_hz)
     if weights.commitment:

@@ -45,6 +45,7 @@ class Recipe:
         Phase("decoder", 1.0, 0.4, 0.02),
     )
     loss: LossWeights = field(default_factory=LossWeights)
+    refits: bool = True  # whether a phase begins by fitting codebooks
     fit_seconds: float = 320.0  # of audio whose latents the codebooks are fitted to
     seed: int = 0  # of parameters, crops and clustering
 
@@ -55,6 +56,11 @@ def without_autoencoder(recipe: Recipe) -> Recipe:
     skipped = recipe.phases[len(recipe.phases) - len(kept) - 1].until if len(kept) < len(recipe.phases) else 0.0
     phases = tuple(replace(phase, until=(phase.until - skipped) / (1.0 - skipped)) for phase in kept)
     return replace(recipe, phases=phases)
+
+
+def decoder_alone(recipe: Recipe) -> Recipe:
+    """Return a recipe for going on with a trained codec's decoder: encoder and codebooks, and so all codes, stay."""
+    return replace(recipe, phases=(Phase("decoder", 1.0, 0.4, 0.02),), refits=False)
 
 
 def phase_at(phases: tuple[Phase, ...], progress: float, earliest: int) -> int:
@@ -80,7 +86,9 @@ RECIPES: dict[str, Recipe] = {
     ),
     "encodec_48khz_mini": Recipe(
         "encodec_stereo", {"num_codebooks": 8, "hidden_dim": 128, "num_filters": 12, "bandwidth_kbps": 12.0},
-        sample_rate_hz=48_000, channels=2, batch_size=6, fit_seconds=160.0,
+        # crops of 384 ms and more, which the envelope loss wants; quiet cells count down to -80 dB
+        sample_rate_hz=48_000, channels=2, crop_samples=19_200, batch_size=6, loss=LossWeights(floor=1e-4),
+        fit_seconds=160.0,
     ),
     "snac_24khz_mini": Recipe(
         "snac", {
