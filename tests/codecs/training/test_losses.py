@@ -13,6 +13,7 @@ from codecbook.codecs.training.losses import (
     mel_spectrogram,
     relative_squared_error,
 )
+from codecbook.codecs.training.recipes import RECIPES
 
 RATE_HZ = 24_000
 
@@ -138,3 +139,16 @@ def test_bands_are_third_octaves_without_overlap():
     assert bool((bands.sum(dim=1) <= 1).all())
     assert bool((bands.sum(dim=0) >= 2).all())
     assert float(bands[round(1000 / (12_000 / 1024)), :].sum()) == 1.0
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_crops_are_long_enough_for_their_losses(recipe):
+    target = noise(1, recipe.channels, recipe.crop_samples)
+    assert codec_loss(0.5 * target, target, recipe.sample_rate_hz, torch.zeros(()), recipe.loss)[0].isfinite()
+
+
+def test_noise_below_the_floor_is_not_heard():
+    quiet, silence = 3e-4 * noise(1, 1, 8192), torch.zeros(1, 1, 8192)
+    heard = {floor: float(log_mel_distance(quiet, silence, RATE_HZ, (512,), floor)) for floor in (1e-3, 1e-4)}
+    assert heard[1e-3] < 0.4
+    assert heard[1e-4] > 1.0

@@ -129,6 +129,18 @@ def test_training_goes_on_with_a_finished_model(command, tmp_path):
     assert "autoencoder" not in phases
 
 
+def test_a_decoder_alone_leaves_all_codes_as_they_are(command, tmp_path, capsys):
+    assert command() == 0
+    start = tmp_path / "run" / "model"
+    more = ("--start-from", str(start), "--decoder-alone", "--out", str(tmp_path / "more"))
+    assert command(*more, steps=10) == 0
+    before, after = (load_model(folder)[0].state_dict() for folder in (start, tmp_path / "more" / "model"))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder"}
+    assert command("--decoder-alone", "--out", str(tmp_path / "none")) == 2
+    assert "name the model with --start-from" in capsys.readouterr().err
+
+
 def test_a_model_of_another_shape_is_no_start(command, tmp_path, monkeypatch, tiny_recipe, capsys):
     assert command(steps=1) == 0
     other = tiny_recipe(arguments={**tiny_recipe().arguments, "hidden_dim": 12})
