@@ -52,12 +52,6 @@ def rvq_quantize(latents: Tensor, codebooks: Tensor) -> tuple[Tensor, Tensor, Te
     )
 
 
-def rvq_dequantize(codes: Tensor, codebooks: Tensor) -> Tensor:
-    """Add up the codewords that codes, int64 ``[B, K, T]``, name in the first of the codebooks; float ``[B, D, T]``."""
-    words = [book[indices] for indices, book in zip(codes.unbind(1), codebooks, strict=False)]
-    return sum(words, torch.zeros_like(words[0])).transpose(1, 2)
-
-
 def shares_left(latents: Tensor, codebooks: Tensor) -> list[float]:
     """Return the share of the variance of latents ``[B, D, T]`` that the first codebook leaves, the first two, ..."""
     _, quantised, residuals = rvq_quantize(latents, codebooks)
