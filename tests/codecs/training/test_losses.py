@@ -148,7 +148,7 @@ def test_crops_are_long_enough_for_their_losses(recipe):
 
 
 def test_noise_below_the_floor_is_not_heard():
-    quiet, silence = 3e-4 * noise(1, 1, 8192), torch.zeros(1, 1, 8192)
+    quiet, silence = 1e-4 * noise(1, 1, 8192), torch.zeros(1, 1, 8192)
     heard = {floor: float(log_mel_distance(quiet, silence, RATE_HZ, (512,), floor)) for floor in (1e-3, 1e-4)}
     assert heard[1e-3] < 0.4
-    assert heard[1e-4] > 1.0
+    assert heard[1e-4] > 0.7
