@@ -20,58 +20,153 @@ def check(condition, what):
         raise Refused(what)
 
 
-# --- framing: sections 2 to 6 of stream-format.md
+# --- framing: sections 1 to 7 of stream-format.md
+
+CODECS = "encodec_24khz encodec_48khz snac_24khz snac_32khz snac_44khz dac_16khz dac_24khz dac_44khz"
+CODECS = [*CODECS.split(), "mimi", "neucodec", "lyra_v2", "fsq_50hz", "units_25hz"]
 
 
-def parse_header(data, at):
-    magic, version, length = struct.unpack_from("<8sHI", data, at)
-    check(magic == b"\x89CBS\r\n\x1a\n", "magic")
-    end = at + 14 + length
-    check(zlib.crc32(data[at:end]) == struct.unpack_from("<I", data, end)[0], "header checksum")
-    check(version == 1, "version")
-    body = data[at + 14 : end]
-    names = "coder order flags sample_rate_hz channels rows_per_segment num_rows num_segments num_samples"
-    names += " bandwidth_kbps source_bitrate_kbps mid_codebooks codec_segment_frames codec_segment_stride"
-    names = [*names.split(), "stream_id", "codec_sha256", "lm_sha256"]
-    struct_text = "<BBHIHIIIQddHII8s32s32s"
-    header = dict(zip(names, struct.unpack_from(struct_text, body, 0), strict=True))
-    place = struct.calcsize(struct_text)
-    (runs,) = struct.unpack_from("<H", body, place)
-    place += 2
+class Fields:
+    def __init__(self, data, at=0):
+        self.data, self.at = data, at
+
+    def take(self, count):
+        check(self.at + count <= len(self.data), "bytes")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def u(self, count):
+        return int.from_bytes(self.take(count), "little")
+
+    def varint(self):
+        value = shift = 0
+        while True:
+            byte = self.u(1)
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    def number(self):
+        value = self.varint()
+        return struct.unpack("<d", self.take(8))[0] if value == 1 else value // 2 / 1000
+
+    def rate(self, sample_rate):
+        value = self.varint()
+        return struct.unpack("<d", self.take(8))[0] if value == 1 else sample_rate / (value // 2)
+
+    def text(self, usual):
+        length = self.varint()
+        return self.take(length - 1).decode("utf-8") if length else usual
+
+
+def parse_body(body):
+    f = Fields(body)
+    flags = f.varint()
+    header = {"flags": flags, "order": flags >> 1 & 3}
+    header |= {name: f.varint() for name in ("sample_rate_hz", "channels", "rows_per_segment")}
+    header["num_rows"] = f.u(4)
+    header["num_segments"] = f.u(4) if flags & 512 else -(-header["num_rows"] // header["rows_per_segment"])
+    header["num_samples"] = f.u(5)
+    header["bandwidth_kbps"] = f.number() if flags & 8 else None
+    header["source_bitrate_kbps"] = f.number() if flags & 32 else None
+    header["mid_codebooks"] = f.varint() if flags & 64 else None
+    header["segment_frames"], header["stride"] = (f.varint(), f.varint()) if flags & 128 else (0, 0)
+    header["parity"] = [f.varint() for _ in range(3)] if flags & 1024 else None
+    header["stream_id"] = f.take(4)
+    header["codec_sha256"] = f.take(6) if flags & 16 else b""
+    header["audio_sha256"] = f.take(16) if flags & 2048 else b""
     header["sizes"], header["rates"] = [], []
-    for _ in range(runs):
-        count, size, rate = struct.unpack_from("<HId", body, place)
+    for _ in range(f.varint()):
+        count, size = f.varint(), f.varint()
+        rate = f.rate(header["sample_rate_hz"])
         header["sizes"] += [size] * count
         header["rates"] += [rate] * count
-        place += 14
-    for name in ("codec", "weights", "lm_name"):
-        (length,) = struct.unpack_from("<H", body, place)
-        header[name] = body[place + 2 : place + 2 + length].decode("utf-8")
-        place += 2 + length
-    check(place == len(body), "length of the body")
-    return header, end + 4
+    number = f.varint()
+    codec = header["codec"] = CODECS[number - 1] if number else f.text("-")
+    header["weights"] = f.text(f"bundled: {codec}_mini")
+    if flags & 1:
+        header["lm_sha256"] = f.take(6)
+        header["lm_name"] = f.text(f"lm_{codec}_mini")
+    check(f.at == len(body), "length of the body")
+    return header
+
+
+def sealed(data, start, end, before=b""):
+    return zlib.crc32(before + data[start:end]) == int.from_bytes(data[end : end + 4], "little")
+
+
+def crc16(data):
+    value = 0
+    for byte in data:
+        value ^= byte << 8
+        for _ in range(8):
+            value = (value << 1 & 0xFFFF) ^ (0x1021 if value & 0x8000 else 0)
+    return value
 
 
 def decode(data, model=None):
     """Return (header, codes per codebook, codec segments, scales) of an undamaged stream."""
-    header, start = parse_header(data, 0)
-    footer, total, crc, magic = struct.unpack_from("<QQI8s", data, len(data) - 28)
-    check(magic == b"\n\x1a\n\rSBC\x89" and total == len(data), "tail")
-    check(crc == zlib.crc32(data[-28:-12]), "tail checksum")
-    copy, index_at = parse_header(data, footer)
-    check(copy == header, "second copy of the header")
-    index = data[index_at:-28]
-    check(struct.unpack_from("<4sI", index) == (b"\xc5IDX", header["num_segments"]), "index")
-    check(zlib.crc32(header["stream_id"] + index[:-4]) == struct.unpack("<I", index[-4:])[0], "index checksum")
-    entries = list(struct.iter_unpack("<QI", index[8:-4]))
+    magic, version, length = struct.unpack_from("<8sHI", data, 0)
+    check(magic == b"\x89CBS\r\n\x1a\n" and version == 2 and sealed(data, 0, 14 + length), "header")
+    body = data[14 : 14 + length]
+    header = parse_body(body)
+    footer = len(data) - int.from_bytes(data[-6:-2], "little")
+    check(data[-2:] == b"BS" and footer > 0, "tail")
+    copy = Fields(data, footer)
+    check(copy.take(2) == b"\xc5H", "mark of the second copy")
+    check(copy.take(copy.varint()) == body and sealed(data, footer, copy.at), "second copy of the header")
+    index_at = copy.at + 4
+    check(sealed(data, index_at, len(data) - 10, header["stream_id"]), "index")
+    lengths = [int.from_bytes(data[i : i + 3], "little") for i in range(index_at, len(data) - 10, 3)]
     rows, frames, scales = [], [], []
-    for number in range(header["num_segments"]):
-        check(entries[number][0] == start, "place of a segment")
-        start = decode_segment(data, start, header, number, entries[number][1], model, (rows, frames, scales))
-    check(start == footer and len(rows) == header["num_rows"], "length")
-    if header["flags"] & 32 and not header["flags"] & 16:
+    start = 14 + length + 4
+    done, block = 0, []
+    members, parities, groups = header["parity"] or (1 << 40, 0, 1)
+    lengths.reverse()
+    while done < header["num_segments"]:
+        end = start + lengths.pop()
+        decode_segment(data[start:end], header, done, model, (rows, frames, scales))
+        block.append(data[start:end])
+        start, done = end, done + 1
+        if len(block) == members * groups or done == header["num_segments"]:
+            first = (done - 1) // (members * groups) * parities
+            h = min(groups, len(block))
+            for p in range(parities):
+                for q in [(len(block) + i) % h for i in range(h)]:
+                    end = start + lengths.pop()
+                    check_parity(data[start:end], header, (first + p) * groups + q, p, block[q::groups])
+                    start = end
+            block = []
+    check(start == footer and not lengths and len(rows) == header["num_rows"], "length")
+    if header["flags"] & 256 and not header["flags"] & 128:
         scales = scales[:1]
     return header, codes_of_rows(header, rows), frames, scales
+
+
+def times(a, b):
+    product = 0
+    for i in range(8):
+        product ^= (a << i) * (b >> i & 1)
+    for i in range(14, 7, -1):
+        product ^= (0x11D << (i - 8)) * (product >> i & 1)
+    return product
+
+
+def check_parity(data, header, number, p, members):
+    f = Fields(data)
+    check(f.take(2) == b"\xc5P" and f.varint() == number, "number of a parity")
+    check([f.varint() for _ in members] == [len(member) for member in members], "lengths in a parity")
+    crc = f.u(4)
+    check(f.u(2) == crc16(header["stream_id"] + data[: f.at - 2]), "checksum of a parity's header")
+    payload = data[f.at :]
+    check(zlib.crc32(payload) == crc and len(payload) == max(map(len, members)), "payload of a parity")
+    total = [0] * len(payload)
+    for j, member in enumerate(members):
+        factor = next(c for c in range(1, 256) if times(c, (255 - p) ^ j) == 1)
+        for i, byte in enumerate(member):
+            total[i] ^= times(factor, byte)
+    check(bytes(total) == payload, "sum of a parity")
 
 
 def columns_of(header):
@@ -115,39 +210,40 @@ def codes_of_rows(header, rows):
     return codes
 
 
-def decode_segment(data, at, header, number, index_crc, model, out):
-    fields = struct.unpack_from("<4sIIIII8sQI", data, at)
-    magic, index, first_row, num_rows, payload_bytes, payload_crc, digest, interval_hash, crc = fields
-    check(magic == b"\xc5SEG" and index == number and crc == index_crc, "segment header")
-    check(crc == zlib.crc32(header["stream_id"] + data[at : at + 40]), "checksum of a segment's header")
-    check(first_row == len(out[0]), "first row")
-    end = at + 44 + payload_bytes
-    payload = data[at + 44 : end]
-    check(zlib.crc32(payload) == payload_crc, "payload checksum")
-    place, frames = 0, []
-    if header["flags"] & 16:
-        (count,) = struct.unpack_from("<I", payload, 0)
-        frames = list(struct.unpack_from(f"<{count}I", payload, 4))
-        place = 4 + 4 * count
-        check(sum(frames) == num_rows, "segments of the codec")
-    scales = []
-    if header["flags"] & 32:
-        count = max(1, len(frames))
-        scales = list(struct.unpack_from(f"<{count}f", payload, place))
-        place += 4 * count
-    columns = columns_of(header)
-    if header["coder"] == 0:
-        rows, found_hash = unpack_raw(payload[place:], columns, num_rows), 0
+def decode_segment(data, header, number, model, out):
+    f = Fields(data)
+    check(f.take(2) == b"\xc5S" and f.varint() == number, "number of a segment")
+    num_rows, first_row = f.varint(), number * header["rows_per_segment"]
+    if num_rows == 0:
+        num_rows = header["rows_per_segment"]
     else:
-        check(model is not None and model.identity == header["lm_sha256"].hex(), "language model")
-        rows, found_hash = decode_exact(payload[place:], model, num_rows)
-    check(found_hash == interval_hash, "hash of the intervals")
-    packed = payload[:place] + b"".join(struct.pack(f"<{len(columns)}I", *row) for row in rows)
+        first_row = f.varint()
+    check(first_row == len(out[0]), "first row")
+    payload_bytes, digest, crc = f.varint(), f.take(8), f.u(4)
+    check(f.u(2) == crc16(header["stream_id"] + data[: f.at - 2]), "checksum of a segment's header")
+    payload = data[f.at :]
+    check(len(payload) == payload_bytes and zlib.crc32(payload) == crc, "payload checksum")
+    f, frames, scales = Fields(payload), [], []
+    if header["flags"] & 128:
+        full, others = f.varint(), f.varint()
+        frames = [header["segment_frames"]] * full + [f.varint() for _ in range(others)]
+        check(sum(frames) == num_rows, "segments of the codec")
+    if header["flags"] & 256:
+        count = max(1, len(frames))
+        scales = list(struct.unpack(f"<{count}f", f.take(4 * count)))
+    side, coded = payload[: f.at], payload[f.at :]
+    columns = columns_of(header)
+    if not header["flags"] & 1:
+        rows, interval_hash = unpack_raw(coded, columns, num_rows), 0
+    else:
+        check(model is not None and bytes.fromhex(model.identity)[:6] == header["lm_sha256"], "language model")
+        rows, interval_hash = decode_exact(coded, model, num_rows)
+    packed = header["stream_id"] + struct.pack("<IIIQ", number, first_row, num_rows, interval_hash) + side
+    packed += b"".join(struct.pack(f"<{len(columns)}I", *row) for row in rows)
     check(hashlib.sha256(packed).digest()[:8] == digest, "checksum of the codes")
     out[0].extend(rows)
     out[1].extend(frames)
     out[2].extend(scales)
-    return end
 
 
 def unpack_raw(data, columns, num_rows):

@@ -7,8 +7,8 @@ import torch
 
 from codecbook.coding import inspect
 from codecbook.coding.stream import StreamReader, encode_tokens
-from codecbook.coding.stream.header import pack_footer, pack_header
-from codecbook.coding.stream.segment import pack_segment, segment_crc
+from codecbook.coding.stream.segment import code_rows
+from codecbook.coding.stream.version2 import pack_footer, pack_header, pack_segment
 from codecbook.errors import CorruptInput
 from codecbook.lm.exact.export import export_exact
 from codecbook.lm.exact.spec import ExactLM
@@ -18,7 +18,7 @@ from codecbook.tokens import Tokens
 
 def parallel(num_rows=200, sizes=(16, 16, 16), seed=0, **metadata):
     rng = np.random.default_rng(seed)
-    known = {"codec": "toy", "weights": "random: seed 0", "weights_sha256": "ab" * 32, "channels": 1}
+    known = {"codec": "toy", "weights": "random: seed 0", "weights_sha256": "ab" * 6, "channels": 1}
     known |= {"sample_rate_hz": 1000, "num_samples": max(0, 20 * num_rows - 7), "bandwidth_kbps": 0.6, **metadata}
     codes = tuple(rng.integers(0, size, num_rows) for size in sizes)
     return Tokens(codes=codes, codebook_sizes=sizes, frame_rates_hz=(50.0,) * len(sizes), **known)
@@ -28,7 +28,7 @@ def tree(num_frames=60, levels=3, size=32, seed=1):
     rng = np.random.default_rng(seed)
     codes = tuple(rng.integers(0, size, num_frames << level) for level in range(levels))
     rates = tuple(24_000 / 2048 * 2**level for level in range(levels))
-    known = {"codec": "snac_24khz", "weights_sha256": "ab" * 32, "sample_rate_hz": 24_000, "channels": 1}
+    known = {"codec": "snac_24khz", "weights_sha256": "ab" * 6, "sample_rate_hz": 24_000, "channels": 1}
     return Tokens(codes, (size,) * levels, rates, **known)
 
 
@@ -81,23 +81,37 @@ def header_of(data):
     return inspect(data).header
 
 
-def forged(header, segments, between=b"", footer=True):
+def forged(header, segments, footer=True):
     """Make a stream with checksums that are right, around a header that need not be.
 
     Args:
         header: As the stream shall claim it.
         segments: In the order in which they shall stand in the stream.
-        between: What stands after each of them.
         footer: Whether the second header, the index and the tail follow.
     """
-    data, entries = pack_header(header), {}
-    for segment in segments:
-        packed = pack_segment(header, None, segment)
-        entries[segment.index] = (len(data), segment_crc(packed))
-        data += packed + between
-    if not footer:
-        return data
-    return data + pack_footer(header, [entries[number] for number in sorted(entries)], len(data))
+    packed = [pack_segment(header, segment, *code_rows(header, None, segment.rows)) for segment in segments]
+    data = pack_header(header) + b"".join(packed)
+    return data + pack_footer(header, map(len, packed)) if footer else data
+
+
+def check_every_bit(data, tokens, model=None):
+    """Change each bit of a stream; assert that it costs the segment that it lies in, or nothing and is reported."""
+    segments = inspect(data).segments
+    inside = np.zeros(len(data), dtype=int) - 1
+    for number, (start, end, _) in enumerate(segments):
+        inside[start:end] = number
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        result = outcome(bytes(changed), tokens, model)
+        assert result is not None, f"bit {bit}: one bit never costs the whole stream"
+        damage, notes = result
+        if inside[bit // 8] < 0:
+            assert (len(damage), len(notes)) == (0, 1), f"bit {bit} lies in a part that is there twice"
+        else:
+            assert [part.segment for part in damage] == [inside[bit // 8]], f"bit {bit} costs its own segment"
+            start, end, _ = segments[inside[bit // 8]]
+            assert (damage[0].first_byte, damage[0].end_byte) == (start, end)
 
 
 def outcome(data, tokens, model=None):

@@ -67,7 +67,7 @@ def test_tokens_and_audio_are_those_of_the_codec(name, codec_of):
     np.testing.assert_array_equal(decoded.clip.samples, codec.decode(tokens).samples)
     assert (decoded.damage, decoded.notes) == ([], ())
     header = inspect(data).header
-    assert header.format.weights_sha256 == codec.weights.sha256
+    assert header.format.weights_sha256 == codec.weights.sha256[:12]
     assert header.num_samples == decoded.clip.num_samples
 
 
@@ -203,7 +203,7 @@ def test_language_models_by_folder_by_name_and_by_default(codec_of, tmp_path, mo
     data = compress(clip, codec, None)
     header = inspect(data).header
     assert (header.coder, header.order, header.lm_name) == ("exact", "parallel", "lm_fsq_50hz_mini")
-    assert header.lm_sha256 == model.sha256
+    assert header.lm_sha256 == model.sha256[:12]
     assert compress(clip, codec, None, folder) == data == compress(clip, codec, None, str(folder / "exact"))
     tokens = codec.encode(clip)
     for lm in ("default", folder, model):
@@ -218,7 +218,7 @@ def test_the_bundled_model_is_the_default(codec_of):
     assert len(data) < 0.9 * len(compress(clip, codec, lm=None))
     header = inspect(data).header
     assert (header.coder, header.lm_name) == ("exact", "lm_encodec_24khz_mini")
-    assert header.lm_sha256 == default_lm(codec).model.sha256
+    assert header.lm_sha256 == default_lm(codec).model.sha256[:12]
     decoded = decompress(data, codec=codec)
     assert decoded.tokens == codec.encode(audio.convert(clip, 24_000, 1), 6.0)
     assert inspect(compress(clip, codec, 3.0)).header.coder == "raw", "half its codebooks are not its language"

@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import stream_cases as cases
+import stream_v1
 
 from codecbook.coding import inspect
 from codecbook.coding.exact import frames as exact_frames
-from codecbook.coding.stream import StreamReader, decode_tokens
+from codecbook.coding.stream import StreamReader, decode_tokens, version1, version2
 from codecbook.coding.stream import header as headers
-from codecbook.coding.stream import segment as stream_segment
-from codecbook.coding.stream.segment import SEGMENT_HEADER_BYTES, Damage
+from codecbook.coding.stream.locate import unpack_header
+from codecbook.coding.stream.segment import Damage, SegmentError
+from codecbook.coding.stream.version2 import pack_header
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 
@@ -32,22 +34,7 @@ def broken_kind(name):
 @pytest.mark.parametrize("kind", ["raw", "scales", "exact"])
 def test_every_single_bit_matters_or_is_there_twice(kind):
     tokens, model, data = broken_kind(kind)
-    segments = inspect(data).segments
-    inside = np.zeros(len(data), dtype=int) - 1
-    for number, (start, end, _) in enumerate(segments):
-        inside[start:end] = number
-    for bit in range(8 * len(data)):
-        changed = bytearray(data)
-        changed[bit // 8] ^= 1 << bit % 8
-        result = cases.outcome(bytes(changed), tokens, model)
-        assert result is not None, f"bit {bit}: one bit never costs the whole stream"
-        damage, notes = result
-        if inside[bit // 8] < 0:
-            assert (len(damage), len(notes)) == (0, 1), f"bit {bit} lies in a part that is there twice"
-        else:
-            assert [part.segment for part in damage] == [inside[bit // 8]], f"bit {bit} costs its own segment"
-            start, end, _ = segments[inside[bit // 8]]
-            assert (damage[0].first_byte, damage[0].end_byte) == (start, end)
+    cases.check_every_bit(data, tokens, model)
 
 
 @pytest.mark.parametrize("kind", ["raw", "scales", "exact"])
@@ -66,7 +53,7 @@ def test_a_stream_cut_anywhere_keeps_its_whole_segments(kind):
         assert sum(part.num_segments for part in damage) == len(ends) - whole
 
 
-@pytest.mark.parametrize("extra", [b"\x00", b"junk" * 100, b"\xc5SEG" * 100, b"\x89CBS\r\n\x1a\n" * 20])
+@pytest.mark.parametrize("extra", [b"\x00", b"junk" * 100, b"\xc5S" * 200, b"\x89CBS\r\n\x1a\n" * 20])
 def test_what_follows_a_stream_is_reported_and_does_no_harm(extra):
     tokens, _, data = broken_kind("raw")
     assert [len(part) for part in cases.outcome(data + extra, tokens) or ()] == [0, 1]
@@ -151,8 +138,8 @@ def test_damage_says_where_and_why():
 def test_lost_segments_of_the_codec_keep_their_places():
     tokens = cases.segmented((10,) * 6 + (4,))
     data = bytearray(cases.encoded(tokens, segment_s=0.4))
-    start, _, _ = inspect(bytes(data)).segments[1]
-    data[start + SEGMENT_HEADER_BYTES] ^= 1
+    _, end, _ = inspect(bytes(data)).segments[1]
+    data[end - 1] ^= 1
     read = decode_tokens(bytes(data))
     assert read.tokens.segment_frames == tokens.segment_frames
     assert read.tokens.scales == (*tokens.scales[:2], 0.0, 0.0, *tokens.scales[4:])
@@ -178,18 +165,29 @@ def test_a_model_that_computes_otherwise_is_found_out(monkeypatch):
         assert {part.kind for part in reader.segments() if isinstance(part, Damage)} == {"intervals"}
 
 
-def test_codes_that_pass_all_but_their_own_checksum():
-    tokens = cases.parallel(40)
-    data = bytearray(cases.encoded(tokens, segment_s=9.0))
+def with_payload(data, change, number=0, **fields):
+    """Change the payload of a segment, or fields of its header, and compute the checksums of both anew."""
     header = cases.header_of(bytes(data))
-    start, end, _ = inspect(bytes(data)).segments[0]
-    # another payload with checksums of its own, but the digest of the right codes
-    data[start + 44] ^= 1
-    data[start + 20 : start + 24] = zlib.crc32(data[start + 44 : end]).to_bytes(4, "little")
-    data[start + 40 : start + 44] = zlib.crc32(header.stream_id + data[start : start + 40]).to_bytes(4, "little")
-    segment = stream_segment.unpack_segment_header(bytes(data[start : start + 44]), header)
-    with pytest.raises(stream_segment.SegmentError, match="do not pass their checksum"):
-        stream_segment.decode_segment(header, None, segment, bytes(data[start + 44 : end]))
+    start, end, _ = inspect(bytes(data)).segments[number]
+    found = version2.unpack_head(bytes(data[start:end]), header, start)
+    payload = bytearray(data[start + found.head_bytes : end])
+    change(payload)
+    found = replace(found, **fields)
+    numbers = (found.index, found.num_rows, found.first_row, found.payload_bytes)
+    head = version2._pack_head(header, version2.SEGMENT_MARK, numbers, found.check, payload)
+    return bytes(data[:start]) + head + bytes(payload) + bytes(data[end:])
+
+
+def test_codes_that_pass_all_but_their_own_checksum():
+    data = cases.encoded(cases.parallel(40), segment_s=9.0)
+
+    def flip(payload):
+        payload[0] ^= 1
+
+    with StreamReader(with_payload(data, flip)) as reader:
+        (part,) = reader.segments()
+    assert part.kind == "tokens"
+    assert "do not pass their checksum" in part.reason
 
 
 # --- headers that lie, with checksums that are right
@@ -200,15 +198,15 @@ def test_codes_that_pass_all_but_their_own_checksum():
     [
         {"num_rows": headers.MAX_ROWS, "num_segments": headers.MAX_ROWS},
         {"num_rows": headers.MAX_ROWS, "num_segments": headers.MAX_ROWS // 50 + 1},
-        {"num_rows": 10**9, "num_segments": 10**9, "rows_per_segment": 300_000},
+        {"num_rows": 10**9, "num_segments": 10**9},
     ],
 )
 def test_claims_of_billions_cost_nothing(lie):
     data = cases.encoded(cases.parallel(100))
     honest = cases.header_of(data)
     header = replace(honest, **lie)
-    block = headers.pack_header(header)
-    body = data[len(headers.pack_header(honest)) :]
+    block = pack_header(header)
+    body = data[len(pack_header(honest)) :]
     tracemalloc.start()
     with pytest.raises(CorruptInput):
         decode_tokens(block)
@@ -224,15 +222,16 @@ def test_claims_of_billions_cost_nothing(lie):
 
 
 def test_a_payload_that_claims_gigabytes():
-    data = bytearray(cases.encoded(cases.parallel(50)))
-    header = cases.header_of(bytes(data))
-    start = len(headers.pack_header(header))
-    data[start + 16 : start + 20] = (4_000_000_000).to_bytes(4, "little")
-    data[start + 40 : start + 44] = zlib.crc32(header.stream_id + data[start : start + 40]).to_bytes(4, "little")
-    with pytest.raises(stream_segment.SegmentError, match="cannot hold"):
-        stream_segment.unpack_segment_header(bytes(data[start : start + 44]), header)
+    data = with_payload(cases.encoded(cases.parallel(50)), lambda payload: None, payload_bytes=4_000_000_000)
+    with StreamReader(data) as reader:
+        (part,) = reader.segments()
+    assert (part.kind, part.num_segments) == ("missing", 1)
     with pytest.raises(CorruptInput, match="None of the stream's segments"):
-        decode_tokens(bytes(data))
+        decode_tokens(data)
+    header = cases.header_of(cases.encoded(cases.parallel(50)))
+    head = version2._pack_head(header, version2.SEGMENT_MARK, (0, 50, 0, 4_000_000_000), bytes(8), b"")
+    with pytest.raises(SegmentError, match="cannot hold"):
+        version2.unpack_head(head, header, 0)
 
 
 def test_a_header_of_claimed_gigabytes_and_one_of_a_later_version():
@@ -240,31 +239,35 @@ def test_a_header_of_claimed_gigabytes_and_one_of_a_later_version():
     claimed = bytes(block[:10]) + (4_000_000_000).to_bytes(4, "little") + bytes(block[14:100])
     with pytest.raises(CorruptInput):
         StreamReader(claimed)
-    length = len(headers.pack_header(cases.header_of(bytes(block))))
-    block[8] = 2
+    length = len(pack_header(cases.header_of(bytes(block))))
+    block[8] = 3
     block[length - 4 : length] = zlib.crc32(block[: length - 4]).to_bytes(4, "little")
-    with pytest.raises(UnsupportedInput, match="version 2"):
+    with pytest.raises(UnsupportedInput, match="version 3 of its format, and this program reads 1 to 2"):
         StreamReader(bytes(block))
 
 
-@pytest.mark.parametrize("place", [14, 15, 16, 24, 26, 30])
-@pytest.mark.parametrize("value", [0x80, 0xFF])
-def test_headers_with_impossible_fields_are_refused(place, value):
+@pytest.mark.parametrize("version", [1, 2])
+def test_headers_with_impossible_fields_are_refused(version):
     header = cases.header_of(cases.encoded(cases.parallel(50)))
-    block = bytearray(headers.pack_header(header))
-    block[place + (3 if place > 16 else 0)] = value
-    block[-4:] = zlib.crc32(block[:-4]).to_bytes(4, "little")
-    with pytest.raises(CorruptInput, match=r"contradicts itself|not as its fields"):
-        headers.unpack_header(bytes(block))
+    block = pack_header(header) if version == 2 else version1.pack_header(stream_v1.header_of(header))
+    rng, refused = np.random.default_rng(0), []
+    for place in range(14, len(block) - 4):
+        for value in (0x80, 0xFF, int(rng.integers(256))):
+            changed = bytearray(block)
+            changed[place] = value
+            changed[-4:] = zlib.crc32(changed[:-4]).to_bytes(4, "little")
+            try:
+                unpack_header(bytes(changed))
+            except CorruptInput as error:
+                refused.append(str(error))
+    assert all("contradicts itself" in reason or "not as its fields" in reason for reason in refused)
+    assert len(refused) > len(block) - 18, "of three changes of a byte, one is refused on average"
 
 
 def test_segments_that_contradict_each_other():
     tokens = cases.parallel(150)
-    data = bytearray(cases.encoded(tokens))
-    header = cases.header_of(bytes(data))
-    start, _, _ = inspect(bytes(data)).segments[1]
-    data[start + 8 : start + 12] = (60).to_bytes(4, "little")  # begins ten rows late
-    data[start + 40 : start + 44] = zlib.crc32(header.stream_id + data[start : start + 40]).to_bytes(4, "little")
+    data = cases.encoded(tokens)
+    data = with_payload(data, lambda payload: None, 1, first_row=60)  # begins ten rows late
     with StreamReader(bytes(data[:-1])) as reader:
         kinds = [(part.segment, part.kind) for part in reader.segments() if isinstance(part, Damage)]
     assert kinds == [(1, "position")]

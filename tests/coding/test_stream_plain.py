@@ -1,13 +1,15 @@
 """docs/stream-format.md and docs/exact-lm.md are complete: a decoder made from them alone reads all streams."""
 
 import zlib
+from binascii import crc_hqx
 
 import plain_decoder
 import pytest
 import stream_cases as cases
 
 from codecbook.coding import inspect
-from codecbook.coding.stream import StreamReader
+from codecbook.coding.stream import StreamReader, encode_tokens
+from codecbook.coding.stream.header import Parity
 from codecbook.errors import CorruptInput
 from codecbook.lm.exact.files import save_exact
 
@@ -21,7 +23,16 @@ def test_raw_streams_of_every_kind(kind):
     assert header["codec"] == tokens.codec
     assert header["sizes"] == list(tokens.codebook_sizes)
     assert header["rates"] == list(tokens.frame_rates_hz)
-    assert header["num_samples"] == (tokens.num_samples or 0)
+    assert header["num_samples"] == (2**40 - 1 if tokens.num_samples is None else tokens.num_samples)
+
+
+@pytest.mark.parametrize("parity", [Parity(10, 1), Parity(3, 2, 2), Parity(2, 3, 5)])
+@pytest.mark.parametrize("segment_s", [0.1, 0.5, 9.0])
+def test_streams_with_parity(parity, segment_s):
+    tokens = cases.parallel(230, sizes=(16, 1000))
+    header, codes, _, _ = plain_decoder.decode(encode_tokens(tokens, segment_s=segment_s, parity=parity))
+    assert codes == [level.tolist() for level in tokens.codes]
+    assert header["parity"] == [parity.count, parity.parity, parity.groups]
 
 
 @pytest.mark.parametrize(
@@ -48,15 +59,11 @@ def with_other_end(data: bytes) -> bytes:
     """
     report = inspect(data)
     ((start, end, _),), stream_id = report.segments, report.header.stream_id
-    segment = bytearray(data[start:end])
-    segment[-1] += 1
-    segment[20:24] = zlib.crc32(segment[44:]).to_bytes(4, "little")
-    segment[40:44] = zlib.crc32(stream_id + segment[:40]).to_bytes(4, "little")
-    index = bytearray(data[-28 - 24 : -28])
-    assert index[:4] == b"\xc5IDX"
-    index[16:20] = segment[40:44]
-    index[20:24] = zlib.crc32(stream_id + index[:20]).to_bytes(4, "little")
-    return data[:start] + bytes(segment) + data[end:-52] + bytes(index) + data[-28:]
+    place = end - report.payload_bytes
+    payload = bytearray(data[place:end])
+    payload[-1] += 1
+    head = data[start : place - 6] + zlib.crc32(payload).to_bytes(4, "little")
+    return data[:start] + head + crc_hqx(stream_id + head, 0).to_bytes(2, "little") + payload + data[end:]
 
 
 def test_codes_have_one_payload_for_both_decoders(tmp_path, monkeypatch):
@@ -81,6 +88,6 @@ def test_codes_have_one_payload_for_both_decoders(tmp_path, monkeypatch):
 
 def test_it_checks_what_it_reads():
     data = bytearray(cases.encoded(cases.parallel(50)))
-    data[300] ^= 1
+    data[150] ^= 1
     with pytest.raises(plain_decoder.Refused):
         plain_decoder.decode(bytes(data))

@@ -16,7 +16,7 @@ from codecbook.audio import Clip
 from codecbook.codecs.blocks import BlockQueue
 from codecbook.errors import CodecbookWarning, CorruptInput, UnsupportedInput
 from codecbook.models.store import Weights as Weights
-from codecbook.tokens.tokens import TokenFormat, Tokens
+from codecbook.tokens.tokens import TokenFormat, Tokens, same_digest
 
 # nominal bitrates are quoted with two digits (1.1 for 1.0995 kbps), so a bandwidth is met within half a percent
 _BANDWIDTH_TOLERANCE = 0.005
@@ -287,7 +287,7 @@ def _same_weights(tokens: Tokens, weights: Weights) -> bool | None:
     path or address may still lead to the same ones.
     """
     if tokens.weights_sha256 and weights.sha256:
-        return tokens.weights_sha256 == weights.sha256
+        return same_digest(tokens.weights_sha256, weights.sha256)
     if tokens.weights == str(weights):
         return True
     kind = tokens.weights.partition(": ")[0]

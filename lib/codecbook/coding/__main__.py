@@ -30,11 +30,12 @@ from codecbook.coding.counts import GRID_DIALECTS
 from codecbook.coding.ecdc.header import MAGIC, EcdcHeader
 from codecbook.coding.ecdc.read import decode_audio, read_ecdc_codes
 from codecbook.coding.ecdc.segments import MAX_DURATION_S, EcdcOutline, outline_ecdc
+from codecbook.coding.stream.header import Parity
 from codecbook.coding.stream.models import codec_by_name
 from codecbook.coding.stream.reader import Progress, check_stretch, inspect, verify
 from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S
 from codecbook.command_line import ArgumentParser, exit_status
-from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.files import check_target, refuse_same_file, write_file
 
 
@@ -88,6 +89,16 @@ def _parser() -> argparse.ArgumentParser:
         "--segment-seconds", type=float, default=DEFAULT_SEGMENT_S, metavar="S",
         help="audio in a segment, which is what damage to one byte can cost (default: %(default)g)",
     )  # fmt: skip
+    encoding.add_argument(
+        "--parity", type=_parity, metavar="K,M,G",
+        help="add M segments to every K, in G groups side by side, from which up to M lost ones of a group are "
+        "restored: 10,1 or 20,2,3 (default: none)",
+    )  # fmt: skip
+    encoding.add_argument(
+        "--inner-parity", type=int, default=0, metavar="N",
+        help="of each 255 bytes, N of Reed-Solomon parity, half of which may be wrong: 20 for 1 %% of wrong bytes "
+        "(default: no inner code)",
+    )  # fmt: skip
     decoding = add(
         "decompress", _decompress, "decode a stream, or a stretch of it",
         "a stream", "wav, flac, ogg or mp3", ".wav",
@@ -131,12 +142,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parity(text: str) -> Parity:
+    try:
+        return Parity(*map(int, text.split(",")))
+    except (TypeError, ValueError) as error:
+        reason = error if isinstance(error, CodecbookError) else "give whole numbers: 10,1 or 10,1,3"
+        raise argparse.ArgumentTypeError(f"{text!r}: {reason}") from error
+
+
 def _compress(options: argparse.Namespace) -> int:
     kbps = "default" if options.bandwidth is None else options.bandwidth
     with _progress() as show:
         report = api.compress_file(
             options.source, options.target, options.codec, kbps, options.lm, weights=options.weights,
-            segment_s=options.segment_seconds, overwrite=options.overwrite, on_progress=show,
+            segment_s=options.segment_seconds, parity=options.parity, inner_parity=options.inner_parity,
+            overwrite=options.overwrite, on_progress=show,
         )  # fmt: skip
     print(f"{options.label}: {_summary(report.duration_s, report.num_bytes)}")
     return 0
@@ -184,6 +204,11 @@ def _inspect(options: argparse.Namespace) -> int:
         f"  {header.num_rows} rows in {header.num_segments} segment(s) of up to {header.rows_per_segment}, "
         f"{len(report.segments)} found"
     )
+    if parity := header.parity:
+        print(
+            f"  parity {parity.parity} to {parity.count}, {parity.groups} group(s) side by side: "
+            f"{header.num_parity_segments} segment(s)"
+        )
     return _damage(report.damage, report.notes)
 
 

@@ -10,6 +10,11 @@ import numpy as np
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 
+def same_digest(first: str, second: str) -> bool:
+    """Say whether two SHA-256 in hex are the same as far as both are known; streams keep the beginning alone."""
+    return first.startswith(second) if len(second) < len(first) else second.startswith(first)
+
+
 @dataclass(frozen=True)
 class TokenFormat:
     """What is known of tokens beside the clip that they are of; see `Tokens` for all attributes."""

@@ -7,6 +7,7 @@ Audio, codecs and language models by name are the business of `codecbook.coding.
 
 import io
 
+from codecbook.coding.stream.header import Parity
 from codecbook.coding.stream.locate import StreamLike
 from codecbook.coding.stream.reader import StreamReader, StreamTokens
 from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S, StreamWriter
@@ -22,6 +23,7 @@ def encode_tokens(
     lm_name: str = "",
     codec_segment_stride: int = 0,
     segment_s: float = DEFAULT_SEGMENT_S,
+    parity: Parity | None = None,
 ) -> bytes:
     """Encode tokens of any codec whose codebooks are of one rate, or of rates that double from one to the next.
 
@@ -37,6 +39,7 @@ def encode_tokens(
     writer = StreamWriter(
         file, tokens.format, model, lm_name, segment_s=segment_s, has_scales=bool(tokens.scales),
         codec_segment_frames=max(tokens.segment_frames, default=0), codec_segment_stride=codec_segment_stride,
+        parity=parity,
     )  # fmt: skip
     rows = writer.header.layout.to_rows(tokens)
     if len(rows) == 0 and tokens.scales:

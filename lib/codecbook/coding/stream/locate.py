@@ -3,34 +3,41 @@
 import bisect
 import io
 import re
+import struct
+import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 from codecbook.coding.ecdc.header import MAGIC as ECDC_MAGIC
-from codecbook.coding.stream import header as headers
-from codecbook.coding.stream.header import HEADER_MAGIC, MAX_HEADER_BYTES, TAIL_BYTES, StreamHeader, pack_header
-from codecbook.coding.stream.segment import (
-    SEGMENT_HEADER_BYTES,
-    SEGMENT_MAGIC,
-    Damage,
-    SegmentError,
-    SegmentHeader,
-    damage_of,
-    unpack_segment_header,
-)
+from codecbook.coding.stream import version1, version2
+from codecbook.coding.stream.header import HEADER_MAGIC, MAX_HEADER_BYTES, IndexEntry, StreamHeader, open_header
+from codecbook.coding.stream.inner_code import HEAD_BYTES, find_inner_code, remove_inner_code
+from codecbook.coding.stream.parity import restore
+from codecbook.coding.stream.segment import Damage, SegmentError, SegmentHeader, damage_of
+from codecbook.coding.stream.version2 import ParityHeader
 from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 
 StreamLike = bytes | bytearray | memoryview | str | Path | BinaryIO
 _BLOCK_BYTES = 1 << 20
 _MISSING = ("missing", "not found: the bytes, or the mark that begins them, are lost")
+VERSIONS: dict[int, ModuleType] = {2: version2, 1: version1}
+"""What reads each version of the format."""
 _Found = dict[int, SegmentHeader]  # by number
 _Refused = dict[int, tuple[str, str]]  # kind and reason of those not to be decoded, by number
 
 
 class StreamSource:
-    """A stream's bytes, read where they are wanted; nothing is kept."""
+    """A stream's bytes, read where they are wanted; nothing is kept, but of a stream with an inner code all.
+
+    Attributes:
+        size: Bytes of the stream, without an inner code.
+        stored_bytes: And with it.
+        notes: What the inner code has corrected.
+    """
 
     def __init__(self, stream: StreamLike) -> None:
         self._owned = isinstance(stream, str | Path)
@@ -49,6 +56,15 @@ class StreamSource:
             raise UnsupportedInput(
                 f"A stream is given as bytes, a path or a binary file that can seek; received {type(stream).__name__}."
             ) from error
+        self.stored_bytes, self.notes = self.size, list[str]()
+        first = self.read(0, HEAD_BYTES)
+        if first.startswith(HEADER_MAGIC) or self.size < 2 * HEAD_BYTES:
+            return
+        if found := find_inner_code(first, self.read(self.size - HEAD_BYTES, HEAD_BYTES), self.size):
+            data, note = remove_inner_code(self.read(0, self.size), *found)
+            self.close()
+            self._file, self._owned, self.size = io.BytesIO(data), True, len(data)
+            self.notes += [note] if note else []
 
     def read(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes; fewer where the stream ends before."""
@@ -57,14 +73,15 @@ class StreamSource:
         self._file.seek(offset)
         return self._file.read(min(count, self.size - offset))
 
-    def find(self, marker: bytes, start: int) -> Iterator[int]:
-        """Yield where a marker occurs, from `start` on, in memory that does not grow."""
+    def find(self, marks: Iterable[bytes], start: int) -> Iterator[int]:
+        """Yield where one of these marks occurs, from `start` on, in memory that does not grow."""
+        pattern, longest = re.compile(b"|".join(map(re.escape, marks))), max(map(len, marks))
         while start < self.size:
             block = self.read(start, _BLOCK_BYTES)
-            yield from (start + match.start() for match in re.finditer(re.escape(marker), block))
+            yield from (start + match.start() for match in pattern.finditer(block))
             if start + len(block) >= self.size:
                 return
-            start += len(block) - len(marker) + 1
+            start += len(block) - longest + 1
 
     def close(self) -> None:
         """Close a file that was opened here."""
@@ -72,67 +89,237 @@ class StreamSource:
             self._file.close()
 
 
-def locate(
-    source: StreamSource,
-) -> tuple[StreamHeader, list[SegmentHeader], list[SegmentHeader | Damage], tuple[str, ...]]:
-    """Find everything that can be found in a stream.
+class Located:
+    """Everything that can be found in a stream.
 
-    Returns its header; all segments that are there, as they lie in the stream; by number, those to be decoded and what
-    is known to be lost between them; and what is wrong with parts that are there twice. Where neither copy of the
-    header can be read, or this is no stream of codecbook, CorruptInput is raised; for a later version UnsupportedInput.
+    Attributes:
+        header: What the stream says of itself.
+        version: The module that reads its version.
+        in_place: All segments that are there, as they lie in the stream.
+        parts: By number, those to be decoded and what is known to be lost between them.
+        notes: What is wrong with parts that are there twice, and what was restored.
+
+    Where neither copy of the header can be read, or this is no stream of codecbook, CorruptInput is raised; for a later
+    version UnsupportedInput.
     """
-    notes: list[str] = []
-    lead = _header_at(source, 0)
-    footer = headers.unpack_tail(source.read(source.size - TAIL_BYTES, TAIL_BYTES), source.size)
-    copy = _header_at(source, footer) if footer else None
-    if isinstance(lead, UnsupportedInput):
-        raise lead
-    if isinstance(lead, StreamHeader):
-        header = lead
-    else:
-        header = copy if isinstance(copy, StreamHeader) else _search_header(source, lead)
-        notes.append(f"The first copy of the header is damaged ({lead}); the second was used.")
-    header_bytes = len(pack_header(header))
-    index, end = None, footer or source.size
-    if not footer:
-        notes.append("The last bytes are not the stream's: it is cut off, goes on, or is damaged; it was searched.")
-    elif copy != header:
-        notes.append("The second copy of the header is damaged, or of another stream; segments were searched.")
-    else:
-        length, place = headers.index_bytes(header.num_segments), footer + header_bytes
-        if place + length + TAIL_BYTES == source.size:
-            index = headers.unpack_index(source.read(place, length), header)
+
+    def __init__(self, source: StreamSource) -> None:
+        self._source, self.notes = source, source.notes
+        lead, copy, footer = _headers(source)
+        if isinstance(lead, StreamHeader):
+            header = lead
+        else:
+            header = copy if isinstance(copy, StreamHeader) else _search_header(source, lead)
+            self.notes.append(f"The first copy of the header is damaged ({lead}); the second was used.")
+        self.header, self.version = header, VERSIONS[header.version]
+        header_bytes = len(self.version.pack_header(header))
+        index: list[IndexEntry] | None = None
+        if not footer:
+            self.notes.append(
+                "The last bytes are not the stream's: it is cut off, goes on, or is damaged; it was searched."
+            )
+        elif copy != header:
+            self.notes.append("The second copy of the header is damaged, or of another stream; segments were searched.")
+        else:
+            place, length = footer + len(self.version.pack_copy(header)), self.version.index_bytes(header)
+            if place + length + self.version.TAIL_BYTES == source.size:
+                index = self.version.unpack_index(source.read(place, length), header, header_bytes, footer)
+            if index is None:
+                self.notes.append("The index of segments is damaged; they were searched.")
+        self._parities: dict[int, ParityHeader] = {}
         if index is None:
-            notes.append("The index of segments is damaged; they were searched.")
-    if index is None:
-        offsets: list[int] = []
-        segments, refused = _scan(source, header, header_bytes if header is lead else 0, notes), {}
+            segments, refused = self._scan(header_bytes if header is lead else 0), {}
+        else:
+            segments, refused = self._indexed(index)
+            self.notes += self._out_of_place(index, segments, (header_bytes, footer))
+        self.in_place = sorted(segments.values(), key=lambda segment: segment.offset)
+        refused |= _overlapping(self.in_place)
+        self._usable = {number: found for number, found in segments.items() if number not in refused}
+        for number in self._parities:
+            for found in self._restored(number):
+                segments[found.index] = found
+                refused.pop(found.index, None)
+        refused |= _misplaced(header, segments, refused)
+        bounds = {entry.number: (entry.offset, entry.end) for entry in index or () if not entry.is_parity}
+        self.parts = list(_parts(header, segments, refused, bounds, header_bytes, footer or source.size))
+
+    def restored(self, found: SegmentHeader) -> SegmentHeader | None:
+        """Return a segment whose payload is damaged as it is restored from parity, or None where it cannot be."""
+        parity = self.header.parity
+        known = self._usable.get(found.index)
+        if parity is None or known is None or found.restored is not None:
+            return None
+        if known.restored is not None:  # when the stream was read before
+            return known
+        del self._usable[found.index]
+        block = found.index // (parity.count * parity.groups)
+        number = version2.parity_number(parity, block, 0, found.index % parity.groups)
+        return next((other for other in self._restored(number) if other.index == found.index), None)
+
+    def _restored(self, number: int) -> list[SegmentHeader]:
+        """Restore what is lost of the segments that a segment of parity stands for."""
+        parity, group = self.header.parity, version2.group_of(self.header, number)
+        assert parity is not None, "only a stream with parity has such segments"
+        if all(index in self._usable for index in group):
+            return []
+        first = number // parity.groups // parity.parity * parity.parity * parity.groups + number % parity.groups
+        heads = [self._parities.get(first + i * parity.groups) for i in range(parity.parity)]
+        lengths = next((head.lengths for head in heads if head), ())
+        payloads = {
+            i: payload for i, head in enumerate(heads)
+            if head and head.lengths == lengths and (payload := self._payload(head)) is not None
+        }  # fmt: skip
+        members = {
+            i: member for i, index in enumerate(group)
+            if payloads and (found := self._usable.get(index)) and (member := self._member(found))
+            and len(member) == lengths[i]
+        }  # fmt: skip
+        restored = []
+        for i, data in (restore(members, payloads, lengths) if payloads else {}).items():
+            try:
+                found = self.version.unpack_head(data, self.header, 0)
+            except SegmentError:
+                continue
+            if isinstance(found, SegmentHeader) and found.index == group[i] and found.end == len(data):
+                self.notes.append(f"Segment {found.index} was lost or damaged, and was restored from parity.")
+                self._usable[found.index] = found = replace(found, restored=data)
+                restored.append(found)
+        return restored
+
+    def _member(self, found: SegmentHeader) -> bytes | None:
+        """Return all bytes of a segment whose payload's checksum is right."""
+        if found.restored is not None:
+            return found.restored
+        data = self._source.read(found.offset, found.end - found.offset)
+        return data if zlib.crc32(data[found.head_bytes :]) == found.payload_crc else None
+
+    def _payload(self, found: ParityHeader) -> bytes | None:
+        """Return a payload of parity whose checksum is right."""
+        place = found.offset + found.head_bytes
+        payload = self._source.read(place, found.end - place)
+        return payload if zlib.crc32(payload) == found.payload_crc else None
+
+    def _indexed(self, index: list[IndexEntry]) -> tuple[_Found, _Refused]:
+        segments: _Found = {}
+        refused: _Refused = {}
+        for number, offset, _, crc, is_parity in index:
+            try:
+                found = self._segment_at(offset)
+            except SegmentError as error:
+                if not is_parity:
+                    refused[number] = error.args
+                continue
+            if isinstance(found, ParityHeader):
+                if is_parity and found.number == number:
+                    self._parities[number] = found
+            elif not is_parity and found.index == number and found.crc == crc:
+                segments[number] = found
+            if not is_parity and number not in segments:
+                refused[number] = ("header", "its header is intact, but not the one that the index was made for")
+        return segments, refused
+
+    def _out_of_place(self, index: list[IndexEntry], segments: _Found, ends: tuple[int, int]) -> list[str]:
+        """Return a note where an index that is intact leaves gaps between segments, or has them in another order."""
+        expected: int | None = ends[0]
+        places = [(f"segment {entry.number}", entry.offset, entry) for entry in index]
+        for part, offset, entry in [*places, ("the second copy of the header", ends[1], None)]:
+            if expected not in (None, offset):
+                return [
+                    f"Bytes {expected} to {offset} belong to no segment, or segments are in another order than their "
+                    f"numbers: {part} begins at byte {offset}, not {expected}. All were read where the index says."
+                ]
+            # where a segment ends whose header is lost is not known
+            found = entry and (self._parities if entry.is_parity else segments).get(entry.number)
+            expected = found.end if found else None
+        return []
+
+    def _scan(self, start: int) -> _Found:
+        """Go from segment to segment, and search for the next mark where none follows; time linear in the length."""
+        segments: _Found = {}
+        source, marks = self._source, self.version.SEGMENT_MARKS
+        # mostly the next one is right here, and no block need be read to search it
+        while (found := self._first_segment(chain([start], source.find(marks, start)))) is not None:
+            if isinstance(found, ParityHeader):
+                self._parities.setdefault(found.number, found)
+            else:
+                if found.index in segments:
+                    self.notes.append(f"Segment {found.index} is there twice; its first copy was used.")
+                segments.setdefault(found.index, found)
+            # a segment that lost some of its bytes reaches into the next one, whose mark then lies before its end
+            is_whole = found.end == source.size or self._first_segment([found.end]) is not None
+            if not is_whole:
+                is_whole = isinstance(_header_at(source, found.end, self.version), StreamHeader)
+            start = found.end if is_whole else found.offset + found.head_bytes
+        return segments
+
+    def _first_segment(self, offsets: Iterable[int]) -> SegmentHeader | ParityHeader | None:
+        for offset in offsets:
+            try:
+                return self._segment_at(offset)
+            except SegmentError:
+                continue
+        return None
+
+    def _segment_at(self, offset: int) -> SegmentHeader | ParityHeader:
+        return self.version.unpack_head(self._source.read(offset, self.version.MAX_HEAD_BYTES), self.header, offset)
+
+
+def unpack_header(data: bytes, copy_of: ModuleType | None = None) -> StreamHeader:
+    """Parse the header block that `data` begins with, or the second copy of a version; `MAX_HEADER_BYTES` at most.
+
+    Raises:
+        CorruptInput: There is none, it is damaged, or contradicts itself.
+        UnsupportedInput: It is intact, and of a later version of the format.
+    """
+    if copy_of is None:
+        number, body = open_header(data)
+        if number not in VERSIONS:
+            raise UnsupportedInput(
+                f"The stream is of version {number} of its format, and this program reads {min(VERSIONS)} to "
+                f"{max(VERSIONS)}; update codecbook."
+            )
+        version = VERSIONS[number]
     else:
-        offsets = [*(offset for offset, _ in index), end]
-        segments, refused = _indexed(source, header, index)
-        notes += _out_of_place(offsets, segments, header_bytes)
-    in_place = sorted(segments.values(), key=lambda segment: segment.offset)
-    refused |= _overlapping(in_place)
-    refused |= _misplaced(header, segments, refused)
-    parts = _parts(header, segments, refused, offsets, header_bytes, end)
-    return header, in_place, list(parts), tuple(notes)
+        version, body = copy_of, copy_of.open_copy(data)
+    try:
+        header = version.unpack_body(body)
+        canonical = open_header(version.pack_header(header))[1]
+    except (ValueError, ArithmeticError, LookupError, struct.error) as error:
+        raise CorruptInput(f"The header contradicts itself ({error}); encode the recording again.") from error
+    if canonical != body:
+        raise CorruptInput("The header is not as its fields are written; encode the recording again.")
+    return header
 
 
-def _header_at(source: StreamSource, offset: int) -> StreamHeader | CodecbookError:
+def _header_at(source: StreamSource, offset: int, copy_of: ModuleType | None = None) -> StreamHeader | CodecbookError:
     """Return the header at a place, or what is wrong with it."""
     try:
-        return headers.unpack_header(source.read(offset, MAX_HEADER_BYTES))
+        return unpack_header(source.read(offset, MAX_HEADER_BYTES), copy_of)
     except CodecbookError as error:
         return error
 
 
+def _headers(source: StreamSource) -> tuple[StreamHeader | CodecbookError, StreamHeader | CodecbookError | None, int]:
+    """Return the first copy of the header, the second and where it begins, 0 where the tail is damaged."""
+    lead = _header_at(source, 0)
+    if isinstance(lead, UnsupportedInput):
+        raise lead
+    versions = [VERSIONS[lead.version]] if isinstance(lead, StreamHeader) else VERSIONS.values()
+    for version in versions:
+        footer = version.unpack_tail(source.read(source.size - version.TAIL_BYTES, version.TAIL_BYTES), source.size)
+        copy = _header_at(source, footer, version) if footer else None
+        if footer and (len(versions) == 1 or isinstance(copy, StreamHeader)):
+            return lead, copy, footer
+    return lead, None, 0
+
+
 def _search_header(source: StreamSource, problem: CodecbookError) -> StreamHeader:
-    for offset in source.find(HEADER_MAGIC, 1):
-        header = _header_at(source, offset)
-        if isinstance(header, StreamHeader):
-            return header
-        if isinstance(header, UnsupportedInput):
-            raise header
+    marks = {version.COPY_MARK: version for version in VERSIONS.values()}
+    for offset in source.find(marks, 1):
+        for version in marks.values():
+            header = _header_at(source, offset, version)
+            if isinstance(header, StreamHeader):
+                return header
     start = source.read(0, len(HEADER_MAGIC))
     if start.startswith(ECDC_MAGIC):
         raise UnsupportedInput("This is an .ecdc stream of EnCodec; read it with codecbook.coding.ecdc.read_ecdc.")
@@ -142,68 +329,6 @@ def _search_header(source: StreamSource, problem: CodecbookError) -> StreamHeade
             f"{start!r} instead of {HEADER_MAGIC!r}. Check which file it is."
         )
     raise CorruptInput(f"No copy of the stream's header can be read ({problem}); copy the stream again.")
-
-
-def _indexed(source: StreamSource, header: StreamHeader, index: list[tuple[int, int]]) -> tuple[_Found, _Refused]:
-    segments: _Found = {}
-    refused: _Refused = {}
-    for number, (offset, crc) in enumerate(index):
-        try:
-            segment = _segment_at(source, header, offset)
-        except SegmentError as error:
-            refused[number] = error.args
-            continue
-        if segment.index != number or segment.crc != crc:
-            refused[number] = ("header", "its header is intact, but not the one that the index was made for")
-            continue
-        segments[number] = segment
-    return segments, refused
-
-
-def _out_of_place(offsets: list[int], segments: _Found, start: int) -> list[str]:
-    """Return a note where an index that is intact leaves gaps between segments, or has them in another order."""
-    expected: int | None = start
-    for number, offset in enumerate(offsets):
-        if expected not in (None, offset):
-            part = f"segment {number}" if number < len(offsets) - 1 else "the second copy of the header"
-            return [
-                f"Bytes {expected} to {offset} belong to no segment, or segments are in another order than their "
-                f"numbers: {part} begins at byte {offset}, not {expected}. All were read where the index says."
-            ]
-        # where a segment ends whose header is lost is not known
-        expected = segments[number].end if number in segments else None
-    return []
-
-
-def _scan(source: StreamSource, header: StreamHeader, start: int, notes: list[str]) -> _Found:
-    """Go from segment to segment, and search for the next mark where none follows; time linear in the length."""
-    segments: _Found = {}
-    # mostly the next one is right here, and no block need be read to search it
-    while (found := _first_segment(source, header, chain([start], source.find(SEGMENT_MAGIC, start)))) is not None:
-        if found.index in segments:
-            notes.append(f"Segment {found.index} is there twice; its first copy was used.")
-        segments.setdefault(found.index, found)
-        # a segment that lost some of its bytes reaches into the next one, whose mark then lies before its end
-        is_whole = (
-            found.end == source.size
-            or source.read(found.end, len(HEADER_MAGIC)) == HEADER_MAGIC
-            or _first_segment(source, header, [found.end]) is not None
-        )
-        start = found.end if is_whole else found.offset + SEGMENT_HEADER_BYTES
-    return segments
-
-
-def _first_segment(source: StreamSource, header: StreamHeader, offsets: Iterable[int]) -> SegmentHeader | None:
-    for offset in offsets:
-        try:
-            return _segment_at(source, header, offset)
-        except SegmentError:
-            continue
-    return None
-
-
-def _segment_at(source: StreamSource, header: StreamHeader, offset: int) -> SegmentHeader:
-    return unpack_segment_header(source.read(offset, SEGMENT_HEADER_BYTES), header, offset)
 
 
 def _overlapping(in_place: list[SegmentHeader]) -> _Refused:
@@ -237,34 +362,35 @@ def _misplaced(header: StreamHeader, segments: _Found, refused: _Refused) -> _Re
 
 
 def _parts(
-    header: StreamHeader, segments: _Found, refused: _Refused, offsets: list[int], start: int, end: int
+    header: StreamHeader, segments: _Found, refused: _Refused, bounds: dict[int, tuple[int, int]], start: int, end: int
 ) -> Iterator[SegmentHeader | Damage]:
     """Yield by number the segments that can be decoded, and between them what is lost.
 
-    `offsets` say where each segment begins, and the footer, as the index has it; they are empty where it is of no use.
+    `bounds` say where each segment begins and ends, as the index has it; they are empty where it is of no use.
     """
     known_lost = sorted(refused)
     usable = [segments[number] for number in sorted(segments.keys() - refused.keys())]
     number, row, place = 0, 0, start
     for following in (*usable, None):
-        if following is None:
-            after, end_row, place_end = header.num_segments, header.num_rows, max(place, end)
-        else:
-            after, end_row, place_end = following.index, following.first_row, following.offset
+        after, end_row, place_end = header.num_segments, header.num_rows, max(place, end)
+        if following is not None:
+            after, end_row = following.index, following.first_row
+            place_end = place if following.restored is not None else following.offset
         alone = known_lost[bisect.bisect_left(known_lost, number) : bisect.bisect_left(known_lost, after)]
         for first, count in _runs(number, after, alone):
             left = after - first - count
             rows_end = min(row + count * header.rows_per_segment, end_row - left) if left else end_row
-            bounds, found = (place, place_end), segments.get(first)
-            if offsets:
-                bounds = (offsets[first], offsets[first + 1])
-            elif found:
-                bounds = (found.offset, min(found.end, place_end))
-            yield damage_of(header, refused.get(first, _MISSING), (first, count), (row, rows_end), bounds)
+            found = segments.get(first)
+            if first in bounds:
+                where = (bounds[first][0], bounds[first + count - 1][1])
+            else:
+                where = (found.offset, min(found.end, place_end)) if found else (place, place_end)
+            yield damage_of(header, refused.get(first, _MISSING), (first, count), (row, rows_end), where)
             row = rows_end
         if following is not None:
             yield following
-            number, row, place = following.index + 1, following.end_row, following.end
+            number, row = following.index + 1, following.end_row
+            place = place if following.restored is not None else following.end
 
 
 def _runs(first: int, end: int, alone: Iterable[int]) -> Iterator[tuple[int, int]]:

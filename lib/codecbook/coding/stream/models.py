@@ -19,6 +19,7 @@ from codecbook.lm.exact.files import load_exact
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.paths import data_dir
 from codecbook.tokens import TokenFormat
+from codecbook.tokens.tokens import same_digest
 
 _SIMPLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 LMLike = Any
@@ -110,7 +111,7 @@ def lm_of(header: StreamHeader, lm: LMLike = "default") -> ExactLM | None:
     if lm is None:
         raise MissingWeights(f"This stream was coded with the language model {wanted}; pass it as lm=.")
     model = (_load_bundled(header.lm_name) if isinstance(lm, str) and lm == "default" else _load(lm)).model
-    if model.sha256 != header.lm_sha256:
+    if not same_digest(model.sha256, header.lm_sha256):
         raise UnsupportedInput(
             f"This stream was coded with the language model {wanted}, and the one here is of SHA-256 "
             f"{model.sha256[:12]}...; pass the right one as lm=."
@@ -136,7 +137,7 @@ def codec_of(header: StreamHeader, codec: Codec | None = None, weights: str | Pa
         if not known.codec:
             raise UnsupportedInput("The stream does not say which codec made it; pass codec=, or read its tokens.")
         codec = load_codec(known.codec, weights or _weights_of(known))
-    if known.weights_sha256 and codec.weights.sha256 != known.weights_sha256:
+    if known.weights_sha256 and not same_digest(codec.weights.sha256, known.weights_sha256):
         raise UnsupportedInput(
             f"The stream was made with the weights {known.weights!r} of {known.codec} (SHA-256 "
             f"{known.weights_sha256[:12]}...), and those here are {str(codec.weights)!r} "

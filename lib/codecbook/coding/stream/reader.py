@@ -2,25 +2,20 @@
 
 import bisect
 import math
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from codecbook.coding.stream.header import StreamHeader
-from codecbook.coding.stream.locate import StreamLike, StreamSource, locate
+from codecbook.coding.stream.locate import Located, StreamLike, StreamSource
 from codecbook.coding.stream.models import LMLike, lm_of
-from codecbook.coding.stream.segment import (
-    SEGMENT_HEADER_BYTES,
-    Damage,
-    Segment,
-    SegmentError,
-    damage_of,
-    decode_segment,
-)
+from codecbook.coding.stream.segment import Damage, Segment, SegmentError, SegmentHeader, damage_of, decode_rows
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import Tokens
+from codecbook.tokens.tokens import same_digest
 
 Progress = Callable[[float, float | None], None]
 """Takes the seconds of audio that are done, and of all where that is known."""
@@ -45,10 +40,11 @@ class StreamTokens:
 class StreamReport:
     """What a stream holds."""
 
-    num_bytes: int  # of the stream
+    num_bytes: int  # of the stream, with its inner code if it has one
     duration_s: float  # of the audio
     header: StreamHeader
-    segments: tuple[tuple[int, int, int], ...]  # offset (of its own header, 44 bytes), end, rows of each one found
+    segments: tuple[tuple[int, int, int], ...]  # offset, end, rows of each one found
+    payload_bytes: int  # of these, without their own headers
     damage: tuple[Damage, ...]  # of a stream that was looked at alone, what is known without decoding it
     notes: tuple[str, ...]  # what is wrong with parts that are there twice
 
@@ -65,8 +61,7 @@ class StreamReader:
         header: What the stream says of itself; where it names an exact language model, decoding needs `model`.
         model: The language model; may be set as long as nothing was read.
         damage: What is known to be lost without decoding anything.
-        notes: What is wrong with parts of the stream that are there twice.
-        num_bytes: Length of the stream.
+        num_bytes: Length of the stream, with its inner code if it has one.
 
     No readable header, or no stream, raises CorruptInput; a later version of the format UnsupportedInput.
     """
@@ -74,18 +69,24 @@ class StreamReader:
     def __init__(self, stream: StreamLike, model: ExactLM | None = None) -> None:
         self._source = StreamSource(stream)
         try:
-            self.header, self._found, self._parts, self.notes = locate(self._source)
+            self._located = Located(self._source)
         except BaseException:
             self.close()
             raise
+        self.header, self._parts = self._located.header, self._located.parts
         self.damage = tuple(part for part in self._parts if isinstance(part, Damage))
-        self.num_bytes, self.model = self._source.size, model
+        self.num_bytes, self.model = self._source.stored_bytes, model
 
     def __enter__(self) -> "StreamReader":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is wrong with parts of the stream that are there twice, and what was restored up to now."""
+        return tuple(self._located.notes)
 
     def close(self) -> None:
         """Close the file, where it was opened here."""
@@ -108,12 +109,46 @@ class StreamReader:
             if isinstance(part, Damage):
                 yield part
                 continue
-            payload = self._source.read(part.offset + SEGMENT_HEADER_BYTES, part.payload_bytes)
             try:
-                yield decode_segment(self.header, self.model, part, payload)
+                yield self._decoded(part)
             except SegmentError as error:
-                place = (part.offset, min(part.end, self.num_bytes))
+                place = (part.offset, min(part.end, self._source.size))
                 yield damage_of(self.header, error.args, (part.index, 1), (part.first_row, part.end_row), place)
+
+    def _decoded(self, found: SegmentHeader) -> Segment:
+        """Decode a segment; restore one whose payload is damaged, where parity allows; else SegmentError."""
+        if found.restored is None:
+            payload = self._source.read(found.offset + found.head_bytes, found.payload_bytes)
+        else:
+            payload = found.restored[found.head_bytes :]
+        try:
+            return self._decode(found, payload)
+        except SegmentError as error:
+            kind, _ = error.args
+            restored = self._located.restored(found) if kind == "payload" else None
+            if restored is None or (restored.first_row, restored.num_rows) != (found.first_row, found.num_rows):
+                raise
+            return self._decoded(restored)
+
+    def _decode(self, found: SegmentHeader, payload: bytes) -> Segment:
+        """Decode a payload and make every check that the segment's own header allows; else SegmentError."""
+        header, version = self.header, self._located.version
+        if len(payload) < found.payload_bytes:
+            raise SegmentError("payload", f"{len(payload)} of its {found.payload_bytes} bytes are there")
+        if zlib.crc32(payload) != found.payload_crc:
+            raise SegmentError("payload", "its payload's checksum differs: bytes in it are damaged")
+        frames, scales, coded = version.parse_side(header, found.num_rows, payload)
+        rows, interval_hash = decode_rows(header, self.model, coded, found.num_rows)
+        check = version.check_of(header, found, payload[: len(payload) - len(coded)], rows, interval_hash)
+        if check != found.check and (header.coder == "raw" or check[8:] == found.check[8:] != b""):
+            raise SegmentError("tokens", "the decoded codes do not pass their checksum")
+        if check != found.check:
+            raise SegmentError(
+                "intervals",
+                "the language model computes other intervals here than where the stream was made; the segment is "
+                "intact, and its codes cannot be had on this machine",
+            )
+        return Segment(found.index, found.first_row, rows, frames, scales)
 
     def read(self, start_s: float = 0.0, end_s: float | None = None) -> StreamTokens:
         """Return the tokens of whole segments that cover a stretch of time; of all, by default.
@@ -169,9 +204,10 @@ class StreamReader:
 
     def report(self, damage: Sequence[Damage], notes: Sequence[str] = ()) -> StreamReport:
         """Return a report with what was found to be lost, and further notes."""
-        segments = tuple((found.offset, found.end, found.num_rows) for found in self._found)
+        segments = tuple((found.offset, found.end, found.num_rows) for found in self._located.in_place)
         duration_s, all_notes = self.header.duration_s, (*self.notes, *notes)
-        return StreamReport(self.num_bytes, duration_s, self.header, segments, tuple(damage), all_notes)
+        payload_bytes = sum(found.payload_bytes for found in self._located.in_place)
+        return StreamReport(self.num_bytes, duration_s, self.header, segments, payload_bytes, tuple(damage), all_notes)
 
     def _check_model(self) -> None:
         if self.header.coder == "raw":
@@ -182,7 +218,10 @@ class StreamReader:
                 f"This stream was coded with the language model {made_with}, and none was given; load it with "
                 "codecbook.lm.exact.load_exact and pass it."
             )
-        if self.model.sha256 != self.header.lm_sha256 or tuple(self.model.codebook_sizes) != self.header.columns:
+        if (
+            not same_digest(self.model.sha256, self.header.lm_sha256)
+            or tuple(self.model.codebook_sizes) != self.header.columns
+        ):
             raise UnsupportedInput(
                 f"This stream was coded with the language model {made_with}, not with this one "
                 f"({self.model.sha256[:12]}...); pass that one."

@@ -1,25 +1,14 @@
-"""One segment of a stream: its own header, what its payload holds, and the checks that a decoder makes.
+"""One segment of a stream: what it holds, what is known of it before it is decoded, and what becomes of a lost one."""
 
-``docs/stream-format.md``, section 4, is the normative text.
-"""
-
-import hashlib
-import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from codecbook.coding.exact import frames as exact_frames
-from codecbook.coding.stream.header import StreamHeader, is_sealed, sealed
-from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.coding.stream.header import StreamHeader
+from codecbook.errors import CodecbookError
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens.bits import pack_bits, unpack_bits
-
-SEGMENT_MAGIC = b"\xc5SEG"
-_HEAD = struct.Struct("<4sIIIII8sQ")
-_CRC_BYTES = 4
-SEGMENT_HEADER_BYTES = _HEAD.size + _CRC_BYTES
 
 
 @dataclass(frozen=True)
@@ -47,15 +36,16 @@ class SegmentHeader:
     num_rows: int  # 1 or more
     payload_bytes: int
     payload_crc: int  # CRC-32
-    token_digest: bytes  # first 8 bytes of the SHA-256 of side information and rows
-    interval_hash: int  # of the coded intervals, 64 bits; 0 for raw coding
-    crc: int  # CRC-32 of all of this and the stream's id
+    check: bytes  # of what is decoded; see `version1` and `version2`
     offset: int  # where it begins in the stream
+    head_bytes: int  # of all this, before the payload
+    crc: int = 0  # of all this, where the index repeats it
+    restored: bytes | None = None  # all of a segment that parity has restored: it is not in the stream
 
     @property
     def end(self) -> int:
         """Where it ends, exclusive."""
-        return self.offset + SEGMENT_HEADER_BYTES + self.payload_bytes
+        return self.offset + (0 if self.restored is not None else self.head_bytes + self.payload_bytes)
 
     @property
     def end_row(self) -> int:
@@ -106,39 +96,30 @@ def damage_of(
     return Damage(kind, *segments, rows[0], rows[1] - rows[0], *place, start_s, end_s, reason)
 
 
-def pack_segment(header: StreamHeader, model: ExactLM | None, segment: Segment) -> bytes:
-    """Return a segment's bytes, of which the first 44 are its own header."""
-    rows, side, interval_hash = segment.rows, _pack_side(header, segment), 0
+def code_rows(header: StreamHeader, model: ExactLM | None, rows: np.ndarray) -> tuple[bytes, int]:
+    """Return coded rows, integers ``[T, K]``, and the hash of the intervals, 64 bits; 0 for raw coding."""
     if header.coder == "raw":
-        coded = pack_bits(rows, header.columns)
-    else:
+        return pack_bits(rows, header.columns), 0
+    assert model is not None, "the caller has checked the model against the header"
+    exact = exact_frames.encode_frames(model, rows)
+    return exact.payload, exact.interval_hash
+
+
+def decode_rows(header: StreamHeader, model: ExactLM | None, coded: bytes, num_rows: int) -> tuple[np.ndarray, int]:
+    """Return the rows, int64 ``[T, K]``, of `code_rows`, and the hash of the intervals; else SegmentError."""
+    try:
+        if header.coder == "raw":
+            return unpack_bits(coded, header.columns, num_rows), 0
         assert model is not None, "the caller has checked the model against the header"
-        exact = exact_frames.encode_frames(model, rows)
-        coded, interval_hash = exact.payload, exact.interval_hash
-    payload = side + coded
-    head = _HEAD.pack(
-        SEGMENT_MAGIC, segment.index, segment.first_row, len(rows), len(payload), zlib.crc32(payload),
-        _token_digest(side, rows), interval_hash,
-    )  # fmt: skip
-    return sealed(head, header.stream_id) + payload
+        return exact_frames.decode_frames(model, coded, num_rows)
+    except CodecbookError as error:
+        hint = "; they are intact, so the language model computes otherwise here, or this coder did not write them"
+        hint = hint if header.coder == "exact" else ""
+        raise SegmentError("coder", f"its bytes cannot be decoded{hint} ({error})") from error
 
 
-def segment_crc(data: bytes) -> int:
-    """Return the CRC-32 at the end of a segment's own header, which the index repeats."""
-    return int.from_bytes(data[_HEAD.size : SEGMENT_HEADER_BYTES], "little")
-
-
-def unpack_segment_header(data: bytes, header: StreamHeader, offset: int = 0) -> SegmentHeader:
-    """Parse a segment's own header, `SEGMENT_HEADER_BYTES` that stand at `offset` in the stream.
-
-    Raises SegmentError where they are damaged, of another stream, or claim what this stream cannot hold.
-    """
-    if len(data) < SEGMENT_HEADER_BYTES:
-        raise SegmentError("header", "its header is cut off")
-    magic, *fields = _HEAD.unpack_from(data)
-    if magic != SEGMENT_MAGIC or not is_sealed(data, header.stream_id):
-        raise SegmentError("header", "its header's checksum differs: the header is damaged, or of another stream")
-    segment = SegmentHeader(*fields, crc=segment_crc(data), offset=offset)
+def check_claims(header: StreamHeader, segment: SegmentHeader) -> SegmentHeader:
+    """Return what a segment says of itself, or raise SegmentError where the stream cannot hold that."""
     # what no sensible coder exceeds, so that a reader knows what it may read
     max_payload_bytes = (4 * len(header.columns) + 8) * segment.num_rows + 64
     if not (
@@ -154,70 +135,3 @@ def unpack_segment_header(data: bytes, header: StreamHeader, offset: int = 0) ->
             f"{header.num_rows} rows cannot hold",
         )
     return segment
-
-
-def decode_segment(header: StreamHeader, model: ExactLM | None, found: SegmentHeader, payload: bytes) -> Segment:
-    """Decode a payload and make every check that the segment's own header, `found`, allows; else SegmentError."""
-    if len(payload) < found.payload_bytes:
-        raise SegmentError("payload", f"{len(payload)} of its {found.payload_bytes} bytes are there")
-    if zlib.crc32(payload) != found.payload_crc:
-        raise SegmentError("payload", "its payload's checksum differs: bytes in it are damaged")
-    frames, scales, coded = _parse_side(header, found.num_rows, payload)
-    try:
-        if header.coder == "raw":
-            rows, interval_hash = unpack_bits(coded, header.columns, found.num_rows), 0
-        else:
-            assert model is not None, "the caller has checked the model against the header"
-            rows, interval_hash = exact_frames.decode_frames(model, coded, found.num_rows)
-    except CodecbookError as error:
-        hint = "; they are intact, so the language model computes otherwise here, or this coder did not write them"
-        hint = hint if header.coder == "exact" else ""
-        raise SegmentError("coder", f"its bytes cannot be decoded{hint} ({error})") from error
-    if interval_hash != found.interval_hash:
-        raise SegmentError(
-            "intervals",
-            "the language model computes other intervals here than where the stream was made; the segment is intact, "
-            "and its codes cannot be had on this machine",
-        )
-    if _token_digest(payload[: len(payload) - len(coded)], rows) != found.token_digest:
-        raise SegmentError("tokens", "the decoded codes do not pass their checksum")
-    return Segment(found.index, found.first_row, rows, frames, scales)
-
-
-def _pack_side(header: StreamHeader, segment: Segment) -> bytes:
-    frames = np.asarray(segment.codec_segment_frames, dtype="<u4")
-    scales = np.asarray(segment.scales, dtype="<f4")
-    if bool(header.codec_segment_frames) != bool(len(frames)) or len(scales) != header.has_scales * max(1, len(frames)):
-        raise UnsupportedInput(
-            f"{len(frames)} segments of the codec with {len(scales)} scales are not what the stream's header says."
-        )
-    count = struct.pack("<I", len(frames)) if len(frames) else b""
-    return count + frames.tobytes() + scales.tobytes()
-
-
-def _parse_side(
-    header: StreamHeader, num_rows: int, payload: bytes
-) -> tuple[tuple[int, ...], tuple[float, ...], bytes]:
-    """Return the codec's segments, their scales, and what follows them in the payload."""
-    place, frames = 0, np.zeros(0, dtype="<u4")
-    if header.codec_segment_frames:
-        count = int.from_bytes(payload[:4], "little")
-        place = 4 + 4 * count
-        if not 1 <= count <= num_rows or len(payload) < place:
-            raise SegmentError("coder", f"it claims {count} segments of the codec in {num_rows} rows")
-        frames = np.frombuffer(payload[4:place], dtype="<u4")
-        if frames.min() < 1 or frames.max() > header.codec_segment_frames or frames.sum(dtype=np.int64) != num_rows:
-            raise SegmentError("coder", f"its codec's segments do not make up its {num_rows} rows")
-        if (frames[1:] > frames[:-1]).any():
-            raise SegmentError("coder", "one of its codec's segments is longer than the one before it")
-    end = place + 4 * header.has_scales * max(1, len(frames))
-    if len(payload) < end:
-        raise SegmentError("coder", "its payload ends within the scales")
-    scales = np.frombuffer(payload[place:end], dtype="<f4")
-    if not np.isfinite(scales).all():
-        raise SegmentError("coder", "a scale in it is not finite")
-    return tuple(frames.tolist()), tuple(scales.tolist()), payload[end:]
-
-
-def _token_digest(side: bytes, rows: np.ndarray) -> bytes:
-    return hashlib.sha256(side + np.ascontiguousarray(rows, dtype="<u4").tobytes()).digest()[:8]

@@ -9,15 +9,17 @@ from typing import BinaryIO
 
 import numpy as np
 
-from codecbook.coding.stream.header import (
-    MAX_ROWS,
-    MAX_SEGMENT_CODES,
-    ROW_ORDERS,
-    StreamHeader,
+from codecbook.coding.stream.header import MAX_ROWS, MAX_SEGMENT_CODES, ROW_ORDERS, Parity, StreamHeader
+from codecbook.coding.stream.parity import parity_of
+from codecbook.coding.stream.segment import Segment, code_rows
+from codecbook.coding.stream.version2 import (
     pack_footer,
     pack_header,
+    pack_parity,
+    pack_segment,
+    parity_groups,
+    parity_number,
 )
-from codecbook.coding.stream.segment import Segment, pack_segment, segment_crc
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import TokenFormat
@@ -62,7 +64,9 @@ def _sizes(sizes: Sequence[int]) -> str:
 
 
 class StreamWriter:
-    """Write segments as soon as they are full; what is kept is one segment and 12 bytes for each one written.
+    """Write segments as soon as they are full; what is kept is one segment and 4 bytes for each one written.
+
+    With parity, the segments that it is made of are kept as well, until it is written.
 
     The file must be able to seek: the header, which stands first, is written last.
 
@@ -75,6 +79,7 @@ class StreamWriter:
         codec_segment_frames: Frames of a full segment of the codec; 0 for a codec without.
         codec_segment_stride: Samples from one of the codec's own segments to the next.
         has_scales: Whether the codec normalises.
+        parity: How many segments that restore others are added; None for none.
 
     Raises UnsupportedInput: rates without common frames, more than 1024 columns or codebooks of a single code, other
     codebooks than the model's, a length of segments out of range, or a file that cannot seek.
@@ -91,6 +96,7 @@ class StreamWriter:
         codec_segment_frames: int = 0,
         codec_segment_stride: int = 0,
         has_scales: bool = False,
+        parity: Parity | None = None,
     ) -> None:
         if not file.seekable():
             raise UnsupportedInput("A stream is written to a file that can seek, not to a pipe; name a file.")
@@ -105,18 +111,18 @@ class StreamWriter:
             lm_name=lm_name, lm_sha256="" if model is None else model.sha256,
             rows_per_segment=max(1, min(round(rows / unit), most)) * unit,
             codec_segment_frames=codec_segment_frames, codec_segment_stride=codec_segment_stride, has_scales=has_scales,
+            parity=parity,
         )  # fmt: skip
         self._file, self._model, self._start = file, model, file.tell()
         # what is not written yet: rows, and the codec's segments that they make up
         self._pending: list[np.ndarray] = []
         self._frames: list[int] = []
         self._scales: list[float] = []
-        # of each segment, 12 bytes in all
-        self._places, self._crcs = array("Q"), array("I")
-        self._rows = 0
+        self._count, self._rows = 0, 0
+        self._lengths = array("I")  # of all segments, of parity too
+        self._block: list[bytes] = []  # segments for which there is no parity yet
         self._longest_next = codec_segment_frames
-        self._bytes = len(pack_header(self.header))
-        file.write(bytes(self._bytes))
+        file.write(bytes(len(pack_header(self.header))))
 
     def write(self, rows: np.ndarray, codec_segment_frames: Sequence[int] = (), scales: Sequence[float] = ()) -> None:
         """Take the next rows, integers ``[T, K]`` in the header's order; of a codec with segments, whole ones.
@@ -160,10 +166,12 @@ class StreamWriter:
         """
         if any(map(len, self._pending)):
             self._emit(self.header.rows_per_segment)
-        if not self._crcs:
+        if not self._count:
             self._bind(Segment(0, 0, np.zeros((0, len(self.header.columns)), dtype=np.int64)))
-        self.header = replace(self.header, num_rows=self._rows, num_segments=len(self._crcs), num_samples=num_samples)
-        self._file.write(pack_footer(self.header, zip(self._places, self._crcs, strict=True), self._bytes))
+        if self._block:
+            self._add_parity()
+        self.header = replace(self.header, num_rows=self._rows, num_segments=self._count, num_samples=num_samples)
+        self._file.write(pack_footer(self.header, self._lengths))
         end = self._file.tell()
         self._file.seek(self._start)
         self._file.write(pack_header(self.header))
@@ -192,22 +200,40 @@ class StreamWriter:
             frames, scales = tuple(self._frames[:count]), self._scales[:count]
             self._frames, self._scales = self._frames[count:], self._scales[count:]
             count = sum(frames)
-        segment = Segment(len(self._crcs), self._rows, rows[:count], frames, tuple(scales))
+        segment = Segment(self._count, self._rows, rows[:count], frames, tuple(scales))
         self._pending = [rows[count:]] if len(rows) > count else []
         if self._rows + segment.num_rows > MAX_ROWS:
             raise UnsupportedInput(f"A stream holds up to {MAX_ROWS} rows; begin another one.")
-        if not self._crcs:
+        if not self._count:
             self._bind(segment)
-        data = pack_segment(self.header, self._model, segment)
-        self._file.write(data)
-        self._places.append(self._bytes)
-        self._crcs.append(segment_crc(data))
-        self._bytes += len(data)
+        data = pack_segment(self.header, segment, *code_rows(self.header, self._model, segment.rows))
+        self._append(data)
+        self._count += 1
         self._rows += segment.num_rows
+        if parity := self.header.parity:
+            self._block.append(data)
+            if len(self._block) == parity.count * parity.groups:
+                self._add_parity()
+
+    def _append(self, data: bytes) -> None:
+        self._file.write(data)
+        self._lengths.append(len(data))
+
+    def _add_parity(self) -> None:
+        """Write what restores the segments since the last time."""
+        parity = self.header.parity
+        assert parity is not None, "the caller has looked"
+        block = (self._count - 1) // (parity.count * parity.groups)
+        for row in range(parity.parity):
+            for group in parity_groups(parity, len(self._block)):
+                members = self._block[group :: parity.groups]
+                number, payload = parity_number(parity, block, row, group), parity_of(members, row)
+                self._append(pack_parity(self.header, number, list(map(len, members)), payload))
+        self._block = []
 
     def _bind(self, first: Segment) -> None:
         """Derive the stream's id from its settings and its first segment: equal input makes equal bytes."""
         digest = hashlib.sha256(pack_header(self.header))
         digest.update(np.asarray(first.scales, dtype="<f4").tobytes())
         digest.update(np.ascontiguousarray(first.rows, dtype="<u4").tobytes())
-        self.header = replace(self.header, stream_id=digest.digest()[:8])
+        self.header = replace(self.header, stream_id=digest.digest()[:4])

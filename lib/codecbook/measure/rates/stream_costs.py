@@ -9,7 +9,6 @@ import pandas as pd
 
 from codecbook.coding import inspect
 from codecbook.coding.stream import encode_tokens
-from codecbook.coding.stream.segment import SEGMENT_HEADER_BYTES
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact.export import export_exact
@@ -67,12 +66,12 @@ def stream_sizes(
         # codecs with segments of their own are measured without them: corpora hold their frames end to end
         tokens = replace(layout.to_tokens(codes), segment_frames=(), scales=())
         data = encode_tokens(tokens, model, lm_name=lm_name, segment_s=segment_s)
-        segments = inspect(data).segments
+        report = inspect(data)
         rows.append(
             {"clip": name, "domain": domains.get(name, ""), "duration_s": len(codes) / layout.frame_rate_hz,
              "tokens": codes.size, "raw_bits": float(len(codes) * np.log2(layout.codebook_sizes).sum()),
-             "payload_bits": 8.0 * sum(end - start - SEGMENT_HEADER_BYTES for start, end, _ in segments),
-             "stream_bits": 8.0 * len(data), "segments": len(segments)}
+             "payload_bits": 8.0 * report.payload_bytes,
+             "stream_bits": 8.0 * len(data), "segments": len(report.segments)}
         )  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -1,0 +1,72 @@
+"""Segments of parity: what any of a group of segments are restored from when they are lost.
+
+A maximum-distance-separable erasure code over bytes, byte `i` of the parity from byte `i` of each segment: with `m`
+segments of parity, any `m` of a group may be lost. Source of the matrix: Bloemer et al., An XOR-based erasure-resilient
+coding scheme, ICSI TR-95-048 (1995).
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+
+@functools.cache
+def _products() -> np.ndarray:
+    """Return all products in the field of 256 elements with the polynomial 0x11d, uint8 ``[256, 256]``."""
+    powers = [1]
+    for _ in range(254):
+        powers.append((powers[-1] << 1) ^ (0x11D if powers[-1] & 128 else 0))
+    logs = np.zeros(256, dtype=np.int64)
+    logs[powers] = range(255)
+    table = np.asarray(powers, dtype=np.uint8)[(logs[:, None] + logs) % 255]
+    table[0], table[:, 0] = 0, 0
+    return table
+
+
+@functools.cache
+def _inverses() -> np.ndarray:
+    return np.argmax(_products() == 1, axis=1).astype(np.uint8)
+
+
+def _factor(parity: int, member: int) -> int:
+    """Return what a member is multiplied by in a segment of parity, an entry of a Cauchy matrix: never 0."""
+    return int(_inverses()[(255 - parity) ^ member])
+
+
+def parity_of(members: Sequence[bytes], parity: int) -> bytes:
+    """Return the payload of a group's segment of parity number `parity`, as long as the longest of the members."""
+    total = np.zeros(max(map(len, members)), dtype=np.uint8)
+    for number, member in enumerate(members):
+        total[: len(member)] ^= _products()[_factor(parity, number)][np.frombuffer(member, dtype=np.uint8)]
+    return total.tobytes()
+
+
+def restore(members: Mapping[int, bytes], parities: Mapping[int, bytes], lengths: Sequence[int]) -> dict[int, bytes]:
+    """Return the members of a group that are lost; nothing where there are more of them than parities.
+
+    Args:
+        members: Those that are there, by number in the group.
+        parities: Payloads of the segments of parity that are there, by number.
+        lengths: Of all members, in bytes.
+    """
+    lost = [number for number in range(len(lengths)) if number not in members]
+    if not lost or len(lost) > len(parities):
+        return {}
+    products, inverses = _products(), _inverses()
+    numbers = sorted(parities)[: len(lost)]
+    # each row says: the sum of lost members times these factors is these bytes
+    factors = np.array([[_factor(parity, number) for number in lost] for parity in numbers], dtype=np.uint8)
+    sums = np.stack([np.frombuffer(parities[parity], dtype=np.uint8) for parity in numbers])
+    for row, parity in enumerate(numbers):
+        for number, member in members.items():
+            sums[row, : len(member)] ^= products[_factor(parity, number)][np.frombuffer(member, dtype=np.uint8)]
+    for i in range(len(lost)):  # by elimination; all square parts of a Cauchy matrix can be inverted in this order
+        scale = inverses[factors[i, i]]
+        factors[i], sums[i] = products[scale][factors[i]], products[scale][sums[i]]
+        for row in range(len(lost)):
+            if row != i:
+                scale = factors[row, i]
+                factors[row] ^= products[scale][factors[i]]
+                sums[row] ^= products[scale][sums[i]]
+    return {number: sums[i, : lengths[number]].tobytes() for i, number in enumerate(lost)}
