@@ -4,7 +4,7 @@ import math
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -21,6 +21,9 @@ from codecbook.tokens.tokens import TokenFormat, Tokens, same_digest
 # nominal bitrates are quoted with two digits (1.1 for 1.0995 kbps), so a bandwidth is met within half a percent
 _BANDWIDTH_TOLERANCE = 0.005
 _MIN_CHUNK_S = 1.0
+
+Mend = Callable[[np.ndarray, int], np.ndarray]
+"""Takes latents float32 ``[D, T]`` and the number of their first frame; returns what is decoded in their place."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,16 @@ class Codec(ABC):
     def _encode(self, queue: BlockQueue, num_codebooks: int, chunk_s: float) -> Iterator[Encoded]:
         """Encode a sample or more with the leading `num_codebooks`, `chunk_s` at a time."""
 
-    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
+    def _decode(self, tokens: Tokens, mend: Mend | None = None) -> Iterator[np.ndarray]:
         """Decode checked tokens to pieces ``[C, S]``, in all as long as the network makes them."""
         raise UnsupportedInput(f"{self.name} is a tokenizer without a decoder; use another codec to listen.")
+
+    def latents(self, codes: Sequence[np.ndarray]) -> np.ndarray:
+        """Return what the decoder takes, float32 ``[D, T]``, of codes ``[T_k]`` of leading codebooks, frame by frame.
+
+        Codebooks that are left out are zero vectors. Rates that differ: `T` counts frames of the fastest codebook.
+        """
+        raise UnsupportedInput(f"{self.name} has no decoder, and so no latents; use another codec.")
 
     @property
     def default_bandwidth_kbps(self) -> float:
@@ -175,12 +185,15 @@ class Codec(ABC):
         samples = np.concatenate(list(self.decode_pieces(tokens)), axis=1)
         return Clip(samples, self.sample_rate_hz, name=self.name)
 
-    def decode_pieces(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        """Yield the samples of `decode` in pieces, float32 ``[C, S]``; refuses as it does."""
+    def decode_pieces(self, tokens: Tokens, mend: Mend | None = None) -> Iterator[np.ndarray]:
+        """Yield the samples of `decode` in pieces, float32 ``[C, S]``; refuses as it does.
+
+        `mend` is called with the latents of each piece before they are decoded (`codecbook.coding.conceal`).
+        """
         if self.decodes:
             self.check_tokens(tokens)
         missing = tokens.num_samples
-        for piece in self._decode(tokens):
+        for piece in self._decode(tokens, mend):
             if missing is not None:
                 piece = piece[:, :missing]
                 missing -= piece.shape[1]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, remove_weight_norm
 
-from codecbook.codecs.base import Codec, Encoded, Weights
+from codecbook.codecs.base import Codec, Encoded, Mend, Weights
 from codecbook.codecs.blocks import BlockQueue
 from codecbook.codecs.causal import CausalStream
+from codecbook.errors import UnsupportedInput
 from codecbook.models.weights import checked_device
 from codecbook.tokens.tokens import Tokens
 
@@ -44,6 +45,19 @@ class NetworkCodec(Codec):
         """Return an array, which may be read-only, as a batch of one on the network's device."""
         return torch.tensor(array)[None].to(self.device)
 
+    @torch.inference_mode()
+    def latents(self, codes: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 ``[D, T]``; see `Codec.latents`."""
+        return self._dequantize(self._tensor(np.stack(codes)))[0].cpu().numpy()
+
+    def _dequantize(self, codes: Tensor) -> Tensor:
+        """Return latents ``[1, D, T]`` of codes ``[1, K, T]``."""
+        raise UnsupportedInput(f"{self.name} has no decoder, and so no latents; use another codec.")
+
+    def _mended(self, latents: Tensor, mend: Mend | None, first: int) -> Tensor:
+        """Return latents ``[1, D, T]``, of frames from `first` on, as `mend` leaves them."""
+        return latents if mend is None else self._tensor(mend(latents[0].cpu().numpy(), first))
+
 
 class CausalCodec(NetworkCodec):
     """A codec whose network does not look ahead: its state is carried from piece to piece.
@@ -56,10 +70,6 @@ class CausalCodec(NetworkCodec):
     @abstractmethod
     def _quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
         """Return codes ``[K, T]`` of latents ``[1, D, T]``."""
-
-    @abstractmethod
-    def _dequantize(self, codes: Tensor) -> Tensor:
-        """Return latents ``[1, D, T]`` of codes ``[1, K, T]``."""
 
     # clips of one piece take the package's own path, whose padding also serves clips of a few samples
     def _encoder(self, in_pieces: bool) -> Callable[[Tensor], Tensor]:
@@ -76,12 +86,14 @@ class CausalCodec(NetworkCodec):
             yield Encoded(list(self._quantize(encode(self._tensor(piece)), num_codebooks).cpu().numpy()))
 
     @torch.inference_mode()
-    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        queue = BlockQueue([np.stack(tokens.codes)], tokens.num_codebooks)
+    def _decode(self, tokens: Tokens, mend: Mend | None = None) -> Iterator[np.ndarray]:
+        queue, first = BlockQueue([np.stack(tokens.codes)], tokens.num_codebooks), 0
         chunk = _multiple(self.chunk_s * self.frame_rates_hz[0], 1)
         decode = self._decoder(queue.has(2 * chunk))
         for codes in queue.pieces(chunk):
-            yield decode(self._dequantize(self._tensor(codes)))[0].cpu().numpy()
+            latents = self._dequantize(self._tensor(codes))
+            yield decode(self._mended(latents, mend, first))[0].cpu().numpy()
+            first += codes.shape[1]
 
 
 class ContextCodec(NetworkCodec):
@@ -107,8 +119,8 @@ class ContextCodec(NetworkCodec):
     def _codes(self, wave: Tensor, num_codebooks: int) -> Sequence[Tensor]:
         """Return codes ``[T_k]`` per codebook of ``[1, 1, S]``, which may need padding to a multiple of `align`."""
 
-    def _latents(self, tokens: Tokens) -> np.ndarray:
-        """Return what the decoder takes, ``[D, T]``, of each frame alone: its codes, or vectors made of them."""
+    def _frames(self, tokens: Tokens) -> np.ndarray:
+        """Return what `_dequantize` takes, ``[D, T]``, of each frame alone: its codes, or vectors made of them."""
         return np.stack(tokens.codes)
 
     @abstractmethod
@@ -124,13 +136,15 @@ class ContextCodec(NetworkCodec):
             yield Encoded([level[start // step : end // step].cpu().numpy() for level, step in levels])
 
     @torch.inference_mode()
-    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        latents, hop = self._latents(tokens), self.hop_length
+    def _decode(self, tokens: Tokens, mend: Mend | None = None) -> Iterator[np.ndarray]:
+        frames, hop, place = self._frames(tokens), self.hop_length, 0
         align = self.align // hop
         chunk = _multiple(self.chunk_s * self.frame_rates_hz[-1], align)
-        pieces = BlockQueue([latents], len(latents)).pieces_in_context(chunk, align, self.context // hop)
+        pieces = BlockQueue([frames], len(frames)).pieces_in_context(chunk, align, self.context // hop)
         for piece, start, end in pieces:
-            yield self._audio(self._tensor(piece))[:, start * hop : end * hop].cpu().numpy()
+            latents = self._mended(self._dequantize(self._tensor(piece)), mend, place - start)
+            yield self._audio(latents)[:, start * hop : end * hop].cpu().numpy()
+            place += end - start
 
 
 def _multiple(length: float, align: int) -> int:

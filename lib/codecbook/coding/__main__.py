@@ -25,6 +25,7 @@ from tqdm import tqdm
 from codecbook import audio
 from codecbook.codecs import codec_names
 from codecbook.coding import api, pipes
+from codecbook.coding.conceal import CONCEALMENTS
 from codecbook.coding.convert import convert
 from codecbook.coding.counts import GRID_DIALECTS
 from codecbook.coding.ecdc.header import MAGIC, EcdcHeader
@@ -105,6 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     decoding.add_argument("--start", type=float, default=0.0, metavar="S", help="from this second on")
     decoding.add_argument("--end", type=float, metavar="S", help="up to this second")
+    decoding.add_argument(
+        "--conceal", choices=CONCEALMENTS, default="interpolate",
+        help="what is heard where codes are lost (default: %(default)s; .ecdc: silence)",
+    )  # fmt: skip
     add("inspect", _inspect, "say what a stream holds, without decoding it", "a stream")
     verifying = add("verify", _verify, "decode all codes of a stream and make every check", "a stream")
     converting = add(
@@ -168,7 +173,8 @@ def _decompress(options: argparse.Namespace) -> int:
     with _progress() as show:
         report = api.decompress_file(
             options.source, options.target, weights=options.weights, lm=options.lm,
-            start_s=options.start, end_s=options.end, overwrite=options.overwrite, on_progress=show,
+            start_s=options.start, end_s=options.end, conceal=options.conceal, overwrite=options.overwrite,
+            on_progress=show,
         )  # fmt: skip
     print(f"{options.label}: {report.duration_s:.3f} s, {report.header.format.codec}")
     return _damage(report.damage, report.notes)

@@ -1,8 +1,9 @@
 """Recordings to streams and back: `compress`, `decompress`, and the same for files of any length.
 
 A stream's codes are decoded exactly, or reported as damaged; so its audio is, to the bit, what the codec makes of
-those codes. Where codes are lost there is silence of the right length. Around it a codec that carries a state from
-frame to frame (EnCodec) sounds a little different from the undamaged recording for as long as that state lasts.
+those codes. Where codes are lost there is sound or silence of the right length, as the concealment wants it
+(`codecbook.coding.conceal`). After it a codec that carries a state from frame to frame (EnCodec) sounds a little
+different from the undamaged recording for as long as that state lasts.
 """
 
 import io
@@ -20,6 +21,7 @@ from codecbook.audio_files import AUDIO_SUFFIXES, AudioFile
 from codecbook.codecs import Codec
 from codecbook.codecs.base import SoundLike, as_clip
 from codecbook.codecs.blocks import AudioBlocks, BlockQueue
+from codecbook.coding.conceal import check_method, concealed_pieces
 from codecbook.coding.stream import models as stream_models
 from codecbook.coding.stream.header import Parity, StreamHeader
 from codecbook.coding.stream.inner_code import add_inner_code, check_inner_parity
@@ -40,7 +42,7 @@ MARGIN_S = 2.0
 class Decoded:
     """What a stream decodes to."""
 
-    clip: Clip  # silent where codes are lost
+    clip: Clip  # where codes are lost, what conceals that
     tokens: Tokens  # 0 where they are lost; of a stretch, those of the segments that cover it
     damage: list[Damage]  # segments that could not be decoded, where they are and why
     notes: tuple[str, ...]  # what is wrong with parts that are there twice, so that nothing was lost by it
@@ -152,6 +154,7 @@ def decompress(
     lm: LMLike = "default",
     start_s: float = 0.0,
     end_s: float | None = None,
+    conceal: str = "interpolate",
 ) -> Decoded:
     """Decode a stream, or a stretch of it.
 
@@ -166,6 +169,7 @@ def decompress(
         lm: The language model, where it is not found by name in ``data/models``.
         start_s: Beginning of the stretch in seconds.
         end_s: Its end; None for the end of the stream.
+        conceal: What is heard where codes are lost: one of `codecbook.coding.conceal.CONCEALMENTS`.
 
     Raises:
         CorruptInput: No stream, no copy of its header, or none of its segments can be read.
@@ -173,7 +177,7 @@ def decompress(
         MissingWeights: Weights that are not here.
     """
     with StreamReader(data) as reader:
-        model, read, pieces = _decode(reader, codec, weights, lm, start_s, end_s)
+        model, read, pieces = _decode(reader, codec, weights, lm, start_s, end_s, conceal)
         clip = Clip(np.concatenate(list(pieces), axis=1), model.sample_rate_hz, name=model.name)
     return Decoded(clip, read.tokens, list(read.damage), read.notes)
 
@@ -187,6 +191,7 @@ def decompress_file(
     lm: LMLike = "default",
     start_s: float = 0.0,
     end_s: float | None = None,
+    conceal: str = "interpolate",
     overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> StreamReport:
@@ -197,7 +202,7 @@ def decompress_file(
     """
     check_sound_target(target, overwrite, source)
     with StreamReader(source) as reader:
-        model, read, pieces = _decode(reader, codec, weights, lm, start_s, end_s)
+        model, read, pieces = _decode(reader, codec, weights, lm, start_s, end_s, conceal)
         if on_progress is not None:
             pieces = _counted(pieces, model.sample_rate_hz, read.tokens.duration_s, on_progress)
         count = audio.save_pieces(pieces, model.sample_rate_hz, model.channels, target, overwrite)
@@ -253,9 +258,11 @@ def _decode(
     lm: LMLike,
     start_s: float,
     end_s: float | None,
+    method: str,
 ) -> tuple[Codec, StreamTokens, Iterator[np.ndarray]]:
     """Load what a stream needs; return its codec, the tokens of a stretch and around it, and the stretch's audio."""
     header = reader.header
+    check_method(method)
     check_stretch(header.duration_s, start_s, end_s)
     reader.model = stream_models.lm_of(header, lm)
     model = stream_models.codec_of(header, codec, weights)
@@ -266,37 +273,28 @@ def _decode(
     read = reader.read(max(0.0, start_s - MARGIN_S), None if end_s is None else end_s + MARGIN_S)
     if header.format.weights_sha256:  # of which a stream keeps the beginning alone
         read = replace(read, tokens=replace(read.tokens, weights_sha256=model.weights.sha256))
-    return model, read, _sound(model, header, read, start_s, end_s)
+    return model, read, _sound(model, header, read, start_s, end_s, method)
 
 
 def _sound(
-    codec: Codec, header: StreamHeader, read: StreamTokens, start_s: float, end_s: float | None
+    codec: Codec, header: StreamHeader, read: StreamTokens, start_s: float, end_s: float | None, method: str
 ) -> Iterator[np.ndarray]:
-    """Yield the audio of a stretch of tokens, float32 ``[C, S]`` piece by piece, with zeros where codes are lost."""
+    """Yield the audio of a stretch of tokens, float32 ``[C, S]`` piece by piece."""
     if len(read.tokens.codes[0]) == 0:
         yield np.zeros((codec.channels, 0), dtype=np.float32)
         return
     codec.check_tokens(read.tokens)  # a stream may name rates at which no time can be computed
-    rate_hz, open_end = codec.sample_rate_hz, 1 << 62
-    lost = []
+    lost = np.zeros((read.tokens.num_codebooks, len(read.tokens.codes[0])), dtype=bool)
     for part in read.damage:
-        end_row = part.first_row + part.num_rows
-        # to the end of the audio, whose last samples may be a little after the last row's
-        end = open_end if end_row >= header.num_rows else round(header.start_of_row(end_row) * rate_hz)
-        lost.append((round(header.start_of_row(part.first_row) * rate_hz), end))
-    first, last = round(start_s * rate_hz), open_end
+        lost[:, part.first_row - read.first_row :][:, : part.num_rows] = True
+    rate_hz = codec.sample_rate_hz
+    first, last = round(start_s * rate_hz), 1 << 62
     if start_s != 0 or end_s is not None:
         last = round((header.duration_s if end_s is None else min(header.duration_s, end_s)) * rate_hz)
     place = round(read.start_s * rate_hz)
-    for piece in codec.decode_pieces(read.tokens):
-        end = place + piece.shape[1]
-        hit = [(max(0, a - place), b - place) for a, b in lost if a < end and b > place]
-        if hit:
-            piece = piece.copy()
-            for a, b in hit:
-                piece[:, a:b] = 0.0
+    for piece in concealed_pieces(codec, read.tokens, lost, method):
         yield piece[:, max(0, first - place) : max(0, last - place)]
-        place = end
+        place += piece.shape[1]
 
 
 def _counted(

@@ -32,8 +32,11 @@ class DacCodec(ContextCodec):
     def _codes(self, wave: Tensor, num_codebooks: int) -> Tensor:
         return self.module.encode(pad(wave, (0, -wave.shape[-1] % self.hop_length)), num_codebooks).audio_codes[0]
 
+    def _dequantize(self, codes: Tensor) -> Tensor:
+        return self.module.quantizer.from_codes(codes)[0]
+
     def _audio(self, latents: Tensor) -> Tensor:
-        return self.module.decode(audio_codes=latents).audio_values
+        return self.module.decode(quantized_representation=latents).audio_values
 
 
 def stages_reach(strides: Sequence[int]) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from codecbook.codecs.base import Encoded, Weights
+from codecbook.codecs.base import Encoded, Mend, Weights
 from codecbook.codecs.blocks import BlockQueue
 from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
 from codecbook.codecs.loading import keep_signal_alive, load_network
@@ -72,16 +72,17 @@ class SegmentedEncodec(EncodecCodec):
             queue.drop(model.segment_stride)
 
     @torch.inference_mode()
-    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        for wave in overlap_add(self._segments(tokens), int(self.module.segment_stride)):
+    def _decode(self, tokens: Tokens, mend: Mend | None = None) -> Iterator[np.ndarray]:
+        for wave in overlap_add(self._segments(tokens, mend), int(self.module.segment_stride)):
             yield wave[0].cpu().numpy()
 
-    def _segments(self, tokens: Tokens) -> Iterator[Tensor]:
-        frames = self._checked_segments(tokens)
+    def _segments(self, tokens: Tokens, mend: Mend | None) -> Iterator[Tensor]:
+        frames, first = self._checked_segments(tokens), 0
         segments = np.split(np.stack(tokens.codes), np.cumsum(frames)[:-1], axis=1)
         for codes, scale in zip(segments, tokens.scales or (None,) * len(frames), strict=True):
-            gain = None if scale is None else torch.tensor([scale], device=self.device)
-            yield self.module._decode_frame((self._tensor(codes), gain))
+            wave = self.module.decoder(self._mended(self._dequantize(self._tensor(codes)), mend, first))
+            yield wave if scale is None else wave * torch.tensor(scale, device=self.device)
+            first += codes.shape[1]
 
     def _checked_segments(self, tokens: Tokens) -> list[int]:
         """Return the frames of each segment; where the tokens do not say, all but the last are full."""

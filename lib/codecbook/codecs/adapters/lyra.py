@@ -6,13 +6,13 @@ residual quantiser. Files with float32 and with int8 weights exist and give diff
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from codecbook import paths
-from codecbook.codecs.base import Codec, Encoded, Weights
+from codecbook.codecs.base import Codec, Encoded, Mend, Weights
 from codecbook.codecs.blocks import BlockQueue
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.models.weights import WeightsRequest, missing
@@ -70,14 +70,22 @@ class LyraCodec(Codec):
                 codes[:, t] = result["output_0"][:num_codebooks, 0, 0]
             yield Encoded(list(codes))
 
-    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        frames = tokens.to_frames()  # [T, K]
-        indices = np.full((len(frames), _STAGES, 1, 1), -1, dtype=np.int32)  # those that are not used
-        indices[:, : frames.shape[1], 0, 0] = frames
-        dequantize = self._quantizer.get_signature_runner("decode")
+    def latents(self, codes: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 ``[D, T]``; see `Codec.latents`."""
+        return np.stack([frame[0, 0] for frame in self._dequantize(codes)], axis=1)
+
+    def _decode(self, tokens: Tokens, mend: Mend | None = None) -> Iterator[np.ndarray]:
         decoder = self._interpreter("decoder")
+        for t, frame in enumerate(self._dequantize(tokens.codes)):
+            yield _step(decoder, frame if mend is None else mend(frame[0].T, t).T[None])
+
+    def _dequantize(self, codes: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield each frame, float32 ``[1, 1, D]``."""
+        indices = np.full((len(codes[0]), _STAGES, 1, 1), -1, dtype=np.int32)  # those that are not used
+        indices[:, : len(codes), 0, 0] = np.stack(codes, axis=1)
+        dequantize = self._quantizer.get_signature_runner("decode")
         for stages in indices:
-            yield _step(decoder, dequantize(encoding_indices=stages)["output_0"])
+            yield dequantize(encoding_indices=stages)["output_0"]
 
 
 def _step(interpreter: Any, frame: np.ndarray) -> np.ndarray:

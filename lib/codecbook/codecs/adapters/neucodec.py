@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import NeuCodecConfig, NeuCodecModel, SeamlessM4TFeatureExtractor
 
 from codecbook.audio import Clip, convert
-from codecbook.codecs.base import Encoded, Weights
+from codecbook.codecs.base import Encoded, Mend, Weights
 from codecbook.codecs.blocks import BlockQueue
 from codecbook.codecs.loading import keep_signal_alive, load_transformers
 from codecbook.codecs.networks import NetworkCodec
@@ -55,8 +56,13 @@ class NeuCodec(NetworkCodec):
         yield Encoded([encoded.audio_codes[0, 0].long().cpu().numpy()])
 
     @torch.inference_mode()
-    def _decode(self, tokens: Tokens) -> Iterator[np.ndarray]:
-        yield self.module.decode(audio_codes=self._tensor(tokens.codes[0][None])).audio_values[0].cpu().numpy()
+    @torch.inference_mode()
+    def _decode(self, tokens: Tokens, mend: Mend | None = None) -> Iterator[np.ndarray]:
+        latents = self._mended(self._dequantize(self._tensor(tokens.codes[0][None])), mend, 0)
+        yield self.module.decode(latents=latents).audio_values[0].cpu().numpy()
+
+    def _dequantize(self, codes: Tensor) -> Tensor:
+        return self.module.quantizer.from_codes(codes.transpose(1, 2)).transpose(1, 2)
 
 
 def load(name: str, request: WeightsRequest, device: str) -> NeuCodec:

@@ -1,5 +1,6 @@
 """SNAC (Siuzdak et al. 2024): three levels of codes at 1, 2 and 4 times the coarsest rate, 24 kHz mono."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class SnacCodec(ContextCodec):
     def _codes(self, wave: Tensor, num_codebooks: int) -> list[Tensor]:
         return [level[0] for level in self.module.encode(self.module.preprocess(wave))]
 
-    def _latents(self, tokens: Tokens) -> np.ndarray:
+    def _frames(self, tokens: Tokens) -> np.ndarray:
         lengths = [len(level) * stride for level, stride in zip(tokens.codes, self.vq_strides, strict=False)]
         window = self.align // self.hop_length
         if len(set(lengths)) > 1 or lengths[0] % window:
@@ -71,11 +72,19 @@ class SnacCodec(ContextCodec):
                 f"{self.name} holds one code per {list(self.vq_strides)} frames, of a multiple of {window} frames. "
                 "Cut all levels at a frame of level 0."
             )
+        return self.latents(tokens.codes)
+
+    @torch.inference_mode()
+    def latents(self, codes: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 ``[D, T]``; see `Codec.latents`."""
         latents = torch.zeros(1, device=self.device)
-        for quantizer, level in zip(self.module.quantizer.quantizers, tokens.codes, strict=False):
+        for quantizer, level in zip(self.module.quantizer.quantizers, codes, strict=False):
             codewords = quantizer.out_proj(quantizer.decode_code(self._tensor(level)))
             latents = latents + codewords.repeat_interleave(quantizer.stride, dim=-1)  # [1, D, T]
         return latents[0].cpu().numpy()
+
+    def _dequantize(self, codes: Tensor) -> Tensor:
+        return codes  # `_frames` has made latents of the codes already
 
     def _audio(self, latents: Tensor) -> Tensor:
         return self.module.decoder(latents)[0]
