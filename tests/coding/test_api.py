@@ -83,7 +83,7 @@ def test_codecs_are_found_by_name_again():
 @pytest.mark.parametrize("method", CONCEALMENTS)
 def test_damage_is_concealed_over_its_length(name, method, codec_of):
     codec = codec_of(name)
-    data = compress(noise(4.3), codec, None, lm=None, segment_s=1.0)
+    data = compress(noise(4.3), codec, lm=None, segment_s=1.0)
     damaged = bytearray(data)
     start, end, _ = inspect(data).segments[1]
     damaged[(start + end) // 2] ^= 4

@@ -7,8 +7,10 @@ import pytest
 
 from codecbook.codecs import load_codec
 from codecbook.coding import conceal as module
+from codecbook.coding import default_lm, infill
 from codecbook.coding.conceal import CONCEALMENTS, FADED_S, HELD_S, conceal
 from codecbook.errors import UnsupportedInput
+from codecbook.lm.exact.stepper import kernel_logits
 
 CODECS = ["encodec_24khz", "encodec_48khz", "snac_24khz", "fsq_50hz"]
 
@@ -21,7 +23,7 @@ def codec(request):
 def tokens_of(codec, duration_s=3.0, num_codebooks=None):
     """Codes drawn at random."""
     rng = np.random.default_rng(0)
-    count = num_codebooks or len(codec.codebook_sizes)
+    count = num_codebooks or codec.num_codebooks_at(codec.default_bandwidth_kbps)
     rows = round(duration_s * codec.frame_rates_hz[0])
     codes = [
         rng.integers(0, size, rows * round(rate_hz / codec.frame_rates_hz[0]))
@@ -142,6 +144,69 @@ def test_scales_of_lost_segments_lie_between_their_neighbours():
     scales = module._with_scales(tokens, there).scales
     np.testing.assert_allclose(scales, np.geomspace(0.01, 0.04, len(frames)))
     assert module._with_scales(tokens, ~there | there) is tokens
+
+
+def test_pitch_goes_on_through_a_short_gap():
+    rate = 24_000
+    wave = sum(np.sin(2 * np.pi * 125 * n * np.arange(rate) / rate) / n for n in range(1, 9)).astype(np.float32)[None]
+    a, b = 12_000, 12_960
+    filled = infill.repeat_pitch(wave[:, :a], wave[:, b:], b - a, rate)
+    np.testing.assert_allclose(filled, wave[:, a:b], atol=0.02, rtol=0)
+    assert infill.repeat_pitch(wave[:, :9], wave[:, :9], 7, rate).shape == (1, 7)
+    one_sided = infill.repeat_pitch(wave[:, :a], wave[:, :9], b - a, rate)
+    np.testing.assert_allclose(one_sided, wave[:, a:b], atol=0.02, rtol=0)
+
+
+def test_mix_is_pitch_in_short_gaps_and_the_line_in_others():
+    codec = load_codec("encodec_24khz")
+    tokens = tokens_of(codec)
+    for frames, same in ((3, "pitch"), (4, "interpolate")):
+        lost = nothing_lost(tokens)
+        lost[:, 50 : 50 + frames] = True
+        sounds = {m: conceal(codec, tokens, lost, m).samples for m in ("mix", "pitch", "interpolate")}
+        np.testing.assert_array_equal(sounds["mix"], sounds[same])
+        assert not np.array_equal(sounds["pitch"], sounds["interpolate"])
+
+
+def test_draws_depend_on_the_seed_alone_and_never_on_what_is_lost():
+    codec = load_codec("encodec_24khz")
+    model, tokens = default_lm(codec).model, tokens_of(codec)
+    rows = np.stack(tokens.codes, axis=1)
+    known = np.ones(len(rows), dtype=bool)
+    known[60:64] = False
+    samples, bits = infill.Infiller(model, samples=4).draw(rows, known, 60, 64)
+    assert samples.shape == (4, 4, 8)
+    assert len(set(bits)) > 1
+    rows[60:64] = 0
+    rows[60 - infill.CONTEXT_ROWS - 1] = 0  # further back than is read
+    again, same_bits = infill.Infiller(model, samples=4).draw(rows, known, 60, 64)
+    np.testing.assert_array_equal(again, samples)
+    np.testing.assert_array_equal(same_bits, bits)
+    other, _ = infill.Infiller(model, samples=4, seed=1).draw(rows, known, 60, 64)
+    assert not np.array_equal(other, samples)
+
+
+def test_the_bits_of_what_follows_are_the_model_s():
+    codec = load_codec("encodec_24khz")
+    model = default_lm(codec).model
+    rows = np.stack(tokens_of(codec, 0.5).codes, axis=1)
+    known = np.ones(len(rows), dtype=bool)
+    known[20:22] = False
+    samples, bits = infill.Infiller(model, samples=2).draw(rows, known, 20, 22)
+    for sample, found in zip(samples, bits, strict=True):
+        whole = np.concatenate((rows[:20], sample, rows[22 : 22 + infill.AHEAD_ROWS]))
+        z = kernel_logits(model, whole)[22:] / 256
+        wanted = np.log2(np.exp2(z).sum(axis=2)) - np.take_along_axis(z, whole[22:, :, None], 2)[..., 0]
+        assert found == pytest.approx(wanted.sum(), rel=1e-9)
+
+
+def test_a_language_model_of_other_codes_is_refused():
+    codec = load_codec("encodec_24khz")
+    tokens = tokens_of(codec, num_codebooks=4)
+    lost = nothing_lost(tokens)
+    lost[:, 9] = True
+    with pytest.raises(UnsupportedInput, match="language model codes"):
+        conceal(codec, tokens, lost, "lm")
 
 
 def test_what_cannot_be_concealed():

@@ -31,6 +31,7 @@ from codecbook.coding.stream.reader import Progress, StreamReader, StreamReport,
 from codecbook.coding.stream.segment import Damage
 from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S, StreamWriter
 from codecbook.errors import CodecbookError, CodecbookWarning, CorruptInput, UnsupportedInput
+from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import Tokens
 
 DEFAULT_CODEC = "encodec_24khz"
@@ -169,7 +170,8 @@ def decompress(
         lm: The language model, where it is not found by name in ``data/models``.
         start_s: Beginning of the stretch in seconds.
         end_s: Its end; None for the end of the stream.
-        conceal: What is heard where codes are lost: one of `codecbook.coding.conceal.CONCEALMENTS`.
+        conceal: What is heard where codes are lost: one of `codecbook.coding.conceal.CONCEALMENTS`. Those that draw
+            codes take the stream's language model, else the codec's.
 
     Raises:
         CorruptInput: No stream, no copy of its header, or none of its segments can be read.
@@ -273,11 +275,17 @@ def _decode(
     read = reader.read(max(0.0, start_s - MARGIN_S), None if end_s is None else end_s + MARGIN_S)
     if header.format.weights_sha256:  # of which a stream keeps the beginning alone
         read = replace(read, tokens=replace(read.tokens, weights_sha256=model.weights.sha256))
-    return model, read, _sound(model, header, read, start_s, end_s, method)
+    return model, read, _sound(model, header, read, start_s, end_s, method, reader.model)
 
 
 def _sound(
-    codec: Codec, header: StreamHeader, read: StreamTokens, start_s: float, end_s: float | None, method: str
+    codec: Codec,
+    header: StreamHeader,
+    read: StreamTokens,
+    start_s: float,
+    end_s: float | None,
+    method: str,
+    lm: ExactLM | None,
 ) -> Iterator[np.ndarray]:
     """Yield the audio of a stretch of tokens, float32 ``[C, S]`` piece by piece."""
     if len(read.tokens.codes[0]) == 0:
@@ -292,7 +300,7 @@ def _sound(
     if start_s != 0 or end_s is not None:
         last = round((header.duration_s if end_s is None else min(header.duration_s, end_s)) * rate_hz)
     place = round(read.start_s * rate_hz)
-    for piece in concealed_pieces(codec, read.tokens, lost, method):
+    for piece in concealed_pieces(codec, read.tokens, lost, method, lm):
         yield piece[:, max(0, first - place) : max(0, last - place)]
         place += piece.shape[1]
 

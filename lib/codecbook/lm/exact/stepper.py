@@ -86,6 +86,14 @@ class ExactStepper:
         self._logits = np.empty((batch, c.codebook_size), dtype=np.int32)
         self._read(np.full((batch, c.num_codebooks), c.codebook_size, dtype=np.int64))
 
+    def fork(self, batch: int) -> None:
+        """Go on with `batch` streams that have read what the only one has."""
+        state = kernel_state(self.model, batch, batch)
+        for name in ("keys", "values", "positions", "row_positions", "hidden", "projected"):
+            getattr(state, name)[:] = getattr(self._state, name)
+        self._state = state
+        self._logits = np.empty((batch, self.model.config.codebook_size), dtype=np.int32)
+
     def logits(self, before: np.ndarray) -> np.ndarray:
         """Return int32 logits ``[B, V]`` of codebook ``k``, in 2^-8 bit, given the codes ``[B, k]`` before it."""
         before = self._checked(before, before.shape[1])
