@@ -1,0 +1,176 @@
+"""What a network does to packets, seeded: which are lost, in which order the others arrive, which arrive twice."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
+from codecbook.paths import path_as_text
+from codecbook.tokens.tokens import require_positive
+
+TRACE_COLUMN = "lost"
+"""Column of a recorded trace, where it has several."""
+
+
+def independent(num_packets: int, loss_rate: float, seed: int = 0) -> np.ndarray:
+    """Return which packets are lost, bool ``[P]``, each with the same probability from 0 to 1."""
+    _check_share("loss_rate", loss_rate)
+    return np.random.default_rng(seed).random(num_packets) < loss_rate
+
+
+def bursts(num_packets: int, loss_rate: float, burst_packets: int, seed: int = 0) -> np.ndarray:
+    """Return which packets are lost, bool ``[P]``: bursts of a fixed length, and between them geometric gaps.
+
+    The pattern is stationary, so packet 0 may lie within a burst. Raises UnsupportedInput: a rate that bursts with a
+    packet between any two cannot reach.
+    """
+    require_positive("burst_packets", burst_packets)
+    leave_gap = _change_probability(loss_rate, burst_packets)
+    random = np.random.default_rng(seed)
+
+    def burst_lengths(count: int) -> np.ndarray:
+        return np.full(count, burst_packets)
+
+    left = int(random.integers(1, burst_packets + 1))  # of a burst that is going on when the pattern begins
+    return _alternate(num_packets, loss_rate, leave_gap, burst_lengths, left, random)
+
+
+def gilbert_elliott(
+    num_packets: int,
+    loss_rate: float,
+    mean_burst_packets: float,
+    seed: int = 0,
+    *,
+    good_loss: float = 0.0,
+    bad_loss: float = 1.0,
+) -> np.ndarray:
+    """Return which packets are lost, bool ``[P]``, on a channel that changes between a good and a bad state.
+
+    A Markov chain of two states: it stays in the bad one for `mean_burst_packets` on average, and loses packets with
+    probability `bad_loss` there and `good_loss` else; the share of time spent in it follows from `loss_rate`. With the
+    default probabilities the bad state is a burst of lost packets (the "simple" Gilbert model).
+
+    Source: Gilbert, Bell System Technical Journal 39(5), 1960; Elliott, the same 42(5), 1963.
+
+    Raises UnsupportedInput: a rate outside of what the two states lose, or one that such bursts cannot reach.
+    """
+    for name, value in (("loss_rate", loss_rate), ("good_loss", good_loss), ("bad_loss", bad_loss)):
+        _check_share(name, value)
+    if not good_loss < bad_loss or not good_loss <= loss_rate <= bad_loss:
+        raise UnsupportedInput(
+            f"loss_rate={loss_rate} must lie between good_loss={good_loss} and bad_loss={bad_loss}, the larger one."
+        )
+    if not 1 <= mean_burst_packets < np.inf:
+        raise UnsupportedInput(f"mean_burst_packets={mean_burst_packets}; give 1 or more.")
+    bad_share = (loss_rate - good_loss) / (bad_loss - good_loss)
+    leave_good = _change_probability(bad_share, mean_burst_packets)
+    random = np.random.default_rng(seed)
+
+    def burst_lengths(count: int) -> np.ndarray:
+        return random.geometric(1 / mean_burst_packets, count)
+
+    # a geometric length has no memory: what is left of the first burst is as long as any
+    bad = _alternate(num_packets, bad_share, leave_good, burst_lengths, int(burst_lengths(1)[0]), random)
+    return random.random(num_packets) < np.where(bad, bad_loss, good_loss)
+
+
+def read_trace(path: str | Path) -> np.ndarray:
+    """Read a recorded trace, bool ``[P]``: a CSV with a line per packet, 1 where it was lost and 0 where it arrived.
+
+    It has one column, with or without a name, or several with names, of which one is ``lost``.
+
+    Raises:
+        MissingInput: There is no such file.
+        CorruptInput: No packets, no such column, or another value, with its line.
+    """
+    shown = path_as_text(Path(path))
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))]
+    except FileNotFoundError as error:
+        raise MissingInput(f"There is no loss trace {shown}; name a CSV file with a line per packet.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CorruptInput(f"{shown} is no CSV text ({error}); export the trace as CSV in UTF-8.") from error
+    names = [name.strip().lower() for name in rows[0][1]] if rows else []
+    column = names.index(TRACE_COLUMN) if TRACE_COLUMN in names else 0
+    if TRACE_COLUMN not in names and len(names) > 1:
+        raise CorruptInput(f"{shown} has the columns {names}; name the one that says 0 or 1 {TRACE_COLUMN!r}.")
+    if names and names[column] not in ("0", "1"):
+        del rows[0]
+    if not rows:
+        raise CorruptInput(f"{shown} holds no packets; give a line per packet, 1 for lost and 0 for received.")
+    lost = []
+    for number, row in rows:
+        value = row[column].strip() if column < len(row) else ""
+        if value not in ("0", "1"):
+            raise CorruptInput(f"Line {number} of {shown} says {value!r}; a packet is 1 (lost) or 0 (received).")
+        lost.append(value == "1")
+    return np.array(lost)
+
+
+def from_trace(trace: np.ndarray, num_packets: int, seed: int = 0) -> np.ndarray:
+    """Return so many packets of a trace, bool ``[P]``, from a random place on, round its end where it is shorter."""
+    start = int(np.random.default_rng(seed).integers(len(trace)))
+    return np.take(trace, np.arange(start, start + num_packets), mode="wrap")
+
+
+def arrivals(
+    lost: np.ndarray, late_share: float = 0.0, late_packets: int = 3, twice_share: float = 0.0, seed: int = 0
+) -> np.ndarray:
+    """Return the packets that arrive in the order in which they do, int64 ``[N]``, for a pattern bool ``[P]``.
+
+    A share of the packets comes 1 to `late_packets` places late, and a share comes twice, each time by its own way.
+    """
+    _check_share("late_share", late_share)
+    _check_share("twice_share", twice_share)
+    require_positive("late_packets", late_packets)
+    random = np.random.default_rng(seed)
+    sent = np.flatnonzero(~np.asarray(lost, dtype=bool))
+    sent = np.concatenate((sent, sent[random.random(len(sent)) < twice_share]))
+    late = random.random(len(sent)) < late_share
+    # by half a place more, so that it comes after the packet whose place it takes
+    places = sent + np.where(late, random.integers(1, late_packets + 1, len(sent)) + 0.5, 0.0)
+    return sent[np.argsort(places, kind="stable")]
+
+
+def _change_probability(bad_share: float, mean_burst: float) -> float:
+    """Return the probability to enter a burst after a received packet, such that so much lies in bursts."""
+    _check_share("loss_rate", bad_share)
+    if bad_share in (0.0, 1.0):
+        return bad_share
+    probability = bad_share / (mean_burst * (1 - bad_share))
+    if probability > 1:
+        raise UnsupportedInput(
+            f"Bursts of {mean_burst:g} with a packet between any two take up at most "
+            f"{mean_burst / (mean_burst + 1):.3f} of the time, and {bad_share:.3f} is asked for; lower the loss rate, "
+            "or use longer bursts."
+        )
+    return probability
+
+
+def _alternate(
+    num_packets: int,
+    bad_share: float,
+    leave_good: float,
+    burst_lengths: Callable[[int], np.ndarray],
+    first_burst: int,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Return which packets lie in a burst, bool ``[P]``: bursts and geometric gaps in turn, a burst first or a gap."""
+    if bad_share in (0.0, 1.0):
+        return np.full(num_packets, bool(bad_share))
+    most = num_packets // 2 + 1  # a burst and a gap are a packet each at least
+    lengths = np.empty(2 * most + 1, dtype=np.int64)
+    lengths[0] = first_burst if random.random() < bad_share else 0
+    lengths[1::2] = random.geometric(leave_good, most)
+    lengths[2::2] = burst_lengths(most)
+    lengths = np.minimum(lengths, num_packets)
+    needed = int(np.searchsorted(np.cumsum(lengths), num_packets)) + 1
+    return np.repeat(np.arange(needed) % 2 == 0, lengths[:needed])[:num_packets]
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise UnsupportedInput(f"{name}={value} is no share; give a number from 0 to 1.")

@@ -1,0 +1,243 @@
+"""Opus (RFC 6716) as a reference, by a libopus of this machine: packets of a clip, and what is heard of those received.
+
+Version 1.5 brought concealment by a neural network (deep PLC), which its decoder does from complexity 5 on, and deep
+redundancy (DRED: packets that describe up to a second of the past again). Both are options of its build: Debian 13 has
+deep PLC in its package ``libopus0``, and ``tools/build_opus.py`` builds a library with both. Source: Valin et al.,
+"Low-bitrate redundancy coding of speech using a rate-distortion-optimized variational autoencoder", ICASSP 2023
+(arXiv 2212.04453); for the calls, ``opus.h`` and ``opus_demo.c`` of version 1.5.2.
+"""
+
+import ctypes
+import ctypes.util
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codecbook.audio import Clip
+from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
+
+RATES_HZ = (8000, 12000, 16000, 24000, 48000)
+PACKETS_MS = (10, 20, 40, 60)
+DEEP_PLC_COMPLEXITY = 5
+"""The decoder's complexity from which on it conceals by a network; from 6 on a network may enhance speech, too."""
+
+# opus_defines.h
+_VOIP = 2048
+_BITRATE, _COMPLEXITY, _FEC, _LOSS_PERCENT, _GET_LOOKAHEAD, _DRED_FRAMES = 4002, 4010, 4012, 4014, 4027, 4050
+_MAX_PACKET_BYTES = 1500
+_DRED_FRAME_MS = 10
+
+
+@dataclass(frozen=True)
+class OpusPackets:
+    """A clip as packets of Opus."""
+
+    packets: tuple[bytes, ...]
+    packet_ms: int
+    sample_rate_hz: int
+    num_samples: int  # of the clip, per channel
+    delay_samples: int  # by which the decoder is late
+
+    @property
+    def bitrate_kbps(self) -> float:
+        """All bytes of the packets, over the time that they cover."""
+        return 8 * sum(map(len, self.packets)) / (self.packet_ms * len(self.packets))
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples in a packet."""
+        return self.sample_rate_hz * self.packet_ms // 1000
+
+
+class Opus:
+    """A libopus.
+
+    Attributes:
+        version: What the library says of itself.
+        deep_plc: Whether its decoder conceals by a network.
+        dred: Whether it has deep redundancy.
+    """
+
+    def __init__(self, path: str | Path = "") -> None:
+        """Load a library: a file, or the one that the system finds by the name ``opus``.
+
+        Raises:
+            MissingInput: There is none.
+            UnsupportedInput: The file is no libopus.
+        """
+        found = str(path) or ctypes.util.find_library("opus")
+        if not found or (path and not Path(path).is_file()):
+            raise MissingInput(
+                f"There is no libopus {f'at {path}' if path else 'on this machine'}; install it (Debian: libopus0), or "
+                "name the file."
+            )
+        try:
+            self._calls = ctypes.CDLL(found)
+            self._calls.opus_get_version_string.restype = ctypes.c_char_p
+            self.version = self._calls.opus_get_version_string().decode()
+        except (OSError, AttributeError) as error:
+            raise UnsupportedInput(f"{found} cannot be used as a libopus ({error}); name another file.") from error
+        # by what they do, as the version does not say how the library was built
+        self._has_decoder_complexity = self._takes("decoder", _COMPLEXITY, RATES_HZ[-1], 1)
+        self.dred = self._takes("encoder", _DRED_FRAMES, RATES_HZ[-1], 1, _VOIP)
+        self.deep_plc = self._conceals_by_network()
+
+    def encode(
+        self,
+        clip: Clip,
+        bitrate_kbps: float,
+        packet_ms: int = 40,
+        *,
+        loss_percent: int = 0,
+        fec: bool = False,
+        dred_ms: int = 0,
+    ) -> OpusPackets:
+        """Encode a mono clip as speech, at full complexity and variable rate.
+
+        Args:
+            clip: At one of `RATES_HZ`; its end is filled up with silence.
+            bitrate_kbps: What the encoder aims at, redundancy included, from 0.5 to 512.
+            packet_ms: One of `PACKETS_MS`.
+            loss_percent: The loss that the encoder prepares for, 0 to 100; without it there is no redundancy.
+            fec: Whether packets repeat the packet before at a lower rate (in-band FEC), where the bitrate allows.
+            dred_ms: How much of the past packets describe again by DRED at most, where the bitrate allows.
+
+        Raises UnsupportedInput: another rate, channels or setting, or DRED that the library lacks.
+        """
+        if clip.num_channels != 1 or clip.sample_rate_hz not in RATES_HZ or packet_ms not in PACKETS_MS:
+            raise UnsupportedInput(
+                f"Clip {clip.name!r} has {clip.num_channels} channel(s) at {clip.sample_rate_hz} Hz, in packets of "
+                f"{packet_ms} ms; convert it (codecbook.audio.convert) to one channel at one of {RATES_HZ} Hz, and "
+                f"take one of {PACKETS_MS} ms."
+            )
+        if not 0.5 <= bitrate_kbps <= 512 or not 0 <= loss_percent <= 100 or not 0 <= dred_ms <= 1000:
+            raise UnsupportedInput(
+                f"bitrate_kbps={bitrate_kbps}, loss_percent={loss_percent} and dred_ms={dred_ms} must lie in 0.5 to "
+                "512, 0 to 100, and 0 to 1000."
+            )
+        if dred_ms and not self.dred:
+            raise UnsupportedInput(f"{self.version} was built without DRED; see tools/build_opus.py.")
+        frame = clip.sample_rate_hz * packet_ms // 1000
+        with self._state("encoder", clip.sample_rate_hz, 1, _VOIP) as state:
+            settings = {_BITRATE: round(1000 * bitrate_kbps), _COMPLEXITY: 10, _LOSS_PERCENT: loss_percent}
+            settings |= {_FEC: int(fec)} | ({_DRED_FRAMES: dred_ms // _DRED_FRAME_MS} if dred_ms else {})
+            for request, value in settings.items():
+                self._checked(self._calls.opus_encoder_ctl(state, request, ctypes.c_int32(value)))
+            delay = ctypes.c_int32()
+            self._checked(self._calls.opus_encoder_ctl(state, _GET_LOOKAHEAD, ctypes.byref(delay)))
+            count = -(-(clip.num_samples + delay.value) // frame)
+            samples = np.zeros((count, frame), dtype=np.float32)
+            samples.ravel()[: clip.num_samples] = clip.samples[0]
+            buffer = ctypes.create_string_buffer(_MAX_PACKET_BYTES)
+            packets = []
+            for part in samples:
+                length = self._calls.opus_encode_float(state, _floats(part), frame, buffer, _MAX_PACKET_BYTES)
+                packets.append(buffer.raw[: self._checked(length)])
+        return OpusPackets(tuple(packets), packet_ms, clip.sample_rate_hz, clip.num_samples, delay.value)
+
+    def decode(
+        self,
+        coded: OpusPackets,
+        lost: np.ndarray,
+        *,
+        complexity: int = 10,
+        fec: bool = False,
+        dred: bool = False,
+        wait_packets: int = 3,
+    ) -> Clip:
+        """Decode what arrived of a clip's packets, and have the decoder conceal the rest.
+
+        Args:
+            coded: All packets of the clip.
+            lost: Which of them were lost, bool ``[P]``.
+            complexity: From `DEEP_PLC_COMPLEXITY` on it conceals by a network, where the library has one.
+            fec: Whether to take a lost packet from the in-band FEC of the next one.
+            dred: Whether to take it from the DRED of the next one that arrives.
+            wait_packets: For so many packets after the lost one.
+
+        Raises CorruptInput: a packet that is not one of Opus.
+        """
+        frame, rate_hz, packets = coded.frame_samples, coded.sample_rate_hz, coded.packets
+        calls, out, unused = (
+            self._calls,
+            np.zeros((len(coded.packets), coded.frame_samples), np.float32),
+            ctypes.c_int32(),
+        )
+        with ExitStack() as stack:
+            state = stack.enter_context(self._state("decoder", rate_hz, 1))
+            if self._has_decoder_complexity:
+                self._checked(calls.opus_decoder_ctl(state, _COMPLEXITY, ctypes.c_int32(complexity)))
+            if dred:
+                parser, past = stack.enter_context(self._state("dred_decoder")), stack.enter_context(self._dred_state())
+            for i, (packet, part) in enumerate(zip(packets, map(_floats, out), strict=True)):
+                if not lost[i]:
+                    self._checked(calls.opus_decode_float(state, packet, len(packet), part, frame, 0), frame)
+                    continue
+                later = next((j for j in range(i + 1, min(len(packets), i + 1 + wait_packets)) if not lost[j]), i)
+                after, distance = packets[later], (later - i) * frame
+                if (
+                    dred
+                    and distance
+                    and self._checked(
+                        calls.opus_dred_parse(
+                            parser, past, after, len(after), distance, rate_hz, ctypes.byref(unused), 0
+                        )
+                    )
+                ):
+                    got = calls.opus_decoder_dred_decode_float(state, past, distance, part, frame)
+                elif fec and later == i + 1:  # without such data in the packet, the decoder conceals
+                    got = calls.opus_decode_float(state, after, len(after), part, frame, 1)
+                else:
+                    got = calls.opus_decode_float(state, None, 0, part, frame, 0)
+                self._checked(got, frame)
+        samples = out.ravel()[coded.delay_samples :][: coded.num_samples]
+        return Clip(samples[None].copy(), rate_hz, name="opus")
+
+    @contextmanager
+    def _state(self, kind: str, *arguments: int) -> Iterator[Any]:
+        """Make an encoder or decoder, and destroy it in the end."""
+        make, error = self._calls[f"opus_{kind}_create"], ctypes.c_int()
+        make.restype = ctypes.c_void_p
+        state = ctypes.c_void_p(make(*arguments, ctypes.byref(error)))
+        self._checked(error.value)
+        try:
+            yield state
+        finally:
+            self._calls[f"opus_{kind}_destroy"](state)
+
+    @contextmanager
+    def _dred_state(self) -> Iterator[Any]:
+        self._calls.opus_dred_alloc.restype = ctypes.c_void_p
+        state = ctypes.c_void_p(self._calls.opus_dred_alloc(None))
+        try:
+            yield state
+        finally:
+            self._calls.opus_dred_free(state)
+
+    def _checked(self, returned: int, expected: int | None = None) -> int:
+        """Return what a call returned, unless that is an error, or another number of samples than expected."""
+        if returned < 0 or expected not in (None, returned):
+            self._calls.opus_strerror.restype = ctypes.c_char_p
+            reason = self._calls.opus_strerror(returned).decode() if returned < 0 else f"{returned} samples"
+            raise CorruptInput(f"{self.version} refuses a packet or setting ({reason}); is it one of Opus?")
+        return returned
+
+    def _takes(self, kind: str, request: int, *arguments: int) -> bool:
+        with self._state(kind, *arguments) as state:
+            return self._calls[f"opus_{kind}_ctl"](state, request, ctypes.c_int32(5)) == 0
+
+    def _conceals_by_network(self) -> bool:
+        """Say whether the decoder's complexity changes what it makes of a lost packet."""
+        tone = np.sin(np.arange(4800) * 0.05) * np.sin(np.arange(4800) * 0.002)
+        coded = self.encode(Clip(tone.astype(np.float32)[None], 24000), 24.0, 20)
+        lost = np.arange(len(coded.packets)) == 5
+        plain, deep = (self.decode(coded, lost, complexity=c).samples for c in (0, DEEP_PLC_COMPLEXITY))
+        return not np.array_equal(plain, deep)
+
+
+def _floats(array: np.ndarray) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))

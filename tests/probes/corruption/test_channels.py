@@ -1,0 +1,133 @@
+"""Loss patterns have the rates and burst lengths that theory gives them; traces and settings are checked."""
+
+import numpy as np
+import pytest
+
+from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
+from codecbook.probes.corruption import channels
+
+N = 200_000
+
+
+def run_lengths(lost: np.ndarray) -> np.ndarray:
+    """Return the lengths of all runs of True that have both ends."""
+    edges = np.diff(lost.astype(int))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    ends = ends[ends > starts[0]]
+    return ends - starts[: len(ends)]
+
+
+def test_independent_loss_is_binomial_and_a_prefix_of_longer_patterns():
+    lost = channels.independent(N, 0.1, seed=1)
+    # 5 standard deviations of a binomial share
+    assert abs(lost.mean() - 0.1) < 5 * np.sqrt(0.1 * 0.9 / N)
+    assert abs(run_lengths(lost).mean() - 1 / 0.9) < 0.02
+    assert np.array_equal(lost[:1000], channels.independent(1000, 0.1, seed=1))
+    assert not np.array_equal(lost[:1000], channels.independent(1000, 0.1, seed=2))
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_bursts_are_of_one_length(length: int):
+    lost = channels.bursts(N, 0.1, length, seed=3)
+    assert set(run_lengths(lost).tolist()) == {length}
+    assert abs(lost.mean() - 0.1) < 0.005
+
+
+def test_a_pattern_of_bursts_begins_as_it_goes_on():
+    first = [channels.bursts(1, 0.3, 4, seed)[0] for seed in range(2000)]
+    assert abs(np.mean(first) - 0.3) < 5 * np.sqrt(0.21 / 2000)
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(0.1, 1.0), (0.1, 3.0), (0.3, 2.5)])
+def test_gilbert_bursts_are_geometric(rate: float, burst: float):
+    lost = channels.gilbert_elliott(N, rate, burst, seed=4)
+    lengths = run_lengths(lost)
+    assert abs(lost.mean() - rate) < 0.01
+    assert abs(lengths.mean() - burst) < 0.06
+    assert abs(lengths.std() - np.sqrt(burst * (burst - 1))) < 0.1
+
+
+def test_elliott_states_lose_a_share_each():
+    lost = channels.gilbert_elliott(N, 0.1, 20, seed=5, good_loss=0.02, bad_loss=0.5)
+    assert abs(lost.mean() - 0.1) < 0.01
+    # P(lost at t and t + 1) by the chain: the state stays with 19/20 in the bad one, whose share is 1/6
+    bad, stay, enter = 1 / 6, 0.95, 0.05 * (1 / 6) / (5 / 6)
+    joint = bad * 0.5 * (stay * 0.5 + 0.05 * 0.02) + (1 - bad) * 0.02 * (enter * 0.5 + (1 - enter) * 0.02)
+    assert abs((lost[1:] & lost[:-1]).mean() - joint) < 0.005
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_none_and_all(rate: float):
+    for lost in (channels.independent(9, rate), channels.bursts(9, rate, 2), channels.gilbert_elliott(9, rate, 3)):
+        assert (lost == bool(rate)).all()
+        assert len(lost) == 9
+    assert len(channels.gilbert_elliott(0, 0.1, 2)) == 0
+    assert channels.bursts(100, 1e-15, 3).shape == (100,)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: channels.independent(9, 1.5), "loss_rate=1.5"),
+        (lambda: channels.independent(9, float("nan")), "loss_rate=nan"),
+        (lambda: channels.bursts(9, 0.9, 2), "0.667"),
+        (lambda: channels.bursts(9, 0.1, 0), "burst_packets=0"),
+        (lambda: channels.gilbert_elliott(9, 0.1, 0.5), "mean_burst_packets=0.5"),
+        (lambda: channels.gilbert_elliott(9, 0.9, 1), "0.500"),
+        (lambda: channels.gilbert_elliott(9, 0.6, 2, bad_loss=0.5), "between good_loss=0.0 and bad_loss=0.5"),
+        (lambda: channels.arrivals(np.zeros(3, bool), late_share=2), "late_share=2"),
+    ],
+)
+def test_settings_out_of_range_are_refused(call, said: str):
+    with pytest.raises(UnsupportedInput, match=said):
+        call()
+
+
+@pytest.mark.parametrize(
+    "text", ["0\n1\n1\n0\n", "lost\n0\n1\n1\n0\n", "time,LOST\n0,0\n.04, 1\n.08,1\n\n.12,0\n", "\ufeffx\n0\n1\n1\n0"]
+)
+def test_a_trace_is_read(tmp_path, text: str):
+    path = tmp_path / "trace.csv"
+    path.write_text(text, encoding="utf-8")
+    assert channels.read_trace(path).tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "no packets"),
+        (b"lost\n", "no packets"),
+        (b"time,loss\n0,1\n", "name the one"),
+        (b"lost\n0\n2\n", "Line 3 .* '2'"),
+        (b"a,lost\n0,1\n0\n", "Line 3 .* ''"),
+        (b"0\nyes\n", "Line 2 .* 'yes'"),
+        (b"\xff\xfe0\n", "no CSV text"),
+    ],
+)
+def test_a_bad_trace_is_refused_by_its_line(tmp_path, text: bytes, said: str):
+    path = tmp_path / "trace.csv"
+    path.write_bytes(text)
+    with pytest.raises(CorruptInput, match=said):
+        channels.read_trace(path)
+
+
+def test_no_trace(tmp_path):
+    with pytest.raises(MissingInput, match="gone"):
+        channels.read_trace(tmp_path / "gone.csv")
+
+
+def test_a_short_trace_goes_round():
+    trace = np.array([True, False, False])
+    taken = channels.from_trace(trace, 30, seed=1)
+    assert taken.sum() == 10
+    assert np.array_equal(taken[:3], taken[3:6])
+
+
+def test_arrivals_are_late_and_twice():
+    lost = channels.independent(2000, 0.1, seed=1)
+    arrived = channels.arrivals(lost, late_share=0.2, late_packets=3, twice_share=0.1, seed=2)
+    assert set(arrived.tolist()) == set(np.flatnonzero(~lost).tolist())
+    assert abs(len(arrived) / (~lost).sum() - 1.1) < 0.04
+    behind = np.maximum.accumulate(arrived) - arrived
+    assert 0 < behind.max() <= 3
+    assert np.array_equal(channels.arrivals(lost), np.flatnonzero(~lost))
