@@ -79,9 +79,9 @@ def test_what_is_missing_or_wrong_is_said(opus: Opus, clip: Clip, tmp_path):
     (tmp_path / "text.so").write_text("no library")
     with pytest.raises(UnsupportedInput, match="cannot be used"):
         Opus(tmp_path / "text.so")
-    with pytest.raises(UnsupportedInput, match="22050 Hz"):
+    with pytest.raises(UnsupportedInput, match="refuses a rate"):
         opus.encode(Clip(clip.samples, 22050), 24.0)
-    with pytest.raises(UnsupportedInput, match="bitrate_kbps=0"):
+    with pytest.raises(UnsupportedInput, match="setting"):
         opus.encode(clip, 0)
     if not opus.dred:
         with pytest.raises(UnsupportedInput, match="without DRED"):
@@ -91,7 +91,7 @@ def test_what_is_missing_or_wrong_is_said(opus: Opus, clip: Clip, tmp_path):
 def test_a_packet_that_is_no_opus_is_refused(opus: Opus, clip: Clip):
     coded = opus.encode(clip, 24.0, 20)
     packets = (b"\xff\xff", *coded.packets[1:])  # 63 frames, of which it holds none
-    with pytest.raises(CorruptInput, match="refuses a packet"):
+    with pytest.raises(CorruptInput, match="not one of Opus"):
         opus.decode(
             type(coded)(packets, 20, RATE_HZ, coded.num_samples, coded.delay_samples), np.zeros(200, dtype=bool)
         )

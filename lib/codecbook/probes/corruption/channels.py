@@ -1,7 +1,6 @@
 """What a network does to packets, seeded: which are lost, in which order the others arrive, which arrive twice."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from codecbook.paths import path_as_text
 from codecbook.tokens.tokens import require_positive
 
 TRACE_COLUMN = "lost"
-"""Column of a recorded trace, where it has several."""
+"""Column of a recorded trace."""
 
 
 def independent(num_packets: int, loss_rate: float, seed: int = 0) -> np.ndarray:
@@ -27,14 +26,10 @@ def bursts(num_packets: int, loss_rate: float, burst_packets: int, seed: int = 0
     packet between any two cannot reach.
     """
     require_positive("burst_packets", burst_packets)
-    leave_gap = _change_probability(loss_rate, burst_packets)
     random = np.random.default_rng(seed)
-
-    def burst_lengths(count: int) -> np.ndarray:
-        return np.full(count, burst_packets)
-
-    left = int(random.integers(1, burst_packets + 1))  # of a burst that is going on when the pattern begins
-    return _alternate(num_packets, loss_rate, leave_gap, burst_lengths, left, random)
+    lengths = np.full(num_packets // 2 + 2, burst_packets)
+    lengths[0] = random.integers(1, burst_packets + 1)  # what is left of a burst that is going on
+    return _bursts(lengths, num_packets, loss_rate, burst_packets, random)
 
 
 def gilbert_elliott(
@@ -64,49 +59,38 @@ def gilbert_elliott(
         )
     if not 1 <= mean_burst_packets < np.inf:
         raise UnsupportedInput(f"mean_burst_packets={mean_burst_packets}; give 1 or more.")
-    bad_share = (loss_rate - good_loss) / (bad_loss - good_loss)
-    leave_good = _change_probability(bad_share, mean_burst_packets)
     random = np.random.default_rng(seed)
-
-    def burst_lengths(count: int) -> np.ndarray:
-        return random.geometric(1 / mean_burst_packets, count)
-
     # a geometric length has no memory: what is left of the first burst is as long as any
-    bad = _alternate(num_packets, bad_share, leave_good, burst_lengths, int(burst_lengths(1)[0]), random)
+    lengths = random.geometric(1 / mean_burst_packets, num_packets // 2 + 2)
+    bad_share = (loss_rate - good_loss) / (bad_loss - good_loss)
+    bad = _bursts(lengths, num_packets, bad_share, mean_burst_packets, random)
     return random.random(num_packets) < np.where(bad, bad_loss, good_loss)
 
 
 def read_trace(path: str | Path) -> np.ndarray:
-    """Read a recorded trace, bool ``[P]``: a CSV with a line per packet, 1 where it was lost and 0 where it arrived.
-
-    It has one column, with or without a name, or several with names, of which one is ``lost``.
+    """Read a recorded trace, bool ``[P]``: a CSV whose column ``lost`` says 1 of a lost packet, 0 of one that arrived.
 
     Raises:
         MissingInput: There is no such file.
-        CorruptInput: No packets, no such column, or another value, with its line.
+        CorruptInput: No such column, no packets, or another value, with its line.
     """
-    shown = path_as_text(Path(path))
+    shown, lost = path_as_text(Path(path)), []
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))]
+            rows = csv.DictReader(file, skipinitialspace=True)
+            for row in rows:
+                if row.get(TRACE_COLUMN) not in ("0", "1"):
+                    raise CorruptInput(
+                        f"Line {rows.line_num} of {shown} has {row.get(TRACE_COLUMN)!r} as {TRACE_COLUMN!r}; write 1 "
+                        "where a packet was lost, and 0 where it arrived."
+                    )
+                lost.append(row[TRACE_COLUMN] == "1")
     except FileNotFoundError as error:
-        raise MissingInput(f"There is no loss trace {shown}; name a CSV file with a line per packet.") from error
+        raise MissingInput(f"There is no loss trace {shown}; name a CSV file.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise CorruptInput(f"{shown} is no CSV text ({error}); export the trace as CSV in UTF-8.") from error
-    names = [name.strip().lower() for name in rows[0][1]] if rows else []
-    column = names.index(TRACE_COLUMN) if TRACE_COLUMN in names else 0
-    if TRACE_COLUMN not in names and len(names) > 1:
-        raise CorruptInput(f"{shown} has the columns {names}; name the one that says 0 or 1 {TRACE_COLUMN!r}.")
-    if names and names[column] not in ("0", "1"):
-        del rows[0]
-    if not rows:
-        raise CorruptInput(f"{shown} holds no packets; give a line per packet, 1 for lost and 0 for received.")
-    lost = []
-    for number, row in rows:
-        value = row[column].strip() if column < len(row) else ""
-        if value not in ("0", "1"):
-            raise CorruptInput(f"Line {number} of {shown} says {value!r}; a packet is 1 (lost) or 0 (received).")
-        lost.append(value == "1")
+    if not lost:
+        raise CorruptInput(f"{shown} holds no packets; give a column {TRACE_COLUMN!r} with a line per packet.")
     return np.array(lost)
 
 
@@ -135,40 +119,27 @@ def arrivals(
     return sent[np.argsort(places, kind="stable")]
 
 
-def _change_probability(bad_share: float, mean_burst: float) -> float:
-    """Return the probability to enter a burst after a received packet, such that so much lies in bursts."""
-    _check_share("loss_rate", bad_share)
-    if bad_share in (0.0, 1.0):
-        return bad_share
-    probability = bad_share / (mean_burst * (1 - bad_share))
-    if probability > 1:
+def _bursts(
+    lengths: np.ndarray, num_packets: int, share: float, mean_burst: float, random: np.random.Generator
+) -> np.ndarray:
+    """Return which packets lie in a burst, bool ``[P]``, with geometric gaps such that a share of them does.
+
+    The first of the bursts' lengths counts where packet 0 lies in one; the gap between two is a packet at least.
+    """
+    _check_share("loss_rate", share)
+    if share in (0.0, 1.0):
+        return np.full(num_packets, bool(share))
+    begin = share / (mean_burst * (1 - share))  # probability of a burst after a packet outside
+    if begin > 1:
         raise UnsupportedInput(
             f"Bursts of {mean_burst:g} with a packet between any two take up at most "
-            f"{mean_burst / (mean_burst + 1):.3f} of the time, and {bad_share:.3f} is asked for; lower the loss rate, "
-            "or use longer bursts."
+            f"{mean_burst / (mean_burst + 1):.3f} of the packets, not {share:.3f}; lower the rate, or use longer ones."
         )
-    return probability
-
-
-def _alternate(
-    num_packets: int,
-    bad_share: float,
-    leave_good: float,
-    burst_lengths: Callable[[int], np.ndarray],
-    first_burst: int,
-    random: np.random.Generator,
-) -> np.ndarray:
-    """Return which packets lie in a burst, bool ``[P]``: bursts and geometric gaps in turn, a burst first or a gap."""
-    if bad_share in (0.0, 1.0):
-        return np.full(num_packets, bool(bad_share))
-    most = num_packets // 2 + 1  # a burst and a gap are a packet each at least
-    lengths = np.empty(2 * most + 1, dtype=np.int64)
-    lengths[0] = first_burst if random.random() < bad_share else 0
-    lengths[1::2] = random.geometric(leave_good, most)
-    lengths[2::2] = burst_lengths(most)
-    lengths = np.minimum(lengths, num_packets)
-    needed = int(np.searchsorted(np.cumsum(lengths), num_packets)) + 1
-    return np.repeat(np.arange(needed) % 2 == 0, lengths[:needed])[:num_packets]
+    runs = np.column_stack((lengths, random.geometric(begin, len(lengths))))
+    runs[0, 0] *= random.random() < share
+    runs = np.minimum(runs.ravel(), num_packets)  # so that a sum does not overflow
+    needed = int(np.searchsorted(np.cumsum(runs), num_packets)) + 1
+    return np.repeat(np.arange(needed) % 2 == 0, runs[:needed])[:num_packets]
 
 
 def _check_share(name: str, value: float) -> None:

@@ -20,16 +20,13 @@ import numpy as np
 from codecbook.audio import Clip
 from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
 
-RATES_HZ = (8000, 12000, 16000, 24000, 48000)
-PACKETS_MS = (10, 20, 40, 60)
 DEEP_PLC_COMPLEXITY = 5
 """The decoder's complexity from which on it conceals by a network; from 6 on a network may enhance speech, too."""
 
 # opus_defines.h
 _VOIP = 2048
 _BITRATE, _COMPLEXITY, _FEC, _LOSS_PERCENT, _GET_LOOKAHEAD, _DRED_FRAMES = 4002, 4010, 4012, 4014, 4027, 4050
-_MAX_PACKET_BYTES = 1500
-_DRED_FRAME_MS = 10
+_INVALID_PACKET, _MAX_PACKET_BYTES = -4, 1500
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,8 @@ class Opus:
         except (OSError, AttributeError) as error:
             raise UnsupportedInput(f"{found} cannot be used as a libopus ({error}); name another file.") from error
         # by what they do, as the version does not say how the library was built
-        self._has_decoder_complexity = self._takes("decoder", _COMPLEXITY, RATES_HZ[-1], 1)
-        self.dred = self._takes("encoder", _DRED_FRAMES, RATES_HZ[-1], 1, _VOIP)
+        self._has_decoder_complexity = self._takes("decoder", _COMPLEXITY, 48000, 1)
+        self.dred = self._takes("encoder", _DRED_FRAMES, 48000, 1, _VOIP)
         self.deep_plc = self._conceals_by_network()
 
     def encode(
@@ -99,32 +96,23 @@ class Opus:
         """Encode a mono clip as speech, at full complexity and variable rate.
 
         Args:
-            clip: At one of `RATES_HZ`; its end is filled up with silence.
+            clip: At 8, 12, 16, 24 or 48 kHz; its end is filled up with silence.
             bitrate_kbps: What the encoder aims at, redundancy included, from 0.5 to 512.
-            packet_ms: One of `PACKETS_MS`.
+            packet_ms: 10, 20, 40 or 60.
             loss_percent: The loss that the encoder prepares for, 0 to 100; without it there is no redundancy.
             fec: Whether packets repeat the packet before at a lower rate (in-band FEC), where the bitrate allows.
             dred_ms: How much of the past packets describe again by DRED at most, where the bitrate allows.
 
-        Raises UnsupportedInput: another rate, channels or setting, or DRED that the library lacks.
+        Raises UnsupportedInput: another rate, number of channels or setting, or DRED that the library lacks.
         """
-        if clip.num_channels != 1 or clip.sample_rate_hz not in RATES_HZ or packet_ms not in PACKETS_MS:
-            raise UnsupportedInput(
-                f"Clip {clip.name!r} has {clip.num_channels} channel(s) at {clip.sample_rate_hz} Hz, in packets of "
-                f"{packet_ms} ms; convert it (codecbook.audio.convert) to one channel at one of {RATES_HZ} Hz, and "
-                f"take one of {PACKETS_MS} ms."
-            )
-        if not 0.5 <= bitrate_kbps <= 512 or not 0 <= loss_percent <= 100 or not 0 <= dred_ms <= 1000:
-            raise UnsupportedInput(
-                f"bitrate_kbps={bitrate_kbps}, loss_percent={loss_percent} and dred_ms={dred_ms} must lie in 0.5 to "
-                "512, 0 to 100, and 0 to 1000."
-            )
+        if clip.num_channels != 1:
+            raise UnsupportedInput(f"Clip {clip.name!r} has {clip.num_channels} channels; mix it down to one.")
         if dred_ms and not self.dred:
             raise UnsupportedInput(f"{self.version} was built without DRED; see tools/build_opus.py.")
         frame = clip.sample_rate_hz * packet_ms // 1000
         with self._state("encoder", clip.sample_rate_hz, 1, _VOIP) as state:
             settings = {_BITRATE: round(1000 * bitrate_kbps), _COMPLEXITY: 10, _LOSS_PERCENT: loss_percent}
-            settings |= {_FEC: int(fec)} | ({_DRED_FRAMES: dred_ms // _DRED_FRAME_MS} if dred_ms else {})
+            settings |= {_FEC: int(fec)} | ({_DRED_FRAMES: dred_ms // 10} if dred_ms else {})
             for request, value in settings.items():
                 self._checked(self._calls.opus_encoder_ctl(state, request, ctypes.c_int32(value)))
             delay = ctypes.c_int32()
@@ -155,42 +143,30 @@ class Opus:
             coded: All packets of the clip.
             lost: Which of them were lost, bool ``[P]``.
             complexity: From `DEEP_PLC_COMPLEXITY` on it conceals by a network, where the library has one.
-            fec: Whether to take a lost packet from the in-band FEC of the next one.
-            dred: Whether to take it from the DRED of the next one that arrives.
+            fec: Whether to take a lost packet from the next one, by its in-band FEC.
+            dred: Whether to take it from the next one that arrives, by its DRED.
             wait_packets: For so many packets after the lost one.
 
         Raises CorruptInput: a packet that is not one of Opus.
         """
-        frame, rate_hz, packets = coded.frame_samples, coded.sample_rate_hz, coded.packets
-        calls, out, unused = (
-            self._calls,
-            np.zeros((len(coded.packets), coded.frame_samples), np.float32),
-            ctypes.c_int32(),
-        )
+        calls, frame, rate_hz, unused = self._calls, coded.frame_samples, coded.sample_rate_hz, ctypes.c_int32()
+        out = np.zeros((len(coded.packets), frame), dtype=np.float32)
         with ExitStack() as stack:
             state = stack.enter_context(self._state("decoder", rate_hz, 1))
             if self._has_decoder_complexity:
                 self._checked(calls.opus_decoder_ctl(state, _COMPLEXITY, ctypes.c_int32(complexity)))
             if dred:
-                parser, past = stack.enter_context(self._state("dred_decoder")), stack.enter_context(self._dred_state())
-            for i, (packet, part) in enumerate(zip(packets, map(_floats, out), strict=True)):
-                if not lost[i]:
-                    self._checked(calls.opus_decode_float(state, packet, len(packet), part, frame, 0), frame)
-                    continue
-                later = next((j for j in range(i + 1, min(len(packets), i + 1 + wait_packets)) if not lost[j]), i)
-                after, distance = packets[later], (later - i) * frame
-                if (
-                    dred
-                    and distance
-                    and self._checked(
-                        calls.opus_dred_parse(
-                            parser, past, after, len(after), distance, rate_hz, ctypes.byref(unused), 0
-                        )
-                    )
-                ):
-                    got = calls.opus_decoder_dred_decode_float(state, past, distance, part, frame)
-                elif fec and later == i + 1:  # without such data in the packet, the decoder conceals
-                    got = calls.opus_decode_float(state, after, len(after), part, frame, 1)
+                parser, past = (stack.enter_context(self._state(kind)) for kind in ("dred_decoder", "dred"))
+            for i, part in enumerate(map(_floats, out)):
+                near = range(i, min(len(out), i + 1 + wait_packets))
+                later = next((j for j in near if not lost[j]), i)
+                packet, length, before = coded.packets[later], len(coded.packets[later]), (later - i) * frame
+                if not lost[i] or (fec and later == i + 1):
+                    got = calls.opus_decode_float(state, packet, length, part, frame, int(lost[i]))
+                elif dred and before and self._checked(
+                    calls.opus_dred_parse(parser, past, packet, length, before, rate_hz, ctypes.byref(unused), 0)
+                ):  # fmt: skip
+                    got = calls.opus_decoder_dred_decode_float(state, past, before, part, frame)
                 else:
                     got = calls.opus_decode_float(state, None, 0, part, frame, 0)
                 self._checked(got, frame)
@@ -199,31 +175,26 @@ class Opus:
 
     @contextmanager
     def _state(self, kind: str, *arguments: int) -> Iterator[Any]:
-        """Make an encoder or decoder, and destroy it in the end."""
-        make, error = self._calls[f"opus_{kind}_create"], ctypes.c_int()
-        make.restype = ctypes.c_void_p
+        """Make an encoder, a decoder or the like, and free it in the end."""
+        # of one kind the library has no encoder or decoder: what a packet's DRED is read into
+        verbs = ("alloc", "free") if kind == "dred" else ("create", "destroy")
+        make, end = (self._calls[f"opus_{kind}_{verb}"] for verb in verbs)
+        make.restype, error = ctypes.c_void_p, ctypes.c_int()
         state = ctypes.c_void_p(make(*arguments, ctypes.byref(error)))
         self._checked(error.value)
         try:
             yield state
         finally:
-            self._calls[f"opus_{kind}_destroy"](state)
-
-    @contextmanager
-    def _dred_state(self) -> Iterator[Any]:
-        self._calls.opus_dred_alloc.restype = ctypes.c_void_p
-        state = ctypes.c_void_p(self._calls.opus_dred_alloc(None))
-        try:
-            yield state
-        finally:
-            self._calls.opus_dred_free(state)
+            end(state)
 
     def _checked(self, returned: int, expected: int | None = None) -> int:
         """Return what a call returned, unless that is an error, or another number of samples than expected."""
-        if returned < 0 or expected not in (None, returned):
-            self._calls.opus_strerror.restype = ctypes.c_char_p
-            reason = self._calls.opus_strerror(returned).decode() if returned < 0 else f"{returned} samples"
-            raise CorruptInput(f"{self.version} refuses a packet or setting ({reason}); is it one of Opus?")
+        if returned == _INVALID_PACKET or expected not in (None, returned):
+            raise CorruptInput(f"{self.version} finds a packet that is not one of Opus, or not of this length.")
+        if returned < 0:
+            raise UnsupportedInput(
+                f"{self.version} refuses a rate, length or setting (error {returned}); see `encode`."
+            )
         return returned
 
     def _takes(self, kind: str, request: int, *arguments: int) -> bool:
