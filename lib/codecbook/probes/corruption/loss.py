@@ -18,7 +18,7 @@ from codecbook.coding import packets
 from codecbook.coding.conceal import conceal
 from codecbook.coding.packets import PacketFormat
 from codecbook.measure.quality import log_mel_distance_db, stoi
-from codecbook.measure.statistics import bootstrap_interval
+from codecbook.measure.statistics import mean_interval
 from codecbook.probes.corruption.opus import DEEP_PLC_COMPLEXITY, Opus
 
 MEASURES = ("stoi", "log_mel_db", "stoi_original", "log_mel_original_db")
@@ -135,13 +135,13 @@ def quality_under_loss(
     return pd.DataFrame(rows)
 
 
-def intervals(table: pd.DataFrame, by: Sequence[str] = ("sender", "channel"), seed: int = 0) -> pd.DataFrame:
+def intervals(table: pd.DataFrame, by: Sequence[str] = ("sender", "channel")) -> pd.DataFrame:
     """Return means over clips of `quality_under_loss`, those of `MEASURES` with intervals (``_low``, ``_high``)."""
     rows = []
     for names, group in table.groupby(list(by), sort=False):
         row = dict(zip(by, names, strict=True)) | {"clips": len(group)}
         row |= {name: float(group[name].mean()) for name in ("bitrate_kbps", "overhead_percent", "lost_percent")}
         for name in MEASURES:
-            row |= bootstrap_interval(group[name].to_numpy(), seed=seed).columns(name)
+            row |= mean_interval(group[name].to_numpy()).columns(name)
         rows.append(row)
     return pd.DataFrame(rows)
