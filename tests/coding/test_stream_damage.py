@@ -135,6 +135,31 @@ def test_damage_says_where_and_why():
     assert not read.tokens.to_frames()[100:].any()
 
 
+def test_what_is_there_of_raw_codes_is_salvaged_on_demand():
+    tokens = cases.parallel(150)
+    data = bytearray(cases.encoded(tokens))
+    _, end, _ = inspect(bytes(data)).segments[1]
+    data[end - 1] ^= 16
+    with StreamReader(bytes(data)) as reader:
+        plain, read = reader.read(), reader.read(salvage=True)
+    assert plain.damage == read.damage
+    assert not plain.tokens.to_frames()[50:100].any()
+    wrong = read.tokens.to_frames() != tokens.to_frames()
+    assert wrong.sum() == 1
+    assert wrong[99].any()
+    # of a segment that is cut off, the rows that are there
+    with StreamReader(bytes(data[: end - 20])) as reader:
+        (_, damage, _) = reader.segments()
+        rows = damage.salvaged
+        assert 30 < len(rows) < 50
+        np.testing.assert_array_equal(rows, tokens.to_frames()[50 : 50 + len(rows)])
+    # what a language model has coded is lost from the damage on, and not salvaged
+    with StreamReader(
+        bytes(cases.encoded(cases.parallel(40), cases.exact_model())[:-150]), cases.exact_model()
+    ) as reader:
+        assert all(part.salvaged is None for part in reader.segments() if isinstance(part, Damage))
+
+
 def test_lost_segments_of_the_codec_keep_their_places():
     tokens = cases.segmented((10,) * 6 + (4,))
     data = bytearray(cases.encoded(tokens, segment_s=0.4))

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     encoding.add_argument(
         "--inner-parity", type=int, default=0, metavar="N",
-        help="of each 255 bytes, N of Reed-Solomon parity, half of which may be wrong: 20 for 1 %% of wrong bytes "
+        help="of each 255 bytes, N of Reed-Solomon parity, half of which may be wrong: 22 for 1 %% of wrong bytes "
         "(default: no inner code)",
     )  # fmt: skip
     decoding = add(

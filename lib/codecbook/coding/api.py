@@ -74,7 +74,7 @@ def compress(
         segment_s: Seconds in a segment.
         parity: How many segments are added that restore others where these are lost; None for none.
         inner_parity: Bytes of Reed-Solomon parity in each 255, half of which may be wrong; 0 for no inner code, else
-            an even number up to 128. 20 correct 1 % of wrong bytes.
+            an even number up to 128. 22 correct 1 % of wrong bytes.
         sample_rate_hz: Of an array or tensor.
 
     Raises:

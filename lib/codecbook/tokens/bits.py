@@ -32,19 +32,24 @@ def pack_bits(rows: np.ndarray, codebook_sizes: tuple[int, ...]) -> bytes:
     return b"".join(parts)
 
 
-def unpack_bits(data: bytes, codebook_sizes: tuple[int, ...], num_rows: int) -> np.ndarray:
+def unpack_bits(data: bytes, codebook_sizes: tuple[int, ...], num_rows: int, *, damaged: bool = False) -> np.ndarray:
     """Return the rows, int64 ``[num_rows, K]``, that `pack_bits` made these bytes of.
+
+    Where the bytes are known to be damaged, rows are those that are there, and a code beyond its codebook is the last.
 
     Raises CorruptInput: another number of bytes, a code beyond its codebook, or bits after the last code.
     """
     columns, places, starts = _bits_of_row(codebook_sizes)
+    if damaged:
+        num_rows = min(num_rows, 8 * len(data) // len(columns))
+        data = data[: packed_bytes(codebook_sizes, num_rows)]
     used, expected = num_rows * len(columns), packed_bytes(codebook_sizes, num_rows)
     if len(data) != expected:
         raise CorruptInput(
             f"{num_rows} rows of {len(columns)} bits take {expected} bytes, not {len(data)}: they are cut off, go on, "
             "or a header is damaged."
         )
-    if used % 8 and data[-1] >> used % 8:
+    if not damaged and used % 8 and data[-1] >> used % 8:
         raise CorruptInput("The bits after the last code are not zero: they are damaged.")
     packed, block = np.frombuffer(data, dtype=np.uint8), _block_rows(len(columns))
     rows = np.zeros((num_rows, len(codebook_sizes)), dtype=np.int64)
@@ -53,6 +58,8 @@ def unpack_bits(data: bytes, codebook_sizes: tuple[int, ...], num_rows: int) -> 
         bits = np.unpackbits(packed[start * len(columns) // 8 :], count=len(part) * len(columns), bitorder="little")
         values = bits.reshape(len(part), -1).astype(np.int64) << places
         part[:] = np.add.reduceat(values, starts, axis=1)
+    if damaged:
+        return np.minimum(rows, np.asarray(codebook_sizes) - 1)
     beyond = np.argwhere(rows >= np.asarray(codebook_sizes))
     if beyond.size:
         row, column = beyond[0]

@@ -15,6 +15,7 @@ from codecbook.coding.stream.segment import Damage, Segment, SegmentError, Segme
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import Tokens
+from codecbook.tokens.bits import unpack_bits
 from codecbook.tokens.tokens import same_digest
 
 Progress = Callable[[float, float | None], None]
@@ -113,7 +114,16 @@ class StreamReader:
                 yield self._decoded(part)
             except SegmentError as error:
                 place = (part.offset, min(part.end, self._source.size))
-                yield damage_of(self.header, error.args, (part.index, 1), (part.first_row, part.end_row), place)
+                damage = damage_of(self.header, error.args, (part.index, 1), (part.first_row, part.end_row), place)
+                yield replace(damage, salvaged=self._salvaged(part) if damage.kind == "payload" else None)
+
+    def _salvaged(self, found: SegmentHeader) -> np.ndarray | None:
+        """Return what is there of raw codes, right or wrong; of a codec with segments or scales nothing."""
+        header = self.header
+        if header.coder != "raw" or header.codec_segment_frames or header.has_scales:
+            return None
+        payload = self._source.read(found.offset + found.head_bytes, found.payload_bytes)
+        return unpack_bits(payload, header.columns, found.num_rows, damaged=True)
 
     def _decoded(self, found: SegmentHeader) -> Segment:
         """Decode a segment; restore one whose payload is damaged, where parity allows; else SegmentError."""
@@ -150,8 +160,11 @@ class StreamReader:
             )
         return Segment(found.index, found.first_row, rows, frames, scales)
 
-    def read(self, start_s: float = 0.0, end_s: float | None = None) -> StreamTokens:
+    def read(self, start_s: float = 0.0, end_s: float | None = None, *, salvage: bool = False) -> StreamTokens:
         """Return the tokens of whole segments that cover a stretch of time; of all, by default.
+
+        With `salvage`, what is there of damaged segments of raw codes stands in its place, some of it wrong; they are
+        reported all the same.
 
         Raises:
             CorruptInput: Nothing can be decoded, or so much is missing within it that filling it in is refused.
@@ -183,6 +196,8 @@ class StreamReader:
                 rows[place : place + part.num_rows] = part.rows
                 frames += part.codec_segment_frames
                 scales += part.scales
+            elif salvage and part.salvaged is not None:
+                rows[part.first_row - first_row :][: len(part.salvaged)] = part.salvaged
             elif header.codec_segment_frames:  # of the codec's segments that are lost, all but the last are full
                 whole, rest = divmod(part.num_rows, header.codec_segment_frames)
                 lost = [header.codec_segment_frames] * whole + [rest] * (rest > 0)

@@ -1,6 +1,6 @@
 """One segment of a stream: what it holds, what is known of it before it is decoded, and what becomes of a lost one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -73,6 +73,8 @@ class Damage:
     start_s: float  # of the audio that is lost
     end_s: float
     reason: str
+    salvaged: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """Of raw codes whose payload is damaged, int64 ``[T, K]`` rows from the first on, of which some are wrong."""
 
     def __str__(self) -> str:
         last = self.segment + self.num_segments - 1
