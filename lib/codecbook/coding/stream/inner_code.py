@@ -13,7 +13,7 @@ from reedsolo import ReedSolomonError, RSCodec
 from codecbook.errors import UnsupportedInput
 
 DEFAULT_INNER_PARITY = 22
-"""Of 255 bytes: with 1 % of wrong bytes, 12 or more of them meet in one of 70,000 blocks."""
+"""Of 255 bytes: with 1 % of wrong bytes, 12 or more of them meet in one of 77,000 blocks."""
 _BLOCK_BYTES = 255
 # more would spread longer bursts, and the wrong bytes of a block that cannot be corrected over more segments
 _DEPTH = 8

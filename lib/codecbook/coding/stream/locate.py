@@ -143,6 +143,11 @@ class Located:
         bounds = {entry.number: (entry.offset, entry.end) for entry in index or () if not entry.is_parity}
         self.parts = list(_parts(header, segments, refused, bounds, header_bytes, footer or source.size))
 
+    @property
+    def parity_places(self) -> tuple[tuple[int, int], ...]:
+        """Where segments of parity that are there begin and end."""
+        return tuple(sorted((found.offset, found.end) for found in self._parities.values()))
+
     def restored(self, found: SegmentHeader) -> SegmentHeader | None:
         """Return a segment whose payload is damaged as it is restored from parity, or None where it cannot be."""
         parity = self.header.parity

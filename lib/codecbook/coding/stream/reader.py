@@ -45,6 +45,7 @@ class StreamReport:
     duration_s: float  # of the audio
     header: StreamHeader
     segments: tuple[tuple[int, int, int], ...]  # offset, end, rows of each one found
+    parity_segments: tuple[tuple[int, int], ...]  # offset, end of each one found
     payload_bytes: int  # of these, without their own headers
     damage: tuple[Damage, ...]  # of a stream that was looked at alone, what is known without decoding it
     notes: tuple[str, ...]  # what is wrong with parts that are there twice
@@ -222,7 +223,10 @@ class StreamReader:
         segments = tuple((found.offset, found.end, found.num_rows) for found in self._located.in_place)
         duration_s, all_notes = self.header.duration_s, (*self.notes, *notes)
         payload_bytes = sum(found.payload_bytes for found in self._located.in_place)
-        return StreamReport(self.num_bytes, duration_s, self.header, segments, payload_bytes, tuple(damage), all_notes)
+        return StreamReport(
+            self.num_bytes, duration_s, self.header, segments, self._located.parity_places, payload_bytes,
+            tuple(damage), all_notes,
+        )  # fmt: skip
 
     def _check_model(self) -> None:
         if self.header.coder == "raw":
