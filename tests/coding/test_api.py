@@ -380,3 +380,15 @@ def test_a_disk_that_is_full_is_found_before_anything_is_read(codec_of, tmp_path
         with room(0), pytest.raises(OSError, match="File too large"):
             work()
     assert not list(tmp_path.iterdir())
+
+
+def test_damaged_raw_codes_are_heard_where_that_is_asked_for(codec_of):
+    codec = codec_of("encodec_24khz")
+    data = bytearray(compress(noise(4.0), codec, lm=None, segment_s=1.0))
+    start, end, _ = inspect(bytes(data)).segments[2]
+    whole = decompress(bytes(data), codec=codec).clip.samples
+    data[(start + end) // 2] ^= 1
+    plain, heard = (decompress(bytes(data), codec=codec, salvage=salvage) for salvage in (False, True))
+    assert [len(read.damage) for read in (plain, heard)] == [1, 1]
+    errors = [float(np.square(read.clip.samples - whole).sum()) for read in (plain, heard)]
+    assert 0 < errors[1] < 0.2 * errors[0]

@@ -143,6 +143,7 @@ def test_what_is_there_of_raw_codes_is_salvaged_on_demand():
     with StreamReader(bytes(data)) as reader:
         plain, read = reader.read(), reader.read(salvage=True)
     assert plain.damage == read.damage
+    assert (plain.lost.sum(), read.lost.sum()) == (50, 0)
     assert not plain.tokens.to_frames()[50:100].any()
     wrong = read.tokens.to_frames() != tokens.to_frames()
     assert wrong.sum() == 1

@@ -110,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
         "--conceal", choices=CONCEALMENTS, default="interpolate",
         help="what is heard where codes are lost (default: %(default)s; .ecdc: silence)",
     )  # fmt: skip
+    decoding.add_argument(
+        "--salvage", action="store_true", help="of damaged raw codes, decode what is there, right or wrong"
+    )
     add("inspect", _inspect, "say what a stream holds, without decoding it", "a stream")
     verifying = add("verify", _verify, "decode all codes of a stream and make every check", "a stream")
     converting = add(
@@ -173,7 +176,8 @@ def _decompress(options: argparse.Namespace) -> int:
     with _progress() as show:
         report = api.decompress_file(
             options.source, options.target, weights=options.weights, lm=options.lm,
-            start_s=options.start, end_s=options.end, conceal=options.conceal, overwrite=options.overwrite,
+            start_s=options.start, end_s=options.end, conceal=options.conceal, salvage=options.salvage,
+            overwrite=options.overwrite,
             on_progress=show,
         )  # fmt: skip
     print(f"{options.label}: {report.duration_s:.3f} s, {report.header.format.codec}")

@@ -156,6 +156,7 @@ def decompress(
     start_s: float = 0.0,
     end_s: float | None = None,
     conceal: str = "interpolate",
+    salvage: bool = False,
 ) -> Decoded:
     """Decode a stream, or a stretch of it.
 
@@ -172,6 +173,7 @@ def decompress(
         end_s: Its end; None for the end of the stream.
         conceal: What is heard where codes are lost: one of `codecbook.coding.conceal.CONCEALMENTS`. Those that draw
             codes take the stream's language model, else the codec's.
+        salvage: Whether what is there of damaged raw codes is decoded, right or wrong; it is reported all the same.
 
     Raises:
         CorruptInput: No stream, no copy of its header, or none of its segments can be read.
@@ -179,7 +181,7 @@ def decompress(
         MissingWeights: Weights that are not here.
     """
     with StreamReader(data) as reader:
-        model, read, pieces = _decode(reader, codec, weights, lm, start_s, end_s, conceal)
+        model, read, pieces = _decode(reader, codec, weights, lm, start_s, end_s, conceal, salvage)
         clip = Clip(np.concatenate(list(pieces), axis=1), model.sample_rate_hz, name=model.name)
     return Decoded(clip, read.tokens, list(read.damage), read.notes)
 
@@ -194,6 +196,7 @@ def decompress_file(
     start_s: float = 0.0,
     end_s: float | None = None,
     conceal: str = "interpolate",
+    salvage: bool = False,
     overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> StreamReport:
@@ -204,7 +207,7 @@ def decompress_file(
     """
     check_sound_target(target, overwrite, source)
     with StreamReader(source) as reader:
-        model, read, pieces = _decode(reader, codec, weights, lm, start_s, end_s, conceal)
+        model, read, pieces = _decode(reader, codec, weights, lm, start_s, end_s, conceal, salvage)
         if on_progress is not None:
             pieces = _counted(pieces, model.sample_rate_hz, read.tokens.duration_s, on_progress)
         count = audio.save_pieces(pieces, model.sample_rate_hz, model.channels, target, overwrite)
@@ -261,6 +264,7 @@ def _decode(
     start_s: float,
     end_s: float | None,
     method: str,
+    salvage: bool,
 ) -> tuple[Codec, StreamTokens, Iterator[np.ndarray]]:
     """Load what a stream needs; return its codec, the tokens of a stretch and around it, and the stretch's audio."""
     header = reader.header
@@ -272,7 +276,7 @@ def _decode(
         raise UnsupportedInput(
             f"{model.name} is a tokenizer without a decoder; read the stream's tokens with codecbook.coding.stream."
         )
-    read = reader.read(max(0.0, start_s - MARGIN_S), None if end_s is None else end_s + MARGIN_S)
+    read = reader.read(max(0.0, start_s - MARGIN_S), None if end_s is None else end_s + MARGIN_S, salvage=salvage)
     if header.format.weights_sha256:  # of which a stream keeps the beginning alone
         read = replace(read, tokens=replace(read.tokens, weights_sha256=model.weights.sha256))
     return model, read, _sound(model, header, read, start_s, end_s, method, reader.model)
@@ -292,9 +296,7 @@ def _sound(
         yield np.zeros((codec.channels, 0), dtype=np.float32)
         return
     codec.check_tokens(read.tokens)  # a stream may name rates at which no time can be computed
-    lost = np.zeros((read.tokens.num_codebooks, len(read.tokens.codes[0])), dtype=bool)
-    for part in read.damage:
-        lost[:, part.first_row - read.first_row :][:, : part.num_rows] = True
+    lost = np.tile(read.lost, (read.tokens.num_codebooks, 1))
     rate_hz = codec.sample_rate_hz
     first, last = round(start_s * rate_hz), 1 << 62
     if start_s != 0 or end_s is not None:

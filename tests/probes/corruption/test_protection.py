@@ -80,6 +80,8 @@ def test_a_reader_that_hides_damage_is_seen(monkeypatch):
     tokens = tokens_of(10)
     streams = protection.protected(tokens, {"none": None}, 1.0)
     real = StreamReader.read
-    monkeypatch.setattr(StreamReader, "read", lambda self: replace(real(self), damage=()))
+    monkeypatch.setattr(
+        StreamReader, "read", lambda self: replace(real(self), lost=np.zeros(len(real(self).lost), dtype=bool))
+    )
     damage = {"1e-3": protection.change_bytes(1e-3)}
     assert protection.survival(tokens, streams, damage, num_segments=20).undetected.sum() > 0

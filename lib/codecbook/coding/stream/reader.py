@@ -4,7 +4,7 @@ import bisect
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class StreamTokens:
     start_s: float  # where these begin
     damage: tuple[Damage, ...]  # what is lost
     notes: tuple[str, ...]  # what is wrong with parts that are there twice, so that nothing was lost
+    lost: np.ndarray = field(compare=False)  # bool [T], rows for which 0 stands
 
 
 @dataclass(frozen=True)
@@ -189,21 +190,23 @@ class StreamReader:
         kept = self._without_endless_loss(parts)
         first_row = kept[0].first_row if kept else 0
         rows = np.zeros((sum(part.num_rows for part in kept), len(header.columns)), dtype=np.int64)
+        lost = np.ones(len(rows), dtype=bool)
         frames: list[int] = []
         scales: list[float] = []
         for part in kept:
+            place = part.first_row - first_row
+            found = part.rows if isinstance(part, Segment) else part.salvaged if salvage else None
+            if found is not None:
+                rows[place : place + len(found)] = found
+                lost[place : place + len(found)] = False
             if isinstance(part, Segment):
-                place = part.first_row - first_row
-                rows[place : place + part.num_rows] = part.rows
                 frames += part.codec_segment_frames
                 scales += part.scales
-            elif salvage and part.salvaged is not None:
-                rows[part.first_row - first_row :][: len(part.salvaged)] = part.salvaged
             elif header.codec_segment_frames:  # of the codec's segments that are lost, all but the last are full
                 whole, rest = divmod(part.num_rows, header.codec_segment_frames)
-                lost = [header.codec_segment_frames] * whole + [rest] * (rest > 0)
-                frames += lost
-                scales += [0.0] * (len(lost) * header.has_scales)
+                gone = [header.codec_segment_frames] * whole + [rest] * (rest > 0)
+                frames += gone
+                scales += [0.0] * (len(gone) * header.has_scales)
         if header.has_scales and not header.codec_segment_frames:
             scales = next((list(part.scales) for part in kept if isinstance(part, Segment)), [0.0])
         is_whole = first_row == 0 and len(rows) == header.num_rows and len(kept) == len(parts)
@@ -211,7 +214,7 @@ class StreamReader:
             rows, num_samples=header.num_samples if is_whole else None,
             segment_frames=tuple(frames), scales=tuple(scales),
         )  # fmt: skip
-        return StreamTokens(tokens, first_row, header.start_of_row(first_row), damage, self.notes)
+        return StreamTokens(tokens, first_row, header.start_of_row(first_row), damage, self.notes, lost)
 
     def row_at(self, seconds: float) -> int:
         """Return the row that begins last at or before a time."""

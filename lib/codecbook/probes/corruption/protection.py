@@ -130,8 +130,5 @@ def _outcome(tokens: Tokens, data: bytes, model: ExactLM | None) -> tuple[int | 
     except CorruptInput:
         return None, 0
     wanted, rows = layout.to_rows(tokens), layout.to_rows(read.tokens)
-    is_kept = np.arange(len(wanted)) < len(rows)
-    for part in read.damage:
-        is_kept[part.first_row : part.first_row + part.num_rows] = False
-    wrong = int((rows[: len(wanted)][is_kept[: len(rows)]] != wanted[is_kept]).sum())
+    wrong = int((rows != wanted[: len(rows)])[~read.lost].sum())  # what is missing at the end is reported
     return sum(part.num_segments for part in read.damage), wrong
