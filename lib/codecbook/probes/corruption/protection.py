@@ -9,10 +9,10 @@ from itertools import count
 import numpy as np
 import pandas as pd
 
-from codecbook.coding.stream import StreamReader, encode_tokens
+from codecbook.coding.stream import encode_tokens
 from codecbook.coding.stream.header import Parity
 from codecbook.coding.stream.inner_code import add_inner_code
-from codecbook.coding.stream.reader import inspect
+from codecbook.coding.stream.reader import StreamReader, inspect
 from codecbook.errors import CorruptInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.measure.statistics import pooled_share
