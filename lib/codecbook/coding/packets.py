@@ -35,6 +35,7 @@ from codecbook.tokens.tokens import TokenFormat, require_positive
 _HEAD = struct.Struct("<HH")
 HEADER_BYTES = _HEAD.size
 _NUMBERS = 1 << 16
+_TOGETHER = 256  # packets that the language model decodes side by side, with a state each
 
 
 @dataclass(frozen=True)
@@ -205,22 +206,19 @@ def _decoded(bodies: dict[int, bytes], known: PacketFormat) -> dict[int, tuple[n
     ends = {i: len(body) - (parity_bytes if known.group_of(i) is not None else 0) for i, body in bodies.items()}
     coded = {i: body[: max(0, ends[i])] for i, body in bodies.items()}
     if known.lm:
-        read = exact_frames.decode_many(known.lm, list(coded.values()), [F] * len(coded))
-        frames = {i: part[0] for i, part in zip(coded, read, strict=True) if not isinstance(part, CorruptInput)}
+        items, read = list(coded.values()), []
+        for start in range(0, len(items), _TOGETHER):
+            part = items[start : start + _TOGETHER]
+            read += exact_frames.decode_many(known.lm, part, [F] * len(part))
+        frames = {i: None if isinstance(part, CorruptInput) else part[0] for i, part in zip(coded, read, strict=True)}
     else:
-        frames = {
-            i: part
-            for i, data in coded.items()
-            if (part := _unpacked(data, known.tokens.codebook_sizes, F)) is not None
-        }
+        frames = {i: _unpacked(data, known.tokens.codebook_sizes, F) for i, data in coded.items()}
     found: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
     for i, own in frames.items():
-        parity = None
-        if known.group_of(i) is not None:
-            parity = _unpacked(bodies[i][ends[i] :], known.parity_sizes, F)
-            if parity is None:
-                continue
-        found[i] = own, parity
+        carries = known.group_of(i) is not None
+        parity = _unpacked(bodies[i][ends[i] :], known.parity_sizes, F) if carries else None
+        if own is not None and (parity is not None or not carries):
+            found[i] = own, parity
     return found
 
 
