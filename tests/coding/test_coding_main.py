@@ -66,6 +66,10 @@ def test_verify_says_intact_or_where_it_is_damaged(stream, tmp_path, capsys):
     assert "damaged" in out
     assert main(["decompress", str(damaged), str(tmp_path / "damaged.wav")]) == 1
     assert (tmp_path / "damaged.wav").is_file(), "what is intact was decoded"
+    assert main(["decompress", str(damaged), str(tmp_path / "silent.wav"), "--conceal", "silence"]) == 1
+    heard, silent = (soundfile.read(tmp_path / name)[0][24_000:48_000] for name in ("damaged.wav", "silent.wav"))
+    assert heard[:100].any()
+    assert not silent.any()
 
 
 def test_inspect_reports_the_damage_that_it_sees(stream, tmp_path, capsys):

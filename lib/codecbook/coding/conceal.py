@@ -76,6 +76,12 @@ def conceal(
     return Clip(np.concatenate(pieces, axis=1), codec.sample_rate_hz, name=codec.name)
 
 
+def mended_latents(codec: Codec, tokens: Tokens, lost: np.ndarray, method: str) -> np.ndarray:
+    """Return the latents ``[D, T]`` that `conceal` gives the decoder by ``"hold"`` or ``"interpolate"``."""
+    levels = np.where(lost.any(axis=0), lost.argmax(axis=0), len(lost))
+    return Mender(codec, tokens.codes, levels, _gaps(levels == 0), method)(codec.latents(tokens.codes), 0)
+
+
 def check_method(method: str) -> None:
     """Refuse what is not one of `CONCEALMENTS`."""
     if method not in CONCEALMENTS:
