@@ -38,7 +38,7 @@ from codecbook.tokens.tokens import Tokens
 
 _VERSION_KEY = b"codecbook_tokens_version"
 _VERSION = b"2"
-_CRC_KEY = b"codecbook_tokens_crc32"
+CRC_KEY = b"codecbook_tokens_crc32"
 _ROW_GROUP_CODES = 1 << 20
 _MAX_CODEBOOK_SIZE = 1 << 32
 
@@ -91,8 +91,8 @@ def write_tokens(
         for group in _row_groups(clips):
             writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA), row_group_size=len(group))
             for row in group:
-                crc = _crc32(row, crc)
-        writer.add_key_value_metadata({_CRC_KEY: b"%08x" % crc})
+                crc = row_crc32(row, crc)
+        writer.add_key_value_metadata({CRC_KEY: b"%08x" % crc})
     return Path(path)
 
 
@@ -123,8 +123,9 @@ def iterate_tokens(path: str | Path) -> Iterator[tuple[str, Tokens]]:
     except CodecbookError as error:
         raise type(error)(f"{path}: {error}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        reason = " ".join(str(error).split())
         raise CorruptInput(
-            f"{path} could not be read as Parquet ({error}); the file is damaged or cut off: copy or make it again."
+            f"{path} could not be read as Parquet ({reason}); the file is damaged or cut off: copy or make it again."
         ) from error
 
 
@@ -188,9 +189,9 @@ def _rows(file: pq.ParquetFile) -> Iterator[dict]:
         table.validate(full=True)
         for row, codes in zip(table.drop_columns("codes").to_pylist(), table.column("codes"), strict=True):
             row["codes"] = codes.values.to_numpy()
-            crc = _crc32(row, crc)
+            crc = row_crc32(row, crc)
             yield row
-    written = (file.metadata.metadata or {}).get(_CRC_KEY)
+    written = (file.metadata.metadata or {}).get(CRC_KEY)
     if written != b"%08x" % crc:
         raise CorruptInput(
             f"the rows have the checksum {crc:08x}, and {written!r} was written: some are wrong or missing; copy or "
@@ -198,7 +199,7 @@ def _rows(file: pq.ParquetFile) -> Iterator[dict]:
         )
 
 
-def _crc32(row: dict, before: int) -> int:
+def row_crc32(row: dict, before: int) -> int:
     """Continue a CRC-32 by one row: its codes, and all else of it as JSON."""
     about = json.dumps({key: value for key, value in row.items() if key != "codes"}, sort_keys=True)
     return zlib.crc32(np.asarray(row["codes"], dtype="<u4").tobytes(), zlib.crc32(about.encode(), before))

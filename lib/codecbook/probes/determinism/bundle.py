@@ -152,7 +152,7 @@ def write_result(case: Case, results: Sequence[CellResult], path: str | Path, ov
              "seconds": part.pop("seconds"), "content": part} for part in map(asdict, results)
         ],
     }  # fmt: skip
-    return write_file(path, json.dumps({**content, "sha256": _digest(content)}) + "\n", overwrite)
+    return write_file(path, json.dumps({**content, "sha256": digest(content)}) + "\n", overwrite)
 
 
 def read_result(path: str | Path, case: Case | None = None) -> tuple[dict[str, Any], list[CellResult]]:
@@ -166,7 +166,7 @@ def read_result(path: str | Path, case: Case | None = None) -> tuple[dict[str, A
     # of a machine that computes what is no number, that is the result
     content = parse_json(data, dict, str(path), "fetch it again", _LARGEST_RESULT_BYTES, finite=False)
     _check_format(content, RESULT_FORMAT, path)
-    if _digest({key: value for key, value in content.items() if key != "sha256"}) != content.get("sha256"):
+    if digest({key: value for key, value in content.items() if key != "sha256"}) != content.get("sha256"):
         raise CorruptInput(f"{path} is altered (its SHA-256 differs); fetch it again, or run the bundle again.")
     if case is not None and content.get("case") != case.identity:
         raise UnsupportedInput(
@@ -195,5 +195,6 @@ def _check_format(content: dict[str, Any], name: str, path: str | Path) -> None:
         )
 
 
-def _digest(content: dict[str, Any]) -> str:
+def digest(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of a result's content, hex."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,236 @@
+"""Try readers with altered inputs: each ends with content, or with one of `codecbook.errors`, in time and memory.
+
+Inputs are read in a process of its own, whose address space has a limit and which is ended where one takes too long;
+then another one goes on. An input follows from reader and seed alone.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.files import write_file
+from codecbook.probes.corruption.alter import Files
+
+TIMEOUT_S = 10.0
+MEMORY_MIB = 512
+"""Address space that an input of a few kilobytes may take beyond what its reader has taken for good ones."""
+INPUT_NAME = "input"
+OUTCOMES = ("refused", "read", "undetected", "crash", "hang")
+"""One of `codecbook.errors`; content that is right, or where damage is reported; wrong tokens and no word of it;
+another exception; no end in time."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that a reader did not take as it should."""
+
+    reader: str
+    seed: int
+    outcome: str  # "crash", "hang", or "undetected" in a format that promises otherwise
+    detail: str  # the traceback, or the first words of it
+
+    def __str__(self) -> str:
+        last = self.detail.strip().splitlines()[-1:] or [""]
+        return f"{self.reader} --seed {self.seed}: {self.outcome} {last[0][:160]}"
+
+
+@dataclass
+class FuzzReport:
+    """What became of the inputs."""
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # by reader and by `OUTCOMES`
+    failures: list[Failure] = field(default_factory=list)
+    interrupted: bool = False
+
+    def total(self, *outcomes: str, readers: Sequence[str] = ()) -> int:
+        """Return how many inputs ended so, or were tried at all; of all readers, or of some."""
+        chosen = [counts for reader, counts in self.counts.items() if not readers or reader in readers]
+        return sum(counts[outcome] for counts in chosen for outcome in outcomes or OUTCOMES)
+
+
+def fuzz(
+    inputs: int,
+    *,
+    readers: Sequence[str] = (),
+    seed: int = 0,
+    timeout_s: float = TIMEOUT_S,
+    memory_mib: int = MEMORY_MIB,
+    out: str | Path | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> FuzzReport:
+    """Try so many inputs, shared out among readers by `Reader.share`; Ctrl-C ends with what was found until then.
+
+    Args:
+        inputs: How many, each reader at least one.
+        readers: Names in `codecbook.probes.corruption.readers.READERS`; all by default.
+        seed: Of each reader's first input; its others have the next ones.
+        timeout_s: Seconds for an input.
+        memory_mib: See `MEMORY_MIB`; where the system does not tell how much is taken, there is no limit.
+        out: A folder for the files of inputs that fail, and why.
+        on_progress: Called with reader, inputs done of it, and all of it.
+
+    Raises UnsupportedInput: an unknown reader.
+    """
+    from codecbook.probes.corruption.readers import READERS  # imports torch and all that it reads
+
+    unknown = sorted(set(readers) - READERS.keys())
+    if unknown:
+        raise UnsupportedInput(f"There is no reader {unknown[0]!r}; choose from {', '.join(READERS)}.")
+    chosen = {name: READERS[name].share for name in readers or READERS}
+    shares = {name: max(1, inputs * share // sum(chosen.values())) for name, share in chosen.items()}
+    report = FuzzReport()
+    with tempfile.TemporaryDirectory() as name, contextlib.closing(_Worker(Path(name), memory_mib)) as worker:
+        try:
+            for reader, count in shares.items():
+                counts = report.counts.setdefault(reader, dict.fromkeys(OUTCOMES, 0))
+                for number in range(count):
+                    outcome, detail = worker.try_one(reader, seed + number, timeout_s)
+                    counts[outcome] += 1
+                    if outcome in ("crash", "hang") or (outcome == "undetected" and READERS[reader].checked):
+                        report.failures.append(Failure(reader, seed + number, outcome, detail))
+                        _keep(report.failures[-1], Path(name) / reader / INPUT_NAME, out)
+                    if on_progress is not None:
+                        on_progress(reader, number + 1, count)
+        except KeyboardInterrupt:
+            report.interrupted = True
+    return report
+
+
+def _keep(failure: Failure, source: Path, out: str | Path | None) -> None:
+    if out is None:
+        return
+    folder = Path(out) / f"{failure.reader}_{failure.seed}"
+    for path in source.iterdir():
+        write_file(folder / path.name, path.read_bytes(), overwrite=True)
+    write_file(folder / "failure.txt", f"{failure}\n{failure.detail}", overwrite=True)
+
+
+class _Worker:
+    """The process that reads, and another one after that was ended."""
+
+    def __init__(self, scratch: Path, memory_mib: int) -> None:
+        self._arguments = (str(scratch), memory_mib)
+        self._reader = ""
+        self._process: Any = None
+        self._pipe: Any = None
+
+    def try_one(self, reader: str, seed: int, timeout_s: float) -> tuple[str, str]:
+        """Return how an input ended, and details."""
+        if self._process is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
+            self._process.start()
+            theirs.close()
+            self._reader = ""
+        try:
+            if self._reader != reader:  # making good inputs, and first of all importing, may take its time
+                self._pipe.send((reader, None))
+                if (problem := self._pipe.recv()) is not None:
+                    raise RuntimeError(f"The good inputs of {reader} cannot be made or read:\n{problem}")
+                self._reader = reader
+            self._pipe.send((reader, seed))
+            if self._pipe.poll(timeout_s):
+                return self._pipe.recv()
+        except (EOFError, ConnectionError):
+            self._process.join()
+            code = self._process.exitcode
+            self.close()
+            return "crash", f"the process ended with status {code}"
+        self.close()
+        return "hang", f"no end after {timeout_s:g} s"
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._pipe.close()
+            self._process = None
+
+
+def _serve(pipe: Connection, scratch: str, memory_mib: int) -> None:
+    """Try the inputs that are asked for, in the other process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to deal with
+    warnings.simplefilter("ignore")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders of audio complain there, in C
+    trial: _Trial | None = None
+    with contextlib.suppress(EOFError):
+        while True:
+            name, seed = pipe.recv()
+            if trial is None or seed is None:
+                try:
+                    trial = _Trial(name, Path(scratch) / name, memory_mib)
+                except Exception:
+                    pipe.send(traceback.format_exc())
+                    return
+                pipe.send(None)
+            else:
+                pipe.send(trial.run(seed))
+
+
+class _Trial:
+    """A reader, and the good inputs that are altered for it."""
+
+    def __init__(self, name: str, folder: Path, memory_mib: int) -> None:
+        from codecbook.probes.corruption.readers import READERS
+
+        _limit_memory(None)
+        self._name, self._reader, self._input = name, READERS[name], folder / INPUT_NAME
+        good = folder / "good"
+        shutil.rmtree(folder, ignore_errors=True)
+        good.mkdir(parents=True)
+        self._reader.make(good)
+        self._good = []
+        for each in sorted(path for path in good.iterdir() if path.is_dir()):
+            files = {path.name: path.read_bytes() for path in each.iterdir()}
+            self._good.append((files, self._read(files)))
+        _limit_memory(memory_mib)
+
+    def run(self, seed: int) -> tuple[str, str]:
+        """Alter an input, read it, and say how that ended, of `OUTCOMES`."""
+        random = Random(f"{self._name} {seed}")
+        files, content = random.choice(self._good)
+        altered, has_checksums = self._reader.alter(files, random)
+        unchecked = has_checksums and random.random() < 0.5
+        try:
+            with self._reader.unchecked() if unchecked else contextlib.nullcontext():
+                found = self._read(altered)
+        except CodecbookError as error:
+            said = str(error)
+            return ("refused", said) if said and "\n" not in said else ("crash", f"not one line: {said!r}")
+        except BaseException:
+            return "crash", traceback.format_exc()
+        is_wrong = self._reader.is_wrong
+        if has_checksums or is_wrong is None or not is_wrong(content, found):
+            return "read", ""
+        return "undetected", "wrong content, and no word of it"
+
+    def _read(self, files: Files) -> Any:
+        shutil.rmtree(self._input, ignore_errors=True)
+        self._input.mkdir()
+        for name, data in files.items():
+            (self._input / name).write_bytes(data)
+        return self._reader.read(self._input)
+
+
+def _limit_memory(more_mib: int | None) -> None:
+    """Limit this process to so much more address space than it has; None: no limit."""
+    statistics, (_, hard) = Path("/proc/self/statm"), resource.getrlimit(resource.RLIMIT_AS)
+    if statistics.exists():  # elsewhere nothing says how much it has
+        pages = int(statistics.read_text().split()[0])
+        limit = hard if more_mib is None else pages * resource.getpagesize() + (more_mib << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
