@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codecbook.command_line import ArgumentParser, exit_status, positive_number
-from codecbook.probes.corruption.fuzz import MEMORY_MIB, OUTCOMES, TIMEOUT_S, fuzz
+from codecbook.probes.corruption.fuzz import CATALOGUE, MEMORY_MIB, OUTCOMES, TIMEOUT_S, fuzz
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def _fuzz(options: argparse.Namespace) -> int:
     inputs = options.inputs or (10_000 if options.seed is None else 1)
     report = fuzz(
         inputs, readers=options.reader, seed=options.seed or 0, timeout_s=options.timeout_s,
-        memory_mib=options.memory_mib, out=options.out, on_progress=_Progress(),
+        memory_mib=options.memory_mib, out=options.out, catalogue=CATALOGUE, on_progress=_Progress(),
     )  # fmt: skip
     print(f"\n{'reader':14}", *(f"{name:>10}" for name in OUTCOMES))
     for reader, counts in report.counts.items():

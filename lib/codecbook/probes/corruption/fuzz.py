@@ -5,6 +5,7 @@ then another one goes on. An input follows from reader and seed alone.
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import resource
@@ -18,12 +19,16 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.files import write_file
 from codecbook.probes.corruption.alter import Files
 
+if TYPE_CHECKING:  # its module imports all that there is to read, which only the other process needs
+    from codecbook.probes.corruption.readers import Reader
+
+CATALOGUE = "codecbook.probes.corruption.readers"
 TIMEOUT_S = 10.0
 MEMORY_MIB = 512
 """Address space that an input of a few kilobytes may take beyond what its reader has taken for good ones."""
@@ -69,37 +74,41 @@ def fuzz(
     timeout_s: float = TIMEOUT_S,
     memory_mib: int = MEMORY_MIB,
     out: str | Path | None = None,
+    catalogue: str = CATALOGUE,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> FuzzReport:
     """Try so many inputs, shared out among readers by `Reader.share`; Ctrl-C ends with what was found until then.
 
     Args:
         inputs: How many, each reader at least one.
-        readers: Names in `codecbook.probes.corruption.readers.READERS`; all by default.
+        readers: Names in `catalogue`; all by default.
         seed: Of each reader's first input; its others have the next ones.
         timeout_s: Seconds for an input.
         memory_mib: See `MEMORY_MIB`; where the system does not tell how much is taken, there is no limit.
         out: A folder for the files of inputs that fail, and why.
+        catalogue: Name of a module with a mapping ``READERS`` of names to `codecbook.probes.corruption.readers.Reader`.
         on_progress: Called with reader, inputs done of it, and all of it.
 
     Raises UnsupportedInput: an unknown reader.
     """
-    from codecbook.probes.corruption.readers import READERS  # imports torch and all that it reads
-
-    unknown = sorted(set(readers) - READERS.keys())
+    known = importlib.import_module(catalogue).READERS
+    unknown = sorted(set(readers) - known.keys())
     if unknown:
-        raise UnsupportedInput(f"There is no reader {unknown[0]!r}; choose from {', '.join(READERS)}.")
-    chosen = {name: READERS[name].share for name in readers or READERS}
+        raise UnsupportedInput(f"There is no reader {unknown[0]!r}; choose from {', '.join(known)}.")
+    chosen = {name: known[name].share for name in readers or known}
     shares = {name: max(1, inputs * share // sum(chosen.values())) for name, share in chosen.items()}
     report = FuzzReport()
-    with tempfile.TemporaryDirectory() as name, contextlib.closing(_Worker(Path(name), memory_mib)) as worker:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        contextlib.closing(_Worker(Path(name), memory_mib, catalogue)) as worker,
+    ):
         try:
             for reader, count in shares.items():
                 counts = report.counts.setdefault(reader, dict.fromkeys(OUTCOMES, 0))
                 for number in range(count):
                     outcome, detail = worker.try_one(reader, seed + number, timeout_s)
                     counts[outcome] += 1
-                    if outcome in ("crash", "hang") or (outcome == "undetected" and READERS[reader].checked):
+                    if outcome in ("crash", "hang") or (outcome == "undetected" and known[reader].checked):
                         report.failures.append(Failure(reader, seed + number, outcome, detail))
                         _keep(report.failures[-1], Path(name) / reader / INPUT_NAME, out)
                     if on_progress is not None:
@@ -121,8 +130,8 @@ def _keep(failure: Failure, source: Path, out: str | Path | None) -> None:
 class _Worker:
     """The process that reads, and another one after that was ended."""
 
-    def __init__(self, scratch: Path, memory_mib: int) -> None:
-        self._arguments = (str(scratch), memory_mib)
+    def __init__(self, scratch: Path, memory_mib: int, catalogue: str) -> None:
+        self._arguments = (str(scratch), memory_mib, catalogue)
         self._reader = ""
         self._process: Any = None
         self._pipe: Any = None
@@ -162,18 +171,19 @@ class _Worker:
             self._process = None
 
 
-def _serve(pipe: Connection, scratch: str, memory_mib: int) -> None:
+def _serve(pipe: Connection, scratch: str, memory_mib: int, catalogue: str) -> None:
     """Try the inputs that are asked for, in the other process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to deal with
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders of audio complain there, in C
-    trial: _Trial | None = None
+    trial: Trial | None = None
     with contextlib.suppress(EOFError):
         while True:
             name, seed = pipe.recv()
             if trial is None or seed is None:
                 try:
-                    trial = _Trial(name, Path(scratch) / name, memory_mib)
+                    reader = importlib.import_module(catalogue).READERS[name]
+                    trial = Trial(name, reader, Path(scratch) / name, memory_mib)
                 except Exception:
                     pipe.send(traceback.format_exc())
                     return
@@ -182,28 +192,26 @@ def _serve(pipe: Connection, scratch: str, memory_mib: int) -> None:
                 pipe.send(trial.run(seed))
 
 
-class _Trial:
-    """A reader, and the good inputs that are altered for it."""
+class Trial:
+    """A reader, and the good inputs that are altered for it; with a limit, this process has it from then on."""
 
-    def __init__(self, name: str, folder: Path, memory_mib: int) -> None:
-        from codecbook.probes.corruption.readers import READERS
-
+    def __init__(self, name: str, reader: "Reader", folder: Path, memory_mib: int | None = None) -> None:
         _limit_memory(None)
-        self._name, self._reader, self._input = name, READERS[name], folder / INPUT_NAME
+        self._name, self._reader, self._input = name, reader, folder / INPUT_NAME
         good = folder / "good"
         shutil.rmtree(folder, ignore_errors=True)
         good.mkdir(parents=True)
         self._reader.make(good)
-        self._good = []
+        self.good: list[tuple[Files, Any]] = []
         for each in sorted(path for path in good.iterdir() if path.is_dir()):
             files = {path.name: path.read_bytes() for path in each.iterdir()}
-            self._good.append((files, self._read(files)))
+            self.good.append((files, self._read(files)))
         _limit_memory(memory_mib)
 
     def run(self, seed: int) -> tuple[str, str]:
         """Alter an input, read it, and say how that ended, of `OUTCOMES`."""
         random = Random(f"{self._name} {seed}")
-        files, content = random.choice(self._good)
+        files, content = random.choice(self.good)
         altered, has_checksums = self._reader.alter(files, random)
         unchecked = has_checksums and random.random() < 0.5
         try:

@@ -15,7 +15,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from torch import nn
 
 from codecbook import audio
 from codecbook.codecs.build import random_seeded
@@ -31,6 +30,7 @@ from codecbook.lm.model_files import load_lm, save_lm
 from codecbook.lm.models import build_lm
 from codecbook.probes.corruption import alter
 from codecbook.probes.corruption.alter import Files
+from codecbook.probes.corruption.targets import TableLM
 from codecbook.probes.determinism.bundle import digest, read_bundle, read_result, write_bundle, write_result
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import BASELINE
@@ -89,19 +89,10 @@ def any_checksum() -> Iterator[None]:
         yield
 
 
-class TableLM(nn.Module):
-    """A language model of one table, called as those of ``encodec``: a code's successors depend on it alone."""
-
-    card, n_q = 1024, 16
-
-    def __init__(self) -> None:
-        super().__init__()
-        random = torch.Generator().manual_seed(0)
-        self.table = nn.Parameter(torch.softmax(3 * torch.randn(8, self.card, generator=random), dim=1))
-
-    def forward(self, indices: torch.Tensor, states: Any = None, offset: Any = 0) -> tuple[torch.Tensor, Any, Any]:
-        """Return probabilities ``[1, V, K, 1]`` of the codes after `indices`, ``[1, K, 1]``."""
-        return self.table[indices[0, :, 0] % 8].T[None, :, :, None], states, offset
+@functools.cache
+def _table_lm() -> TableLM:
+    random = torch.Generator().manual_seed(0)
+    return TableLM(torch.softmax(3 * torch.randn(16, 8, 1024, generator=random), dim=2))
 
 
 def _random_tokens(count: int = 90, sizes: tuple[int, ...] = (16, 16, 16), **known: Any) -> Tokens:
@@ -172,7 +163,7 @@ def _make_sounding_stream(folder: Path) -> None:
 
 
 def _make_ecdc(folder: Path) -> None:
-    lm = TableLM()
+    lm = _table_lm()
     mono, stereo = _ecdc_tokens("encodec_24khz", 4), _ecdc_tokens("encodec_48khz", 2)
     made = [(mono, None, 0), (stereo, None, 0), (mono, lm, 1), (stereo, lm, 1), (mono, lm, 4), (stereo, lm, 4)]
     _put(folder, "input.ecdc", [write_ecdc_codes(*one) for one in made])
@@ -250,7 +241,7 @@ def _make_audio(folder: Path) -> None:
 READERS: dict[str, Reader] = {
     "cbs": Reader(_make_streams, _read_stream, alter.alter_stream, 30, True, _stream_is_wrong, any_checksum),
     "cbs_audio": Reader(_make_sounding_stream, lambda f: decompress(f / "input.cbs"), alter.alter_stream),
-    "ecdc": Reader(_make_ecdc, lambda f: read_ecdc_codes((f / "input.ecdc").read_bytes(), TableLM()),
+    "ecdc": Reader(_make_ecdc, lambda f: read_ecdc_codes((f / "input.ecdc").read_bytes(), _table_lm()),
                    alter.alter_ecdc, 12, False, lambda a, b: not b.damage and a.tokens != b.tokens),
     "npq": Reader(_make_npq, lambda f: read_npq(f / "input.npq"), share=12, is_wrong=lambda a, b: a != b),
     "npq_companion": Reader(

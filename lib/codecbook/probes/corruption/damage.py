@@ -1,0 +1,233 @@
+"""What damage costs: whether it is noticed, which tokens are wrong, and for how long it sounds wrong.
+
+The reference is the undamaged file, read and decoded the same way, so that a codec's own error does not count. A sample
+is bad above the threshold of `codecbook.coding.ecdc.damage`. A file that is refused is bad from beginning to end.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from codecbook.audio import Clip, convert
+from codecbook.codecs.base import Codec
+from codecbook.coding.ecdc.damage import compare_decodes
+from codecbook.errors import CodecbookError
+from codecbook.measure.quality import log_mel_distance_db, snr_db
+from codecbook.measure.statistics import share_interval
+from codecbook.probes.corruption.inject import CHUNK_KINDS, Mutation, draw
+from codecbook.probes.corruption.targets import Read, Target
+from codecbook.tokens.tokens import tokens_from_frames
+
+OUTCOMES = ("unchanged", "refused", "reported", "silent")
+"""Nothing is wrong; nothing is read; all that is wrong is reported; something wrong is not."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one mutation did."""
+
+    target: str
+    kind: str  # of the mutation
+    where: str  # which part it was aimed at
+    seed: int
+    position: float  # of the first byte, as a share of the file; NaN where chance changed nothing
+    outcome: str  # of `OUTCOMES`
+    wrong_share: float  # of all tokens, those that are wrong and not reported; NaN for audio
+    lost_share: float  # of all frames, those that are reported as lost; NaN for audio
+    first_bad_s: float  # NaN where nothing is bad
+    last_bad_s: float
+    bad_duration_s: float
+    duration_s: float  # of the clip
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A mutation's cost, and what there is to see and hear of it."""
+
+    cost: Cost
+    wrong: np.ndarray  # bool [T, K], tokens that are wrong and not reported; empty for audio
+    lost: np.ndarray  # bool [T], frames reported as lost
+    clip: Clip | None  # None where the file is refused, or nothing of it could be decoded
+    clean: Clip
+
+
+class Meter:
+    """Measures what mutations of one target cost; the undamaged file is read and decoded once."""
+
+    def __init__(self, target: Target, codec: Codec) -> None:
+        self.target, self._codec = target, codec
+        self._good = target.read(target.data)
+        assert not self._good.refused, self._good.refused
+        clean = self._sound(self._good)
+        assert clean is not None
+        self.clean = clean
+
+    def hear(self, mutation: Mutation) -> Heard:
+        """Damage, read and decode."""
+        found, good = self.target.read(mutation.apply(self.target.data)), self._good
+        T, K = (0, 0) if good.rows is None else good.rows.shape
+        wrong, lost = np.zeros((T, K), dtype=bool), np.zeros(T, dtype=bool)
+        if found.refused:
+            lost[:] = True
+        elif good.rows is not None and found.rows is not None:
+            count = min(T, len(found.rows))
+            if found.lost is not None:
+                lost[:count] = found.lost[:count]
+            wrong[count:] = True  # nothing says that they are missing
+            wrong[:count] = (found.rows[:count, :K] != good.rows[:count]) & ~lost[:count, None]
+        clip = None if found.refused else self._sound(found)
+        first = last = bad = float("nan")
+        length_s, rate_hz = self.clean.duration_s, self.clean.sample_rate_hz
+        if clip is None:
+            first, last, bad = 0.0, length_s, length_s
+        else:
+            change = compare_decodes(self.clean, _fitted(clip, self.clean.num_samples))
+            bad = change.bad_duration_s or 0.0
+            if change.first_bad_sample is not None and change.last_bad_sample is not None:
+                first, last = change.first_bad_sample / rate_hz, change.last_bad_sample / rate_hz
+        if found.refused:
+            outcome = "refused"
+        elif wrong.any() or (good.rows is None and bad > 0):
+            outcome = "silent"
+        else:
+            outcome = "reported" if lost.any() else "unchanged"
+        nan = float("nan")
+        cost = Cost(
+            self.target.name, mutation.kind, mutation.where, mutation.seed,
+            mutation.first_byte / len(self.target.data) if mutation.edits else nan, outcome,
+            float(wrong.mean()) if wrong.size else nan, float(lost.mean()) if lost.size else nan, first, last, bad,
+            length_s,
+        )  # fmt: skip
+        return Heard(cost, wrong, lost, clip, self.clean)
+
+    def _sound(self, read: Read) -> Clip | None:
+        """Return the audio, silent where frames are lost; None where there is none."""
+        if read.rows is None:
+            return read.clip
+        codec, K = self._codec, read.rows.shape[1]
+        try:
+            tokens = tokens_from_frames(
+                read.rows, codec.codebook_sizes[:K], codec.frame_rates_hz[0], codec=codec.name,
+                weights=str(codec.weights),
+            )  # fmt: skip
+            clip = codec.decode(tokens)
+        except CodecbookError:  # no rows, or codes that the codec does not have
+            return None
+        if read.lost is None or not read.lost.any():
+            return clip
+        hop = codec.sample_rate_hz / codec.frame_rates_hz[0]
+        silent = np.repeat(read.lost, round(hop))[: clip.num_samples]
+        samples = clip.samples.copy()
+        samples[:, : len(silent)][:, silent] = 0.0
+        return Clip(samples, clip.sample_rate_hz)
+
+
+def _fitted(clip: Clip, num_samples: int) -> Clip:
+    """Return a clip with zeros at its end, or without some of it, where its length is another."""
+    if clip.num_samples == num_samples:
+        return clip
+    samples = np.zeros((clip.num_channels, num_samples), dtype=np.float32)
+    samples[:, : clip.num_samples] = clip.samples[:, :num_samples]
+    return Clip(samples, clip.sample_rate_hz)
+
+
+def costs(
+    meters: Iterable[Meter],
+    kinds: Sequence[str],
+    wheres: Sequence[str] = ("anywhere",),
+    count: int = 1,
+    seed: int = 0,
+    size: int = 1,
+) -> pd.DataFrame:
+    """Measure so many mutations of each target, kind and part that the target has, `size` bytes each; a `Cost` a row.
+
+    A part ``"anywhere"`` is the whole file, at which all `CHUNK_KINDS` are aimed.
+    """
+    found = []
+    for meter in meters:
+        data, chunks, parts = meter.target.data, meter.target.chunks, {"anywhere": (), **meter.target.parts}
+        aims = [(kind, where) for kind in kinds for where in (wheres if kind not in CHUNK_KINDS else ("anywhere",))]
+        for kind, where in aims:
+            for number in range(count if where in parts else 0):
+                mutation = draw(
+                    data, kind, seed + number, places=parts[where], size=size, chunks=chunks, other=data[::-1],
+                    where=where,
+                )  # fmt: skip
+                found.append(meter.hear(mutation).cost)
+    return pd.DataFrame([asdict(cost) for cost in found])
+
+
+def summary(table: pd.DataFrame, by: Sequence[str] = ("target",)) -> pd.DataFrame:
+    """Return by target, kind or part: how many mutations, what came of them, and medians of what it cost.
+
+    Columns ``mutations``; shares ``unchanged``, ``refused``, ``reported`` and ``silent``, this one with its interval
+    (``silent_low``, ``silent_high``); ``bad_share``, the median of the duration that is bad, of the clip's.
+    """
+    rows = []
+    for names, part in table.groupby(list(by), sort=False):
+        shares = {name: float((part.outcome == name).mean()) for name in OUTCOMES}
+        silent = share_interval(int((part.outcome == "silent").sum()), len(part))
+        bad = (part.bad_duration_s / part.duration_s).median()
+        rows.append({**dict(zip(by, names, strict=True)), "mutations": len(part), **shares, "silent_low": silent.low,
+                     "silent_high": silent.high, "bad_share": bad})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def bit_errors(
+    codecs: Mapping[str, Codec], clips: Sequence[Clip], rates: Sequence[float], seed: int = 0
+) -> pd.DataFrame:
+    """Flip bits of packed codes at several rates and decode what comes out, a row for codec, rate and clip.
+
+    Codes of a codebook of ``V`` take ``log2 V`` bits, so that every pattern is a code: nothing can be noticed. Columns
+    ``codec``, ``bit_error_rate``, ``clip``, ``kbps``, ``wrong_share`` (of tokens), ``log_mel_distance_db`` and
+    ``snr_db``, both against the audio of the right codes.
+    """
+    rows = []
+    for name, codec in codecs.items():
+        for number, clip in enumerate(clips):
+            tokens = codec.encode(convert(clip, codec.sample_rate_hz, codec.channels))
+            clean = codec.decode(tokens)
+            widths = [(size - 1).bit_length() for size in tokens.codebook_sizes]
+            kbps = sum(w * len(c) for w, c in zip(widths, tokens.codes, strict=True)) / 1000 / clip.duration_s
+            for rate in rates:
+                random = np.random.default_rng((seed, number))
+                codes = tuple(
+                    codes ^ ((random.random((len(codes), width)) < rate) << np.arange(width)).sum(axis=1)
+                    for codes, width in zip(tokens.codes, widths, strict=True)
+                )
+                wrong = sum(int((a != b).sum()) for a, b in zip(codes, tokens.codes, strict=True))
+                heard = codec.decode(replace(tokens, codes=codes))
+                rows.append(
+                    {"codec": name, "bit_error_rate": rate, "clip": clip.name, "kbps": kbps,
+                     "wrong_share": wrong / tokens.num_tokens,
+                     "log_mel_distance_db": log_mel_distance_db(clean, heard), "snr_db": snr_db(clean, heard)}
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def evaluation(target: Target, codec: Codec, fraction: float = 0.5) -> dict[str, Any]:
+    """Return the fields of encodec's ``precision_eval`` that damage decides, of any target.
+
+    The lowest bit of one byte is flipped, at a share of the way through the target's bodies.
+    """
+    places = np.concatenate([np.asarray(part) for part in target.parts["body"]])
+    place = int(places[min(len(places) - 1, int(fraction * len(places)))])
+    mutation = draw(target.data, "low_bit", 0, places=[range(place, place + 1)], where="body")
+    heard = Meter(target, codec).hear(mutation)
+    change = None if heard.clip is None else compare_decodes(heard.clean, heard.clip)
+    chunk = next((i for i, chunk in enumerate(target.chunks) if place in chunk), None)
+    return {
+        "encoded_bytes": len(target.data),
+        "bps": 8 * len(target.data) / heard.clean.duration_s,
+        "corrupt_absolute_byte": place,
+        "corrupt_chunk_index": chunk,
+        "corruption_mae_vs_clean_decode": change and change.mae,
+        "corruption_max_abs_vs_clean_decode": change and change.max_abs,
+        "corruption_first_bad_sample": change and change.first_bad_sample,
+        "corruption_last_bad_sample": change and change.last_bad_sample,
+        "corruption_bad_duration_s": change and change.bad_duration_s,
+        "outcome": heard.cost.outcome,
+    }
