@@ -178,7 +178,7 @@ def _read_catalogue(folder: Path) -> list[dict]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["clips"]
         problem = next(filter(None, map(_entry_problem, entries)), "")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         problem = f"{type(error).__name__}: {error}"
     if problem:
         raise CorruptInput(

@@ -125,5 +125,5 @@ def test_bad_folders_and_results_are_refused(run_dir):
     with pytest.raises(UnsupportedInput, match="no folder"):
         render_index(run_dir / "nothing")
     (run_dir / "results" / "01_tokens.json").write_text("{")
-    with pytest.raises(CorruptInput, match="not JSON"):
+    with pytest.raises(CorruptInput, match="no JSON"):
         render_index(run_dir)

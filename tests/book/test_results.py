@@ -101,10 +101,11 @@ def test_interactive_session_takes_the_newest_results(checkout):
         results.read("b")
 
 
-def test_damaged_results_are_refused(batch_dir):
+@pytest.mark.parametrize("content", [b'{"x": 1', b"[]", b'{"x": "\xff"}', b"[" * 100_000], ids=lambda b: repr(b[:9]))
+def test_damaged_results_are_refused(batch_dir, content):
     (batch_dir / "results").mkdir()
-    (batch_dir / "results" / "a.json").write_text('{"x": 1')
-    with pytest.raises(CorruptInput, match="not JSON"):
+    (batch_dir / "results" / "a.json").write_bytes(content)
+    with pytest.raises(CorruptInput, match=r"JSON.*run \./run_all\.sh a"):
         results.read("a")
 
 

@@ -25,7 +25,7 @@ from codecbook.book import provenance
 from codecbook.book.claims import BASES, Basis, Claim, ClaimsFailed, judge
 from codecbook.book.parameters import defaults, read_declarations
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.files import write_file
+from codecbook.files import read_json, write_file
 from codecbook.paths import repository_dir
 
 _STAGE = re.compile(r"[a-z0-9][a-z0-9_.~+-]*", re.IGNORECASE)
@@ -155,10 +155,7 @@ def read(stage: str) -> dict[str, Any]:
     the stage has not been run, the error names the command that runs it.
     """
     path = _find(stage, Path("results") / f"{stage}.json")
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise CorruptInput(f"{path} is not JSON ({error}); delete it and run ./run_all.sh {stage}.") from error
+    return read_json(path, dict, f"delete it and run ./run_all.sh {stage}")
 
 
 def artifact(stage: str, name: str) -> Path:

@@ -3,16 +3,21 @@
 import os
 import time
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
 from codecbook.errors import CorruptInput
-from codecbook.probes.corruption.readers import Reader
+from codecbook.probes.corruption.fuzz import Files, Reader
 
 
 def make(folder: Path) -> None:
     (folder / "0").mkdir()
     (folder / "0" / "input").write_bytes(b"good" * 20)
+
+
+def alter(files: Files, random: Random) -> tuple[Files, bool]:
+    return {"input": random.randbytes(10)}, False
 
 
 def content(folder: Path) -> bytes:
@@ -54,12 +59,12 @@ def takes_memory(folder: Path) -> None:
 
 
 READERS = {
-    "raises": Reader(make, raises),
-    "speaks in lines": Reader(make, speaks_in_lines),
-    "refuses": Reader(make, refuses),
-    "hangs": Reader(make, hangs),
-    "dies": Reader(make, dies),
-    "takes memory": Reader(make, takes_memory),
-    "believes all": Reader(make, content, checked=True, is_wrong=lambda good, found: good != found),
-    "promises nothing": Reader(make, content, is_wrong=lambda good, found: good != found),
+    "raises": Reader(make, raises, alter),
+    "speaks in lines": Reader(make, speaks_in_lines, alter),
+    "refuses": Reader(make, refuses, alter),
+    "hangs": Reader(make, hangs, alter),
+    "dies": Reader(make, dies, alter),
+    "takes memory": Reader(make, takes_memory, alter),
+    "believes all": Reader(make, content, alter, checked=True, is_wrong=lambda good, found: good != found),
+    "promises nothing": Reader(make, content, alter, is_wrong=lambda good, found: good != found),
 }

@@ -1,6 +1,5 @@
 """The index page of a run: which stages ran, what they found, what was skipped."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,8 +13,8 @@ from codecbook.book.claims import Claim
 from codecbook.book.figures.style import axis_label
 from codecbook.book.notebooks import error_line, failing_cell, first_heading, lead
 from codecbook.book.tables import ASSETS, value_text
-from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.files import write_file
+from codecbook.errors import UnsupportedInput
+from codecbook.files import read_json, write_file
 from codecbook.paths import repository_dir
 
 # of every page: data: and blob: stay on it; script and style are inline because the page is one file
@@ -63,10 +62,7 @@ def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
 def _result(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise CorruptInput(f"{path} is not JSON ({error}); delete it and run the stage again.") from error
+    return read_json(path, dict, "delete it and run the stage again")
 
 
 def claims_text(claims: Sequence[Claim]) -> str:

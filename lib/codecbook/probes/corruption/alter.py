@@ -18,11 +18,10 @@ import pyarrow.parquet as pq
 from codecbook.coding.ecdc.segments import CHUNK, outline_ecdc
 from codecbook.coding.stream.header import HEADER_MAGIC
 from codecbook.models.store import arrays_sha256
+from codecbook.probes.corruption.fuzz import Files
 from codecbook.probes.corruption.inject import BYTE_KINDS, RUN_KINDS, draw
 from codecbook.tokens.parquet import CRC_KEY, row_crc32
 
-Files = dict[str, bytes]
-"""An input: files of a folder by name."""
 # of a header's block, in all versions of the stream: magic, version, length of the body, which a CRC-32 follows
 FRAME, CRC = struct.Struct("<8sHI"), struct.Struct("<I")
 EVIL: tuple[Any, ...] = (

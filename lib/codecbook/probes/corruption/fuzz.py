@@ -19,14 +19,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.files import write_file
-from codecbook.probes.corruption.alter import Files
-
-if TYPE_CHECKING:  # its module imports all that there is to read, which only the other process needs
-    from codecbook.probes.corruption.readers import Reader
 
 CATALOGUE = "codecbook.probes.corruption.readers"
 TIMEOUT_S = 10.0
@@ -36,6 +32,24 @@ INPUT_NAME = "input"
 OUTCOMES = ("refused", "read", "undetected", "crash", "hang")
 """One of `codecbook.errors`; content that is right, or where damage is reported; wrong tokens and no word of it;
 another exception; no end in time."""
+
+
+Files = dict[str, bytes]
+"""An input: files of a folder by name."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader, and what it is tried with."""
+
+    make: Callable[[Path], object]  # writes good inputs, each into a folder of its own in this one
+    read: Callable[[Path], Any]  # returns the content of such a folder
+    alter: Callable[[Files, Random], tuple[Files, bool]]  # and say whether checksums were made to fit again
+    share: int = 1  # of all inputs, in relation to the other readers'
+    checked: bool = False  # whether the format promises that wrong tokens are found
+    is_wrong: Callable[[Any, Any], bool] | None = None  # whether content is not the good one and does not say so
+    unchecked: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    """In which checksums are passed over; entered for half of the inputs in which they were made to fit."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ def fuzz(
         timeout_s: Seconds for an input.
         memory_mib: See `MEMORY_MIB`; where the system does not tell how much is taken, there is no limit.
         out: A folder for the files of inputs that fail, and why.
-        catalogue: Name of a module with a mapping ``READERS`` of names to `codecbook.probes.corruption.readers.Reader`.
+        catalogue: Name of a module with a mapping ``READERS`` of names to `Reader`.
         on_progress: Called with reader, inputs done of it, and all of it.
 
     Raises UnsupportedInput: an unknown reader.
@@ -195,7 +209,7 @@ def _serve(pipe: Connection, scratch: str, memory_mib: int, catalogue: str) -> N
 class Trial:
     """A reader, and the good inputs that are altered for it; with a limit, this process has it from then on."""
 
-    def __init__(self, name: str, reader: "Reader", folder: Path, memory_mib: int | None = None) -> None:
+    def __init__(self, name: str, reader: Reader, folder: Path, memory_mib: int | None = None) -> None:
         _limit_memory(None)
         self._name, self._reader, self._input = name, reader, folder / INPUT_NAME
         good = folder / "good"
