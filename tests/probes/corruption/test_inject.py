@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -41,7 +43,7 @@ def test_a_rate_hits_each_place_by_itself() -> None:
 
 
 def test_runs_and_chunks() -> None:
-    at = {"places": [range(100, 101)]}
+    at: Any = {"places": [range(100, 101)]}
     assert draw(DATA, "truncate", 0, **at).apply(DATA) == DATA[:100]
     assert draw(DATA, "delete", 0, size=4, **at).apply(DATA) == DATA[:100] + DATA[104:]
     assert draw(DATA, "zero", 0, size=4, **at).apply(DATA) == DATA[:100] + bytes(4) + DATA[104:]
