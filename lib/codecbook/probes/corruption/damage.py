@@ -6,6 +6,7 @@ is bad above the threshold of `codecbook.coding.ecdc.damage`. A file that is ref
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 
 from codecbook.audio import Clip, convert
 from codecbook.codecs.base import Codec
+from codecbook.coding.conceal import conceal
 from codecbook.coding.ecdc.damage import compare_decodes
 from codecbook.errors import CodecbookError
 from codecbook.measure.quality import log_mel_distance_db, snr_db
@@ -65,8 +67,8 @@ class Meter:
         assert clean is not None
         self.clean = clean
 
-    def hear(self, mutation: Mutation) -> Heard:
-        """Damage, read and decode."""
+    def hear(self, mutation: Mutation, listen: bool = True) -> Heard:
+        """Damage, read and decode; without listening, what is bad to hear is NaN."""
         found, good = self.target.read(mutation.apply(self.target.data)), self._good
         T, K = (0, 0) if good.rows is None else good.rows.shape
         wrong, lost = np.zeros((T, K), dtype=bool), np.zeros(T, dtype=bool)
@@ -78,51 +80,54 @@ class Meter:
                 lost[:count] = found.lost[:count]
             wrong[count:] = True  # nothing says that they are missing
             wrong[:count] = (found.rows[:count, :K] != good.rows[:count]) & ~lost[:count, None]
-        clip = None if found.refused else self._sound(found)
-        first = last = bad = float("nan")
-        length_s, rate_hz = self.clean.duration_s, self.clean.sample_rate_hz
-        if clip is None:
-            first, last, bad = 0.0, length_s, length_s
-        else:
-            change = compare_decodes(self.clean, _fitted(clip, self.clean.num_samples))
-            bad = change.bad_duration_s or 0.0
-            if change.first_bad_sample is not None and change.last_bad_sample is not None:
-                first, last = change.first_bad_sample / rate_hz, change.last_bad_sample / rate_hz
+        is_same = good.rows is not None and not (wrong.any() or lost.any())
+        clip = self.clean if is_same else None
+        listen = listen or good.rows is None
+        if listen and not (is_same or found.refused):
+            clip = self._sound(found)
+        bad = _bad(self.clean, clip) if listen else (nan, nan, nan)
         if found.refused:
             outcome = "refused"
-        elif wrong.any() or (good.rows is None and bad > 0):
+        elif wrong.any() or (good.rows is None and bad[2] > 0):
             outcome = "silent"
         else:
             outcome = "reported" if lost.any() else "unchanged"
-        nan = float("nan")
         cost = Cost(
             self.target.name, mutation.kind, mutation.where, mutation.seed,
             mutation.first_byte / len(self.target.data) if mutation.edits else nan, outcome,
-            float(wrong.mean()) if wrong.size else nan, float(lost.mean()) if lost.size else nan, first, last, bad,
-            length_s,
+            float(wrong.mean()) if wrong.size else nan, float(lost.mean()) if lost.size else nan, *bad,
+            self.clean.duration_s,
         )  # fmt: skip
         return Heard(cost, wrong, lost, clip, self.clean)
 
     def _sound(self, read: Read) -> Clip | None:
-        """Return the audio, silent where frames are lost; None where there is none."""
+        """Return the audio, concealed where frames are lost; None where there is none."""
         if read.rows is None:
             return read.clip
         codec, K = self._codec, read.rows.shape[1]
+        lost = np.zeros(len(read.rows), dtype=bool) if read.lost is None else read.lost
         try:
             tokens = tokens_from_frames(
                 read.rows, codec.codebook_sizes[:K], codec.frame_rates_hz[0], codec=codec.name,
                 weights=str(codec.weights),
             )  # fmt: skip
-            clip = codec.decode(tokens)
+            return conceal(codec, tokens, np.tile(lost, (K, 1)))
         except CodecbookError:  # no rows, or codes that the codec does not have
             return None
-        if read.lost is None or not read.lost.any():
-            return clip
-        hop = codec.sample_rate_hz / codec.frame_rates_hz[0]
-        silent = np.repeat(read.lost, round(hop))[: clip.num_samples]
-        samples = clip.samples.copy()
-        samples[:, : len(silent)][:, silent] = 0.0
-        return Clip(samples, clip.sample_rate_hz)
+
+
+def _bad(clean: Clip, clip: Clip | None) -> tuple[float, float, float]:
+    """Return where a clip begins and ceases to be bad, and for how long it is, in seconds; all of it if there is none.
+
+    Where it is never bad, it begins nowhere (NaN).
+    """
+    if clip is None:
+        return 0.0, clean.duration_s, clean.duration_s
+    change = compare_decodes(clean, _fitted(clip, clean.num_samples))
+    if change.first_bad_sample is None or change.last_bad_sample is None:
+        return nan, nan, 0.0
+    ends = (change.first_bad_sample / clean.sample_rate_hz, change.last_bad_sample / clean.sample_rate_hz)
+    return (*ends, change.bad_duration_s or 0.0)
 
 
 def _fitted(clip: Clip, num_samples: int) -> Clip:
@@ -141,10 +146,12 @@ def costs(
     count: int = 1,
     seed: int = 0,
     size: int = 1,
+    listen: bool = True,
 ) -> pd.DataFrame:
     """Measure so many mutations of each target, kind and part that the target has, `size` bytes each; a `Cost` a row.
 
-    A part ``"anywhere"`` is the whole file, at which all `CHUNK_KINDS` are aimed.
+    A part ``"anywhere"`` is the whole file, at which all `CHUNK_KINDS` are aimed. Without `listen`, tokens are compared
+    and nothing is decoded to audio.
     """
     found = []
     for meter in meters:
@@ -156,7 +163,7 @@ def costs(
                     data, kind, seed + number, places=parts[where], size=size, chunks=chunks, other=data[::-1],
                     where=where,
                 )  # fmt: skip
-                found.append(meter.hear(mutation).cost)
+                found.append(meter.hear(mutation, listen).cost)
     return pd.DataFrame([asdict(cost) for cost in found])
 
 

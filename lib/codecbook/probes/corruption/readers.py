@@ -229,7 +229,7 @@ READERS: dict[str, Reader] = {
     "cbs": Reader(_make_streams, _read_stream, alter.alter_stream, 30, True, _stream_is_wrong, any_checksum),
     "cbs_audio": Reader(_make_sounding_stream, lambda f: decompress(f / "input.cbs"), alter.alter_stream),
     "ecdc": Reader(_make_ecdc, lambda f: read_ecdc_codes((f / "input.ecdc").read_bytes(), _table_lm()),
-                   alter.alter_ecdc, 12, False, lambda a, b: not b.damage and a.tokens != b.tokens),
+                   alter.alter_ecdc, 4, False, lambda a, b: not b.damage and a.tokens != b.tokens),
     "npq": Reader(_make_npq, lambda f: read_npq(f / "input.npq"), alter_any, 12, is_wrong=lambda a, b: a != b),
     "npq_companion": Reader(
         lambda f: write_with_companion(f / "0" / "input.npq", _random_tokens(), {}, {}),
