@@ -33,7 +33,7 @@ def test_a_reader_takes_what_it_is_given(name: str, tmp_path: Path) -> None:
     assert not said, said
     outcomes = [outcome for outcome, _ in found]
     assert name not in PROMISED or "undetected" not in outcomes
-    assert count < 12 or "refused" in outcomes
+    assert count < 12 or name == "cbs" or "refused" in outcomes  # a stream is mostly read, with its damage
 
 
 def test_formats_that_promise_are_held_to_it() -> None:
