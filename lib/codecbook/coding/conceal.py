@@ -10,7 +10,8 @@ A decoder takes a latent per frame, the sum of the frame's codewords. In the pla
 - ``silence``: anything, and no sound.
 
 Where only fine codebooks are lost, their codewords are left out of the sum. What a decoder makes of one latent for long
-is a drone: `HELD_S` from the ends of a gap it fades, for `FADED_S`, to silence. From twice both on, an end has no say
+is a drone: `HELD_S` from the ends of a gap it fades, for `FADED_S`, to silence. (Sooner costs STOI: at 400 ms 0.83
+becomes 0.81 with the level held for 60 ms, 0.80 with a fade from 100 to 200 ms.) From twice both on, an end has no say
 in what the other sounds like, and language model and pitch have none at all.
 """
 

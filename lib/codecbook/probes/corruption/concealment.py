@@ -23,7 +23,7 @@ from codecbook.tokens import Tokens
 
 AROUND_S = 1.0
 """Seconds on either side of a gap that STOI hears, and at least between two gaps."""
-SHORTEST_S, LONGEST_S = 5.0, 8.0
+SHORTEST_S, LONGEST_S = 5.0, 12.0
 """Seconds of a bundled utterance at least, and of any one that are used at most."""
 
 
@@ -86,7 +86,7 @@ def measure_concealment(
     utterances: Mapping[str, Tokens],
     methods: Sequence[str],
     gap_frames: Sequence[int] = (8, 15),
-    gaps: int = 4,
+    gaps: int = 6,
     lm: ExactLM | None = None,
     seed: int = 0,
 ) -> list[GapScore]:
