@@ -155,6 +155,8 @@ def test_bit_errors(codec: Codec, clip: Clip) -> None:
     assert (clean.wrong_share == 0).all()
     assert (clean.log_mel_distance_db == 0).all()
     rvq = table[table.codec == "rvq"].set_index("bit_error_rate")
+    assert rvq.kbps.iloc[0] == pytest.approx(6.0, abs=0.2)
+    assert rvq.flipped_per_s[0.1] == pytest.approx(600, rel=0.2)
     # of ten bits each
     assert rvq.wrong_share[0.01] == pytest.approx(1 - 0.99**10, abs=0.05)
     assert rvq.snr_db[0.01] > rvq.snr_db[0.1]

@@ -24,7 +24,7 @@ from codecbook.probes.corruption.targets import Read, Target
 from codecbook.tokens.tokens import tokens_from_frames
 
 OUTCOMES = ("unchanged", "refused", "reported", "silent")
-"""Nothing is wrong; nothing is read; all that is wrong is reported; something wrong is not."""
+"""No code, or no sample, is wrong; nothing is read; all that is wrong is reported; something wrong is not."""
 
 
 @dataclass(frozen=True)
@@ -189,13 +189,14 @@ def bit_errors(
     """Flip bits of packed codes at several rates and decode what comes out, a row for codec, rate and clip.
 
     Codes of a codebook of ``V`` take ``log2 V`` bits, so that every pattern is a code: nothing can be noticed. Columns
-    ``codec``, ``bit_error_rate``, ``clip``, ``kbps``, ``wrong_share`` (of tokens), ``log_mel_distance_db`` and
-    ``snr_db``, both against the audio of the right codes.
+    ``codec``, ``bit_error_rate``, ``clip``, ``kbps``, ``flipped_per_s`` (bits), ``wrong_share`` (of tokens),
+    ``log_mel_distance_db`` and ``snr_db``, both against the audio of the right codes.
     """
     rows = []
     for name, codec in codecs.items():
         for number, clip in enumerate(clips):
-            tokens = codec.encode(convert(clip, codec.sample_rate_hz, codec.channels))
+            sound = convert(clip, codec.sample_rate_hz, codec.channels)
+            tokens = codec.encode(sound, codec.default_bandwidth_kbps)
             clean = codec.decode(tokens)
             widths = [(size - 1).bit_length() for size in tokens.codebook_sizes]
             kbps = sum(w * len(c) for w, c in zip(widths, tokens.codes, strict=True)) / 1000 / clip.duration_s
@@ -205,10 +206,13 @@ def bit_errors(
                     codes ^ ((random.random((len(codes), width)) < rate) << np.arange(width)).sum(axis=1)
                     for codes, width in zip(tokens.codes, widths, strict=True)
                 )
-                wrong = sum(int((a != b).sum()) for a, b in zip(codes, tokens.codes, strict=True))
+                changed = [a ^ b for a, b in zip(codes, tokens.codes, strict=True)]
+                flipped = sum(int(np.bitwise_count(part).sum()) for part in changed)
+                wrong = sum(np.count_nonzero(part) for part in changed)
                 heard = codec.decode(replace(tokens, codes=codes))
                 rows.append(
                     {"codec": name, "bit_error_rate": rate, "clip": clip.name, "kbps": kbps,
+                     "flipped_per_s": flipped / clip.duration_s,
                      "wrong_share": wrong / tokens.num_tokens,
                      "log_mel_distance_db": log_mel_distance_db(clean, heard), "snr_db": snr_db(clean, heard)}
                 )  # fmt: skip
