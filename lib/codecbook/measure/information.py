@@ -102,7 +102,7 @@ def short_of_even_bits(statistics: pd.DataFrame) -> float:
 
     In bits a token; 0 or less where 1 in 100 samples of a uniform source would show as little entropy, or less.
     """
-    return float((statistics["entropy_if_even_bits"] - statistics["entropy_bits"]).min())
+    return float((statistics["entropy_if_even_bits"] - statistics["entropy_bits"]).to_numpy().min())
 
 
 def _check_same_codec(tokens: Sequence[Tokens]) -> None:

@@ -266,7 +266,8 @@ def bundled_sides(tokens: BundledTokens) -> Sides:
     new, known = tokens.by_novelty()
     test = new or tokens.held_out
     parts = split_clips(row for row in tokens.clips if row.split == "train" or row.clip in test.clips)
-    return Sides(*map(tokens.train.subset, (parts.train, parts.validation)), test, known if new else None)
+    train, validation = map(tokens.train.subset, (parts.train, parts.validation))
+    return Sides(train, validation, test, known if new else None)
 
 
 def token_sides(path: str | Path, codec: str, num_codebooks: int | None = None) -> Sides:
