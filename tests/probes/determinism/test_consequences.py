@@ -20,13 +20,18 @@ from codecbook.probes.determinism.case_maker import make_case
 from codecbook.probes.determinism.cells import BASELINE, Cell
 from codecbook.probes.determinism.compare import CellResult, CoderResult, pack_codes
 from codecbook.probes.determinism.consequences import (
+    IDEAL,
     WrongDecode,
+    clamp_exhibit,
     consequence_table,
     decode_codes,
     float_bits,
     masked_logits,
+    overhead_percent,
     rate_table,
+    segment_bits,
     send,
+    silent_damage,
     wrong_decodes,
 )
 from codecbook.probes.determinism.worker import run_cell
@@ -115,17 +120,33 @@ def test_the_ideal_is_the_cross_entropy(case: Case) -> None:
     expected = torch.nn.functional.cross_entropy(
         torch.from_numpy(logits).flatten(0, 2), torch.from_numpy(case.codes).flatten(), reduction="sum"
     )
-    np.testing.assert_allclose(float_bits(logits, case.codes), float(expected) / np.log(2), rtol=1e-12)
+    np.testing.assert_allclose(float_bits(logits, case.codes).sum(), float(expected) / np.log(2), rtol=1e-12)
 
 
 def test_a_grid_of_any_step_is_priced(case: Case) -> None:
-    table = rate_table(case, (1 / 128, 1e4)).set_index("coder")
+    bits = segment_bits(case, (1 / 128, 1e4))
+    assert len(bits) == len(case.codes)
+    table = rate_table(bits).set_index("coder")
     assert table.bits_per_token["grid 0.0078125"] == table.bits_per_token["grid128"]
-    assert table.overhead_percent["float logits, ideal"] == 0
+    assert (table.loc[IDEAL, ["overhead_percent", "overhead_percent_low"]] == 0).all()
     assert abs(table.overhead_percent["grid128"]) < 0.5
     np.testing.assert_allclose(table.bits_per_token["grid 10000"], np.log2(24), rtol=1e-4)  # nothing is left
-    assert table.step_nats["float64"] == 1 / 64
+    assert (table.step_nats["float64"], table.step_nats["grid 10000"]) == (1 / 64, 1e4)
     assert np.isnan(table.step_nats["exact"])
+
+
+def test_a_coder_that_writes_raw_codes_does_not_cost_less_than_a_grid() -> None:
+    ideal = np.array([500.0, 700.0, 650.0, 900.0, 720.0, 810.0])
+    chance = np.array([0.4, -0.3, 0.2, -0.5, 0.3, -0.2])
+    bits = pd.DataFrame({"tokens": 100, IDEAL: ideal, "exact": 1.0002 * ideal, "grid 0.5": 1.02 * ideal + chance,
+                         "raw": 1000.0, "grid 0.25": ideal + chance})  # fmt: skip
+    assert overhead_percent(bits, "exact").below(1.0)
+    assert overhead_percent(bits, "exact", "grid 0.5").below(0.0)
+    assert overhead_percent(bits, "raw").below(1.0) is False
+    assert overhead_percent(bits, "raw", "grid 0.5").below(0.0) is False
+    assert overhead_percent(bits, "grid 0.5", "grid 0.5").below(0.0) is False
+    noise = overhead_percent(bits, "grid 0.25")
+    assert noise.low < 0 < noise.high, "what costs nothing may seem to save"
 
 
 def test_all_rates_are_of_the_same_tokens(tmp_path: Path, codes: np.ndarray, model_folder: Path) -> None:
@@ -133,12 +154,27 @@ def test_all_rates_are_of_the_same_tokens(tmp_path: Path, codes: np.ndarray, mod
     run_cell(few, BASELINE, tmp_path / "few.json", write_baseline=True)
     alone = make_case(tmp_path / "alone", codes=codes[:1], model_folder=model_folder)
     run_cell(alone, BASELINE, tmp_path / "alone.json", write_baseline=True)
-    pd.testing.assert_frame_equal(rate_table(few), rate_table(alone))
+    pd.testing.assert_frame_equal(segment_bits(few), segment_bits(alone))
+
+
+def test_damage_is_that_of_segments_in_which_nothing_was_noticed() -> None:
+    def table(snr_db: list[float], noticed: list[bool]) -> pd.DataFrame:
+        segments = np.arange(len(snr_db)) // 2
+        return pd.DataFrame({"coder": "x", "segment": segments, "snr_after_db": snr_db, "noticed": noticed})
+
+    lost, filled = [-3.0, -2.8] * 6, [False, False] * 6
+    assert silent_damage(table(lost, filled), ["x"]).below(3.0)
+    # filled in with code 0, these are 6 dB worse, and of no decoder's making
+    with_errors = silent_damage(table([*lost, *[-9.0] * 12], [*filled, *[True] * 12]), ["x"])
+    assert (with_errors.mean, with_errors.count) == (pytest.approx(-2.9), 6)
+    assert silent_damage(table([30.0, 40.0] * 6, filled), ["x"]).below(3.0) is False, "a scratch is no loss"
+    assert silent_damage(table(lost, [True] * 12), ["x"]).below(3.0) is None
+    assert silent_damage(pd.DataFrame(), ["x"]).count == 0
 
 
 def test_answers_are_needed(fresh: Case) -> None:
     with pytest.raises(UnsupportedInput, match="no answers"):
-        rate_table(fresh)
+        segment_bits(fresh)
 
 
 def test_a_masked_code_gets_a_negative_count_and_wrong_codes_without_an_error() -> None:
@@ -148,6 +184,12 @@ def test_a_masked_code_gets_a_negative_count_and_wrong_codes_without_an_error() 
     assert faulty["narrowest"] < 0
     assert faulty["wrong_symbols"] > 0
     assert (fixed["rows_falling"], fixed["narrowest"], fixed["wrong_symbols"], fixed["error"]) == (0, 1, 0, "")
+
+
+def test_the_exhibit_is_of_the_fault_alone() -> None:
+    faulty, mended = clamp_exhibit(False, messages=5), clamp_exhibit(True, messages=5)
+    assert min(faulty["rows_falling"], -faulty["narrowest"], faulty["wrong_without_error"]) > 0
+    assert (mended["rows_falling"], mended["narrowest"], mended["wrong"], mended["messages"]) == (0, 1, 0, 5)
 
 
 def test_without_masked_codes_the_fault_sleeps() -> None:

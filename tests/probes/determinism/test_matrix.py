@@ -18,8 +18,12 @@ from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import BASELINE, Cell, roots_folder
 from codecbook.probes.determinism.compare import CdfDifference, CellResult, CoderResult, LogitDifference
 from codecbook.probes.determinism.matrix import (
+    agreement,
     compare_here,
     count_cells,
+    kinds_of_machines,
+    off_the_rule,
+    rounding_points,
     run_command,
     run_matrix,
     run_process,
@@ -82,6 +86,47 @@ def test_a_table_tells_outcomes_apart() -> None:
     table = tabulate([same, replace(other, coders={"exact": close})], ["exact"])
     assert table.outcome.tolist() == [matrix.SAME, matrix.CLOSE]
     assert count_cells(table)["exact.cells_differing"] == 1
+
+
+def test_agreement_is_of_cells_that_compute_otherwise() -> None:
+    hashes = {"logits": ["0", "1"], "cdf": ["2", "3"], "intervals": ["4", "5"]}
+    reference = CoderResult("ran", hashes=hashes, token_hashes={0: "6"})
+    exact = replace(reference, logits=LogitDifference(9, 0, 0.0, 0.0), cdf=CdfDifference(9, 0, 0, None, [-1], [0], [0]))
+    floats = CoderResult("ran", logits=LogitDifference(9, 3, 0.1, 0.1), cdf=exact.cdf)
+    same = CoderResult("ran", logits=LogitDifference(9, 0, 0.0, 0.0), cdf=exact.cdf)
+    machine = {"machine": "x86_64", "byte_order": "little", "word_bits": 64}
+
+    def cell(name: str, part: CoderResult = exact, upstream: CoderResult = same, **options) -> CellResult:
+        return CellResult(Cell(name, **options), "ran", machine=machine, coders={"exact": part, "upstream": upstream})
+
+    first = CellResult(BASELINE, "ran", machine=machine, coders={"exact": reference, "upstream": CoderResult("ran")})
+    skipped = CellResult(Cell("s390x", processor="s390x"), "skipped", "there is none")
+    alike, batch, numba = cell("2 threads"), cell("batch", upstream=floats), cell("numba", backend="numba")
+    assert agreement([first, alike, batch, numba, skipped], 2) == (True, [batch, numba])
+    assert kinds_of_machines([batch, numba]) == "x86_64 (little-endian, 64 bits)"
+    # in all cells the baseline; cells that were skipped; and fewer steps than were asked for
+    assert agreement([first, alike, skipped], 2) == (False, [])
+    assert not agreement([first, batch], 3)[0]
+    # one hash, one segment, or tokens that differ
+    for odd in (replace(exact, hashes={**hashes, "logits": ["0", "x"]}), replace(exact, segments_wrong=1),
+                replace(exact, token_hashes={0: "x"})):  # fmt: skip
+        assert not agreement([first, batch, cell("odd", odd)], 2)[0]
+    machine = {"machine": "s390x", "byte_order": "big", "word_bits": 64}
+    foreign = replace(cell("s390x", processor="s390x"), machine=machine)
+    assert kinds_of_machines([foreign]) == "s390x (big-endian, 64 bits, emulated)"
+
+
+def test_points_are_held_against_the_rule() -> None:
+    def found(factor: float) -> CellResult:
+        mismatches = {1 / 64: int(64 * factor), 1 / 4096: int(4096 * factor), 1.0: 1}
+        logits = LogitDifference(10**6, 9000, 1e-6, 1e-4, mismatches)
+        part = CoderResult("ran", logits=logits, cdf=CdfDifference(9, 0, 0, None, [-1], [0], [0]))
+        return CellResult(Cell("a"), "ran", coders={"grid128": part})
+
+    assert off_the_rule(rounding_points("x", [found(1.5)])) == (pytest.approx(1.5, rel=1e-3), 2)
+    assert off_the_rule(rounding_points("x", [found(1.2), found(0.4)]))[0] == pytest.approx(2.5, rel=0.05)
+    off, count = off_the_rule(rounding_points("x", [CellResult(BASELINE, "ran")]))
+    assert (np.isnan(off), count) == (True, 0)
 
 
 def test_ways_are_compared_on_what_they_really_put_out(case: Case) -> None:

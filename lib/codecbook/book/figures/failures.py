@@ -59,7 +59,7 @@ def failure_rates(rates: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             axes.plot([], [], ".", color=MUTED, alpha=0.55, linestyle="none")[0],
             axes.plot([], [], "<-", color=BLUE)[0],
         ]
-        labels = ["all cells, 95 % interval", "one cell", "none wrong: upper bound (tick: if decodes were independent)"]
+        labels = ["pooled, 95 % interval", "one cell", "none wrong: upper bound (tick: if decodes were independent)"]
         figure.legend(marks, labels, loc="outside upper left", ncols=2)
     return figure
 
@@ -92,8 +92,8 @@ def survival_curves(curves: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 def consequence_spread(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Draw what each wrong segment sounds like, a point each: noise after the first wrong frame, and for how long.
 
-    Open points are segments whose decoder raised an error; a bar is the median of a coder. The table is
-    `codecbook.probes.determinism.consequences.consequence_table`, and `titles` call each coder, in the rows' order.
+    Open points are segments whose decoder raised an error; a bar is the median of a coder's others. The table
+    is `codecbook.probes.determinism.consequences.consequence_table`, and `titles` call each coder, in the rows' order.
     """
     shown = table.loc[table["coder"].isin(list(titles))]
     names = [name for name in titles if name in set(shown["coder"])]
@@ -117,7 +117,7 @@ def consequence_spread(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure
             figure.axes[0].plot([], [], "o", color=BLUE, markerfacecolor="none", linestyle="none")[0],
             figure.axes[0].plot([], [], "|", color=INK, markersize=11, markeredgewidth=1.8, linestyle="none")[0],
         ]  # fmt: skip
-        words = ["wrong, and no error", "the decoder raised an error", "median"]
+        words = ["wrong, and no error", "the decoder raised an error", "median without errors"]
         figure.legend(handles, words, loc="outside upper left", ncols=3)
     return figure
 
@@ -145,8 +145,8 @@ def _segment_points(axes: Axes, shown: pd.DataFrame, names: list[str], column: s
             values[noticed], places[noticed], "o", color=BLUE, markersize=3.5, markerfacecolor="none",
             markeredgewidth=0.8, linestyle="none",
         )  # fmt: skip
-        if len(values):
-            axes.vlines(float(np.median(values)), y - 0.4, y + 0.4, color=INK, linewidth=1.8, zorder=4)
+        if not noticed.all():
+            axes.vlines(float(np.median(values[~noticed])), y - 0.4, y + 0.4, color=INK, linewidth=1.8, zorder=4)
 
 
 def _interval(axes: Axes, row: Mapping[Any, Any], y: int, floor: float) -> None:

@@ -2,8 +2,9 @@
 
 The audio of wrong tokens is held against the audio of the true ones, both by the same decoder, so that what is
 measured is the damage and not the codec. Where a coder's decoder breaks off with an error, the rest of the segment is
-code 0 here; a player that is told of the error would rather be silent. EnCodec's decoder looks back only, but it
-mirrors a segment's first frames to begin with: a wrong frame among these changes samples before it, too.
+code 0 here; a player that is told of the error would rather be silent, so `silent_damage` leaves these out. EnCodec's
+decoder looks back only, but it mirrors a segment's first frames to begin with: a wrong frame among these changes
+samples before it, too.
 """
 
 from collections.abc import Sequence
@@ -22,11 +23,15 @@ from codecbook.coding.counts import cdf_grid, cdf_grid_unclamped
 from codecbook.coding.ecdc.damage import compare_decodes
 from codecbook.errors import CodecbookError, CorruptInput
 from codecbook.measure.quality import log_mel_distance_db, snr_db
+from codecbook.measure.statistics import Interval, median_interval, ratio_interval
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import BASELINE
 from codecbook.probes.determinism.coders import CODERS
 from codecbook.probes.determinism.compare import CellResult, unpack_codes
 from codecbook.tokens.tokens import tokens_from_frames
+
+IDEAL = "float logits, ideal"
+"""What all overheads are over."""
 
 
 @dataclass(frozen=True)
@@ -122,36 +127,64 @@ def _sample(wrong: Sequence[WrongDecode], most: int | None, seed: int) -> list[W
     return [wrong[i] for i in sorted(kept)]
 
 
-def float_bits(logits: np.ndarray, codes: np.ndarray) -> float:
-    """Return the cross-entropy in bits of codes ``[N, T, K]`` under float logits ``[N, T, K, V]``, summed up."""
+def silent_damage(table: pd.DataFrame, coders: Sequence[str]) -> Interval:
+    """Return the median SNR in dB from the first wrong frame on, where the decoder noticed nothing, over segments.
+
+    Of each segment in a `consequence_table` its own median counts, as its decodes belong together. Decodes that broke
+    off with an error are left out: what follows it is filled in, and a player that is told would rather be silent.
+    """
+    by_segment: dict[int, list[float]] = {}
+    for row in table.to_dict("records"):
+        if row["coder"] in coders and not row["noticed"]:
+            by_segment.setdefault(row["segment"], []).append(row["snr_after_db"])
+    return median_interval([float(np.median(values)) for values in by_segment.values()])
+
+
+def float_bits(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return the cross-entropy in bits of codes ``[N, T, K]`` under float logits ``[N, T, K, V]``, float64 ``[N]``."""
     shares = scipy.special.log_softmax(logits.astype(np.float64), axis=-1)
-    return float(-np.take_along_axis(shares, codes[..., None], axis=-1).sum() / np.log(2))
+    return -np.take_along_axis(shares, codes[..., None], axis=-1).sum(axis=(1, 2, 3)) / np.log(2)
 
 
-def rate_table(case: Case, steps: tuple[float, ...] = (1 / 128, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)) -> pd.DataFrame:
-    """Return bits per token of the baseline's coders and of coarser grids (``acv=4`` otherwise), over float logits.
+def segment_bits(case: Case, steps: tuple[float, ...] = (1 / 128, 1 / 64, 1 / 16, 1 / 4, 1 / 2, 1.0)) -> pd.DataFrame:
+    """Return what each segment costs in bits under the baseline's coders and coarser grids (``acv=4`` otherwise).
 
-    All are of the tokens that coders of floats have computed. Columns ``coder``, ``step_nats`` (of its grid; NaN for a
-    coder without one), ``bits_per_token``, ``overhead_percent`` (against the cross-entropy of the float logits). Raises
+    All are of the tokens that coders of floats have computed. One row per segment, with the columns ``tokens``,
+    `IDEAL` (the cross-entropy of the float logits), the coders by name, and ``"grid "`` and the step in nats. Raises
     UnsupportedInput: the baseline was not run yet.
     """
     answers = case.answers()
     codes, logits = case.codes_for("float32", BASELINE), np.load(answers / "logits_float32.npy")
-    bits = {("float logits, ideal", np.nan): float_bits(logits, codes)}
+    bits = {"tokens": np.full(len(codes), codes[0].size), IDEAL: float_bits(logits, codes)}
+
+    def of_coder(name: str, cdf: np.ndarray) -> list[float]:
+        return [CODERS[name].bits(cdf[n : n + 1], codes[n : n + 1]) for n in range(len(codes))]
+
     for name in case.coders:
-        cdf = np.load(answers / f"cdf_{name}.npy", mmap_mode="r")[: len(codes)]
-        bits[name, CODERS[name].qstep] = CODERS[name].bits(cdf, codes)
+        bits[name] = of_coder(name, np.load(answers / f"cdf_{name}.npy", mmap_mode="r"))
     columns = logits.reshape(-1, logits.shape[-1])[:, :, None]
     for step in steps:
-        cdf = cdf_grid(columns, qstep=step)[:, 0].reshape(logits.shape)
-        bits[f"grid {step:g}", step] = CODERS["grid128"].bits(cdf, codes)
-    ideal = next(iter(bits.values()))
+        bits[f"grid {step:g}"] = of_coder("grid128", cdf_grid(columns, qstep=step)[:, 0].reshape(logits.shape))
+    return pd.DataFrame(bits)
+
+
+def overhead_percent(bits: pd.DataFrame, coder: str, over: str = IDEAL) -> Interval:
+    """Return what a coder needs more than another one in `segment_bits`, over segments."""
+    needed, least = np.array(bits[coder]), np.array(bits[over])
+    return ratio_interval(100 * (needed - least), least)
+
+
+def rate_table(bits: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per coder of `segment_bits`.
+
+    Columns ``coder``, ``step_nats`` (of its grid; NaN for a coder without one), ``bits_per_token`` and, over the float
+    logits, ``overhead_percent``, with ``_low`` and ``_high``.
+    """
     return pd.DataFrame(
-        [
-            {"coder": name, "step_nats": step, "bits_per_token": value / codes.size,
-             "overhead_percent": 100 * (value / ideal - 1)}
-            for (name, step), value in bits.items()
-        ]
+        {"coder": name, "bits_per_token": bits[name].sum() / bits["tokens"].sum(),
+         "step_nats": float(name.split()[1]) if name.startswith("grid ") else CODERS[name].qstep if name in CODERS
+         else np.nan, **overhead_percent(bits, name).columns("overhead_percent")}
+        for name in bits.columns.drop("tokens")
     )  # fmt: skip
 
 
@@ -189,4 +222,20 @@ def send(logits: np.ndarray, codes: np.ndarray, fixed: bool) -> dict[str, Any]:
     return {
         "rows_falling": int((widths < 0).any(axis=1).sum()), "narrowest": int(widths.min()), "symbols": len(codes),
         "wrong_symbols": int((decoded != codes).sum()), "error": error,
+    }  # fmt: skip
+
+
+def clamp_exhibit(fixed: bool, messages: int = 40, seed: int = 0) -> dict[str, int]:
+    """Send messages of 60 codes, half of all codes ruled out, as `send` does, and sum up what happened.
+
+    Returns:
+        ``rows``, ``rows_falling``, ``narrowest``, ``messages``, ``wrong``, ``wrong_without_error``.
+    """
+    sent = [masked_logits(frames=60, codes=1024, masked_share=0.5, seed=seed + n) for n in range(messages)]
+    found = [send(logits, codes, fixed) for logits, codes in sent]
+    wrong = [one for one in found if one["wrong_symbols"]]
+    return {
+        "rows": sum(one["symbols"] for one in found), "rows_falling": sum(one["rows_falling"] for one in found),
+        "narrowest": min(one["narrowest"] for one in found), "messages": messages, "wrong": len(wrong),
+        "wrong_without_error": sum(not one["error"] for one in wrong),
     }  # fmt: skip

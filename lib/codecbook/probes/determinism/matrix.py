@@ -198,6 +198,66 @@ def count_cells(table: pd.DataFrame) -> dict[str, int]:
     return counts
 
 
+def agreement(results: Sequence[CellResult], num_steps: int) -> tuple[bool, list[CellResult]]:
+    """Say whether the exact coder's hashes are the baseline's (the first) in all cells that it ran in, and in which.
+
+    Listed are the cells that tell something: another program, processor or device, or one in which the logits of a
+    float coder are not the baseline's. Where there are none, all may have computed the same thing, and nothing agrees.
+    There must be a hash of logits for each of so many steps, segments times frames.
+    """
+    first, *others = [result for result in results if (part := result.coders.get("exact")) and part.status == "ran"]
+    reference = first.coders["exact"]
+    telling = [
+        result for result in others
+        if any(getattr(result.cell, name) != getattr(first.cell, name) for name in ("backend", "processor", "device"))
+        or any(part.logits and part.logits.differing for name, part in result.coders.items() if name != "exact")
+    ]  # fmt: skip
+    agree = all(
+        part.hashes == reference.hashes
+        and part.segments_wrong == 0
+        and part.token_hashes.items() >= reference.token_hashes.items()
+        for part in (result.coders["exact"] for result in (first, *others))
+    )
+    return agree and bool(telling) and len(reference.hashes["logits"]) == num_steps, telling
+
+
+def kinds_of_machines(results: Sequence[CellResult]) -> str:
+    """Return in words what kinds of processors cells ran on, such as ``"x86_64 (little-endian, 64 bits)"``."""
+    kinds = {
+        f"{result.machine['machine']} ({result.machine['byte_order']}-endian, {result.machine.get('word_bits', '?')} "
+        f"bits{', emulated' if result.cell.processor else ''})": None
+        for result in results
+    }
+    return ", ".join(kinds)
+
+
+def rounding_points(series: str, results: Sequence[CellResult]) -> pd.DataFrame:
+    """Return a row per compared cell and grid: how many rounded logits differ, and how many the rule expects.
+
+    Columns ``series`` (as given), ``cell``, ``step`` (nats), ``mismatches``, ``measured_ppm``, ``expected_ppm``, both
+    of a million logits. The rule is that of `codecbook.probes.determinism.compare`.
+    """
+    rows = [
+        {"series": series, "cell": result.cell.name, "step": step, "mismatches": count,
+         "measured_ppm": 1e6 * count / part.logits.count, "expected_ppm": 1e6 * part.logits.mean_abs / step}
+        for result in results if (part := result.ran("grid128")) and part.logits
+        for step, count in part.logits.grid_mismatches.items()
+    ]  # fmt: skip
+    columns = ["series", "cell", "step", "mismatches", "measured_ppm", "expected_ppm"]
+    return pd.DataFrame(rows, columns=pd.Index(columns))
+
+
+def off_the_rule(points: pd.DataFrame) -> tuple[float, int]:
+    """Return the largest factor, 1 or more, by which `rounding_points` miss the rule, and how many tell.
+
+    Those with 30 mismatches or more tell, of which at most a tenth of all logits were to change; NaN for none.
+    """
+    measured, expected = np.array(points["measured_ppm"]), np.array(points["expected_ppm"])
+    telling = (np.array(points["mismatches"]) >= 30) & (expected < 1e5)
+    ratios = measured[telling] / expected[telling]
+    return (float(max(ratios.max(), 1 / ratios.min())) if len(ratios) else float("nan")), len(ratios)
+
+
 def _row(result: CellResult, name: str) -> dict[str, Any]:
     found = result.coders.get(name)
     row: dict[str, Any] = {"cell": result.cell.name, "coder": name}

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import struct
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -94,7 +95,8 @@ def machine(cell: Cell) -> dict[str, Any]:
     """
     found = {
         "processor": platform.processor() or platform.machine(), "machine": platform.machine(),
-        "byte_order": sys.byteorder, "system": platform.system(), "python": platform.python_version(),
+        "byte_order": sys.byteorder, "word_bits": 8 * struct.calcsize("P"),
+        "system": platform.system(), "python": platform.python_version(),
         "torch": "", "numpy": np.__version__, "mkl_cbwr": os.environ.get("MKL_CBWR", ""),
     }  # fmt: skip
     if cell.backend == "onnx" and (onnxruntime := optional_module("onnxruntime")):
