@@ -19,14 +19,17 @@ from torch.nn import functional as F
 from codecbook.codecs import encodec_package  # noqa: F401  lets encodec be imported without torchaudio
 from codecbook.coding import arithmetic, counts, range_coder
 from codecbook.coding.ecdc import upstream_lm
+from codecbook.coding.ecdc.lm import PackageStepper
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.data.windows import Windows
 from codecbook.lm.models import build_lm
 from codecbook.lm.training.options import TrainOptions
 from codecbook.lm.training.passes import Passes
 from codecbook.lm.training.train import parameter_groups
-from codecbook.measure.coder_speed import DIRECTIONS, same_size_exact, speedup, time_coders, torch_threads
+from codecbook.measure.coder_speed import DIRECTIONS, same_size, speedup, time_coders, torch_threads
+from codecbook.measure.statistics import Interval, median_interval
 from codecbook.models.weights import seeded
+from codecbook.probes.determinism.onnx_steps import OnnxStepper
 from codecbook.tokens import tokens_from_frames
 from codecbook.training.average import move_average
 from codecbook.training.processes import Processes, joined_processes
@@ -35,7 +38,8 @@ PARTS = ("coders", "counts", "training")
 K, V, FRAME_RATE_HZ = 8, 1024, 75.0
 DIM, LAYERS, HEADS, HIDDEN = 256, 4, 4, 1024
 _CLIPS = 20
-_UPSTREAM, _EXACT = "upstream", "exact, same size"
+_UPSTREAM, _COMPILED = "upstream's model stepping in torch", "floats of the same size, compiled (ONNX Runtime)"
+_EXACT = "exact, same size"
 
 
 @dataclass(frozen=True)
@@ -46,29 +50,23 @@ class Bar:
         part: One of `PARTS`.
         text: What is held against what.
         least: Ratio that the median should reach.
-        ratio: Time of the baseline over the time of this project's way: median over the pairs.
-        low: 25th percentile.
-        high: 75th percentile.
-        pairs: How many.
+        ratio: Time of the baseline over the time of this project's way, pair by pair: the median and its interval.
     """
 
     part: str
     text: str
     least: float  # s/s
-    ratio: float  # s/s
-    low: float  # s/s
-    high: float  # s/s
-    pairs: int
+    ratio: Interval  # s/s
 
     @property
     def met(self) -> bool:
         """Whether the median reaches the bar."""
-        return self.ratio >= self.least
+        return self.ratio.mean >= self.least
 
     def __str__(self) -> str:
         return (
-            f"{'met' if self.met else 'missed':6s} {self.part}: {self.text}: {self.ratio:.2f} times as fast "
-            f"[{self.low:.2f}, {self.high:.2f}] in {self.pairs} pairs; at least {self.least:g}"
+            f"{'met' if self.met else 'missed':6s} {self.part}: {self.text}: {self.ratio} times as fast; "
+            f"at least {self.least:g}"
         )
 
 
@@ -91,10 +89,10 @@ def bench(part: str, rounds: int, size: Size = Size(), clock: Callable[[], float
     """Measure a part, and yield each comparison as it is done.
 
     Args:
-        part: One of `PARTS`: ``"coders"``, the exact coder against upstream's model of the same size, each at the
-            torch threads that suit it best; ``"counts"``, CDFs and arithmetic coding against the package ``encodec``,
-            on one thread; ``"training"``, a step against a plain loop over ``nn.TransformerEncoder``, on torch's
-            threads.
+        part: One of `PARTS`: ``"coders"``, the exact coder against upstream's model of the same size and against floats
+            of that size in ONNX Runtime, each at the threads that suit it best; ``"counts"``, CDFs and arithmetic
+            coding against the package ``encodec``, on one thread; ``"training"``, a step against a plain loop over
+            ``nn.TransformerEncoder``, on torch's threads.
         rounds: Pairs of each.
         size: Of the work.
         clock: Returns seconds; monotonic.
@@ -105,12 +103,12 @@ def bench(part: str, rounds: int, size: Size = Size(), clock: Callable[[], float
 def _coders(rounds: int, size: Size, clock: Callable[[], float]) -> Iterator[Bar]:
     codes = np.random.default_rng(0).integers(0, V, (size.frames, K))
     upstream = upstream_lm(K, V, FRAME_RATE_HZ)
-    exact = {_EXACT: same_size_exact(K, V, FRAME_RATE_HZ, codes)}
-    threads = sorted({1, torch.get_num_threads()})
-    times = time_coders(codes, upstream, exact, rounds, threads, clock)
+    twin, exact = same_size(K, V, FRAME_RATE_HZ, codes)
+    floats = {_UPSTREAM: lambda _: PackageStepper(upstream), _COMPILED: lambda threads: OnnxStepper(twin, threads)}
+    times = time_coders(codes, floats, {_EXACT: exact}, rounds, sorted({1, torch.get_num_threads()}), clock)
     for way in DIRECTIONS:
-        ratio, low, high = speedup(times, _UPSTREAM, _EXACT, way)
-        yield Bar("coders", f"{way} in integers, against upstream's model stepping", 15.0, ratio, low, high, rounds)
+        for rival, least in ((_UPSTREAM, 5.0), (_COMPILED, 1.0)):
+            yield Bar("coders", f"{way} in integers, against {rival}", least, speedup(times, rival, _EXACT, way))
 
 
 def _counts(rounds: int, size: Size, clock: Callable[[], float]) -> Iterator[Bar]:
@@ -125,8 +123,8 @@ def _counts(rounds: int, size: Size, clock: Callable[[], float]) -> Iterator[Bar
     }
     with torch_threads(1):
         for name, (least, way) in ways.items():
-            ratios = compare_speed(lambda: _package_encode(symbols, pdf), way, rounds, clock)
-            yield Bar("counts", f"{name}, against the package encodec", least, *ratios, rounds)
+            ratio = compare_speed(lambda: _package_encode(symbols, pdf), way, rounds, clock)
+            yield Bar("counts", f"{name}, against the package encodec", least, ratio)
 
 
 def _package_encode(symbols: np.ndarray, pdf: torch.Tensor) -> bytes:
@@ -146,14 +144,12 @@ def _training(rounds: int, size: Size, clock: Callable[[], float]) -> Iterator[B
     bars = {"none": ("independent heads", 0.95), "in_frame": ("heads conditioned on their frame, which do more", 0.75)}
     with training_steps(tuple(bars), K, V, size.batch, size.window_frames) as steps:
         for conditioning, (name, least) in bars.items():
-            ratios = compare_speed(steps["plain"], steps[conditioning], rounds, clock)
-            yield Bar("training", f"a step with {name}, against nn.TransformerEncoder", least, *ratios, rounds)
+            ratio = compare_speed(steps["plain"], steps[conditioning], rounds, clock)
+            yield Bar("training", f"a step with {name}, against nn.TransformerEncoder", least, ratio)
 
 
-def compare_speed(
-    a: Callable[[], object], b: Callable[[], object], pairs: int, clock: Callable[[], float]
-) -> tuple[float, float, float]:
-    """Return median, 25th and 75th percentile of the time of `a` over that of `b`, in turns (a b, b a, a b, ...).
+def compare_speed(a: Callable[[], object], b: Callable[[], object], pairs: int, clock: Callable[[], float]) -> Interval:
+    """Return the time of `a` over that of `b`, in turns (a b, b a, a b, ...): the median of the pairs, its interval.
 
     A machine's speed drifts with its temperature and its other work by more than many improvements are worth.
     Neighbours in time share that drift, and alternating who goes first cancels what is left of it. Both are called once
@@ -168,8 +164,7 @@ def compare_speed(
             start = clock()
             function()
             taken.append(clock() - start)
-    low, median, high = np.percentile(np.divide(*seconds), [25, 50, 75])
-    return float(median), float(low), float(high)
+    return median_interval(np.divide(*seconds))
 
 
 class PlainModel(nn.Module):

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from codecbook.coding.ecdc import upstream_lm
+from codecbook.coding.ecdc.lm import PackageStepper
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.measure import coder_speed
 from codecbook.measure.coder_speed import (
     UPSTREAM_SHAPE,
     batch_throughput,
-    same_size_exact,
+    same_size,
     speedup,
     time_coders,
     torch_threads,
@@ -26,7 +27,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_both_models_have_upstreams_shape() -> None:
     codes = np.random.default_rng(0).integers(0, 32, (12, 2))
-    exact = same_size_exact(2, 32, 10.0, codes).config
+    twin, exact_model = same_size(2, 32, 10.0, codes)
+    exact = exact_model.config
+    assert (twin.config.dim, twin.config.layers, twin.config.window_frames) == (200, 5, 35)
     upstream = upstream_lm(2, 32, 10.0)
     assert (exact.dim, exact.layers, exact.hidden, exact.window_frames) == (200, 5, 800, 35)
     assert not exact.conditioned
@@ -46,8 +49,8 @@ def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 def test_rounds_are_timed_in_turns(small_exact: ExactLM, small_clips: Corpus, ticks: Iterator[int]) -> None:
     codes = small_clips.clip(0)[:5]
-    upstream = upstream_lm(3, 64, 10.0)
-    times = time_coders(codes, upstream, {"exact": small_exact}, repeats=2, threads=(1,))
+    upstream = PackageStepper(upstream_lm(3, 64, 10.0))
+    times = time_coders(codes, {"upstream": lambda _: upstream}, {"exact": small_exact}, repeats=2, threads=(1,))
     assert times[["coder", "direction"]].to_numpy().tolist() == [
         ["upstream", "encode"], ["upstream", "decode"], ["exact", "encode"], ["exact", "decode"],
     ]  # fmt: skip
@@ -65,7 +68,8 @@ def test_threads_that_only_get_in_the_way_are_left_out(small_clips: Corpus, monk
         return now
 
     monkeypatch.setattr(coder_speed, "perf_counter", clock)
-    times = time_coders(small_clips.clip(0)[:3], upstream_lm(3, 64, 10.0), {}, 1, (1, 2))
+    upstream = PackageStepper(upstream_lm(3, 64, 10.0))
+    times = time_coders(small_clips.clip(0)[:3], {"upstream": lambda _: upstream}, {}, 1, (1, 2))
     assert times["threads"].tolist() == [1, 1]
     assert times["processor_share"].between(0, 1).all()
 
@@ -73,9 +77,12 @@ def test_threads_that_only_get_in_the_way_are_left_out(small_clips: Corpus, monk
 def test_speedup_takes_each_coder_at_its_best() -> None:
     times = pd.DataFrame(
         {"coder": ["a", "a", "b"], "direction": "encode", "threads": [1, 2, 1], "frame_ms": [40.0, 20.0, 10.0],
-         "seconds": [[4.0, 4.0, 5.0], [2.0, 2.0, 4.0], [1.0, 0.5, 1.0]]}
+         "seconds": [[4.0, 4.0, 5.0] * 2, [2.0, 2.0, 4.0] * 2, [1.0, 0.5, 1.0] * 2]}
     )  # fmt: skip
-    assert speedup(times, "a", "b", "encode") == (4.0, 3.0, 4.0)
+    found = speedup(times, "a", "b", "encode")
+    assert (found.mean, found.low, found.high, found.count) == (4.0, 2.0, 4.0, 6)
+    # a coder is not faster than itself
+    assert not speedup(times, "a", "a", "encode").above(1.0)
 
 
 @pytest.mark.usefixtures("ticks")

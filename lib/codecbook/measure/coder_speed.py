@@ -1,7 +1,11 @@
-"""How fast tokens are coded: upstream's language model stepping in torch, against exact models in compiled code."""
+"""How fast tokens are coded: float models, which must step, against exact models in compiled code.
+
+Upstream's model in torch says what this project's coder gains over the usual one. How much of that is due to integers,
+and not to a compiler, says a float model of the same size that is compiled as well.
+"""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter, process_time
@@ -10,13 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from codecbook.coding.ecdc.lm import PackageStepper, decode_steps, encode_steps
+from codecbook.coding.ecdc.lm import Stepper, decode_steps, encode_steps
 from codecbook.coding.ecdc.models import UPSTREAM_SHAPE
 from codecbook.coding.exact.frames import decode_frames, decode_many, encode_frames
 from codecbook.errors import CorruptInput
 from codecbook.lm.exact.export import export_exact
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig
+from codecbook.measure.statistics import Interval, median_interval
 from codecbook.models.weights import seeded
 
 DIRECTIONS = ("encode", "decode")
@@ -24,14 +29,14 @@ _PROBE_FRAMES = 8
 _TOO_SLOW = 2.0
 
 
-def same_size_exact(
+def same_size(
     num_codebooks: int, codebook_size: int, frame_rate_hz: float, codes: np.ndarray, seed: int = 0
-) -> ExactLM:
-    """Build an exact model of upstream's size with random weights: for speed alone.
+) -> tuple[RVQTransformer, ExactLM]:
+    """Build a float model of upstream's size with random weights, and the same in integers: for speed alone.
 
     Width, layers, feed-forward width and context are upstream's, and so are heads that do not see their own frame. It
-    has 10 attention heads, as 200 channels do not divide into 8 heads of even width. It is calibrated with codes
-    ``[T, K]``.
+    has 10 attention heads, as 200 channels do not divide into 8 heads of even width. The exact one is calibrated with
+    codes ``[T, K]``.
     """
     shape = UPSTREAM_SHAPE
     config = RVQTransformerConfig(
@@ -40,31 +45,31 @@ def same_size_exact(
         conditioning="none",
     )  # fmt: skip
     with seeded(seed):
-        model = RVQTransformer(config)
-    return export_exact(model.eval(), [codes])
+        model = RVQTransformer(config).eval()
+    return model, export_exact(model, [codes])
 
 
 def time_coders(
     codes: np.ndarray,
-    upstream: torch.nn.Module,
-    exact: dict[str, ExactLM],
-    repeats: int = 5,
+    floats: Mapping[str, Callable[[int], Stepper]],
+    exact: Mapping[str, ExactLM],
+    repeats: int = 6,
     threads: Sequence[int] = (1, 2),
     clock: Callable[[], float] | None = None,
 ) -> pd.DataFrame:
     """Time coders on the same frames, in turns, so that what slows the machine slows all of them.
 
-    Upstream's model steps as its package does, with this project's compiled arithmetic coder in place of the
-    package's, and without the check that a decoder makes; the exact decoder makes its own.
+    Float models step, as their encoder must compute what a decoder can, with this project's compiled arithmetic coder
+    and without the check that a decoder makes; the exact decoder makes its own.
 
-    Codes are integers ``[T, K]``, `upstream` is the package's ``LMModel``, exact models are by name. One round before
-    the `repeats` is not counted. Upstream's model is tried with several numbers of torch `threads`; those with which it
-    takes over twice as long on the first frames are left out. `clock` returns seconds; None is `time.perf_counter`.
+    Codes are integers ``[T, K]``, exact models are by name, and so is what makes a float model's stepper for so many
+    threads. One round before the `repeats` is not counted. Numbers of `threads` with which a float model takes over
+    twice as long on the first frames are left out. `clock` returns seconds; None is `time.perf_counter`.
 
     Returns:
-        One row per coder, direction (`DIRECTIONS`) and number of threads: ``coder``, ``direction``, ``threads`` (of
-        torch; the compiled coder always runs on one), ``frame_ms`` (median milliseconds per frame, from tokens to bytes
-        or back), ``frame_ms_low`` and ``frame_ms_high`` (quartiles), ``processor_share`` (processor time of the process
+        One row per coder, direction (`DIRECTIONS`) and number of threads: ``coder``, ``direction``, ``threads`` (the
+        exact coder always runs on one), ``frame_ms`` with ``_low`` and ``_high`` (milliseconds per frame, from tokens
+        to bytes or back: the median of all rounds and its interval), ``processor_share`` (processor time of the process
         over wall time, median, at most 1: below it, something else was running) and ``seconds`` (wall time of every
         repeat, in order).
 
@@ -72,14 +77,15 @@ def time_coders(
         CorruptInput: A decoder returned other codes than were encoded.
     """
     (T, K), now = codes.shape, clock or perf_counter
-    by_codebook, stepper = np.ascontiguousarray(codes.T), PackageStepper(upstream)
+    by_codebook = np.ascontiguousarray(codes.T)
     runs: dict[tuple[str, str, int], Callable[[], object]] = {}
-    for count in _useful_threads(by_codebook[:, :_PROBE_FRAMES], stepper, threads):
-        with torch_threads(count):
-            data = encode_steps(by_codebook, stepper)
-            _check_equal(by_codebook, decode_steps(data, stepper, K, T, verify=False)[0])
-        runs["upstream", "encode", count] = partial(encode_steps, by_codebook, stepper)
-        runs["upstream", "decode", count] = partial(decode_steps, data, stepper, K, T, verify=False)
+    for name, make in floats.items():
+        for count, stepper in _useful_threads(by_codebook[:, :_PROBE_FRAMES], make, threads).items():
+            with torch_threads(count):
+                data = encode_steps(by_codebook, stepper)
+                _check_equal(by_codebook, decode_steps(data, stepper, K, T, verify=False)[0])
+            runs[name, "encode", count] = partial(encode_steps, by_codebook, stepper)
+            runs[name, "decode", count] = partial(decode_steps, data, stepper, K, T, verify=False)
     for name, model in exact.items():
         payload = encode_frames(model, codes).payload
         _check_equal(codes, decode_frames(model, payload, T)[0])
@@ -96,29 +102,29 @@ def time_coders(
     rows = []
     for (name, direction, count), measured in rounds.items():
         seconds, shares = np.array(measured[1:]).T
-        low, median, high = np.percentile(seconds, [25, 50, 75]) * 1000 / len(codes)
         rows.append(
-            {"coder": name, "direction": direction, "threads": count, "frame_ms": median, "frame_ms_low": low,
-             "frame_ms_high": high, "processor_share": np.median(shares), "seconds": seconds}
+            {"coder": name, "direction": direction, "threads": count,
+             **median_interval(seconds).columns("frame_ms", 1000 / len(codes)),
+             "processor_share": np.median(shares), "seconds": seconds}
         )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def speedup(times: pd.DataFrame, slow: str, fast: str, direction: str) -> tuple[float, float, float]:
-    """Return median and quartiles of one coder's time over another's in `time_coders`, round by round.
+def speedup(times: pd.DataFrame, slow: str, fast: str, direction: str) -> Interval:
+    """Return one coder's time over another's in `time_coders`, round by round: the median and its interval.
 
-    Each coder is taken at the number of threads at which its median is best.
+    Each coder is taken at the number of threads at which its median is best. Rounds are few and follow one another, so
+    that the interval speaks of this run.
     """
     best = []
     for name in (slow, fast):
         found = times[(times["coder"] == name) & (times["direction"] == direction)]
         best.append(found["seconds"].tolist()[int(np.argmin(found["frame_ms"]))])
-    low, median, high = np.percentile(np.divide(*best), [25, 50, 75])
-    return float(median), float(low), float(high)
+    return median_interval(np.divide(*best))
 
 
 def batch_throughput(
-    model: ExactLM, clips: Sequence[np.ndarray], threads: int = 1, repeats: int = 5
+    model: ExactLM, clips: Sequence[np.ndarray], threads: int = 1, repeats: int = 6
 ) -> dict[str, float]:
     """Decode many streams side by side and say how many frames a second that makes, of all streams together.
 
@@ -126,7 +132,7 @@ def batch_throughput(
     several at once. One round before the `repeats` is not counted.
 
     Returns:
-        ``streams``, ``threads``, ``frames_per_s`` (median), ``frames_per_s_low`` and ``frames_per_s_high`` (quartiles).
+        ``streams``, ``threads``, and ``frames_per_s`` with ``_low`` and ``_high`` (the median and its interval).
 
     Raises:
         CorruptInput: A decoder returned other codes than were encoded.
@@ -145,9 +151,7 @@ def batch_throughput(
             if isinstance(result, CorruptInput):
                 raise result
             _check_equal(clip, result[0])
-    low, median, high = np.percentile(rates[1:], [25, 50, 75])
-    return {"streams": len(clips), "threads": threads, "frames_per_s": median, "frames_per_s_low": low,
-            "frames_per_s_high": high}  # fmt: skip
+    return {"streams": len(clips), "threads": threads, **median_interval(rates[1:]).columns("frames_per_s")}
 
 
 @contextlib.contextmanager
@@ -161,16 +165,16 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _useful_threads(symbols: np.ndarray, stepper: PackageStepper, threads: Sequence[int]) -> list[int]:
-    """Return the numbers of threads that are worth timing in full, by the time of a few frames ``[K, T]``."""
-    taken = {}
-    for count in threads:
+def _useful_threads(symbols: np.ndarray, make: Callable[[int], Stepper], threads: Sequence[int]) -> dict[int, Stepper]:
+    """Return the steppers by numbers of threads that are worth timing in full, by the time of frames ``[K, T]``."""
+    taken, steppers = {}, {count: make(count) for count in threads}
+    for count, stepper in steppers.items():
         with torch_threads(count):
             encode_steps(symbols, stepper)
             start = perf_counter()
             encode_steps(symbols, stepper)
             taken[count] = perf_counter() - start
-    return [count for count in threads if taken[count] <= _TOO_SLOW * min(taken.values())]
+    return {count: steppers[count] for count in threads if taken[count] <= _TOO_SLOW * min(taken.values())}
 
 
 def _check_equal(codes: np.ndarray, decoded: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """One symbol on its way into a stream, with every number in between."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from codecbook.coding import range_coder as kernels
 from codecbook.coding.cdf import coded_intervals
 from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, cdf_exact
+from codecbook.coding.stream.segment import Damage
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.exact.stepper import kernel_logits
@@ -74,6 +76,27 @@ def trace_symbol(model: ExactLM, codes: np.ndarray, frame: int, codebook: int) -
         frame, codebook, int(codes[frame, codebook]), logits[frame, codebook],
         np.diff(cdf[frame, codebook], prepend=0), low[place], high[place], before, _snapshot(state),
     )  # fmt: skip
+
+
+def worked_out(symbol: CodedSymbol) -> CoderState:
+    """Return the state after a symbol as the text has it, before settled bytes go out: with no help from the coder."""
+    unit = symbol.before.range // symbol.total
+    low, width = symbol.before.low + unit * symbol.low, unit * (symbol.high - symbol.low)
+    return CoderState(low, width, symbol.before.num_bytes)
+
+
+def settled(state: CoderState, num_bytes: int) -> CoderState:
+    """Return a state once so many bytes are written in all."""
+    shift = 8 * (num_bytes - state.num_bytes)
+    return CoderState((state.low << shift) % (1 << 56), state.range << shift, num_bytes)
+
+
+def wrong_frames(sent: np.ndarray, decoded: np.ndarray, damage: Iterable[Damage]) -> tuple[int, int]:
+    """Return how many frames of ``[T, K]`` lie in what is reported as damaged, and how many others are wrong."""
+    lost = np.zeros(len(sent), dtype=bool)
+    for item in damage:
+        lost[item.first_row : item.first_row + item.num_rows] = True
+    return int(lost.sum()), int((decoded[~lost] != sent[~lost]).any(axis=1).sum())
 
 
 def _snapshot(state: np.ndarray) -> CoderState:

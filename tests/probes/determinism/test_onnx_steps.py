@@ -6,13 +6,15 @@ The graphs themselves, of all kinds of models, are the matter of ``tests/lm/test
 import numpy as np
 import pytest
 
+from codecbook.coding.ecdc.lm import decode_steps, encode_steps
 from codecbook.lm.exact.files import load_exact
 from codecbook.lm.exact.reference import reference_logits
 from codecbook.lm.model_files import load_lm
+from codecbook.measure.coder_speed import same_size
 from codecbook.probes.determinism import onnx_steps
 from codecbook.probes.determinism.backends import trace
 from codecbook.probes.determinism.case import Case
-from codecbook.probes.determinism.onnx_steps import OPTIMISATIONS, OnnxSteps
+from codecbook.probes.determinism.onnx_steps import OPTIMISATIONS, OnnxStepper, OnnxSteps
 from codecbook.probes.determinism.torch_steps import TorchSteps
 
 
@@ -56,3 +58,12 @@ def test_a_full_pass_leaves_stepping_alone(case: Case) -> None:
     full = steps.full(codes[:, ::-1])
     np.testing.assert_array_equal(full[0], reference_logits(model, codes[0, ::-1]))
     np.testing.assert_array_equal(steps.logits(codes[:, 1, :1])[0], reference_logits(model, codes[0, :2])[1, 1])
+
+
+def test_a_float_model_steps_as_upstreams_does() -> None:
+    codes = np.random.default_rng(0).integers(0, 32, (12, 2))
+    stepper = OnnxStepper(same_size(2, 32, 10.0, codes)[0])
+    data = encode_steps(codes.T, stepper)
+    decoded, consumed = decode_steps(data, stepper, 2, 12)
+    np.testing.assert_array_equal(decoded.T, codes)
+    assert consumed == len(data)

@@ -9,7 +9,7 @@ of threads, differs in last bits.
 import contextlib
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,23 @@ from codecbook.coding.arithmetic import GridDecoder, GridEncoder, UpstreamDecode
 from codecbook.coding.counts import GridDialect, cdf_upstream_from_pdf
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.models.weights import checked_device
+
+
+class Stepper(Protocol):
+    """A language model that steps through a segment, frame by frame."""
+
+    @property
+    def dialect(self) -> GridDialect | None:
+        """Whose CDF it gives; None is upstream's."""
+        ...
+
+    def start(self, num_codebooks: int) -> None:
+        """Forget all steps."""
+        ...
+
+    def step(self, codes: np.ndarray | None = None) -> np.ndarray:
+        """Return the CDF of the next frame, int64 ``[K, V]``, after codes int64 ``[K]`` (None at the first step)."""
+        ...
 
 
 class PackageStepper:
@@ -94,7 +111,7 @@ class PackageStepper:
         return pdf, False
 
 
-def encode_steps(codes: np.ndarray, stepper: PackageStepper, segment: int = 0) -> bytes:
+def encode_steps(codes: np.ndarray, stepper: Stepper, segment: int = 0) -> bytes:
     """Encode the tokens of one segment, int64 ``[K, T]``; errors call it by its number."""
     stepper.start(len(codes))
     encoder = UpstreamEncoder() if stepper.dialect is None else GridEncoder()
@@ -108,7 +125,7 @@ def encode_steps(codes: np.ndarray, stepper: PackageStepper, segment: int = 0) -
 
 
 def decode_steps(
-    data: bytes, stepper: PackageStepper, num_codebooks: int, num_frames: int, segment: int = 0, verify: bool = True
+    data: bytes, stepper: Stepper, num_codebooks: int, num_frames: int, segment: int = 0, verify: bool = True
 ) -> tuple[np.ndarray, int]:
     """Decode the tokens of one segment; return codes, int64 ``[K, T]``, and how many bytes they took.
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from codecbook.coding.counts import cdf_upstream
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.onnx import export_onnx
 from codecbook.lm.token_lm import TokenLM
@@ -55,6 +56,11 @@ class OnnxSteps:
         """See `Steps`."""
         self._hidden, self._past = self._read(frame[:, None], self._past)
 
+    def frame(self) -> np.ndarray:
+        """Return the logits ``[B, K, V]`` of all codebooks, of a model whose heads read no code of their own frame."""
+        codes = np.zeros((len(self._hidden), self._config.num_codebooks), np.int64)
+        return self._logits(self._hidden[:, 0], codes)
+
     def full(self, codes: np.ndarray) -> np.ndarray:
         """See `Steps`; it leaves alone what was stepped through."""
         B, T, K = codes.shape
@@ -81,3 +87,23 @@ class OnnxSteps:
 
     def _bos(self, batch: int) -> np.ndarray:
         return np.full((batch, 1, self._config.num_codebooks), self._config.codebook_size, dtype=np.int64)
+
+
+class OnnxStepper:
+    """A float model without conditioning in compiled form, behind `codecbook.coding.ecdc.lm.Stepper`."""
+
+    dialect = None
+
+    def __init__(self, model: TokenLM, threads: int = 1) -> None:
+        self._steps = OnnxSteps(model, threads)
+
+    def start(self, num_codebooks: int) -> None:
+        """See `Stepper`; the model knows its codebooks."""
+        del num_codebooks
+        self._steps.start(1)
+
+    def step(self, codes: np.ndarray | None = None) -> np.ndarray:
+        """See `Stepper`; counts are by upstream's rule."""
+        if codes is not None:
+            self._steps.push(codes[None])
+        return cdf_upstream(self._steps.frame().transpose(0, 2, 1))[0]
