@@ -10,7 +10,7 @@ import pytest
 from codecbook.audio import Clip
 from codecbook.coding.counts import GridDialect
 from codecbook.coding.ecdc import damage, read_ecdc_header, write_ecdc
-from codecbook.coding.ecdc.damage import compare_decodes, flip_byte, payload_decode_matrix, precision_eval
+from codecbook.coding.ecdc.damage import all_noticed, compare_decodes, flip_byte, payload_decode_matrix, precision_eval
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden" / "ecdc"))  # what makes the golden files lies there
@@ -79,6 +79,10 @@ def test_matrix(case: tuple) -> None:
     assert "claims" in cut.error
     assert rows.success[3:].tolist() == [False] * 3
     assert "cuda:99" in rows.error[3]
+    assert all_noticed(rows, ["bad", "cut"])
+    here = rows[:3]
+    assert not all_noticed(here, ["bad", "clean"])
+    assert not all_noticed(here.assign(error=here.error.where(here.file != "bad", "")), ["bad"]), "nobody looked"
     first, second = (row for _, row in pairs[:2].iterrows())
     assert (first.clean, first.corrupt, first.device, first.success) == ("clean", "bad", "cpu", True)
     assert first.corruption_max_abs == pytest.approx(clean.max_abs, rel=1)

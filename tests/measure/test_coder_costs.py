@@ -14,6 +14,7 @@ from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.models import RVQTransformer
 from codecbook.measure.rates.coder_costs import (
+    against_modelless,
     codebook_table,
     coder_costs,
     cost_table,
@@ -21,6 +22,7 @@ from codecbook.measure.rates.coder_costs import (
     first_saves,
     float_logits,
     leading,
+    over_ideal,
     past_saves,
     saving,
 )
@@ -43,7 +45,7 @@ def test_logits_in_chunks_are_those_of_a_whole_pass(small_lm: RVQTransformer, sm
 def test_each_coder_is_charged_what_it_writes(
     small_lm: RVQTransformer, small_exact: ExactLM, small_clips: Corpus
 ) -> None:
-    written, intervals = coder_costs(small_lm, small_exact, small_clips)
+    written, intervals = coder_costs(small_lm, small_exact, small_clips, small_clips)
     assert next(iter(written)) == "raw"
     assert written["raw"].bits_per_token == pytest.approx(np.log2(V))
     for i in range(len(small_clips)):
@@ -54,6 +56,9 @@ def test_each_coder_is_charged_what_it_writes(
         assert written["upstream (acv 2)"].clip_bits[i].sum() == 8 * len(upstream)
         assert written["acv 4, qstep 1/64"].clip_bits[i].sum() == 8 * len(grid)
         assert written["exact"].clip_bits[i].sum() == 8 * len(encode_frames(small_exact, codes).payload)
+    # what a compressor has seen before costs it next to nothing, and it has seen the corpus
+    assert written["xz -9e"].bits_per_token < 1.5
+    assert coder_costs(small_lm, small_exact, small_clips, leading(small_clips, 2))[0]["xz -9e"].bits_per_token > 5.0
     ideal = written["float model, ideal"].bits_per_token
     assert list(intervals) == ["upstream (acv 2)", "acv 4, qstep 1/128", "acv 4, qstep 1/64", "exact"]
     for name in ("upstream (acv 2)", "acv 4, qstep 1/128", "exact"):
@@ -97,6 +102,29 @@ def test_tables_hold_models_codebooks_and_savings():
     assert (gain.mean, gain.low, gain.high) == pytest.approx((1.0, 1.0, 1.0), rel=1e-12)
     with pytest.raises(UnsupportedInput, match="same clips"):
         saving(first, _cost("c", second.clip_bits, tokens + 2))
+
+
+def test_the_exact_coder_is_held_against_the_best_without_a_model() -> None:
+    tokens, raw = np.array([100, 120, 90, 110]), 10.0
+    ideal = _cost("ideal", 8.0 * tokens[:, None], tokens)
+
+    def costs(bits: float, xz: float) -> dict[str, TokenCost]:
+        found = {"raw": raw, "zstd -19": 9.6, "xz -9e": xz}
+        streams = {name: _cost(name, np.array([[rate * tokens.sum()]]), tokens.sum(keepdims=True))
+                   for name, rate in found.items()}  # fmt: skip
+        wobble = np.array([0.1, -0.2, 0.2, -0.1]) * tokens
+        return streams | {"exact": _cost("exact", (bits * tokens + wobble)[:, None], tokens)}
+
+    exact, rival, rate = against_modelless(costs(8.0, xz=9.3))
+    assert (rival, exact.below(rate)) == ("xz -9e", True)
+    # a coder that writes raw codes, and a compressor that knows as much as the model
+    exact, rival, rate = against_modelless(costs(raw, xz=9.3))
+    assert exact.below(rate) is False
+    exact, rival, rate = against_modelless(costs(8.0, xz=7.9))
+    assert (rival, exact.below(rate)) == ("xz -9e", False)
+    above = over_ideal({"same": ideal, "raw": _cost("raw", raw * tokens[:, None], tokens)}, ideal)
+    assert (above["same"].mean, above["same"].below(1)) == (0.0, True)
+    assert (above["raw"].mean, above["raw"].below(1)) == (pytest.approx(25.0), False)
 
 
 def test_a_cost_of_one_stream_has_no_interval_in_the_table():

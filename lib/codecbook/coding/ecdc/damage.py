@@ -197,6 +197,11 @@ def payload_decode_matrix(
     return pd.DataFrame(rows), pd.DataFrame(compared)
 
 
+def all_noticed(rows: pd.DataFrame, streams: Sequence[str]) -> bool:
+    """Say whether the reader noticed that these streams are damaged, on each device of `payload_decode_matrix`."""
+    return bool((rows.loc[rows["file"].isin(list(streams)), "error"] != "").all())
+
+
 def _decoded(
     data: bytes, model: Any, lm: nn.Module | None, device: str = "", **options: Any
 ) -> tuple[DecodedClip | None, str]:

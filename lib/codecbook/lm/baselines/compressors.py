@@ -8,10 +8,10 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import brotli
 import numpy as np
-import pandas as pd
 import zstandard
 
 from codecbook.errors import UnsupportedInput
@@ -37,6 +37,10 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 """Compressors at their highest common setting; sizes are of whole files, with their headers and checksums."""
 
 
+_SAMPLE_ROWS = 50_000
+"""Rows of a corpus with which a serialisation is chosen."""
+
+
 def serialisations(rows: np.ndarray, codebook_sizes: tuple[int, ...]) -> dict[str, bytes]:
     """Lay codes, integers ``[T, K]``, out as bytes in several ways, by name.
 
@@ -53,22 +57,43 @@ def serialisations(rows: np.ndarray, codebook_sizes: tuple[int, ...]) -> dict[st
     }
 
 
-def compressor_costs(held_out: Corpus, compressor: str, per_clip: bool = False) -> list[TokenCost]:
+def compressor_costs(held_out: Corpus, compressor: str) -> list[TokenCost]:
     """Compress tokens by one of `COMPRESSORS`; return a cost per serialisation of `serialisations`, the lowest first.
 
-    With `per_clip`, each clip is compressed apart, which gives an interval over clips, and costs more, as each begins
-    without any knowledge; else all clips are one stream, and there is one figure. An unknown compressor, or nothing to
-    compress, raises UnsupportedInput.
+    All clips are one stream, so there is no interval. An unknown compressor, or nothing to compress, raises
+    UnsupportedInput.
     """
+    rows, compress = _checked(held_out, compressor).rows(), COMPRESSORS[compressor]
+    sizes = {name: len(compress(data)) for name, data in serialisations(rows, held_out.codebook_sizes).items()}
+    return sorted((_cost(compressor, name, sizes[name], rows.size) for name in sizes), key=lambda c: c.bits_per_token)
+
+
+def cost_after(corpus: Corpus, held_out: Corpus, compressor: str) -> TokenCost:
+    """Return what held-out tokens add to the compressed size of a corpus that they follow, frame after frame.
+
+    So a compressor knows as much as a model that was trained on the corpus, as far as its window reaches. Whether words
+    or packed codes are better is found with the beginning of the corpus. Errors are those of `compressor_costs`.
+    """
+    check_corpora(corpus, held_out)
+    rows, compress, sizes = _checked(held_out, compressor).rows(), COMPRESSORS[compressor], held_out.codebook_sizes
+
+    def added_bytes(before: np.ndarray, layout: str) -> int:
+        parts = (np.concatenate((before, rows)), before)
+        with ThreadPoolExecutor(2) as pool:  # compressors leave the interpreter free
+            both, alone = pool.map(lambda part: len(compress(serialisations(part, sizes)[layout])), parts)
+        return both - alone
+
+    sample = corpus.rows(_SAMPLE_ROWS)
+    layout = min(("words, frames", "packed, frames"), key=lambda name: added_bytes(sample, name))
+    return _cost(compressor, f"{layout}, after the corpus", added_bytes(corpus.rows(), layout), rows.size)
+
+
+def _checked(held_out: Corpus, compressor: str) -> Corpus:
     if compressor not in COMPRESSORS:
         raise UnsupportedInput(f"compressor={compressor!r} is unknown; choose one of {', '.join(COMPRESSORS)}.")
     check_corpora(None, held_out)
-    parts = [held_out.clip(i) for i in range(len(held_out))] if per_clip else [held_out.rows()]
-    tokens = np.array([part.size for part in parts], dtype=np.int64)
-    compress = COMPRESSORS[compressor]
-    bits = pd.DataFrame(
-        {name: 8.0 * len(compress(data)) for name, data in serialisations(part, held_out.codebook_sizes).items()}
-        for part in parts
-    )
-    costs = [TokenCost(f"{compressor} ({name})", bits[[name]].to_numpy(), tokens) for name in bits]
-    return sorted(costs, key=lambda cost: cost.bits_per_token)
+    return held_out
+
+
+def _cost(compressor: str, layout: str, num_bytes: int, num_tokens: int) -> TokenCost:
+    return TokenCost(f"{compressor} ({layout})", np.array([[8.0 * num_bytes]]), np.array([num_tokens]))

@@ -20,7 +20,7 @@ from codecbook.coding.cdf import coded_intervals, ideal_bits
 from codecbook.coding.counts import GRID_DIALECTS, TOTAL, cdf_upstream
 from codecbook.coding.exact.frames import encode_frames
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.baselines.compressors import compressor_costs
+from codecbook.lm.baselines.compressors import cost_after
 from codecbook.lm.baselines.ngrams import TokenCost, uniform
 from codecbook.lm.costs import lm_cost
 from codecbook.lm.data.corpus import Corpus
@@ -83,13 +83,16 @@ def exact_coder_cost(model: ExactLM, clips: Corpus) -> tuple[TokenCost, TokenCos
     return written, _cost("exact", [segment.ideal_bits for segment in segments], clips)
 
 
-def coder_costs(model: TokenLM, exact: ExactLM, clips: Corpus) -> tuple[dict[str, TokenCost], dict[str, TokenCost]]:
+def coder_costs(
+    model: TokenLM, exact: ExactLM, clips: Corpus, corpus: Corpus
+) -> tuple[dict[str, TokenCost], dict[str, TokenCost]]:
     """Charge the same clips by every coder, each clip on its own and as one segment.
 
-    `exact` is the float model in integers. Logits of all frames are in memory, 4 V K bytes a frame.
+    `exact` is the float model in integers. Logits of all frames are in memory, 4 V K bytes a frame. Compressors get the
+    clips as one stream that begins with `corpus`, the tokens that the model was trained on.
 
     Returns:
-        By name, in the order raw, compressors (each with the best of its layouts), float coders, exact, and the float
+        By name, in the order raw, compressors, float coders, exact, and the float
         model's own information: what clips cost by the bytes that are written (raw codes and the float model: by
         their information). And the same of language model coders by the intervals that they code with, without
         their own rounding and ends.
@@ -99,7 +102,7 @@ def coder_costs(model: TokenLM, exact: ExactLM, clips: Corpus) -> tuple[dict[str
     """
     written, intervals = {"raw": uniform(clips)}, {}
     for name in COMPRESSORS:
-        written[name] = compressor_costs(clips, name, per_clip=True)[0]
+        written[name] = cost_after(corpus, clips, name)
     logits = [float_logits(model, clips.clip(i)) for i in range(len(clips))]
     for name, (make_cdf, encode) in FLOAT_CODERS.items():
         stream_bits, interval_bits = [], []
@@ -142,6 +145,25 @@ def codebook_table(costs: Mapping[str, TokenCost]) -> pd.DataFrame:
             interval = ratio_interval(cost.clip_bits[:, k], cost.clip_tokens / columns)
             rows.append({"model": name, "codebook": k, **interval.columns("bits_per_token")})
     return pd.DataFrame(rows)
+
+
+def over_ideal(costs: Mapping[str, TokenCost], ideal: TokenCost) -> dict[str, Interval]:
+    """Return by name what each costs more than a model's own information, in percent, over the same clips."""
+    information = ideal.clip_bits.sum(axis=1)
+    return {
+        name: ratio_interval(100 * (cost.clip_bits.sum(axis=1) - information), information)
+        for name, cost in costs.items()
+    }
+
+
+def against_modelless(costs: Mapping[str, TokenCost]) -> tuple[Interval, str, float]:
+    """Return the exact coder's bits per token, and the best of raw codes and compressors: its name and its bits.
+
+    Of `coder_costs`; the interval is over clips, which compressors have as one stream.
+    """
+    best = min(("raw", *COMPRESSORS), key=lambda name: costs[name].bits_per_token)
+    exact = costs["exact"]
+    return ratio_interval(exact.clip_bits.sum(axis=1), exact.clip_tokens), best, costs[best].bits_per_token
 
 
 def saving(better: TokenCost, worse: TokenCost, codebooks: slice = slice(None)) -> Interval:
