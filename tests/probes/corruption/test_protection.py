@@ -48,6 +48,13 @@ def test_one_lost_segment_of_ten_costs_nothing_and_two_cost_both():
     assert 10 < overhead < 12.5
 
 
+def test_each_segment_is_lost_in_turn():
+    tokens = tokens_of(10)
+    streams = protection.protected(tokens, {"none": None, "1 of 10": Parity(10, 1)}, 1.0)
+    table = protection.survival(tokens, streams, {"one": protection.lose_one}, num_segments=110)
+    assert table.exact_percent.round().tolist() == [90, 100]
+
+
 def test_bytes_are_changed_at_the_rate_that_is_asked_for():
     data = bytes(100_000)
     changed = np.frombuffer(protection.change_bytes(0.01)(data, 1), dtype=np.uint8)

@@ -56,12 +56,18 @@ def protected(
     return streams
 
 
+def lose_one(data: bytes, seed: int) -> bytes:
+    """Take out one segment, or one of parity: the next one with the next seed."""
+    places = _places(data)
+    start, end = places[seed % len(places)]
+    return data[:start] + data[end:]
+
+
 def lose_segments(share: float, burst: float = 1.0) -> Damager:
     """Take out segments, of parity too: each with this probability, or so many of all in bursts of a mean length."""
 
     def damage(data: bytes, seed: int) -> bytes:
-        report = inspect(data)
-        places = sorted([(start, end) for start, end, _ in report.segments] + list(report.parity_segments))
+        places = _places(data)
         lost = independent(len(places), share, seed) if burst == 1 else gilbert_elliott(len(places), share, burst, seed)
         kept, place = [], 0
         for (start, end), is_lost in zip(places, lost, strict=True):
@@ -70,6 +76,11 @@ def lose_segments(share: float, burst: float = 1.0) -> Damager:
         return b"".join([*kept, data[place:]])
 
     return damage
+
+
+def _places(data: bytes) -> list[tuple[int, int]]:
+    report = inspect(data)
+    return sorted([(start, end) for start, end, _ in report.segments] + list(report.parity_segments))
 
 
 def change_bytes(rate: float) -> Damager:
