@@ -102,6 +102,9 @@ CODE = {"codecs": ["units_25hz", "encodec_24khz"], "bandwidth_codebooks": [2], "
 FORMATS = {"coder_clips": 2, "coder_frames": 10, "eval_clip_s": 0.2}
 CELLS = {"segments": 2, "float_segments": 1, "frames": 8, "recordings": 1}
 FOLLOWED_BY = {"05_determinism": ("05b_consequences", {"random_segments": 0, "heard_segments": 2})}
+SURVIVE = {"fuzz_inputs": 0, "protected_s": 8.0, "segments_at_stake": 8, "byte_error_rates": [1e-3], "conceal_clips": 1,
+           "conceal_methods": ["hold"], "packet_clips": 1, "packet_loss_percent": [10.0]}  # fmt: skip
+DAMAGE = {"damage_clip_s": 1.0, "damage_count": 1, "unheard_count": 1, "bit_error_clips": 1, "bit_error_rates": [1e-3]}
 TRAIN = {"steps": 20, "num_codebooks": 2, "num_filters": 2, "hidden_dim": 8}
 
 # notebook, kind of recordings, the parameters that keep it small
@@ -117,6 +120,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     *(("04b_formats", kind, FORMATS) for kind in ("one_short_clip", "odd_files")),
     # each takes more than a minute, as every cell is a process
     *(("05_determinism", kind, CELLS) for kind in ("one_short_clip", "odd_files")),
+    *(("06_corruption", kind, SURVIVE) for kind in ("one_short_clip", "one_song")),
+    *(("06b_damage", kind, DAMAGE) for kind in ("one_short_clip", "odd_files")),
     *(("08_train_codec", kind, TRAIN) for kind in KINDS),
 ]
 
