@@ -127,6 +127,9 @@ def test_a_coarser_grid_is_told_from_one_that_changes_nothing() -> None:
     # a cell in which all rows differ on every grid says nothing of grids
     flat = grids([40, 40, 40], [40, 40, 40], precision="autocast")
     assert rows_of_grids([grids([20, 24, 30], [10, 12, 15]), flat]) == rule
+    # nor does one whose time was up before it came to the other grid
+    alone = result("b", grid128=part([-1] * 3, rows=[20, 24, 30]))
+    assert rows_of_grids([grids([20, 24, 30], [10, 12, 15]), alone]) == rule
     assert rows_of_grids([grids([0, 0, 0], [0, 0, 0])]).below(0.6) is None
 
 

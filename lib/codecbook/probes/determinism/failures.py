@@ -111,10 +111,11 @@ def rows_of_grids(results: Sequence[CellResult], coarse: str = "grid64", fine: s
     """Return how many CDF rows differ on one grid for each that does on another, over segments.
 
     By the rule of rounding (`codecbook.probes.determinism.compare`) half as many logits change on a grid that is twice
-    as coarse. Both are over the `pooled_cells`; the ratio is undefined where nothing differs.
+    as coarse. Both are over the `pooled_cells` in which both ran; the ratio is undefined where nothing differs.
     """
+    both = [result for result in results if result.ran(coarse) and result.ran(fine)]
     counts = [
-        np.sum([part.cdf.segment_rows_differing for part in pooled_cells(results, coder) if part.cdf], axis=0)
+        np.sum([part.cdf.segment_rows_differing for part in pooled_cells(both, coder) if part.cdf], axis=0)
         for coder in (coarse, fine)
     ]
     if np.ndim(counts[0]) == 0 or not np.sum(counts[1]):
