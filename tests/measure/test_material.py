@@ -32,7 +32,7 @@ class Counter(Codec):
             raise CorruptInput("Nothing is heard.")
         yield Encoded([np.arange(samples.shape[1]) % 64] * num_codebooks)
 
-    def _decode(self, tokens):
+    def _decode(self, tokens, mend=None):
         yield np.zeros((1, tokens.num_frames))
 
 

@@ -31,7 +31,7 @@ class Rounder(Codec):
             digits = digits % 1
         yield Encoded(codes=tuple(codes))
 
-    def _decode(self, tokens):
+    def _decode(self, tokens, mend=None):
         value = sum(codes / 2.0 ** (k + 1) for k, codes in enumerate(tokens.codes))
         value = value + 2.0 ** -(tokens.num_codebooks + 1)
         yield (2 * value - 1).astype(np.float32)[None]
@@ -76,7 +76,7 @@ def test_a_clip_that_the_codec_cannot_take_is_skipped_with_its_reason():
 
 def test_a_clip_that_cannot_be_measured_is_skipped_as_a_whole():
     class Overflowing(Rounder):
-        def _decode(self, tokens):
+        def _decode(self, tokens, mend=None):
             (samples,) = super()._decode(tokens)
             yield samples * np.inf if tokens.num_codebooks == 8 and tokens.num_samples == 16_000 else samples
 
@@ -184,7 +184,7 @@ def test_changes_are_taken_clip_by_clip_and_by_domain():
 class Shallow(Rounder):
     """Ignores all codebooks but the first four."""
 
-    def _decode(self, tokens):
+    def _decode(self, tokens, mend=None):
         yield from super()._decode(tokens.leading(min(4, tokens.num_codebooks)))
 
 
