@@ -14,8 +14,10 @@ TOLERANCE = 1e-12
 
 def small(kind: str, dropout: float = 0.0) -> TokenLM:
     torch.manual_seed(1)
-    if kind == "gpt":
-        model = TinyGPT(TinyGPTConfig((11,), dim=32, layers=2, heads=4, hidden=64, context=40, dropout=dropout))
+    if kind in ("gpt", "turns"):
+        shape = {"dim": 32, "layers": 2, "heads": 4, "hidden": 64, "context": 40, "dropout": dropout}
+        places = (0, 1, 2, 2, 1, 2, 2) if kind == "turns" else (0,)
+        model: TokenLM = TinyGPT(TinyGPTConfig((11,), places=places, **shape))
     else:
         model = RVQTransformer(
             RVQTransformerConfig(
@@ -34,7 +36,7 @@ def codes_for(model: TokenLM, num_frames: int = 24, batch_size: int = 2, seed: i
     return torch.from_numpy(rng.integers(0, model.codebook_sizes[0], (batch_size, num_frames, model.num_codebooks)))
 
 
-KINDS = ("gpt", "none", "in_frame")
+KINDS = ("gpt", "turns", "none", "in_frame")
 
 
 def test_default_gpt_has_the_published_number_of_trunk_parameters() -> None:

@@ -39,8 +39,18 @@ def test_chunks_cost_what_a_full_pass_costs(chunk_frames: int) -> None:
 def test_gpt_reads_a_long_stream_context_by_context(num_tokens: int) -> None:
     model = small("tiny_gpt", codebook_sizes=[9], context=10)
     codes = np.random.default_rng(0).integers(0, 9, (num_tokens, 1))
-    expected = [full_pass_bits(model, codes[start : start + 10]) for start in range(0, num_tokens, 10)]
+    expected = [full_pass_bits(model, codes[:10])]
+    # every further context of 10 begins with 5 tokens that have been charged
+    expected += [full_pass_bits(model, codes[start : start + 10])[5:] for start in range(5, num_tokens - 5, 5)]
     np.testing.assert_allclose(token_bits(model, codes), np.concatenate(expected), rtol=0, atol=1e-12)
+
+
+def test_contexts_begin_with_a_frame_where_tokens_take_turns() -> None:
+    model = small("tiny_gpt", codebook_sizes=[9], context=11, places=[0, 1, 2])
+    codes = np.random.default_rng(0).integers(0, 9, (20, 1))
+    expected = [full_pass_bits(model, codes[:9])]
+    expected += [full_pass_bits(model, codes[start : start + 9])[3:] for start in (6, 12)]
+    np.testing.assert_allclose(token_bits(model, codes), np.concatenate(expected)[:20], rtol=0, atol=1e-12)
 
 
 def test_bits_of_clips_are_sums_over_their_tokens_and_the_mode_comes_back() -> None:

@@ -126,6 +126,7 @@ def test_grouped_rows_by_hand():
     layout = Layout("grouped", tokens.format)
     assert layout.codebook_sizes == (4, 32, 256, 256, 32, 256, 256)
     assert layout.frame_rate_hz == 10.0
+    assert layout.levels == (0, 1, 2, 2, 1, 2, 2)
     expected = [[1, 10, 100, 101, 11, 102, 103], [2, 20, 200, 201, 21, 202, 203]]
     rows = layout.to_rows(tokens)
     assert rows.dtype == np.int64

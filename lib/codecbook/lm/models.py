@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.layers import NORM_EPSILON, FeedForward, RelativeBias, Rotation, initialise
+from codecbook.lm.layers import NORM_EPSILON, FeedForward, RelativeBias, Rotation, State, initialise
 from codecbook.lm.token_lm import LMConfig, TokenLM
 from codecbook.models.store import check_kinds
 
@@ -18,9 +18,14 @@ CONDITIONINGS = ("none", "in_frame")
 
 @dataclass(frozen=True)
 class TinyGPTConfig(LMConfig):
-    """Shape of a `TinyGPT`; the defaults are those of the bits-per-second study."""
+    """Shape of a `TinyGPT`; the defaults are those of the bits-per-second study.
 
-    codebook_sizes: tuple[int, ...]  # the vocabulary's size alone, (V,)
+    A stream that writes the codes of a frame one after the other gives their levels in `places`, such as
+    ``(0, 1, 2, 2, 1, 2, 2)``: each level then has rows of its own, and a prediction is of its level's codes alone.
+    """
+
+    codebook_sizes: tuple[int, ...]  # the vocabulary's size alone, (V,); of one level
+    places: tuple[int, ...] = (0,)  # level of each token in turn, over and over
     dim: int = 512
     layers: int = 6
     heads: int = 8
@@ -35,6 +40,11 @@ class TinyGPTConfig(LMConfig):
                 f"A TinyGPT reads one flat stream, and was given {len(self.codebook_sizes)} codebooks; flatten the "
                 "frames with codecbook.tokens.layout, or use an RVQTransformer."
             )
+        object.__setattr__(self, "places", tuple(int(level) for level in self.places))
+        if set(self.places) != set(range(len(set(self.places)))):
+            raise UnsupportedInput(f"places={self.places} are not levels from 0 on, each at least once.")
+        if self.context < len(self.places):
+            raise UnsupportedInput(f"context={self.context} holds no frame of {len(self.places)} tokens; raise it.")
 
 
 class TinyGPT(TokenLM):
@@ -49,21 +59,53 @@ class TinyGPT(TokenLM):
 
     def __init__(self, config: TinyGPTConfig) -> None:
         super().__init__(config, config.context, Rotation(config.context, config.dim // config.heads))
-        self.embedding = nn.Embedding(config.codebook_sizes[0] + 1, config.dim)  # the last row is BOS
+        rows = (max(config.places) + 1) * config.codebook_sizes[0]
+        self.embedding = nn.Embedding(rows + 1, config.dim)  # level by level, the last row is BOS
+        self.takes_turns = len(config.places) > 1
+        if self.takes_turns:
+            self.place_embedding = nn.Embedding(len(config.places), config.dim)  # of the token that comes next
+        self.register_buffer("_levels", torch.tensor(config.places), persistent=False)
         initialise(self, config.layers)
 
-    def embed(self, codes: Tensor) -> Tensor:
+    def embed(self, codes: Tensor, position: int = 0) -> Tensor:
         """See `TokenLM`."""
-        return self.embedding(codes[..., 0])
+        rows = codes[..., 0]
+        if not self.takes_turns:
+            return self.embedding(rows)
+        # the token at input position p is of place p - 1, and BOS before all of them
+        places = (torch.arange(rows.shape[1], device=rows.device) + position) % len(self.config.places)
+        levels = self.get_buffer("_levels")[places - 1]
+        V = self.config.codebook_sizes[0]
+        rows = torch.where(rows == V, self.embedding.num_embeddings - 1, rows + levels * V)
+        return self.embedding(rows) + self.place_embedding(places)
 
     def heads(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """See `TokenLM`; `codes` are not read."""
-        return self.head(hidden, codes).unsqueeze(2)
+        del codes
+        if not self.takes_turns:
+            return nn.functional.linear(hidden, self.embedding.weight[:-1]).unsqueeze(2)
+        B, T, _ = hidden.shape
+        P = len(self.config.places)
+        before = int(hidden[0, 0, -1])
+        x = nn.functional.pad(hidden[..., :-1], (0, 0, before, -(before + T) % P)).unflatten(1, (-1, P))
+        weight = self.embedding.weight[:-1].view(-1, self.config.codebook_sizes[0], self.config.dim)
+        # one product per place: [P, BT/P, D] by [P, D, V]
+        logits = torch.bmm(x.permute(2, 0, 1, 3).flatten(1, 2), weight[self.get_buffer("_levels")].transpose(1, 2))
+        logits = logits.unflatten(1, (B, -1)).permute(1, 2, 0, 3).flatten(1, 2)
+        return logits[:, before : before + T].unsqueeze(2)
 
     def head(self, hidden: Tensor, before: Tensor) -> Tensor:
         """See `TokenLM`; `before` is empty."""
-        del before
-        return nn.functional.linear(hidden, self.embedding.weight[:-1])
+        return self.heads(hidden.unsqueeze(1), before)[:, 0, 0]
+
+    def _trunk(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Add a last channel to the hidden, where tokens take turns: the place of the token that it predicts."""
+        hidden, after = super()._trunk(x, state)
+        if self.takes_turns:
+            places = torch.arange(after.position - x.shape[1], after.position, device=x.device)
+            places = (places % len(self.config.places)).to(hidden.dtype).view(1, -1, 1)
+            hidden = torch.cat((hidden, places.expand(len(x), -1, 1)), dim=-1)
+        return hidden, after
 
     def masks(self, num_frames: int, num_past: int) -> Sequence[Tensor | None]:
         """Return causal masks: none where the sequence starts here."""
@@ -138,8 +180,9 @@ class RVQTransformer(TokenLM):
         self.register_buffer("_frame_first_rows", torch.arange(K - 1) * V, persistent=False)
         initialise(self, config.layers)
 
-    def embed(self, codes: Tensor) -> Tensor:
-        """See `TokenLM`."""
+    def embed(self, codes: Tensor, position: int = 0) -> Tensor:
+        """See `TokenLM`; positions are not read."""
+        del position
         B, T, K = codes.shape
         rows = (codes + self.get_buffer("_first_rows")).view(B * T, K)
         kept = self._kept(rows.shape, self.embedding.weight)

@@ -30,19 +30,23 @@ def token_bits(model: TokenLM, codes: np.ndarray, chunk_frames: int = 512) -> np
     """Return the information of every token of a clip, integers ``[T, K]``, in bits, float64 ``[T, K]``.
 
     The model is evaluated without dropout, and without label smoothing. An `RVQTransformer` reads a clip of any length
-    in chunks, which changes nothing (its window moves along). A `TinyGPT` has a fixed context: longer streams are cut
-    into sequences of that many tokens, each from BOS. Another number of codebooks, or no frames, raises
-    UnsupportedInput, a code outside its codebook CorruptInput.
+    in chunks, which changes nothing (its window moves along). A `TinyGPT` has a fixed context, and reads a longer
+    stream in sequences of that many tokens, each from BOS: all but the first begin with half a context of tokens
+    that the sequence before has charged. Another number of codebooks, or no frames, raises UnsupportedInput, a code
+    outside its codebook CorruptInput.
     """
     codes = checked_codes(codes, model.codebook_sizes, "The clip")
     if codes.ndim != 2 or len(codes) == 0:
         raise UnsupportedInput(f"A clip's codes have the axes [T, K], T >= 1; received {list(codes.shape)}.")
-    stretch = model.config.context if isinstance(model, TinyGPT) else len(codes)
     with evaluating(model):
-        parts = [
-            _stretch_bits(model, codes[start : start + stretch], chunk_frames)
-            for start in range(0, len(codes), stretch)
-        ]
+        if not isinstance(model, TinyGPT):
+            return _stretch_bits(model, codes, chunk_frames)
+        P = len(model.config.places)
+        context = model.config.context // P * P  # sequences begin at the first place of a frame
+        known = context // 2 // P * P
+        parts = [_stretch_bits(model, codes[:context], chunk_frames)]
+        for start in range(context - known, len(codes) - known, context - known):
+            parts.append(_stretch_bits(model, codes[start : start + context], chunk_frames)[known:])
     return np.concatenate(parts)
 
 

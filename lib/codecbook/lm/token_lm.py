@@ -93,8 +93,8 @@ class TokenLM(nn.Module, ABC):
         return self.norm.weight.device
 
     @abstractmethod
-    def embed(self, codes: Tensor) -> Tensor:
-        """Return float ``[B, T, D]`` for int64 codes ``[B, T, K]``; code ``V`` is BOS."""
+    def embed(self, codes: Tensor, position: int = 0) -> Tensor:
+        """Return float ``[B, T, D]`` for int64 codes ``[B, T, K]``, the first at `position`; code ``V`` is BOS."""
 
     @abstractmethod
     def heads(self, hidden: Tensor, codes: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class TokenLM(nn.Module, ABC):
             after them. The state that was given stays valid.
         """
         check_codes(codes, self.codebook_sizes)
-        return self._trunk(self.embed(codes), state)
+        return self._trunk(self.embed(codes, state.position), state)
 
     def _bos(self, batch_size: int) -> Tensor:
         return torch.full((batch_size, 1, self.num_codebooks), self.codebook_sizes[0], device=self.device)

@@ -96,6 +96,11 @@ class Layout:
         return (int((starts + sizes).max()),) if self.order in _A_CODE_A_ROW else tuple(sizes.tolist())
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """Codebook of each code of a frame, in its order."""
+        return tuple(self._places[0].tolist())
+
+    @property
     def frame_rate_hz(self) -> float:
         """Rows per second, nominally."""
         rows_per_frame = len(self._places[0]) if self.order in _A_CODE_A_ROW else 1

@@ -148,6 +148,8 @@ def test_refused_input(make_float_model, draw_codes) -> None:
         float_tensors(export_exact(rotary, [draw_codes(rotary, 10)]))
     with pytest.raises(UnsupportedInput, match="no exact form"):
         export_exact(_Other(source.config, 1), [codes])
+    with pytest.raises(UnsupportedInput, match="take turns"):
+        export_exact(TinyGPT(TinyGPTConfig((11,), places=(0, 1), dim=16, layers=1, heads=2)), [codes[:, :1]])
 
 
 class _Other(RVQTransformer.__bases__[0]):  # a TokenLM of a third kind

@@ -23,10 +23,21 @@ _RATE_LIMIT = 250  # observations after which a probability goes on following ch
 
 
 def mixing_model(held_out: Corpus, train: Corpus | None = None) -> TokenCost:
+    """Charge clips as `mixing_bits` does, which says all else."""
+    running = np.cumsum(np.pad(mixing_bits(held_out, train), ((1, 0), (0, 0))), axis=0)
+    ends = np.cumsum(held_out.clip_rows)
+    clip_bits = running[ends] - running[ends - held_out.clip_rows]
+    return TokenCost("context mixing", clip_bits, held_out.clip_rows * len(held_out.codebook_sizes))
+
+
+def mixing_bits(held_out: Corpus, train: Corpus | None = None) -> np.ndarray:
     """Charge tokens by an adaptive model that mixes contexts; clip after clip, learning goes on.
 
     Floats decide, so these are costs and no codec: another machine may round otherwise. Tokens of `train` are learned
     from first, and not charged. Errors as `check_corpora`.
+
+    Returns:
+        Bits of every token, float64 ``[rows, K]``, clip after clip.
     """
     sizes = held_out.codebook_sizes
     check_corpora(train, held_out)
@@ -37,11 +48,7 @@ def mixing_model(held_out: Corpus, train: Corpus | None = None) -> TokenCost:
     widths = np.array([max(1, (size - 1).bit_length()) for size in sizes], dtype=np.int64)
     decisions = len(rows) * int(widths.sum())
     slot_bits = min(_SLOT_BITS, max(8, decisions.bit_length()))
-    bits = _code_lengths(rows, starts, widths, slot_bits)[len(rows) - held_out.num_rows :]
-    ends = np.cumsum(held_out.clip_rows)
-    running = np.concatenate([np.zeros((1, len(sizes))), np.cumsum(bits, axis=0)])
-    clip_bits = running[ends] - running[ends - held_out.clip_rows]
-    return TokenCost("context mixing", clip_bits, held_out.clip_rows * len(sizes))
+    return _code_lengths(rows, starts, widths, slot_bits)[len(rows) - held_out.num_rows :]
 
 
 @kernel

@@ -57,6 +57,14 @@ def uniform(held_out: Corpus) -> TokenCost:
 
 
 def count_model(train: Corpus, held_out: Corpus, kind: str = "bigram", smoothing: str = "kneser_ney") -> TokenCost:
+    """Charge clips as `count_bits` does, which says all else."""
+    bits = count_bits(train, held_out, kind, smoothing)
+    owners = np.repeat(np.arange(len(held_out)), held_out.clip_rows)
+    clip_bits = [np.bincount(owners, column, minlength=len(held_out)) for column in bits.T]
+    return TokenCost(f"{kind}, {smoothing}", np.stack(clip_bits, axis=1), held_out.clip_rows * bits.shape[1])
+
+
+def count_bits(train: Corpus, held_out: Corpus, kind: str = "bigram", smoothing: str = "kneser_ney") -> np.ndarray:
     """Predict each token by how often it followed its context, backing off to its own frequency.
 
     Every codebook has counts of its own. With n(c) the count of code c after the context, N their sum, U the number of
@@ -70,8 +78,9 @@ def count_model(train: Corpus, held_out: Corpus, kind: str = "bigram", smoothing
       next.
     - ``witten_bell``: ``P = (n(c) + U P') / (N + U)`` (Witten and Bell 1991, method C; Bell, Cleary and Witten 1990).
 
-    The first frame of a clip has a context of its own. Raises UnsupportedInput: an unknown `kind` or `smoothing`,
-    nothing to count, no tokens to score, or corpora of different codebooks.
+    The first frame of a clip has a context of its own. Returns the bits of every held-out token, float64 ``[rows, K]``,
+    clip after clip. Raises UnsupportedInput: an unknown `kind` or `smoothing`, nothing to count, no tokens to score, or
+    corpora of different codebooks.
     """
     for what, value, choices in (("kind", kind, KINDS), ("smoothing", smoothing, SMOOTHINGS)):
         if value not in choices:
@@ -81,17 +90,15 @@ def count_model(train: Corpus, held_out: Corpus, kind: str = "bigram", smoothing
     check_corpora(train, held_out)
     clips = [corpus.clip(i) for corpus in (train, held_out) for i in range(len(corpus))]
     rows = np.concatenate(clips)
-    owners = np.repeat(np.arange(len(held_out)), held_out.clip_rows)
-    bits = np.empty((len(held_out), rows.shape[1]))
+    bits = np.empty((held_out.num_rows, rows.shape[1]))
     for k, size in enumerate(held_out.codebook_sizes):
         contexts = [np.zeros(len(rows), dtype=np.int64)]
         if kind == "in_frame" and k > 0:
             contexts.append(rows[:, k - 1])
         elif kind != "unigram":
             contexts.append(np.concatenate([np.r_[size, clip[:-1, k]][: len(clip)] for clip in clips]))
-        costs = -np.log2(_probabilities(rows[:, k], contexts, size, train.num_rows, smoothing))
-        bits[:, k] = np.bincount(owners, costs, minlength=len(held_out))
-    return TokenCost(f"{kind}, {smoothing}", bits, held_out.clip_rows * rows.shape[1])
+        bits[:, k] = -np.log2(_probabilities(rows[:, k], contexts, size, train.num_rows, smoothing))
+    return bits
 
 
 def _probabilities(

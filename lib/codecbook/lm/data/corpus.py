@@ -206,6 +206,14 @@ class Corpus:
             )
         return self._part(np.array([name in wanted for name in self.clips]))
 
+    def in_turn(self) -> "Corpus":
+        """Return the same codes one a row, column after column; rows no longer become `Tokens`."""
+        K = len(self.codebook_sizes)
+        return replace(
+            self, clip_rows=self.clip_rows * K, codebook_sizes=(max(self.codebook_sizes),), layout=None,
+            _mapped=self._mapped.reshape(-1, 1), _starts=self._starts * K,
+        )  # fmt: skip
+
     def _part(self, chosen: np.ndarray) -> "Corpus":
         names = tuple(itertools.compress(self.clips, chosen))
         columns = {name: getattr(self, name)[chosen] for name in ("clip_rows", "clip_durations_s", "_starts")}

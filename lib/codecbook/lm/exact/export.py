@@ -61,6 +61,8 @@ def config_of(model: TokenLM) -> ExactConfig:
     """Return the shape that a float model has in integers."""
     config = model.config
     shape = (config.codebook_sizes, config.dim, config.layers, config.heads, config.hidden)
+    if isinstance(model, TinyGPT) and model.takes_turns:
+        raise UnsupportedInput("A TinyGPT whose tokens take turns has no exact form; export one of a single level.")
     if isinstance(model, TinyGPT):
         return ExactConfig(*shape, window_frames=model.config.context, rotary=True)
     if not isinstance(model, RVQTransformer):
