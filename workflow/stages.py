@@ -143,7 +143,7 @@ def library_files(root: Path = ROOT) -> list[str]:
 def data_files(root: Path = ROOT) -> list[str]:
     """Return the clips, weights and tokens that notebooks read: relative to the root, or below ``CODECBOOK_DATA``."""
     data = os.environ.get("CODECBOOK_DATA") or "data"
-    return [name for folder in ("clips", "models", "tokens") for name in _files(root, f"{data}/{folder}")]
+    return [name for folder in ("clips", "models", "tokens", "voice") for name in _files(root, f"{data}/{folder}")]
 
 
 def known_names(wanted: str, names: Iterable[str]) -> str:

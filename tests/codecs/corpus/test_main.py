@@ -99,6 +99,16 @@ def test_a_clip_and_a_speaker_stay_on_the_side_that_the_index_says(recordings, s
     assert after["talk/3-b"] == before["talk/3-a"]
 
 
+def test_leading_codebooks_are_kept_and_progress_is_told(recordings, small_folder, capsys, monkeypatch):
+    monkeypatch.setattr(corpus, "_SAID_EVERY", 2)
+    assert corpus.main([*_command(recordings, small_folder("snac_24khz")), "--codebooks", "2"]) == 0
+    out = capsys.readouterr().out
+    assert [f"{n} of 6 recordings" in out for n in range(7)] == [False, False, True, False, True, False, True]
+    index = read_index(recordings / "out")
+    assert index.entry("snac_24khz").num_codebooks == 2
+    assert all(clip.num_codebooks == 2 for clip in read_tokens(index.path("snac_24khz")).values())
+
+
 def test_recordings_that_differ_by_suffix_are_two_clips(recordings, small_folder):
     weights = small_folder("snac_24khz")
     assert corpus.main(_command(recordings, weights)) == 0

@@ -8,6 +8,7 @@ same command goes on with an interrupted run, and makes again what another codec
 
 import argparse
 import dataclasses
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,8 @@ from codecbook.paths import path_as_text
 from codecbook.recordings import Recording, search
 from codecbook.tokens.parquet import iterate_tokens, write_tokens
 from codecbook.tokens.token_files import read_token_file
+
+_SAID_EVERY = 100  # recordings
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,13 @@ def build_corpus(
     if not recordings:
         raise UnsupportedInput(f"There are no recordings for {codec.name}; name the folder of another source.")
     # tqdm draws on a terminal only; the lines go wherever stdout leads
+    done = itertools.count(1)  # a bar that is not drawn does not count
     with tqdm(total=len(recordings), unit="file", desc=codec.name, disable=None) as bar:
 
         def show(_report: FileReport) -> None:
             bar.update()
-            if bar.n % 100 == 0:
-                _say(f"{codec.name}: {bar.n} of {len(recordings)} recordings")
+            if (count := next(done)) % _SAID_EVERY == 0:
+                _say(f"{codec.name}: {count} of {len(recordings)} recordings")
 
         reports = export(
             recordings, codec, work, file_format="parquet", num_codebooks=plan.num_codebooks, on_report=show
@@ -161,14 +165,16 @@ def readme(sources: Mapping[str, Source], index: TokenIndex) -> str:
     rows = list(index.clips.values())
     used = [source for name, source in sources.items() if any(row.source == name for row in rows)]
     folders = " ".join(f"{source.name}=FOLDER" for source in used)
+    folder = f"data/{index.folder.name}"
+    made = "".join(f"{source.made_by}\n\n" for source in used if source.made_by)
     return f"""# Tokens of the bundled codecs
 
-Codes of recordings, as the small codecs in `data/models` make them: what the language models in `data/models` were
-trained on, and what the notebooks train on. They hold no audio; decoded, they sound as the small codecs do.
+Codes of recordings, as the small codecs in `data/models` make them, for language models to be trained and measured on.
+They hold no audio; decoded, they sound as the small codecs do.
 
 {_codec_table(index)}
 
-`python -c "from codecbook.lm.data.corpora import bundled_tokens; print(bundled_tokens('encodec_24khz').train)"`
+`python -c "from codecbook.lm.data.corpora import bundled_tokens as t; print(t('fsq_50hz', folder='{folder}').train)"`
 opens one.
 
 ## Recordings
@@ -179,16 +185,17 @@ opens one.
 
 `clips.csv` names each clip's source, speaker and side of the split. Held out is one in N of a source (and what
 `sources.json` names beside); where a source has several speakers, none is on both sides. A clip that `clips.csv`
-lists stays on its side when the command is run again, and a new one goes where its content or speaker puts it. The
-codecs were trained on the other side of the same split, so held-out clips are new to codec and language model alike.
-Not every corpus has every source: EnCodec 48 kHz leaves LibriSpeech out, the speech units leave music out.
+lists stays on its side when the command is run again, and a new one goes where its content or speaker puts it.
+Neither codecs nor language models were trained on held-out clips. Not every corpus has every source: EnCodec 48 kHz
+leaves LibriSpeech out, the speech units leave music out.
 
 ## Made by
 
 ```
-python -m codecbook.codecs.corpus --out data/tokens {folders}
+python -m codecbook.codecs.corpus --out {folder} {folders}
 ```
 
+{made}\
 `sources.json` is written by hand, all else by this command. `{INDEX_NAME}` records which weights made the tokens; a
 test holds them against `data/models`, and after a codec has been trained again the command is to be run again.
 """
@@ -239,6 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help=f"folder of the corpora; holds {SOURCES_NAME}")
     add("--work", type=Path, default=Path("runs/tokens"), help="folder for single files (default: runs/tokens)")
     add("--codec", action="append", choices=codec_names(), help=f"(default: {', '.join(PLANS)}); may be repeated")
+    add("--codebooks", type=int, help="keep at most so many leading codebooks")
     add("--weights", default="bundled", help="bundled, pretrained or a path (default: bundled)")
     return parser
 
@@ -264,6 +272,8 @@ def _run(options: argparse.Namespace) -> int:
     durations = {name: row.duration_s for name, row in index.clips.items()}
     for name in options.codec or PLANS:
         codec, plan = load_codec(name, options.weights), PLANS.get(name, Plan())
+        if options.codebooks:
+            plan = dataclasses.replace(plan, num_codebooks=min(options.codebooks, len(codec.codebook_sizes)))
         corpora[name], durations_s = build_corpus(codec, found, plan, options.out, options.work / name)
         durations |= durations_s
     rows = [dataclasses.replace(row, duration_s=durations[row.clip]) for row in found.values() if row.clip in durations]

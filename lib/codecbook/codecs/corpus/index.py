@@ -42,6 +42,7 @@ class Source:
     # speaker is on both sides of the split
     speaker: str = ""
     voice: str = ""  # the only speaker of a source that is split by clip
+    made_by: str = ""  # how the recordings were made, in Markdown, where they were
     # for `codecbook.codecs.training.data.split_files`; what a corpus has stays where it is
     hold_out_every: int = 10
     hold_out: tuple[str, ...] = ()
