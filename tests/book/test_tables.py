@@ -80,6 +80,8 @@ def test_recorded_figures_have_digits_of_their_own(monkeypatch):
 
 def test_published_rates_agree_with_their_own_definitions() -> None:
     rows = tables.published("bits_per_second")
+    is_text, is_v2 = (rows[column].str.contains(word) for column, word in (("stream", "text"), ("source", "v2")))
+    assert rows["stream"][is_text & is_v2].str.contains("under-trained").all(), "its source says so"
     assert rows.source.str.startswith("audio-bits v").tolist() == [True] * 6
     capacity = np.log2(rows.vocabulary_size)
     # printed with two to four digits

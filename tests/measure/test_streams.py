@@ -29,26 +29,27 @@ def snac() -> Tokens:
 
 
 def test_flat_and_parallel_hold_the_same_codes_of_the_same_levels() -> None:
-    tokens = {"a": rvq()}
+    tokens = {"a": rvq(), "b": rvq(7, seed=1)}
     flat, parallel = code_stream("c", tokens, "flat"), code_stream("c", tokens, "parallel")
-    assert (flat.vocabulary_size, parallel.vocabulary_size) == (24, 8)
     assert (flat.architecture, parallel.architecture) == ("tiny_gpt", "rvq_transformer")
     assert flat.nominal_tokens_per_s == parallel.nominal_tokens_per_s == 150.0
-    rows = flat.corpus.clip(0)
-    levels = flat.levels(rows)
-    np.testing.assert_array_equal(levels[:, 0], np.tile([0, 1, 2], 5))
-    np.testing.assert_array_equal((rows - 8 * levels).reshape(5, 3), parallel.corpus.clip(0))
-    np.testing.assert_array_equal(parallel.levels(parallel.corpus.clip(0))[2], [0, 1, 2])
-    np.testing.assert_array_equal(flat.columns.clip(0), parallel.corpus.clip(0))
+    assert flat.raw_bits_per_token == parallel.raw_bits_per_token == 3.0, "the vocabulary is a level's"
+    assert flat.places == parallel.places == (0, 1, 2)
+    for i in range(2):
+        np.testing.assert_array_equal(flat.corpus.clip(i).reshape(-1, 3), parallel.corpus.clip(i))
+        np.testing.assert_array_equal(flat.columns.clip(i), parallel.corpus.clip(i))
+    part = flat.corpus.subset(["b"])
+    np.testing.assert_array_equal(part.clip(0).reshape(-1, 3), parallel.corpus.clip(1))
+    assert (part.num_rows, part.codebook_sizes, part.clip_durations_s[0]) == (21, (8,), 7 / 50)
     assert (flat.label, flat.key, flat.weights) == ("c, flat", "c_flat", "bundled x")
 
 
 def test_levels_of_snac_follow_its_tree() -> None:
-    stream = code_stream("snac", {"a": snac()}, "orpheus")
-    np.testing.assert_array_equal(stream.levels(stream.corpus.clip(0))[:7, 0], [0, 1, 2, 2, 1, 2, 2])
-    assert stream.nominal_tokens_per_s == 70.0
-    assert stream.columns.codebook_sizes == (8,) * 7
-    assert stream.corpus.num_tokens == stream.columns.num_tokens == 14
+    one, row = (code_stream("snac", {"a": snac()}, order) for order in ("orpheus", "grouped"))
+    assert one.places == row.places == (0, 1, 2, 2, 1, 2, 2)
+    assert one.nominal_tokens_per_s == row.nominal_tokens_per_s == 70.0
+    assert one.columns.codebook_sizes == (8,) * 7
+    np.testing.assert_array_equal(one.corpus.clip(0).reshape(-1, 7), row.corpus.clip(0))
 
 
 def test_bytes_are_levels() -> None:
@@ -82,7 +83,7 @@ def test_text_has_one_level_no_nominal_rate_and_no_end() -> None:
     assert bpe.vocabulary_size - 1 not in stream.corpus.rows()
     assert stream.corpus.tokens_per_s == stream.corpus.num_rows / 3.0
     assert (stream.label, stream.key) == ("text", "text")
-    assert not stream.levels(stream.corpus.clip(0)).any()
+    assert stream.places == (0,)
 
 
 def material_of(folder: Path, tokens: dict[str, Tokens]) -> Material:
@@ -103,6 +104,20 @@ def test_a_stream_is_opened_from_a_folder_of_corpora(tmp_path: Path) -> None:
         material.stream("c", "flat", ["x"])
     with pytest.raises(MissingWeights, match="recordings_dir"):
         material.stream("mimi", "flat", ["a"])
+
+
+def test_text_is_opened_where_all_of_it_is_known() -> None:
+    texts = {"a": "to be or not to be", "b": "to be", "c": "zzz"}
+    rows = {name: ClipRow(name, "s", "speech", "", "train", 2.0) for name in texts}
+    material = Material(rows, ClipParts(("a",), ("b",), ("c",)), texts)
+    stream = material.text("trained", 259)
+    assert (stream.key, stream.corpus.clips, stream.corpus.duration_s) == ("text_trained", ("a", "b", "c"), 6.0)
+    assert stream.level_sizes == (259,)
+    assert len(stream.corpus.clip(2)) == 3, "the vocabulary is of the training clips alone"
+    with pytest.raises(MissingWeights, match="gpt2_dir"):
+        material.text("gpt2", 259)
+    with pytest.raises(MissingWeights, match="transcript"):
+        Material(rows, material.parts).text("trained", 259)
 
 
 class FakeCodec(Codec):

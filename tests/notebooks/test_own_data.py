@@ -96,7 +96,7 @@ TOKENIZE = {"codecs": ["fsq_50hz", "snac_24khz"], "player_s": 0.5}
 PREDICT = {"codec": "units_25hz", "steps": 10, "dim": 16, "layers": 1, "window_frames": 16, "sizes": [16],
            "sample_s": 0.5}  # fmt: skip
 STUDY = {"streams": ["text:trained", "units_25hz:parallel", "encodec_24khz:flat"], "num_codebooks": 2,
-         "train_tokens": 1000, "dim": 16, "layers": 1}  # fmt: skip
+         "passes": 2.0, "dim": 16, "layers": 1}  # fmt: skip
 CODE = {"codecs": ["units_25hz", "encodec_24khz"], "bandwidth_codebooks": [2], "bandwidth_steps": 1,
         "identity_tokens": 200, "identity_frames": 4, "speed_frames": 10, "speed_repeats": 1}  # fmt: skip
 FORMATS = {"coder_clips": 2, "coder_frames": 10, "eval_clip_s": 0.2}

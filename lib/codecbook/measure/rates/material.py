@@ -24,13 +24,14 @@ from codecbook.errors import CodecbookError, MissingWeights, UnsupportedInput
 from codecbook.lm.data.corpora import BundledTokens, bundled_tokens
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.data.sources import find_files, read_clips
-from codecbook.measure.rates.streams import TEXT_ORDER, Stream, code_stream, encode_recordings
+from codecbook.measure.rates.streams import TEXT_ORDER, Stream, code_stream, encode_recordings, text_stream
 from codecbook.measure.rates.study import ClipParts, split_clips
 from codecbook.models.weights import weight_kinds
 from codecbook.recordings import content_identity, held_out
 from codecbook.tokens import Tokens
 from codecbook.tokens.layout import Layout, natural_order
 from codecbook.tokens.parquet import iterate_tokens
+from codecbook.tokens.text import load_gpt2_bpe, train_bpe
 from codecbook.tokens.transcripts import find_transcripts, read_transcripts
 
 _TEST_SHARE, _VALIDATION_SHARE = 0.2, 0.1  # expected: of the clips that are measured on, and that weights are chosen on
@@ -90,6 +91,25 @@ class Material:
         named = {part.partition(":")[0] for part in specifications}
         unnamed = {codec: next(iter(clips.values())) for codec, clips in self.tokens.items() if codec not in named}
         return [f"{codec}:{natural_order(first)}" for codec, first in unnamed.items()]
+
+    def text(self, vocabulary: str, size: int, gpt2_dir: str | Path | None = None) -> Stream:
+        """Make a stream of what is said, in a ``"trained"`` vocabulary of a size, or in ``"gpt2"``'s from its folder.
+
+        The vocabulary is trained on the training clips alone. Raises MissingWeights without the text of every clip, or
+        without that folder.
+        """
+        if not self.texts:
+            raise MissingWeights("Not every clip has a transcript beside it; write what is said to NAME.txt.")
+        if vocabulary != "trained" and gpt2_dir is None:
+            raise MissingWeights("GPT-2's vocabulary is not here; give its folder as gpt2_dir, or set CODECBOOK_EXTRA.")
+        bpe = (
+            train_bpe([self.texts[clip] for clip in self.parts.train], size)
+            if vocabulary == "trained"
+            else load_gpt2_bpe(str(gpt2_dir))
+        )
+        spoken = {clip: self.texts[clip] for clip in self.parts.all}
+        durations_s = {clip: self.rows[clip].duration_s for clip in spoken}
+        return text_stream(f"text_{vocabulary}", bpe, spoken, durations_s)
 
     def stream(
         self,

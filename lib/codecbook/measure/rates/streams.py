@@ -6,6 +6,7 @@ Streams differ in how many tokens a second they have, of how many kinds, in how 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -20,21 +21,29 @@ from codecbook.tokens import Tokens
 from codecbook.tokens.text import TextBpe, TextTokens
 
 TEXT_ORDER = "text"
-# orders that mix levels in one column, and the order that gives each level or place a column of its own
-_BY_COLUMN = {"flat": "parallel", "orpheus": "grouped"}
-CODE_ORDERS = ("parallel", "bytes", *_BY_COLUMN)
+_IN_TURN = {"flat": "parallel", "orpheus": "grouped"}  # a code a row, and the layout that has its frames as rows
+CODE_ORDERS = ("parallel", "grouped", "bytes", *_IN_TURN)
 
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Tokens of many clips as one model reads them."""
+    """Tokens of many clips as one model reads them.
+
+    In the orders ``"flat"`` and ``"orpheus"`` codes of a frame come one after the other, and their levels are known by
+    their places.
+    """
 
     name: str  # registry name of the codec, or of the text's vocabulary
     order: str  # one of `CODE_ORDERS`, or "text"
-    corpus: Corpus
-    columns: Corpus  # the same tokens, each level (or place in SNAC's tree) in a column of its own, for counting
+    columns: Corpus  # a frame a row
+    places: tuple[int, ...]  # level of each column
     level_sizes: tuple[int, ...]  # V of each level: codebooks, coarsest first; bytes of a code; one level of text
     weights: str  # which weights made the tokens; for text, where the vocabulary is from
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The same tokens as the model reads them."""
+        return self.columns.in_turn() if self.order in _IN_TURN else self.columns
 
     @property
     def label(self) -> str:
@@ -47,9 +56,9 @@ class Stream:
         return self.name if self.order == TEXT_ORDER else f"{self.name}_{self.order}"
 
     @property
-    def vocabulary_size(self) -> int:
-        """Values that one token can have: for levels in one column, of all levels together."""
-        return self.corpus.codebook_sizes[0]
+    def raw_bits_per_token(self) -> float:
+        """What a token takes without any model: ``log2 V`` of its level, mean over the places of a frame."""
+        return float(np.mean(np.log2(np.array(self.level_sizes)[list(self.places)])))
 
     @property
     def architecture(self) -> str:
@@ -59,16 +68,9 @@ class Stream:
     @property
     def nominal_tokens_per_s(self) -> float | None:
         """Tokens per second by the codec's frame rates; None for text, which has none."""
-        if self.corpus.layout is None:
+        if self.columns.layout is None:
             return None
-        return self.corpus.layout.frame_rate_hz * len(self.corpus.codebook_sizes)
-
-    def levels(self, rows: np.ndarray) -> np.ndarray:
-        """Return the level of each token, int64 ``[T, K]``, for rows int64 ``[T, K]`` of `corpus`."""
-        if self.order in _BY_COLUMN:
-            # each level's codes were moved up by the sizes of those before it
-            return np.searchsorted(np.cumsum(self.level_sizes), rows, side="right")
-        return np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
+        return self.columns.layout.frame_rate_hz * len(self.places)
 
 
 def code_stream(name: str, tokens: Mapping[str, Tokens], order: str, num_codebooks: int | None = None) -> Stream:
@@ -84,10 +86,14 @@ def code_stream(name: str, tokens: Mapping[str, Tokens], order: str, num_codeboo
     if num_codebooks is not None:
         tokens = {clip: each.leading(min(num_codebooks, each.num_codebooks)) for clip, each in tokens.items()}
     first = next(iter(tokens.values()))
-    corpus = Corpus.from_tokens(tokens, order)
-    columns = Corpus.from_tokens(tokens, _BY_COLUMN[order]) if order in _BY_COLUMN else corpus
-    sizes = corpus.codebook_sizes if order == "bytes" else first.codebook_sizes
-    return Stream(name, order, corpus, columns, sizes, first.weights)
+    columns = Corpus.from_tokens(tokens, _IN_TURN.get(order, order))
+    count = len(columns.codebook_sizes)
+    if order == "bytes":
+        places, sizes = tuple(range(count)), columns.codebook_sizes
+    else:
+        assert columns.layout is not None
+        places, sizes = columns.layout.levels, first.codebook_sizes
+    return Stream(name, order, columns, places, sizes, first.weights)
 
 
 def text_stream(name: str, bpe: TextBpe, texts: Mapping[str, str], durations_s: Mapping[str, float]) -> Stream:
@@ -96,8 +102,7 @@ def text_stream(name: str, bpe: TextBpe, texts: Mapping[str, str], durations_s: 
     No token marks the end of a text, as codec streams have none either.
     """
     rows = {clip: TextTokens(bpe.encode(text), bpe.vocabulary_size, durations_s[clip]) for clip, text in texts.items()}
-    corpus = Corpus.from_text(rows)
-    return Stream(name, TEXT_ORDER, corpus, corpus, (bpe.vocabulary_size,), bpe.name)
+    return Stream(name, TEXT_ORDER, Corpus.from_text(rows), (0,), (bpe.vocabulary_size,), bpe.name)
 
 
 def encode_recordings(codec: Codec, clips: Iterable[str], folder: str | Path) -> dict[str, Tokens]:
