@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -82,6 +83,17 @@ def test_what_locked_packages_need_is_locked(platform: str, machine: str, python
             if wanted and canonicalize_name(need.name) not in lock:
                 missing[str(need)] = name
     assert missing == {}
+
+
+def test_what_is_locked_runs_on_the_first_python_that_is_promised() -> None:
+    first = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    refused = {}
+    for name, pin in locked().items():
+        if pin.marker is None:
+            wanted = importlib.metadata.metadata(name).get("Requires-Python", "")
+            if not SpecifierSet(wanted).contains(first):
+                refused[name] = wanted
+    assert refused == {}
 
 
 def test_environment_yml_equals_pyproject() -> None:

@@ -159,11 +159,12 @@ def receive(
             bodies.setdefault(number, packet[HEADER_BYTES:])
     codes = np.zeros((count, F, K), dtype=np.int64)
     have = np.zeros((count, K), dtype=bool)
-    parities: dict[int | None, np.ndarray] = {}
+    parities: dict[int, np.ndarray] = {}
     for number, (own, parity) in _decoded(bodies, known).items():
         codes[number], have[number] = own, True
-        if parity is not None:
-            parities[known.group_of(number)] = parity
+        group_start = known.group_of(number)
+        if parity is not None and group_start is not None:
+            parities[group_start] = parity
     refused += len(bodies) - int(have[:, 0].sum())
     whole = have[:, 0].copy()
     for first, parity in parities.items():
@@ -176,7 +177,7 @@ def receive(
             have[missing[0], :n] = True
     lost = ~np.repeat(have, F, axis=0)[:num_frames].T
     rows = codes.reshape(-1, K)[:num_frames]
-    return Received(known.tokens.tokens(rows.T.copy()), lost, int(whole.sum()), refused)
+    return Received(known.tokens.tokens(tuple(rows.T.copy())), lost, int(whole.sum()), refused)
 
 
 def _parity(codes: np.ndarray, known: PacketFormat) -> np.ndarray:

@@ -89,7 +89,9 @@ def bit_errors(table: pd.DataFrame) -> Figure:
         axes = figure.subplots()
         for i, (name, part) in enumerate(table[table["bit_error_rate"] > 0].groupby("codec", sort=False)):
             rates = sorted(part["bit_error_rate"].unique())
-            spread = [mean_interval(part[part["bit_error_rate"] == rate]["log_mel_distance_db"]) for rate in rates]
+            spread = [
+                mean_interval(part["log_mel_distance_db"].to_numpy()[part["bit_error_rate"] == rate]) for rate in rates
+            ]
             ends = np.array([[each.mean - each.low, each.high - each.mean] for each in spread]).T
             axes.errorbar(
                 rates, [each.mean for each in spread], yerr=np.nan_to_num(ends), color=colors[i], marker=MARKERS[i],

@@ -305,7 +305,7 @@ def mixed(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
 
 def mixture_share(first: np.ndarray, second: np.ndarray) -> float:
     """Return the share at which tokens take the fewest bits under a mixture (`mixed`)."""
-    found = scipy.optimize.minimize_scalar(
+    found: Any = scipy.optimize.minimize_scalar(
         lambda share: mixed(first, second, share).sum(), bounds=(1e-3, 1 - 1e-3), method="bounded"
     )
     return float(found.x)

@@ -174,11 +174,11 @@ def summary(table: pd.DataFrame, by: Sequence[str] = ("target",)) -> pd.DataFram
     (``silent_low``, ``silent_high``); ``bad_share``, the median of the duration that is bad, of the clip's.
     """
     rows = []
-    for names, part in table.groupby(list(by), sort=False):
+    for _, part in table.groupby(list(by), sort=False):
         shares = {name: float((part.outcome == name).mean()) for name in OUTCOMES}
         silent = share_interval(int((part.outcome == "silent").sum()), len(part))
         bad = (part.bad_duration_s / part.duration_s).median()
-        rows.append({**dict(zip(by, names, strict=True)), "mutations": len(part), **shares, "silent_low": silent.low,
+        rows.append({**part.iloc[0][list(by)], "mutations": len(part), **shares, "silent_low": silent.low,
                      "silent_high": silent.high, "bad_share": bad})  # fmt: skip
     return pd.DataFrame(rows)
 

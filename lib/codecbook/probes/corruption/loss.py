@@ -138,9 +138,10 @@ def quality_under_loss(
 def intervals(table: pd.DataFrame, by: Sequence[str] = ("sender", "channel")) -> pd.DataFrame:
     """Return means over clips of `quality_under_loss`, those of `MEASURES` with intervals (``_low``, ``_high``)."""
     rows = []
-    for names, group in table.groupby(list(by), sort=False):
-        row = dict(zip(by, names, strict=True)) | {"clips": len(group)}
-        row |= {name: float(group[name].mean()) for name in ("bitrate_kbps", "overhead_percent", "lost_percent")}
+    for _, group in table.groupby(list(by), sort=False):
+        row = {**group.iloc[0][list(by)], "clips": len(group)}
+        shown = ["bitrate_kbps", "overhead_percent", "lost_percent"]
+        row |= dict(zip(shown, group[shown].to_numpy(dtype=float).mean(axis=0).tolist(), strict=True))
         for name in MEASURES:
             row |= mean_interval(group[name].to_numpy()).columns(name)
         rows.append(row)

@@ -18,9 +18,10 @@ from codecbook.codecs.build import random_seeded
 from codecbook.codecs.loading import load_model, save_model
 from codecbook.coding import decompress
 from codecbook.coding.ecdc import read_ecdc_codes, write_ecdc_codes
-from codecbook.coding.stream import StreamReader, encode_tokens, header, locate, reader, version1, version2
+from codecbook.coding.stream import encode_tokens, header, locate, reader, version1, version2
 from codecbook.coding.stream.header import Parity
 from codecbook.coding.stream.inner_code import add_inner_code
+from codecbook.coding.stream.reader import StreamReader
 from codecbook.coding.stream.segment import Segment
 from codecbook.files import sha256_of
 from codecbook.lm.exact.export import export_exact

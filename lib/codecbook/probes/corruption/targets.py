@@ -17,8 +17,8 @@ from torch import nn
 from codecbook.audio import Clip
 from codecbook.coding.ecdc import outline_ecdc, read_ecdc_codes, write_ecdc_codes
 from codecbook.coding.ecdc.lm import PackageStepper, decode_steps
-from codecbook.coding.stream import StreamReader, encode_tokens
-from codecbook.coding.stream.reader import inspect
+from codecbook.coding.stream import encode_tokens
+from codecbook.coding.stream.reader import StreamReader, inspect
 from codecbook.errors import CodecbookError
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.exact.spec import ExactLM
@@ -106,7 +106,7 @@ def token_targets(tokens: Tokens, lm: nn.Module, exact: ExactLM, segment_s: floa
     made = [_raw_target(tokens)]
     npq = _written("npq", lambda path: write_npq(path, tokens))
     head = _with_file("npq", npq, lambda path: inspect_npq(path).header_bytes)
-    parts = {"header": (range(head),), "length": (range(16, 20),), "body": (range(head, len(npq)),)}
+    parts: Parts = {"header": (range(head),), "length": (range(16, 20),), "body": (range(head, len(npq)),)}
     made.append(Target("npq", npq, parts, packets(npq), _file_reader("npq", read_npq)))
     table = _written("parquet", lambda path: write_tokens(path, {"clip": tokens}))
     foot = len(table) - 8 - int.from_bytes(table[-8:-4], "little")
