@@ -112,5 +112,7 @@ def test_comparison_alternates_and_pairs() -> None:
 
 def test_comparison_is_untouched_by_drift_that_pairs_share() -> None:
     machine = FakeMachine()
-    a, b = machine.work("a", [1.0, 2.0, 4.0, 8.0, 16.0]), machine.work("b", [1.0, 1.0, 2.0, 4.0, 8.0])
-    assert compare_speed(a, b, 4, machine.clock) == (2.0, 2.0, 2.0)
+    drift = [2.0**n for n in range(6)]
+    a, b = machine.work("a", [1.0, *(2 * pace for pace in drift)]), machine.work("b", [1.0, *drift])
+    found = compare_speed(a, b, 6, machine.clock)
+    assert (found.mean, found.low, found.high) == (2.0, 2.0, 2.0)
