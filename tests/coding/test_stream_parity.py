@@ -12,7 +12,7 @@ from codecbook.coding.stream.header import Parity
 from codecbook.coding.stream.locate import unpack_header
 from codecbook.coding.stream.parity import parity_of, restore
 from codecbook.coding.stream.segment import Segment
-from codecbook.coding.stream.version2 import group_of, pack_copy, pack_header, plan
+from codecbook.coding.stream.version2 import group_of, pack_copy, pack_header, pack_parity, plan
 from codecbook.errors import UnsupportedInput
 
 
@@ -108,6 +108,16 @@ def test_lost_segments_and_a_lost_index():
     for entry in places:
         read = decode_tokens(without(data, [entry])[:-1])
         assert read.tokens == TOKENS
+
+
+def test_a_parity_that_is_cut_off_restores_nothing():
+    data = encode_tokens(TOKENS, segment_s=4.0, parity=Parity(2, 1))
+    (first, second, parity) = places_of(data)
+    header = inspect(data).header
+    short = pack_parity(header, 0, [end - start for *_, start, end in (first, second)], data[-40:])
+    cut = data[: second[2]] + short  # its checksums are right, and most of its payload is not there
+    assert [part.segment for part in decode_tokens(cut).damage] == [1]
+    assert parity[0]
 
 
 def test_random_damage_never_makes_a_wrong_code():

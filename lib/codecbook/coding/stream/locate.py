@@ -202,7 +202,8 @@ class Located:
         """Return a payload of parity whose checksum is right."""
         place = found.offset + found.head_bytes
         payload = self._source.read(place, found.end - place)
-        return payload if zlib.crc32(payload) == found.payload_crc else None
+        is_whole = len(payload) == found.end - place and zlib.crc32(payload) == found.payload_crc
+        return payload if is_whole else None
 
     def _indexed(self, index: list[IndexEntry]) -> tuple[_Found, _Refused]:
         segments: _Found = {}
