@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.probes.weights import lossless, scalars, vectors
+from codecbook.probes.weights import lossless, published, scalars, vectors
 
 Shape = tuple[int, int]
 
@@ -110,6 +110,21 @@ def _products(length: int) -> Scheme:
     return Scheme(f"pq_d{length}", title, vectors.encode_products, vectors.decode_products, options=options)
 
 
+def _ladder(*counts: int) -> Scheme:
+    name, title = "_".join(map(str, ("rvq", *counts))), f"residual palettes of {', '.join(map(str, counts))} rows"
+    return Scheme(name, title, published.encode_ladder, published.decode_ladder, options={"ladder": counts})
+
+
+def _palette(name: str, title: str, folded: bool, leaf: bool) -> Scheme:
+    form = {"folded": folded, "leaf": leaf}
+    return Scheme(name, title, partial(published.encode_palette, **form), partial(published.decode_palette, **form))
+
+
+def _spiral(anchors: int) -> Scheme:
+    title, options = f"spiral, {anchors} anchors a curve", {"count": anchors}
+    return Scheme(f"spiral_k{anchors}", title, published.encode_spiral, published.decode_spiral, options=options)
+
+
 _ALL = [
     _exact("raw", "as they are", lossless.encode_raw, lossless.decode_raw),
     _exact("zstd_planes", "byte planes, zstd", lossless.encode_planes, lossless.decode_planes),
@@ -137,6 +152,15 @@ _ALL = [
         )
         for name, share in {"half": 0.5, "quarter": 0.25}.items()
     ),
+    _ladder(256, 512, 1024),
+    _ladder(256, 512, 1024, 4096),
+    Scheme("hclam", "tree of 256 x 256", published.encode_tree, published.decode_ladder, options={"branches": 256}),
+    Scheme("base17", "17 means a row", published.encode_base17, published.decode_base17),
+    _palette("hhtl_d", "palette of 17 means, Slots D and V", True, False),
+    _palette("hhtl_d_slot_l", "the same with a leaf, Slot L", True, True),
+    _palette("palette", "palette of 256 rows", False, False),
+    _palette("palette_slot_l", "the same with a leaf, Slot L", False, True),
+    *map(_spiral, (4, 8, 16)),
 ]
 
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in _ALL}
