@@ -83,7 +83,7 @@ def p2_shared_curve(matrix: np.ndarray, anchors: int = 16, seed: int = 0) -> Ver
     """P2: can rows share a curve, and be a byte each, their position on it? The claim is a cosine of 0.95 a row.
 
     Anchors are means of the rows that follow each other along the first principal axis; between them the curve is
-    that of the spiral. ``bound``: a byte can name no more than 256 rows, and k-means chooses good ones for any curve.
+    that of the spiral. ``kmeans``: a byte can name no more than 256 rows, and k-means chooses these freely.
     """
     unit = unit_rows(matrix)
     centred = unit - unit.mean(0)
@@ -93,7 +93,7 @@ def p2_shared_curve(matrix: np.ndarray, anchors: int = 16, seed: int = 0) -> Ver
     low = np.minimum(position.astype(int), max(len(means) - 2, 0))
     weight = ((position - low) ** (1 / GOLDEN))[:, None]
     curve = unit_rows(means[low] * (1 - weight) + means[np.minimum(low + 1, len(means) - 1)] * weight)
-    details = {"bound": float(_best_directions(unit, seed).mean()), "bits_per_weight": 8 / matrix.shape[1]}
+    details = {"kmeans": float(_best_directions(unit, seed).mean()), "bits_per_weight": 8 / matrix.shape[1]}
     return Verdict("P2", "a byte a row on a shared curve", mean_interval((unit @ curve.T).max(1)), 0.95, details)
 
 
@@ -122,13 +122,13 @@ def p3_neighbourhoods(
 def p4_directions(matrix: np.ndarray, palette_rows: int = 256, seed: int = 0) -> Verdict:
     """P4: is a palette of directions, with lengths apart, enough? The claim is a mean cosine of 0.95 at 256 rows.
 
-    ``bound``: what k-means reaches with as many directions. ``plain``: the palette of rows as they are.
+    ``kmeans``: what k-means reaches with as many directions. ``plain``: the palette of rows as they are.
     """
     unit = unit_rows(matrix).astype(np.float32)
     chosen, nearest = farthest_points(unit, palette_rows)
     plain, places = farthest_points(matrix, palette_rows)
     details = {
-        "bound": float(_best_directions(unit, seed, palette_rows).mean()),
+        "kmeans": float(_best_directions(unit, seed, palette_rows).mean()),
         "plain": float(row_cosines(matrix, matrix[plain][places]).mean()),
         "bits_per_weight": (8 + 16) / matrix.shape[1] + 16 * len(chosen) / len(matrix),
     }
