@@ -7,8 +7,9 @@ Means and ratios have intervals of Student's t. Of 5 clips they cover the truth 
 and in 89 % if they are as skewed as an exponential, where the BCa bootstrap covers it in 83 and 81 %.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -75,6 +76,11 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
             "SI-SDR), and so would the mean be; take `median_interval`, or another measure."
         )
     return replace(ratio_interval(present, np.ones(len(present))), missing=missing) if len(present) else _none(missing)
+
+
+def mean_columns(table: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+    """Return `Interval.columns` of the means of some columns of a table."""
+    return {key: value for name in names for key, value in mean_interval(table[name]).columns(name).items()}
 
 
 def median_interval(values: Sequence[float] | np.ndarray) -> Interval:

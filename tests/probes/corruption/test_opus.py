@@ -48,13 +48,6 @@ def test_loss_is_heard_where_it_is(opus: Opus, clip: Clip):
     assert not np.array_equal(whole[first:], heard[first:])
 
 
-def test_in_band_fec_mends(opus: Opus, clip: Clip):
-    coded = opus.encode(clip, 32.0, 20, loss_percent=20, fec=True)
-    lost = np.arange(len(coded.packets)) % 4 == 1
-    whole = opus.decode(coded, np.zeros_like(lost))
-    assert stoi(whole, opus.decode(coded, lost, fec=True)) > stoi(whole, opus.decode(coded, lost)) + 0.01
-
-
 def test_dred_mends(opus: Opus, clip: Clip):
     if not opus.dred:
         pytest.skip(f"{opus.version} was built without DRED; CODECBOOK_OPUS may name another")

@@ -1,9 +1,9 @@
 """What a network does to packets, seeded: which are lost, in which order the others arrive, which arrive twice."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
 from codecbook.paths import path_as_text
@@ -17,19 +17,6 @@ def independent(num_packets: int, loss_rate: float, seed: int = 0) -> np.ndarray
     """Return which packets are lost, bool ``[P]``, each with the same probability from 0 to 1."""
     _check_share("loss_rate", loss_rate)
     return np.random.default_rng(seed).random(num_packets) < loss_rate
-
-
-def bursts(num_packets: int, loss_rate: float, burst_packets: int, seed: int = 0) -> np.ndarray:
-    """Return which packets are lost, bool ``[P]``: bursts of a fixed length, and between them geometric gaps.
-
-    The pattern is stationary, so packet 0 may lie within a burst. Raises UnsupportedInput: a rate that bursts with a
-    packet between any two cannot reach.
-    """
-    require_positive("burst_packets", burst_packets)
-    random = np.random.default_rng(seed)
-    lengths = np.full(num_packets // 2 + 2, burst_packets)
-    lengths[0] = random.integers(1, burst_packets + 1)  # what is left of a burst that is going on
-    return _bursts(lengths, num_packets, loss_rate, burst_packets, random)
 
 
 def gilbert_elliott(
@@ -59,12 +46,20 @@ def gilbert_elliott(
         )
     if not 1 <= mean_burst_packets < np.inf:
         raise UnsupportedInput(f"mean_burst_packets={mean_burst_packets}; give 1 or more.")
-    random = np.random.default_rng(seed)
-    # a geometric length has no memory: what is left of the first burst is as long as any
-    lengths = random.geometric(1 / mean_burst_packets, num_packets // 2 + 2)
     bad_share = (loss_rate - good_loss) / (bad_loss - good_loss)
-    bad = _bursts(lengths, num_packets, bad_share, mean_burst_packets, random)
-    return random.random(num_packets) < np.where(bad, bad_loss, good_loss)
+    leave = 1 / mean_burst_packets if bad_share < 1 else 0.0
+    enter = leave * bad_share / (1 - bad_share) if bad_share < 1 else 1.0
+    if enter > 1:
+        raise UnsupportedInput(
+            f"Bursts of {mean_burst_packets:g} with a packet between any two take up at most "
+            f"{1 / (1 + leave):.3f} of the packets, not {bad_share:.3f}; lower the rate, or use longer ones."
+        )
+    random = np.random.default_rng(seed)
+    is_bad, lost = bool(random.random() < bad_share), []
+    for lose, change in random.random((num_packets, 2)).tolist():
+        lost.append(lose < (bad_loss if is_bad else good_loss))
+        is_bad ^= change < (leave if is_bad else enter)
+    return np.array(lost, dtype=bool)
 
 
 def read_trace(path: str | Path) -> np.ndarray:
@@ -72,26 +67,24 @@ def read_trace(path: str | Path) -> np.ndarray:
 
     Raises:
         MissingInput: There is no such file.
-        CorruptInput: No such column, no packets, or another value, with its line.
+        CorruptInput: No such column, no packets, or another value.
     """
-    shown, lost = path_as_text(Path(path)), []
+    shown = path_as_text(Path(path))
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
-            for row in rows:
-                if row.get(TRACE_COLUMN) not in ("0", "1"):
-                    raise CorruptInput(
-                        f"Line {rows.line_num} of {shown} has {row.get(TRACE_COLUMN)!r} as {TRACE_COLUMN!r}; write 1 "
-                        "where a packet was lost, and 0 where it arrived."
-                    )
-                lost.append(row[TRACE_COLUMN] == "1")
+        rows = pd.read_csv(path, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise MissingInput(f"There is no loss trace {shown}; name a CSV file.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except ValueError as error:  # of pandas and of the encoding
         raise CorruptInput(f"{shown} is no CSV text ({error}); export the trace as CSV in UTF-8.") from error
-    if not lost:
+    if TRACE_COLUMN not in rows or rows.empty:
         raise CorruptInput(f"{shown} holds no packets; give a column {TRACE_COLUMN!r} with a line per packet.")
-    return np.array(lost)
+    wrong = rows[TRACE_COLUMN][~rows[TRACE_COLUMN].isin(["0", "1"])]
+    if len(wrong):
+        raise CorruptInput(
+            f"Packet {wrong.index[0]} of {shown} has {wrong.iloc[0]!r} as {TRACE_COLUMN!r}; write 1 where a packet was "
+            "lost, and 0 where it arrived."
+        )
+    return (rows[TRACE_COLUMN] == "1").to_numpy()
 
 
 def from_trace(trace: np.ndarray, num_packets: int, seed: int = 0) -> np.ndarray:
@@ -117,29 +110,6 @@ def arrivals(
     # by half a place more, so that it comes after the packet whose place it takes
     places = sent + np.where(late, random.integers(1, late_packets + 1, len(sent)) + 0.5, 0.0)
     return sent[np.argsort(places, kind="stable")]
-
-
-def _bursts(
-    lengths: np.ndarray, num_packets: int, share: float, mean_burst: float, random: np.random.Generator
-) -> np.ndarray:
-    """Return which packets lie in a burst, bool ``[P]``, with geometric gaps such that a share of them does.
-
-    The first of the bursts' lengths counts where packet 0 lies in one; the gap between two is a packet at least.
-    """
-    _check_share("loss_rate", share)
-    if share in (0.0, 1.0):
-        return np.full(num_packets, bool(share))
-    begin = share / (mean_burst * (1 - share))  # probability of a burst after a packet outside
-    if begin > 1:
-        raise UnsupportedInput(
-            f"Bursts of {mean_burst:g} with a packet between any two take up at most "
-            f"{mean_burst / (mean_burst + 1):.3f} of the packets, not {share:.3f}; lower the rate, or use longer ones."
-        )
-    runs = np.column_stack((lengths, random.geometric(begin, len(lengths))))
-    runs[0, 0] *= random.random() < share
-    runs = np.minimum(runs.ravel(), num_packets)  # so that a sum does not overflow
-    needed = int(np.searchsorted(np.cumsum(runs), num_packets)) + 1
-    return np.repeat(np.arange(needed) % 2 == 0, runs[:needed])[:num_packets]
 
 
 def _check_share(name: str, value: float) -> None:

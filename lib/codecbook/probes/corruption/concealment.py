@@ -6,7 +6,6 @@ an utterance's gaps is one value; intervals are over utterances.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,25 +17,13 @@ from codecbook.errors import UnsupportedInput
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.measure.quality import log_mel_distance_db, stoi
-from codecbook.measure.statistics import Interval, mean_interval
+from codecbook.measure.statistics import Interval, mean_columns, mean_interval
 from codecbook.tokens import Tokens
 
 AROUND_S = 1.0
 """Seconds on either side of a gap that STOI hears, and at least between two gaps."""
 SHORTEST_S, LONGEST_S = 5.0, 12.0
 """Seconds of a bundled utterance at least, and of any one that are used at most."""
-
-
-@dataclass(frozen=True)
-class GapScore:
-    """Gaps of one length in one utterance, concealed by one method: means over them."""
-
-    utterance: str
-    method: str
-    gap_ms: float
-    gaps: int
-    log_mel_db: float  # of what was lost
-    stoi: float  # of what was lost and a second on either side
 
 
 def held_out_speech(codec: Codec, limit: int) -> dict[str, Tokens]:
@@ -89,10 +76,13 @@ def measure_concealment(
     gaps: int = 6,
     lm: ExactLM | None = None,
     seed: int = 0,
-) -> list[GapScore]:
+) -> pd.DataFrame:
     """Lose `gaps` stretches of `gap_frames` frames in each utterance, conceal them by each method, and score that.
 
     Utterances are tokens of the codec, whose codebooks run at one rate. Those with room for no gap are left out.
+
+    Returns a row for each utterance, length and method: ``utterance``, ``method``, ``gap_ms``, ``gaps`` (how many), and
+    means over these, ``log_mel_db`` of what was lost, ``stoi`` of that and a second on either side.
 
     Raises:
         UnsupportedInput: No utterance has room for a gap, rates that differ, or as `codecbook.coding.conceal.conceal`.
@@ -111,35 +101,29 @@ def measure_concealment(
             for method in methods if starts else ():
                 sound = conceal(codec, tokens, lost, method, lm=lm, seed=seed)
                 pairs = [_score(reference, sound, start * hop, (start + count) * hop) for start in starts]
-                mel, heard = np.nanmean(pairs, axis=0)
                 gap_ms = 1000 * count / codec.frame_rates_hz[0]
-                scores.append(GapScore(name, method, gap_ms, len(starts), float(mel), float(heard)))
+                scores.append((name, method, gap_ms, len(starts), *np.nanmean(pairs, axis=0)))
     if not scores:
         raise UnsupportedInput(
             f"None of {len(utterances)} utterances has room for a gap of {min(gap_frames)} frames with {AROUND_S:g} s "
             "on either side; give longer ones."
         )
-    return scores
+    return pd.DataFrame(scores, columns=["utterance", "method", "gap_ms", "gaps", "log_mel_db", "stoi"])
 
 
-def difference(scores: Sequence[GapScore], measure: str, method: str, other: str, gap_ms: float) -> Interval:
-    """Return by how much a method's `measure`, a field of `GapScore`, is above another's, paired by utterance."""
-    values = [
-        {s.utterance: getattr(s, measure) for s in scores if s.method == name and s.gap_ms == gap_ms}
-        for name in (method, other)
-    ]
-    return mean_interval([value - values[1][utterance] for utterance, value in values[0].items()])
+def difference(scores: pd.DataFrame, measure: str, method: str, other: str, gap_ms: float) -> Interval:
+    """Return by how much a method's `measure`, a column of the scores, is above another's, paired by utterance."""
+    pairs = scores[scores.gap_ms == gap_ms].pivot(index="utterance", columns="method", values=measure)
+    return mean_interval((pairs[method] - pairs[other]).to_numpy())
 
 
-def table(scores: Sequence[GapScore], against: str = "hold") -> pd.DataFrame:
+def table(scores: pd.DataFrame, against: str = "hold") -> pd.DataFrame:
     """Return a row for each length and method: means with their intervals, and STOI above that of one method."""
     rows = []
-    for gap_ms, method in dict.fromkeys((s.gap_ms, s.method) for s in scores):
-        some = [s for s in scores if (s.gap_ms, s.method) == (gap_ms, method)]
+    for (gap_ms, method), some in scores.groupby(["gap_ms", "method"], sort=False):
         rows.append(
-            {"gap_ms": gap_ms, "method": method, "utterances": len(some), "gaps": sum(s.gaps for s in some)}
-            | mean_interval([s.log_mel_db for s in some]).columns("log_mel_db")
-            | mean_interval([s.stoi for s in some]).columns("stoi")
+            {"gap_ms": gap_ms, "method": method, "utterances": len(some), "gaps": some.gaps.sum()}
+            | mean_columns(some, ("log_mel_db", "stoi"))
             | difference(scores, "stoi", method, against, gap_ms).columns(f"stoi_above_{against}")
         )
     return pd.DataFrame(rows)

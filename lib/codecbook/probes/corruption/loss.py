@@ -8,6 +8,7 @@ that they cover; the headers of IP, UDP and RTP below them, 40 bytes a packet, a
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,8 @@ from codecbook.coding import packets
 from codecbook.coding.conceal import conceal
 from codecbook.coding.packets import PacketFormat
 from codecbook.measure.quality import log_mel_distance_db, stoi
-from codecbook.measure.statistics import mean_interval
-from codecbook.probes.corruption.opus import DEEP_PLC_COMPLEXITY, Opus
+from codecbook.measure.statistics import mean_columns
+from codecbook.probes.corruption.opus import Opus
 
 MEASURES = ("stoi", "log_mel_db", "stoi_original", "log_mel_original_db")
 OPUS_RATE_HZ = 24000
@@ -69,15 +70,7 @@ def packet_sender(codec: Codec, known: PacketFormat, method: str = "interpolate"
     return send
 
 
-def opus_sender(
-    opus: Opus,
-    bitrate_kbps: float,
-    *,
-    deep_plc: bool = True,
-    fec: bool = False,
-    dred_ms: int = 0,
-    loss_percent: int = 10,
-) -> Sender:
+def opus_sender(opus: Opus, bitrate_kbps: float, *, dred_ms: int = 0, loss_percent: int = 10) -> Sender:
     """Return what sends a clip by Opus in packets of 40 ms, so that all its bytes come to a bitrate; see `Opus`.
 
     The encoder misses the rate that it is told by some percent, so it is told another until the bytes are right to 1 %.
@@ -86,16 +79,13 @@ def opus_sender(
     def send(clip: Clip) -> Sent:
         mono, aim = convert(clip, OPUS_RATE_HZ, 1), bitrate_kbps
         for _ in range(_OPUS_TRIES):
-            coded = opus.encode(mono, aim, loss_percent=loss_percent if fec or dred_ms else 0, fec=fec, dred_ms=dred_ms)
+            coded = opus.encode(mono, aim, loss_percent=loss_percent if dred_ms else 0, dred_ms=dred_ms)
             if abs(coded.bitrate_kbps / bitrate_kbps - 1) < 0.01:
                 break
             aim *= bitrate_kbps / coded.bitrate_kbps
 
-        def hear(lost: np.ndarray) -> Clip:
-            complexity = 10 if deep_plc else DEEP_PLC_COMPLEXITY - 1
-            return opus.decode(coded, lost, complexity=complexity, fec=fec, dred=dred_ms > 0)
-
-        return Sent(tuple(map(len, coded.packets)), coded.packet_ms / 1000, float("nan"), hear)
+        sizes = tuple(map(len, coded.packets))
+        return Sent(sizes, coded.packet_ms / 1000, math.nan, partial(opus.decode, coded, dred=dred_ms > 0))
 
     return send
 
@@ -139,10 +129,6 @@ def intervals(table: pd.DataFrame, by: Sequence[str] = ("sender", "channel")) ->
     """Return means over clips of `quality_under_loss`, those of `MEASURES` with intervals (``_low``, ``_high``)."""
     rows = []
     for _, group in table.groupby(list(by), sort=False):
-        row = {**group.iloc[0][list(by)], "clips": len(group)}
-        shown = ["bitrate_kbps", "overhead_percent", "lost_percent"]
-        row |= dict(zip(shown, group[shown].to_numpy(dtype=float).mean(axis=0).tolist(), strict=True))
-        for name in MEASURES:
-            row |= mean_interval(group[name].to_numpy()).columns(name)
-        rows.append(row)
+        shares = group[["bitrate_kbps", "overhead_percent", "lost_percent"]].mean()
+        rows.append({**group.iloc[0][list(by)], "clips": len(group), **shares, **mean_columns(group, MEASURES)})
     return pd.DataFrame(rows)

@@ -25,8 +25,9 @@ DEEP_PLC_COMPLEXITY = 5
 
 # opus_defines.h
 _VOIP = 2048
-_BITRATE, _COMPLEXITY, _FEC, _LOSS_PERCENT, _GET_LOOKAHEAD, _DRED_FRAMES = 4002, 4010, 4012, 4014, 4027, 4050
+_BITRATE, _COMPLEXITY, _LOSS_PERCENT, _GET_LOOKAHEAD, _DRED_FRAMES = 4002, 4010, 4014, 4027, 4050
 _INVALID_PACKET, _MAX_PACKET_BYTES = -4, 1500
+_WAIT_PACKETS = 3  # after a lost one, for the DRED of the next that arrives
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,7 @@ class Opus:
         self.deep_plc = self._conceals_by_network()
 
     def encode(
-        self,
-        clip: Clip,
-        bitrate_kbps: float,
-        packet_ms: int = 40,
-        *,
-        loss_percent: int = 0,
-        fec: bool = False,
-        dred_ms: int = 0,
+        self, clip: Clip, bitrate_kbps: float, packet_ms: int = 40, *, loss_percent: int = 0, dred_ms: int = 0
     ) -> OpusPackets:
         """Encode a mono clip as speech, at full complexity and variable rate.
 
@@ -100,7 +94,6 @@ class Opus:
             bitrate_kbps: What the encoder aims at, redundancy included, from 0.5 to 512.
             packet_ms: 10, 20, 40 or 60.
             loss_percent: The loss that the encoder prepares for, 0 to 100; without it there is no redundancy.
-            fec: Whether packets repeat the packet before at a lower rate (in-band FEC), where the bitrate allows.
             dred_ms: How much of the past packets describe again by DRED at most, where the bitrate allows.
 
         Raises UnsupportedInput: another rate, number of channels or setting, or DRED that the library lacks.
@@ -112,7 +105,7 @@ class Opus:
         frame = clip.sample_rate_hz * packet_ms // 1000
         with self._state("encoder", clip.sample_rate_hz, 1, _VOIP) as state:
             settings = {_BITRATE: round(1000 * bitrate_kbps), _COMPLEXITY: 10, _LOSS_PERCENT: loss_percent}
-            settings |= {_FEC: int(fec)} | ({_DRED_FRAMES: dred_ms // 10} if dred_ms else {})
+            settings |= {_DRED_FRAMES: dred_ms // 10} if dred_ms else {}
             for request, value in settings.items():
                 self._checked(self._calls.opus_encoder_ctl(state, request, ctypes.c_int32(value)))
             delay = ctypes.c_int32()
@@ -127,25 +120,14 @@ class Opus:
                 packets.append(buffer.raw[: self._checked(length)])
         return OpusPackets(tuple(packets), packet_ms, clip.sample_rate_hz, clip.num_samples, delay.value)
 
-    def decode(
-        self,
-        coded: OpusPackets,
-        lost: np.ndarray,
-        *,
-        complexity: int = 10,
-        fec: bool = False,
-        dred: bool = False,
-        wait_packets: int = 3,
-    ) -> Clip:
+    def decode(self, coded: OpusPackets, lost: np.ndarray, *, complexity: int = 10, dred: bool = False) -> Clip:
         """Decode what arrived of a clip's packets, and have the decoder conceal the rest.
 
         Args:
             coded: All packets of the clip.
             lost: Which of them were lost, bool ``[P]``.
             complexity: From `DEEP_PLC_COMPLEXITY` on it conceals by a network, where the library has one.
-            fec: Whether to take a lost packet from the next one, by its in-band FEC.
-            dred: Whether to take it from the next one that arrives, by its DRED.
-            wait_packets: For so many packets after the lost one.
+            dred: Whether to take a lost packet from the next one of three that arrives, by its DRED.
 
         Raises CorruptInput: a packet that is not one of Opus.
         """
@@ -158,11 +140,11 @@ class Opus:
             if dred:
                 parser, past = (stack.enter_context(self._state(kind)) for kind in ("dred_decoder", "dred"))
             for i, part in enumerate(map(_floats, out)):
-                near = range(i, min(len(out), i + 1 + wait_packets))
+                near = range(i, min(len(out), i + 1 + _WAIT_PACKETS))
                 later = next((j for j in near if not lost[j]), i)
                 packet, length, before = coded.packets[later], len(coded.packets[later]), (later - i) * frame
-                if not lost[i] or (fec and later == i + 1):
-                    got = calls.opus_decode_float(state, packet, length, part, frame, int(lost[i]))
+                if not lost[i]:
+                    got = calls.opus_decode_float(state, packet, length, part, frame, 0)
                 elif dred and before and self._checked(
                     calls.opus_dred_parse(parser, past, packet, length, before, rate_hz, ctypes.byref(unused), 0)
                 ):  # fmt: skip
