@@ -5,6 +5,7 @@ then another one goes on. An input follows from reader and seed alone.
 """
 
 import contextlib
+import faulthandler
 import importlib
 import multiprocessing
 import os
@@ -15,8 +16,8 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -112,15 +113,13 @@ def fuzz(
     chosen = {name: known[name].share for name in readers or known}
     shares = {name: max(1, inputs * share // sum(chosen.values())) for name, share in chosen.items()}
     report = FuzzReport()
-    with (
-        tempfile.TemporaryDirectory() as name,
-        contextlib.closing(_Worker(Path(name), memory_mib, catalogue)) as worker,
-    ):
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as pools:
+        worker = _Worker(Path(name), (timeout_s, memory_mib, catalogue), pools)
         try:
             for reader, count in shares.items():
                 counts = report.counts.setdefault(reader, dict.fromkeys(OUTCOMES, 0))
                 for number in range(count):
-                    outcome, detail = worker.try_one(reader, seed + number, timeout_s)
+                    outcome, detail = worker.try_one(reader, seed + number)
                     counts[outcome] += 1
                     if outcome in ("crash", "hang") or (outcome == "undetected" and known[reader].checked):
                         report.failures.append(Failure(reader, seed + number, outcome, detail))
@@ -142,68 +141,56 @@ def _keep(failure: Failure, source: Path, out: str | Path | None) -> None:
 
 
 class _Worker:
-    """The process that reads, and another one after that was ended."""
+    """The process that reads, and another one after that has ended."""
 
-    def __init__(self, scratch: Path, memory_mib: int, catalogue: str) -> None:
-        self._arguments = (str(scratch), memory_mib, catalogue)
+    def __init__(self, scratch: Path, settings: tuple[float, int, str], pools: contextlib.ExitStack) -> None:
+        self._scratch, self._settings, self._pools = scratch, settings, pools
+        self._pool: ProcessPoolExecutor | None = None
         self._reader = ""
-        self._process: Any = None
-        self._pipe: Any = None
 
-    def try_one(self, reader: str, seed: int, timeout_s: float) -> tuple[str, str]:
+    def try_one(self, reader: str, seed: int) -> tuple[str, str]:
         """Return how an input ended, and details."""
-        if self._process is None:
+        timeout_s, *_ = self._settings
+        if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-            self._process.start()
-            theirs.close()
+            self._pool = self._pools.enter_context(
+                ProcessPoolExecutor(1, context, _begin, (self._scratch, *self._settings))
+            )
             self._reader = ""
+        if self._reader != reader:  # making good inputs, and first of all importing, may take its time
+            self._pool.submit(_choose, reader).result()
+            self._reader = reader
         try:
-            if self._reader != reader:  # making good inputs, and first of all importing, may take its time
-                self._pipe.send((reader, None))
-                if (problem := self._pipe.recv()) is not None:
-                    raise RuntimeError(f"The good inputs of {reader} cannot be made or read:\n{problem}")
-                self._reader = reader
-            self._pipe.send((reader, seed))
-            if self._pipe.poll(timeout_s):
-                return self._pipe.recv()
-        except (EOFError, ConnectionError):
-            self._process.join()
-            code = self._process.exitcode
-            self.close()
-            return "crash", f"the process ended with status {code}"
-        self.close()
-        return "hang", f"no end after {timeout_s:g} s"
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._pipe.close()
-            self._process = None
+            return self._pool.submit(_try_one, seed).result()
+        except BrokenExecutor:
+            self._pool = None
+        where = (self._scratch / _HANG).read_text()
+        return ("hang", f"no end after {timeout_s:g} s\n{where}") if where else ("crash", "the process ended")
 
 
-def _serve(pipe: Connection, scratch: str, memory_mib: int, catalogue: str) -> None:
-    """Try the inputs that are asked for, in the other process."""
+_HANG = "hang"  # file for what a process was at when its time was over
+_serving: dict[str, Any] = {}  # in the other process: its settings, and the `Trial` that is going on
+
+
+def _begin(scratch: Path, timeout_s: float, memory_mib: int, catalogue: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to deal with
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders of audio complain there, in C
-    trial: Trial | None = None
-    with contextlib.suppress(EOFError):
-        while True:
-            name, seed = pipe.recv()
-            if trial is None or seed is None:
-                try:
-                    reader = importlib.import_module(catalogue).READERS[name]
-                    trial = Trial(name, reader, Path(scratch) / name, memory_mib)
-                except Exception:
-                    pipe.send(traceback.format_exc())
-                    return
-                pipe.send(None)
-            else:
-                pipe.send(trial.run(seed))
+    _serving.update(scratch=scratch, timeout_s=timeout_s, memory_mib=memory_mib, catalogue=catalogue)
+    _serving["log"] = (scratch / _HANG).open("w")
+
+
+def _choose(name: str) -> None:
+    reader = importlib.import_module(_serving["catalogue"]).READERS[name]
+    _serving["trial"] = Trial(name, reader, _serving["scratch"] / name, _serving["memory_mib"])
+
+
+def _try_one(seed: int) -> tuple[str, str]:
+    faulthandler.dump_traceback_later(_serving["timeout_s"], exit=True, file=_serving["log"])
+    try:
+        return _serving["trial"].run(seed)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Trial:
