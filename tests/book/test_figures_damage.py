@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from codecbook.audio import Clip
 from codecbook.book import figures
 from codecbook.book.figures import damage
-from codecbook.probes.corruption.damage import Cost, Heard
+from codecbook.probes.corruption.damage import Heard
 
 NAN = float("nan")
 
@@ -14,7 +16,7 @@ def heard(target: str, outcome: str) -> Heard:
     wrong, lost = np.zeros((30, 2), dtype=bool), np.zeros(30, dtype=bool)
     wrong[10:, 1] = outcome == "silent"
     lost[:5] = outcome == "reported"
-    cost = Cost(target, "flip", "body", 0, 0.3, outcome, float(wrong.mean()), float(lost.mean()), 0.1, 0.4, 0.3, 0.5)
+    cost = SimpleNamespace(target=target, outcome=outcome, position=0.3, bad_duration_s=0.3, duration_s=0.5)
     clean = Clip(np.zeros((1, 50), dtype=np.float32), 100)
     return Heard(cost, wrong, lost, clean, clean)
 
@@ -39,7 +41,7 @@ def test_shares_of_outcomes_end_at_one() -> None:
 
 
 def test_where_damage_is_and_what_it_costs() -> None:
-    costs = pd.DataFrame([heard(name, "silent").cost for name in ("raw", "cbs", "raw")])
+    costs = pd.DataFrame([vars(heard(name, "silent").cost) for name in ("raw", "cbs", "raw")])
     drawn = damage.bad_durations(costs, ["raw", "cbs"])
     assert [len(line.get_xdata()) for line in drawn.axes[0].lines] == [2, 1]
     assert drawn.axes[0].lines[0].get_ydata().tolist() == pytest.approx([0.6, 0.6])

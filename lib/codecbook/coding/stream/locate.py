@@ -4,13 +4,13 @@ import bisect
 import io
 import re
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
+from zlib import crc32
 
 from codecbook.coding.ecdc.header import MAGIC as ECDC_MAGIC
 from codecbook.coding.stream import version1, version2
@@ -196,13 +196,13 @@ class Located:
         if found.restored is not None:
             return found.restored
         data = self._source.read(found.offset, found.end - found.offset)
-        return data if zlib.crc32(data[found.head_bytes :]) == found.payload_crc else None
+        return data if crc32(data[found.head_bytes :]) == found.payload_crc else None
 
     def _payload(self, found: ParityHeader) -> bytes | None:
         """Return a payload of parity whose checksum is right."""
         place = found.offset + found.head_bytes
         payload = self._source.read(place, found.end - place)
-        is_whole = len(payload) == found.end - place and zlib.crc32(payload) == found.payload_crc
+        is_whole = len(payload) == found.end - place and crc32(payload) == found.payload_crc
         return payload if is_whole else None
 
     def _indexed(self, index: list[IndexEntry]) -> tuple[_Found, _Refused]:

@@ -2,9 +2,9 @@
 
 import bisect
 import math
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from zlib import crc32
 
 import numpy as np
 
@@ -147,7 +147,7 @@ class StreamReader:
         header, version = self.header, self._located.version
         if len(payload) < found.payload_bytes:
             raise SegmentError("payload", f"{len(payload)} of its {found.payload_bytes} bytes are there")
-        if zlib.crc32(payload) != found.payload_crc:
+        if crc32(payload) != found.payload_crc:
             raise SegmentError("payload", "its payload's checksum differs: bytes in it are damaged")
         frames, scales, coded = version.parse_side(header, found.num_rows, payload)
         rows, interval_hash = decode_rows(header, self.model, coded, found.num_rows)

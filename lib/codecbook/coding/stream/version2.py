@@ -347,10 +347,11 @@ def pack_parity(header: StreamHeader, number: int, lengths: Sequence[int], paylo
 
 def _pack_head(header: StreamHeader, mark: bytes, numbers: Iterable[int], check: bytes, payload: bytes) -> bytes:
     head = mark + b"".join(map(_varint, numbers)) + check + CRC.pack(binascii.crc32(payload))
-    return head + _crc16(header, head)
+    return head + crc16(header, head)
 
 
-def _crc16(header: StreamHeader, head: bytes) -> bytes:
+def crc16(header: StreamHeader, head: bytes) -> bytes:
+    """Return the checksum of a segment's own header."""
     return binascii.crc_hqx(header.stream_id + head, 0).to_bytes(2, "little")
 
 
@@ -376,7 +377,7 @@ def unpack_head(data: bytes, header: StreamHeader, offset: int) -> SegmentHeader
             lengths, check = [fields.varint()], fields.take(8)
         payload_crc = fields.fixed(4)
         head = fields.data[: fields.place]
-        is_intact = bool(lengths) and fields.take(2) == _crc16(header, head)
+        is_intact = bool(lengths) and fields.take(2) == crc16(header, head)
     except (IndexError, ValueError) as error:
         raise SegmentError("header", "its header is cut off") from error
     if not is_intact:

@@ -5,8 +5,9 @@ is bad above the threshold of `codecbook.coding.ecdc.damage`. A file that is ref
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import nan
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,29 +28,11 @@ OUTCOMES = ("unchanged", "refused", "reported", "silent")
 """No code, or no sample, is wrong; nothing is read; all that is wrong is reported; something wrong is not."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What one mutation did."""
-
-    target: str
-    kind: str  # of the mutation
-    where: str  # which part it was aimed at
-    seed: int
-    position: float  # of the first byte, as a share of the file; NaN where chance changed nothing
-    outcome: str  # of `OUTCOMES`
-    wrong_share: float  # of all tokens, those that are wrong and not reported; NaN for audio
-    lost_share: float  # of all frames, those that are reported as lost; NaN for audio
-    first_bad_s: float  # NaN where nothing is bad
-    last_bad_s: float
-    bad_duration_s: float
-    duration_s: float  # of the clip
-
-
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """A mutation's cost, and what there is to see and hear of it."""
+    """What a mutation did, to see and to hear."""
 
-    cost: Cost
+    cost: SimpleNamespace  # a row of `costs`
     wrong: np.ndarray  # bool [T, K], tokens that are wrong and not reported; empty for audio
     lost: np.ndarray  # bool [T], frames reported as lost
     clip: Clip | None  # None where the file is refused, or nothing of it could be decoded
@@ -71,32 +54,28 @@ class Meter:
         """Damage, read and decode; without listening, what is bad to hear is NaN."""
         found, good = self.target.read(mutation.apply(self.target.data)), self._good
         T, K = (0, 0) if good.rows is None else good.rows.shape
-        wrong, lost = np.zeros((T, K), dtype=bool), np.zeros(T, dtype=bool)
-        if found.refused:
-            lost[:] = True
-        elif good.rows is not None and found.rows is not None:
+        wrong, lost = np.zeros((T, K), dtype=bool), np.full(T, bool(found.refused))
+        if good.rows is not None and found.rows is not None:
             count = min(T, len(found.rows))
             if found.lost is not None:
                 lost[:count] = found.lost[:count]
             wrong[count:] = True  # nothing says that they are missing
             wrong[:count] = (found.rows[:count, :K] != good.rows[:count]) & ~lost[:count, None]
         is_same = good.rows is not None and not (wrong.any() or lost.any())
-        clip = self.clean if is_same else None
         listen = listen or good.rows is None
-        if listen and not (is_same or found.refused):
-            clip = self._sound(found)
-        bad = _bad(self.clean, clip) if listen else (nan, nan, nan)
+        clip = self.clean if is_same else self._sound(found) if listen else None
+        first_s, last_s, duration_s = _bad(self.clean, clip) if listen else (nan, nan, nan)
         if found.refused:
             outcome = "refused"
-        elif wrong.any() or (good.rows is None and bad[2] > 0):
+        elif wrong.any() or (good.rows is None and duration_s > 0):
             outcome = "silent"
         else:
             outcome = "reported" if lost.any() else "unchanged"
-        cost = Cost(
-            self.target.name, mutation.kind, mutation.where, mutation.seed,
-            mutation.first_byte / len(self.target.data) if mutation.edits else nan, outcome,
-            float(wrong.mean()) if wrong.size else nan, float(lost.mean()) if lost.size else nan, *bad,
-            self.clean.duration_s,
+        cost = SimpleNamespace(
+            target=self.target.name, kind=mutation.kind, where=mutation.where, seed=mutation.seed,
+            position=mutation.first_byte / len(self.target.data) if mutation.edits else nan, outcome=outcome,
+            wrong_share=float(wrong.mean()) if wrong.size else nan, lost_share=float(lost.mean()) if T else nan,
+            first_bad_s=first_s, last_bad_s=last_s, bad_duration_s=duration_s, duration_s=self.clean.duration_s,
         )  # fmt: skip
         return Heard(cost, wrong, lost, clip, self.clean)
 
@@ -119,24 +98,18 @@ class Meter:
 def _bad(clean: Clip, clip: Clip | None) -> tuple[float, float, float]:
     """Return where a clip begins and ceases to be bad, and for how long it is, in seconds; all of it if there is none.
 
-    Where it is never bad, it begins nowhere (NaN).
+    Where it is never bad, it begins nowhere (NaN). What is missing at its end are zeros.
     """
-    if clip is None:
+    form = clean.sample_rate_hz, clean.num_channels
+    if clip is None or (clip.sample_rate_hz, clip.num_channels) != form:
         return 0.0, clean.duration_s, clean.duration_s
-    change = compare_decodes(clean, _fitted(clip, clean.num_samples))
+    samples, count = np.zeros_like(clean.samples), min(clip.num_samples, clean.num_samples)
+    samples[:, :count] = clip.samples[:, :count]
+    change = compare_decodes(clean, Clip(samples, clip.sample_rate_hz))
     if change.first_bad_sample is None or change.last_bad_sample is None:
         return nan, nan, 0.0
-    ends = (change.first_bad_sample / clean.sample_rate_hz, change.last_bad_sample / clean.sample_rate_hz)
-    return (*ends, change.bad_duration_s or 0.0)
-
-
-def _fitted(clip: Clip, num_samples: int) -> Clip:
-    """Return a clip with zeros at its end, or without some of it, where its length is another."""
-    if clip.num_samples == num_samples:
-        return clip
-    samples = np.zeros((clip.num_channels, num_samples), dtype=np.float32)
-    samples[:, : clip.num_samples] = clip.samples[:, :num_samples]
-    return Clip(samples, clip.sample_rate_hz)
+    first_s, last_s = (at / clean.sample_rate_hz for at in (change.first_bad_sample, change.last_bad_sample))
+    return first_s, last_s, change.bad_duration_s or 0.0
 
 
 def costs(
@@ -148,10 +121,15 @@ def costs(
     size: int = 1,
     listen: bool = True,
 ) -> pd.DataFrame:
-    """Measure so many mutations of each target, kind and part that the target has, `size` bytes each; a `Cost` a row.
+    """Measure so many mutations of each target, kind and part that the target has, `size` bytes each, a row each.
 
     A part ``"anywhere"`` is the whole file, at which all `CHUNK_KINDS` are aimed. Without `listen`, tokens are compared
     and nothing is decoded to audio.
+
+    Columns: ``target``; ``kind``, ``where`` and ``seed`` of the mutation; ``position`` of the first byte as a share of
+    the file (NaN where chance changed nothing); ``outcome``, of `OUTCOMES`; ``wrong_share`` of all tokens (wrong and
+    not reported) and ``lost_share`` of all frames (reported as lost), NaN for audio; ``first_bad_s``, ``last_bad_s``
+    (NaN where nothing is bad), ``bad_duration_s``, and ``duration_s`` of the clip.
     """
     found = []
     for meter in meters:
@@ -164,7 +142,7 @@ def costs(
                     where=where,
                 )  # fmt: skip
                 found.append(meter.hear(mutation, listen).cost)
-    return pd.DataFrame([asdict(cost) for cost in found])
+    return pd.DataFrame(map(vars, found))
 
 
 def summary(table: pd.DataFrame, by: Sequence[str] = ("target",)) -> pd.DataFrame:
@@ -202,18 +180,17 @@ def bit_errors(
             kbps = sum(w * len(c) for w, c in zip(widths, tokens.codes, strict=True)) / 1000 / clip.duration_s
             for rate in rates:
                 random = np.random.default_rng((seed, number))
-                codes = tuple(
-                    codes ^ ((random.random((len(codes), width)) < rate) << np.arange(width)).sum(axis=1)
+                flips = [
+                    ((random.random((len(codes), width)) < rate) << np.arange(width)).sum(axis=1)
                     for codes, width in zip(tokens.codes, widths, strict=True)
-                )
-                changed = [a ^ b for a, b in zip(codes, tokens.codes, strict=True)]
-                flipped = sum(int(np.bitwise_count(part).sum()) for part in changed)
-                wrong = sum(np.count_nonzero(part) for part in changed)
+                ]
+                changed = np.concatenate(flips)
+                codes = tuple(part ^ flip for part, flip in zip(tokens.codes, flips, strict=True))
                 heard = codec.decode(replace(tokens, codes=codes))
                 rows.append(
                     {"codec": name, "bit_error_rate": rate, "clip": clip.name, "kbps": kbps,
-                     "flipped_per_s": flipped / clip.duration_s,
-                     "wrong_share": wrong / tokens.num_tokens,
+                     "flipped_per_s": np.bitwise_count(changed).sum() / clip.duration_s,
+                     "wrong_share": np.count_nonzero(changed) / len(changed),
                      "log_mel_distance_db": log_mel_distance_db(clean, heard), "snr_db": snr_db(clean, heard)}
                 )  # fmt: skip
     return pd.DataFrame(rows)
