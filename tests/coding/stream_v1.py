@@ -7,14 +7,32 @@ from dataclasses import replace
 
 import numpy as np
 
+from codecbook.coding.stream.header import CODERS, ROW_ORDERS, digest_bytes, frame_header, runs_of
 from codecbook.coding.stream.segment import code_rows
-from codecbook.coding.stream.version1 import pack_header
 
 
 def header_of(header):
     """Return a header as version 1 keeps it: digests are whole."""
     known = replace(header.format, weights_sha256=(header.format.weights_sha256 * 32)[:64])
     return replace(header, format=known, version=1, stream_id=header.stream_id.ljust(8, b"1"), parity=None)
+
+
+def pack_header(header):
+    known = header.format
+    optional = (header.num_samples, known.bandwidth_kbps, known.source_bitrate_kbps, known.mid_codebooks)
+    flags = (*(value is not None for value in optional), header.codec_segment_frames > 0, header.has_scales)
+    runs = runs_of(known)
+    body = struct.pack(
+        "<BBHIHIIIQddHII8s32s32s",
+        CODERS.index(header.coder), ROW_ORDERS.index(header.order), sum(flag << i for i, flag in enumerate(flags)),
+        known.sample_rate_hz, known.channels, header.rows_per_segment, header.num_rows, header.num_segments,
+        *(value or 0 for value in optional), header.codec_segment_frames, header.codec_segment_stride,
+        header.stream_id, digest_bytes(known.weights_sha256), digest_bytes(header.lm_sha256),
+    )  # fmt: skip
+    body += struct.pack("<H", len(runs)) + b"".join(struct.pack("<HId", *run) for run in runs)
+    for text in (known.codec, known.weights, header.lm_name):
+        body += struct.pack("<H", len(text.encode())) + text.encode()
+    return frame_header(1, body)
 
 
 def pack_segment(header, segment, model=None):

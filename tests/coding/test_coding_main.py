@@ -82,7 +82,7 @@ def test_inspect_reports_the_damage_that_it_sees(stream, tmp_path, capsys):
     assert "2 found" in out
     assert "Segment 1 (1.000 to 2.000 s" in out
     assert main(["verify", str(damaged)]) == 1
-    assert inspect(damaged).damage[0].kind == "header"
+    assert inspect(damaged).damage[0].kind == "missing"
 
 
 def test_a_stretch_has_its_target_checked_before_any_work(tmp_path, capsys):

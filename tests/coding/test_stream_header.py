@@ -10,7 +10,7 @@ import pytest
 import stream_cases as cases
 import stream_v1
 
-from codecbook.coding.stream import StreamReader, decode_tokens, version1
+from codecbook.coding.stream import StreamReader, decode_tokens
 from codecbook.coding.stream import header as headers
 from codecbook.coding.stream.locate import unpack_header
 from codecbook.coding.stream.version2 import pack_header
@@ -85,8 +85,8 @@ def test_fields_that_contradict_each_other(fields, words):
     for name, value in fields.items():
         object.__setattr__(liar, name, value)
     with pytest.raises(CorruptInput, match=words):
-        unpack_header(version1.pack_header(liar))
-    with pytest.raises(CorruptInput, match=words), StreamReader(version1.pack_header(liar)):
+        unpack_header(stream_v1.pack_header(liar))
+    with pytest.raises(CorruptInput, match=words), StreamReader(stream_v1.pack_header(liar)):
         pass
 
 

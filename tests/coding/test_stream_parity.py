@@ -9,23 +9,19 @@ import stream_cases as cases
 from codecbook.coding import inspect, verify
 from codecbook.coding.stream import StreamReader, decode_tokens, encode_tokens
 from codecbook.coding.stream.header import Parity
-from codecbook.coding.stream.locate import unpack_header
-from codecbook.coding.stream.parity import parity_of, restore
+from codecbook.coding.stream.parity import group_of, parity_of, restore
 from codecbook.coding.stream.segment import Segment
-from codecbook.coding.stream.version2 import group_of, pack_copy, pack_header, pack_parity, plan
+from codecbook.coding.stream.version2 import pack_parity
 from codecbook.errors import UnsupportedInput
 
 
 def places_of(data):
     """Return (is_parity, number, offset, end) of all segments, as they lie in the stream."""
     with StreamReader(data) as reader:
-        located, header = reader._located, reader.header
-        place = len(pack_header(header))
-        index = located.version.unpack_index(
-            data[-6 - located.version.index_bytes(header) : -6], header, place,
-            len(data) - 6 - located.version.index_bytes(header) - len(pack_copy(header)),
-        )  # fmt: skip
-    return [(entry.is_parity, entry.number, entry.offset, entry.end) for entry in index]
+        located = reader._located
+    found = [(False, segment.index, segment.offset, segment.end) for segment in located.in_place]
+    found += [(True, number, head.offset, head.end) for number, head in located._parities.items()]
+    return sorted(found, key=lambda entry: entry[2])
 
 
 def without(data, entries):
@@ -143,10 +139,10 @@ def test_every_kind_of_tokens(kind):
         assert decode_tokens(damaged(data, [entry])).tokens == tokens
 
 
-def test_the_plan_has_each_number_once_and_groups_hold_each_segment_once():
+def test_a_stream_has_each_number_once_and_groups_hold_each_segment_once():
     for parity in (Parity(3, 2, 2), Parity(1, 1), Parity(10, 1, 4)):
-        header = unpack_header(pack_header(inspect(encode_tokens(TOKENS, segment_s=0.3, parity=parity)).header))
-        order = list(plan(header))
+        data = encode_tokens(TOKENS, segment_s=0.3, parity=parity)
+        header, order = inspect(data).header, [entry[:2] for entry in places_of(data)]
         assert len(set(order)) == len(order) == header.num_segments + header.num_parity_segments
         held = [n for is_parity, number in order if is_parity for n in group_of(header, number)]
         assert sorted(held) == sorted(list(range(header.num_segments)) * parity.parity)

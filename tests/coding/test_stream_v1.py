@@ -62,7 +62,7 @@ def parts_of(tokens, on_disk=(0, 1, 2, 3)):
     ("on_disk", "between", "place"),
     [
         ((0, 1, 2, 3), b"foreign" * 10, "segment 1 begins"),
-        ((3, 1, 0, 2), b"", "segment 0 begins"),
+        ((3, 1, 0, 2), b"", "segment 1 begins"),
         ((0, 1, 3, 2), b"", "segment 2 begins"),
         ((0, 1, 2, 3), b"x", "segment 1 begins"),
     ],
@@ -75,7 +75,7 @@ def test_gaps_and_another_order_are_reported_and_cost_nothing(on_disk, between, 
     np.testing.assert_array_equal(read.tokens.to_frames(), tokens.to_frames())
     assert not read.damage
     (note,) = read.notes
-    assert "belong to no segment, or segments are in another order" in note
+    assert "Bytes are of no segment, or segments are not in the order" in note
     assert place in note
     assert verify(data).notes == inspect(data).notes == (note,)
 

@@ -4,13 +4,14 @@
 """
 
 import functools
+import itertools
 import math
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.tokens import TokenFormat
@@ -71,6 +72,7 @@ class StreamHeader:
     version: int = 2  # of the format
     parity: Parity | None = None  # None where no segment is protected
     audio_sha256: str = ""  # of the decoded samples, the first 16 bytes, hex; empty where unknown
+    body_bytes: int = field(default=0, compare=False)  # as it was read
 
     def __post_init__(self) -> None:
         if (self.coder == "exact") != bool(self.lm_sha256) or (self.coder == "raw" and self.lm_name):
@@ -100,6 +102,11 @@ class StreamHeader:
                 f"{self.num_rows} rows in {self.num_segments} segments of up to {self.rows_per_segment} cannot be; a "
                 f"stream holds up to {MAX_ROWS} rows."
             )
+
+    @property
+    def block_bytes(self) -> int:
+        """Length of the first header block, as it was read."""
+        return FRAME.size + self.body_bytes + CRC.size
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -142,16 +149,6 @@ class StreamHeader:
         return min(self.start_of_row(first_row), end_s), end_s
 
 
-class IndexEntry(NamedTuple):
-    """Where a stream's index says that a segment lies."""
-
-    number: int
-    offset: int
-    end: int  # exclusive
-    crc: int = 0  # of the segment's own header, where the index has it
-    is_parity: bool = False  # whether it is one that restores others
-
-
 def sealed(block: bytes, stream_id: bytes = b"") -> bytes:
     """Return a block and its CRC-32, of which `stream_id` is a part in all but the headers."""
     return block + CRC.pack(zlib.crc32(stream_id + block))
@@ -183,6 +180,21 @@ def open_header(data: bytes) -> tuple[int, bytes]:
     if not is_sealed(block):
         raise CorruptInput("The header's checksum differs; the header is damaged.")
     return version, block[FRAME.size : -CRC.size]
+
+
+def runs_of(known: TokenFormat) -> list[tuple[int, int, float]]:
+    """Return runs of codebooks that are alike: how many, size, rate in Hz."""
+    books = zip(known.codebook_sizes, known.frame_rates_hz, strict=True)
+    return [(len(list(alike)), *book) for book, alike in itertools.groupby(books)]
+
+
+def codebooks_of(runs: Sequence[tuple[int, int, float]]) -> dict[str, Any]:
+    """Return sizes and rates of the codebooks of such runs, and refuse more of them than a stream may have."""
+    count = sum(run[0] for run in runs)
+    if count > MAX_COLUMNS:
+        raise CorruptInput(f"{count} codebooks are claimed, of at most {MAX_COLUMNS}")
+    sizes, rates_hz = (tuple(run[i] for run in runs for _ in range(run[0])) for i in (1, 2))
+    return {"codebook_sizes": sizes, "frame_rates_hz": rates_hz}
 
 
 def check_text(text: str) -> bytes:

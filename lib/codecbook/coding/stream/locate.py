@@ -3,7 +3,6 @@
 import bisect
 import io
 import re
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, pairwise
@@ -14,16 +13,15 @@ from zlib import crc32
 
 from codecbook.coding.ecdc.header import MAGIC as ECDC_MAGIC
 from codecbook.coding.stream import version1, version2
-from codecbook.coding.stream.header import HEADER_MAGIC, MAX_HEADER_BYTES, IndexEntry, StreamHeader, open_header
+from codecbook.coding.stream.header import HEADER_MAGIC, MAX_HEADER_BYTES, StreamHeader, is_sealed, open_header
 from codecbook.coding.stream.inner_code import HEAD_BYTES, find_inner_code, remove_inner_code
-from codecbook.coding.stream.parity import restore
+from codecbook.coding.stream.parity import ParityHeader, group_of, parity_number, restore
 from codecbook.coding.stream.segment import Damage, SegmentError, SegmentHeader, damage_of
-from codecbook.coding.stream.version2 import ParityHeader
 from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 
 StreamLike = bytes | bytearray | memoryview | str | Path | BinaryIO
 _BLOCK_BYTES = 1 << 20
-_MISSING = ("missing", "not found: the bytes, or the mark that begins them, are lost")
+_MISSING = ("missing", "not found: its bytes are lost, or the header that begins them is damaged")
 VERSIONS: dict[int, ModuleType] = {2: version2, 1: version1}
 """What reads each version of the format."""
 _Found = dict[int, SegmentHeader]  # by number
@@ -112,36 +110,29 @@ class Located:
             header = copy if isinstance(copy, StreamHeader) else _search_header(source, lead)
             self.notes.append(f"The first copy of the header is damaged ({lead}); the second was used.")
         self.header, self.version = header, VERSIONS[header.version]
-        header_bytes = len(self.version.pack_header(header))
-        index: list[IndexEntry] | None = None
         if not footer:
             self.notes.append(
                 "The last bytes are not the stream's: it is cut off, goes on, or is damaged; it was searched."
             )
         elif copy != header:
-            self.notes.append("The second copy of the header is damaged, or of another stream; segments were searched.")
+            self.notes.append("The second copy of the header is damaged, or of another stream; it was searched.")
         else:
-            place, length = footer + len(self.version.pack_copy(header)), self.version.index_bytes(header)
-            if place + length + self.version.TAIL_BYTES == source.size:
-                index = self.version.unpack_index(source.read(place, length), header, header_bytes, footer)
-            if index is None:
-                self.notes.append("The index of segments is damaged; they were searched.")
+            place, length = footer + self.version.copy_bytes(header), self.version.index_bytes(header)
+            is_whole = place + length + self.version.TAIL_BYTES == source.size
+            if not is_whole or not is_sealed(source.read(place, length), header.stream_id):
+                self.notes.append("The index of segments is damaged; the stream was searched.")
         self._parities: dict[int, ParityHeader] = {}
-        if index is None:
-            segments, refused = self._scan(header_bytes if header is lead else 0), {}
-        else:
-            segments, refused = self._indexed(index)
-            self.notes += self._out_of_place(index, segments, (header_bytes, footer))
-        self.in_place = sorted(segments.values(), key=lambda segment: segment.offset)
-        refused |= _overlapping(self.in_place)
+        start = header.block_bytes if header is lead else 0
+        segments = self._scan(start, start or -1, footer if copy == header else -1)
+        self.in_place = list(segments.values())
+        refused = _overlapping(self.in_place)
         self._usable = {number: found for number, found in segments.items() if number not in refused}
         for number in self._parities:
             for found in self._restored(number):
                 segments[found.index] = found
                 refused.pop(found.index, None)
         refused |= _misplaced(header, segments, refused)
-        bounds = {entry.number: (entry.offset, entry.end) for entry in index or () if not entry.is_parity}
-        self.parts = list(_parts(header, segments, refused, bounds, header_bytes, footer or source.size))
+        self.parts = list(_parts(header, segments, refused, header.block_bytes, footer or source.size))
 
     @property
     def parity_places(self) -> tuple[tuple[int, int], ...]:
@@ -158,12 +149,12 @@ class Located:
             return known
         del self._usable[found.index]
         block = found.index // (parity.count * parity.groups)
-        number = version2.parity_number(parity, block, 0, found.index % parity.groups)
+        number = parity_number(parity, block, 0, found.index % parity.groups)
         return next((other for other in self._restored(number) if other.index == found.index), None)
 
     def _restored(self, number: int) -> list[SegmentHeader]:
         """Restore what is lost of the segments that a segment of parity stands for."""
-        parity, group = self.header.parity, version2.group_of(self.header, number)
+        parity, group = self.header.parity, group_of(self.header, number)
         assert parity is not None, "only a stream with parity has such segments"
         if all(index in self._usable for index in group):
             return []
@@ -205,57 +196,36 @@ class Located:
         is_whole = len(payload) == found.end - place and crc32(payload) == found.payload_crc
         return payload if is_whole else None
 
-    def _indexed(self, index: list[IndexEntry]) -> tuple[_Found, _Refused]:
-        segments: _Found = {}
-        refused: _Refused = {}
-        for number, offset, _, crc, is_parity in index:
-            try:
-                found = self._segment_at(offset)
-            except SegmentError as error:
-                if not is_parity:
-                    refused[number] = error.args
-                continue
-            if isinstance(found, ParityHeader):
-                if is_parity and found.number == number:
-                    self._parities[number] = found
-            elif not is_parity and found.index == number and found.crc == crc:
-                segments[number] = found
-            if not is_parity and number not in segments:
-                refused[number] = ("header", "its header is intact, but not the one that the index was made for")
-        return segments, refused
+    def _scan(self, start: int, expected: int, footer: int) -> _Found:
+        """Go from segment to segment, and search for the next mark where none follows; time linear in the length.
 
-    def _out_of_place(self, index: list[IndexEntry], segments: _Found, ends: tuple[int, int]) -> list[str]:
-        """Return a note where an index that is intact leaves gaps between segments, or has them in another order."""
-        expected: int | None = ends[0]
-        places = [(f"segment {entry.number}", entry.offset, entry) for entry in index]
-        for part, offset, entry in [*places, ("the second copy of the header", ends[1], None)]:
-            if expected not in (None, offset):
-                return [
-                    f"Bytes {expected} to {offset} belong to no segment, or segments are in another order than their "
-                    f"numbers: {part} begins at byte {offset}, not {expected}. All were read where the index says."
-                ]
-            # where a segment ends whose header is lost is not known
-            found = entry and (self._parities if entry.is_parity else segments).get(entry.number)
-            expected = found.end if found else None
-        return []
-
-    def _scan(self, start: int) -> _Found:
-        """Go from segment to segment, and search for the next mark where none follows; time linear in the length."""
+        The first one is expected where the header ends; -1 where that is not known.
+        """
         segments: _Found = {}
-        source, marks = self._source, self.version.SEGMENT_MARKS
-        # mostly the next one is right here, and no block need be read to search it
-        while (found := self._first_segment(chain([start], source.find(marks, start)))) is not None:
+        source, marks, number, odd = self._source, self.version.SEGMENT_MARKS, -1, list[str]()
+        found = self._first_segment(chain([start], source.find(marks, start)))
+        while found is not None:
             if isinstance(found, ParityHeader):
                 self._parities.setdefault(found.number, found)
+            elif found.index in segments:
+                self.notes.append(f"Segment {found.index} is there twice; its first copy was used.")
             else:
-                if found.index in segments:
-                    self.notes.append(f"Segment {found.index} is there twice; its first copy was used.")
-                segments.setdefault(found.index, found)
-            # a segment that lost some of its bytes reaches into the next one, whose mark then lies before its end
-            is_whole = found.end == source.size or self._first_segment([found.end]) is not None
-            if not is_whole:
-                is_whole = isinstance(_header_at(source, found.end, self.version), StreamHeader)
-            start = found.end if is_whole else found.offset + found.head_bytes
+                segments[found.index] = found
+                if found.index < number or (found.index == number + 1 and -1 < expected < found.offset):
+                    odd.append(f"segment {found.index} begins at byte {found.offset}, not {expected}")
+                number = found.index
+            expected = found.end
+            following = self._first_segment([expected])
+            if following is None:
+                # a segment that lost some of its bytes reaches into the next one, whose mark then lies before its end
+                is_end = expected == source.size or isinstance(_header_at(source, expected, self.version), StreamHeader)
+                start = expected if is_end else found.offset + found.head_bytes
+                following = self._first_segment(source.find(marks, start))
+            found = following
+        if number + 1 == self.header.num_segments and -1 < expected < footer:
+            odd.append(f"the second copy of the header begins at byte {footer}, not {expected}")
+        if odd:
+            self.notes.append(f"Bytes are of no segment, or segments are not in the order of their numbers: {odd[0]}.")
         return segments
 
     def _first_segment(self, offsets: Iterable[int]) -> SegmentHeader | ParityHeader | None:
@@ -289,10 +259,10 @@ def unpack_header(data: bytes, copy_of: ModuleType | None = None) -> StreamHeade
         version, body = copy_of, copy_of.open_copy(data)
     try:
         header = version.unpack_body(body)
-        canonical = open_header(version.pack_header(header))[1]
-    except (ValueError, ArithmeticError, LookupError, struct.error) as error:
+        is_canonical = version is version1 or open_header(version2.pack_header(header))[1] == body
+    except (ValueError, ArithmeticError, LookupError) as error:
         raise CorruptInput(f"The header contradicts itself ({error}); encode the recording again.") from error
-    if canonical != body:
+    if not is_canonical:
         raise CorruptInput("The header is not as its fields are written; encode the recording again.")
     return header
 
@@ -368,12 +338,9 @@ def _misplaced(header: StreamHeader, segments: _Found, refused: _Refused) -> _Re
 
 
 def _parts(
-    header: StreamHeader, segments: _Found, refused: _Refused, bounds: dict[int, tuple[int, int]], start: int, end: int
+    header: StreamHeader, segments: _Found, refused: _Refused, start: int, end: int
 ) -> Iterator[SegmentHeader | Damage]:
-    """Yield by number the segments that can be decoded, and between them what is lost.
-
-    `bounds` say where each segment begins and ends, as the index has it; they are empty where it is of no use.
-    """
+    """Yield by number the segments that can be decoded, and between them what is lost."""
     known_lost = sorted(refused)
     usable = [segments[number] for number in sorted(segments.keys() - refused.keys())]
     number, row, place = 0, 0, start
@@ -381,16 +348,13 @@ def _parts(
         after, end_row, place_end = header.num_segments, header.num_rows, max(place, end)
         if following is not None:
             after, end_row = following.index, following.first_row
-            place_end = place if following.restored is not None else following.offset
+            place_end = place if following.restored is not None else max(place, following.offset)
         alone = known_lost[bisect.bisect_left(known_lost, number) : bisect.bisect_left(known_lost, after)]
         for first, count in _runs(number, after, alone):
             left = after - first - count
             rows_end = min(row + count * header.rows_per_segment, end_row - left) if left else end_row
             found = segments.get(first)
-            if first in bounds:
-                where = (bounds[first][0], bounds[first + count - 1][1])
-            else:
-                where = (found.offset, min(found.end, place_end)) if found else (place, place_end)
+            where = (found.offset, min(found.end, place_end)) if found else (place, place_end)
             yield damage_of(header, refused.get(first, _MISSING), (first, count), (row, rows_end), where)
             row = rows_end
         if following is not None:

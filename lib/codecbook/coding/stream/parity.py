@@ -7,8 +7,50 @@ coding scheme, ICSI TR-95-048 (1995).
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+from codecbook.coding.stream.header import Parity, StreamHeader
+
+
+@dataclass(frozen=True)
+class ParityHeader:
+    """A segment that restores others, as it was found."""
+
+    number: int
+    lengths: tuple[int, ...]  # of the segments of its group, all of their bytes
+    payload_crc: int
+    offset: int
+    head_bytes: int
+
+    @property
+    def end(self) -> int:
+        """Where it ends, exclusive: it is as long as the longest of its group."""
+        return self.offset + self.head_bytes + max(self.lengths)
+
+
+def parity_groups(parity: Parity, num_segments: int) -> list[int]:
+    """Return in which order the groups of a block of so many segments follow it.
+
+    The group of the last segment comes last: a burst across the end of a block hits each group but once.
+    """
+    count = min(parity.groups, num_segments)
+    return [(num_segments + i) % count for i in range(count)]
+
+
+def parity_number(parity: Parity, block: int, row: int, group: int) -> int:
+    """Return the number of a segment of parity: of a block, which of its group, and the group in the block."""
+    return (block * parity.parity + row) * parity.groups + group
+
+
+def group_of(header: StreamHeader, number: int) -> range:
+    """Return the numbers of the segments that a segment of parity stands for."""
+    assert header.parity is not None, "a stream with parity"
+    row, group = divmod(number, header.parity.groups)
+    start = row // header.parity.parity * header.parity.count * header.parity.groups
+    end = min(start + header.parity.count * header.parity.groups, header.num_segments)
+    return range(start + group, end, header.parity.groups)
 
 
 @functools.cache

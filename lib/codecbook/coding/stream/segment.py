@@ -39,7 +39,6 @@ class SegmentHeader:
     check: bytes  # of what is decoded; see `version1` and `version2`
     offset: int  # where it begins in the stream
     head_bytes: int  # of all this, before the payload
-    crc: int = 0  # of all this, where the index repeats it
     restored: bytes | None = None  # all of a segment that parity has restored: it is not in the stream
 
     @property
@@ -57,10 +56,10 @@ class SegmentHeader:
 class Damage:
     """A segment, or several that follow each other, whose codes are lost.
 
-    Its `kind` is ``"missing"`` (not found in the stream), ``"header"`` (the segment's own header is damaged or not the
-    one that was written), ``"payload"`` (its bytes are damaged or cut off), ``"coder"`` (its bytes pass their checksum
-    and cannot be decoded), ``"intervals"`` (the language model computes other intervals here than where the stream was
-    made), ``"tokens"`` (decoded codes do not pass their checksum), or ``"position"`` (it contradicts its neighbours).
+    Its `kind` is ``"missing"`` (its bytes, or its own header, are not found), ``"payload"`` (its bytes are damaged or
+    cut off), ``"coder"`` (its bytes pass their checksum and cannot be decoded), ``"intervals"`` (the
+    language model computes other intervals here than where the stream was made), ``"tokens"`` (decoded codes do not
+    pass their checksum), or ``"position"`` (it contradicts its neighbours).
     """
 
     kind: str

@@ -10,16 +10,9 @@ from typing import BinaryIO
 import numpy as np
 
 from codecbook.coding.stream.header import MAX_ROWS, MAX_SEGMENT_CODES, ROW_ORDERS, Parity, StreamHeader
-from codecbook.coding.stream.parity import parity_of
+from codecbook.coding.stream.parity import parity_groups, parity_number, parity_of
 from codecbook.coding.stream.segment import Segment, code_rows
-from codecbook.coding.stream.version2 import (
-    pack_footer,
-    pack_header,
-    pack_parity,
-    pack_segment,
-    parity_groups,
-    parity_number,
-)
+from codecbook.coding.stream.version2 import pack_footer, pack_header, pack_parity, pack_segment
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import TokenFormat
