@@ -7,11 +7,11 @@ Means and ratios have intervals of Student's t. Of 5 clips they cover the truth 
 and in 89 % if they are as skewed as an exponential, where the BCa bootstrap covers it in 83 and 81 %.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.stats
 
 from codecbook.errors import UnsupportedInput
@@ -78,9 +78,9 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
     return replace(ratio_interval(present, np.ones(len(present))), missing=missing) if len(present) else _none(missing)
 
 
-def mean_columns(table: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+def mean_columns(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
     """Return `Interval.columns` of the means of some columns of a table."""
-    return {key: value for name in names for key, value in mean_interval(table[name]).columns(name).items()}
+    return {key: value for name in names for key, value in mean_interval(table[name].to_numpy()).columns(name).items()}
 
 
 def median_interval(values: Sequence[float] | np.ndarray) -> Interval:

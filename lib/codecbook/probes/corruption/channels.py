@@ -78,13 +78,14 @@ def read_trace(path: str | Path) -> np.ndarray:
         raise CorruptInput(f"{shown} is no CSV text ({error}); export the trace as CSV in UTF-8.") from error
     if TRACE_COLUMN not in rows or rows.empty:
         raise CorruptInput(f"{shown} holds no packets; give a column {TRACE_COLUMN!r} with a line per packet.")
-    wrong = rows[TRACE_COLUMN][~rows[TRACE_COLUMN].isin(["0", "1"])]
-    if len(wrong):
+    values = rows[TRACE_COLUMN].to_list()
+    wrong = next((i for i, value in enumerate(values) if value not in ("0", "1")), None)
+    if wrong is not None:
         raise CorruptInput(
-            f"Packet {wrong.index[0]} of {shown} has {wrong.iloc[0]!r} as {TRACE_COLUMN!r}; write 1 where a packet was "
-            "lost, and 0 where it arrived."
+            f"Packet {wrong} of {shown} has {values[wrong]!r} as {TRACE_COLUMN!r}; write 1 where a packet was lost, and "
+            "0 where it arrived."
         )
-    return (rows[TRACE_COLUMN] == "1").to_numpy()
+    return np.array(values) == "1"
 
 
 def from_trace(trace: np.ndarray, num_packets: int, seed: int = 0) -> np.ndarray:

@@ -120,7 +120,8 @@ def difference(scores: pd.DataFrame, measure: str, method: str, other: str, gap_
 def table(scores: pd.DataFrame, against: str = "hold") -> pd.DataFrame:
     """Return a row for each length and method: means with their intervals, and STOI above that of one method."""
     rows = []
-    for (gap_ms, method), some in scores.groupby(["gap_ms", "method"], sort=False):
+    for _, some in scores.groupby(["gap_ms", "method"], sort=False):
+        gap_ms, method = some.iloc[0][["gap_ms", "method"]]
         rows.append(
             {"gap_ms": gap_ms, "method": method, "utterances": len(some), "gaps": some.gaps.sum()}
             | mean_columns(some, ("log_mel_db", "stoi"))
