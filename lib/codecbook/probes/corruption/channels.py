@@ -82,7 +82,7 @@ def read_trace(path: str | Path) -> np.ndarray:
     wrong = next((i for i, value in enumerate(values) if value not in ("0", "1")), None)
     if wrong is not None:
         raise CorruptInput(
-            f"Packet {wrong} of {shown} has {values[wrong]!r} as {TRACE_COLUMN!r}; write 1 where a packet was lost, and "
+            f"Packet {wrong} of {shown} has {values[wrong]!r} as {TRACE_COLUMN!r}; write 1 where it was lost, and "
             "0 where it arrived."
         )
     return np.array(values) == "1"
