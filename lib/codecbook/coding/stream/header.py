@@ -119,14 +119,6 @@ class StreamHeader:
         return self.layout.codebook_sizes
 
     @property
-    def num_parity_segments(self) -> int:
-        """How many segments there are beside the `num_segments`, to restore these."""
-        if self.parity is None:
-            return 0
-        blocks, rest = divmod(self.num_segments, self.parity.count * self.parity.groups)
-        return self.parity.parity * (blocks * self.parity.groups + min(rest, self.parity.groups))
-
-    @property
     def duration_s(self) -> float:
         """Length of the audio, in seconds."""
         return self.time_range_s(0, self.num_rows)[1]

@@ -1,6 +1,7 @@
 """Find a stream's header and segments, by its footer, or by their marks where the footer is damaged."""
 
 import bisect
+import contextlib
 import io
 import re
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from codecbook.coding.ecdc.header import MAGIC as ECDC_MAGIC
 from codecbook.coding.stream import version1, version2
 from codecbook.coding.stream.header import HEADER_MAGIC, MAX_HEADER_BYTES, StreamHeader, is_sealed, open_header
 from codecbook.coding.stream.inner_code import HEAD_BYTES, find_inner_code, remove_inner_code
-from codecbook.coding.stream.parity import ParityHeader, group_of, parity_number, restore
+from codecbook.coding.stream.parity import group_of, parity_number, restore
 from codecbook.coding.stream.segment import Damage, SegmentError, SegmentHeader, damage_of
 from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 
@@ -117,11 +118,10 @@ class Located:
         elif copy != header:
             self.notes.append("The second copy of the header is damaged, or of another stream; it was searched.")
         else:
-            place, length = footer + self.version.copy_bytes(header), self.version.index_bytes(header)
-            is_whole = place + length + self.version.TAIL_BYTES == source.size
-            if not is_whole or not is_sealed(source.read(place, length), header.stream_id):
+            place = footer + self.version.copy_bytes(header)
+            if not is_sealed(source.read(place, source.size - self.version.TAIL_BYTES - place), header.stream_id):
                 self.notes.append("The index of segments is damaged; the stream was searched.")
-        self._parities: dict[int, ParityHeader] = {}
+        self._parities: _Found = {}
         start = header.block_bytes if header is lead else 0
         segments = self._scan(start, start or -1, footer if copy == header else -1)
         self.in_place = list(segments.values())
@@ -161,40 +161,31 @@ class Located:
         first = number // parity.groups // parity.parity * parity.parity * parity.groups + number % parity.groups
         heads = [self._parities.get(first + i * parity.groups) for i in range(parity.parity)]
         lengths = next((head.lengths for head in heads if head), ())
-        payloads = {
-            i: payload for i, head in enumerate(heads)
-            if head and head.lengths == lengths and (payload := self._payload(head)) is not None
-        }  # fmt: skip
-        members = {
-            i: member for i, index in enumerate(group)
-            if payloads and (found := self._usable.get(index)) and (member := self._member(found))
-            and len(member) == lengths[i]
-        }  # fmt: skip
+        intact = [self._intact(head) if head and head.lengths == lengths else None for head in heads]
+        payloads = {i: data[-max(lengths) :] for i, data in enumerate(intact) if data}
+        if not payloads:
+            return []
+        members = {i: data for i, index in enumerate(group) if (data := self._intact(self._usable.get(index)))}
+        members = {i: data for i, data in members.items() if len(data) == lengths[i]}
         restored = []
-        for i, data in (restore(members, payloads, lengths) if payloads else {}).items():
+        for i, data in restore(members, payloads, lengths).items():
             try:
                 found = self.version.unpack_head(data, self.header, 0)
             except SegmentError:
                 continue
-            if isinstance(found, SegmentHeader) and found.index == group[i] and found.end == len(data):
+            if not found.lengths and found.index == group[i] and found.end == len(data):
                 self.notes.append(f"Segment {found.index} was lost or damaged, and was restored from parity.")
                 self._usable[found.index] = found = replace(found, restored=data)
                 restored.append(found)
         return restored
 
-    def _member(self, found: SegmentHeader) -> bytes | None:
+    def _intact(self, found: SegmentHeader | None) -> bytes | None:
         """Return all bytes of a segment whose payload's checksum is right."""
-        if found.restored is not None:
-            return found.restored
+        if found is None or found.restored is not None:
+            return found and found.restored
         data = self._source.read(found.offset, found.end - found.offset)
-        return data if crc32(data[found.head_bytes :]) == found.payload_crc else None
-
-    def _payload(self, found: ParityHeader) -> bytes | None:
-        """Return a payload of parity whose checksum is right."""
-        place = found.offset + found.head_bytes
-        payload = self._source.read(place, found.end - place)
-        is_whole = len(payload) == found.end - place and crc32(payload) == found.payload_crc
-        return payload if is_whole else None
+        is_intact = found.offset + len(data) == found.end and crc32(data[found.head_bytes :]) == found.payload_crc
+        return data if is_intact else None
 
     def _scan(self, start: int, expected: int, footer: int) -> _Found:
         """Go from segment to segment, and search for the next mark where none follows; time linear in the length.
@@ -205,8 +196,8 @@ class Located:
         source, marks, number, odd = self._source, self.version.SEGMENT_MARKS, -1, list[str]()
         found = self._first_segment(chain([start], source.find(marks, start)))
         while found is not None:
-            if isinstance(found, ParityHeader):
-                self._parities.setdefault(found.number, found)
+            if found.lengths:
+                self._parities.setdefault(found.index, found)
             elif found.index in segments:
                 self.notes.append(f"Segment {found.index} is there twice; its first copy was used.")
             else:
@@ -228,16 +219,12 @@ class Located:
             self.notes.append(f"Bytes are of no segment, or segments are not in the order of their numbers: {odd[0]}.")
         return segments
 
-    def _first_segment(self, offsets: Iterable[int]) -> SegmentHeader | ParityHeader | None:
+    def _first_segment(self, offsets: Iterable[int]) -> SegmentHeader | None:
         for offset in offsets:
-            try:
-                return self._segment_at(offset)
-            except SegmentError:
-                continue
+            data = self._source.read(offset, self.version.MAX_HEAD_BYTES)
+            with contextlib.suppress(SegmentError):
+                return self.version.unpack_head(data, self.header, offset)
         return None
-
-    def _segment_at(self, offset: int) -> SegmentHeader | ParityHeader:
-        return self.version.unpack_head(self._source.read(offset, self.version.MAX_HEAD_BYTES), self.header, offset)
 
 
 def unpack_header(data: bytes, copy_of: ModuleType | None = None) -> StreamHeader:

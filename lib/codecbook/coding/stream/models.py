@@ -105,18 +105,25 @@ def lm_of(header: StreamHeader, lm: LMLike = "default") -> ExactLM | None:
     that is not there, or None although the stream needs one, raises MissingWeights; other weights than the stream was
     coded with UnsupportedInput.
     """
+    model = None
+    if header.coder == "exact" and lm is not None:
+        model = (_load_bundled(header.lm_name) if isinstance(lm, str) and lm == "default" else _load(lm)).model
+    check_lm(header, model)
+    return model
+
+
+def check_lm(header: StreamHeader, model: ExactLM | None) -> None:
+    """Raise MissingWeights where a stream needs a language model and there is none, UnsupportedInput: it is another."""
     if header.coder == "raw":
-        return None
+        return
     wanted = f"{header.lm_name!r} (SHA-256 {header.lm_sha256[:12]}...)"
-    if lm is None:
+    if model is None:
         raise MissingWeights(f"This stream was coded with the language model {wanted}; pass it as lm=.")
-    model = (_load_bundled(header.lm_name) if isinstance(lm, str) and lm == "default" else _load(lm)).model
-    if not same_digest(model.sha256, header.lm_sha256):
+    if not same_digest(model.sha256, header.lm_sha256) or tuple(model.codebook_sizes) != header.columns:
         raise UnsupportedInput(
             f"This stream was coded with the language model {wanted}, and the one here is of SHA-256 "
             f"{model.sha256[:12]}...; pass the right one as lm=."
         )
-    return model
 
 
 def codec_by_name(name: str, weights: str | Path | None = None) -> Codec:

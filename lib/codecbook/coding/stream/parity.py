@@ -7,27 +7,10 @@ coding scheme, ICSI TR-95-048 (1995).
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from codecbook.coding.stream.header import Parity, StreamHeader
-
-
-@dataclass(frozen=True)
-class ParityHeader:
-    """A segment that restores others, as it was found."""
-
-    number: int
-    lengths: tuple[int, ...]  # of the segments of its group, all of their bytes
-    payload_crc: int
-    offset: int
-    head_bytes: int
-
-    @property
-    def end(self) -> int:
-        """Where it ends, exclusive: it is as long as the longest of its group."""
-        return self.offset + self.head_bytes + max(self.lengths)
 
 
 def parity_groups(parity: Parity, num_segments: int) -> list[int]:

@@ -10,13 +10,12 @@ import numpy as np
 
 from codecbook.coding.stream.header import StreamHeader
 from codecbook.coding.stream.locate import Located, StreamLike, StreamSource
-from codecbook.coding.stream.models import LMLike, lm_of
+from codecbook.coding.stream.models import LMLike, check_lm, lm_of
 from codecbook.coding.stream.segment import Damage, Segment, SegmentError, SegmentHeader, damage_of, decode_rows
-from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import Tokens
 from codecbook.tokens.bits import unpack_bits
-from codecbook.tokens.tokens import same_digest
 
 Progress = Callable[[float, float | None], None]
 """Takes the seconds of audio that are done, and of all where that is known."""
@@ -102,7 +101,7 @@ class StreamReader:
             MissingWeights: The stream needs a language model, and none was given.
             UnsupportedInput: It needs another one.
         """
-        self._check_model()
+        check_lm(self.header, self.model)
         end_row = self.header.num_rows if end_row is None else end_row
         for part in self._parts:
             if part.first_row >= end_row:
@@ -230,24 +229,6 @@ class StreamReader:
             self.num_bytes, duration_s, self.header, segments, self._located.parity_places, payload_bytes,
             tuple(damage), all_notes,
         )  # fmt: skip
-
-    def _check_model(self) -> None:
-        if self.header.coder == "raw":
-            return
-        made_with = f"{self.header.lm_name!r} (SHA-256 {self.header.lm_sha256[:12]}...)"
-        if self.model is None:
-            raise MissingWeights(
-                f"This stream was coded with the language model {made_with}, and none was given; load it with "
-                "codecbook.lm.exact.load_exact and pass it."
-            )
-        if (
-            not same_digest(self.model.sha256, self.header.lm_sha256)
-            or tuple(self.model.codebook_sizes) != self.header.columns
-        ):
-            raise UnsupportedInput(
-                f"This stream was coded with the language model {made_with}, not with this one "
-                f"({self.model.sha256[:12]}...); pass that one."
-            )
 
     def _without_endless_loss(self, parts: list[Segment | Damage]) -> list[Segment | Damage]:
         """Leave out what is missing at the end where it is far more than what is there; refuse that elsewhere."""

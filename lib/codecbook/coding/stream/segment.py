@@ -33,13 +33,14 @@ class SegmentHeader:
 
     index: int
     first_row: int
-    num_rows: int  # 1 or more
+    num_rows: int
     payload_bytes: int
     payload_crc: int  # CRC-32
     check: bytes  # of what is decoded; see `version1` and `version2`
     offset: int  # where it begins in the stream
     head_bytes: int  # of all this, before the payload
     restored: bytes | None = None  # all of a segment that parity has restored: it is not in the stream
+    lengths: tuple[int, ...] = ()  # of one of parity, which has no rows: all bytes of each segment of its group
 
     @property
     def end(self) -> int:

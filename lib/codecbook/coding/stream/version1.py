@@ -23,7 +23,6 @@ from codecbook.tokens import TokenFormat
 VERSION = 1
 _FIXED = struct.Struct("<BBHIHIIIQddHII8s32s32s")
 _RUN = struct.Struct("<HId")
-_INDEX_BYTES, _INDEX_ENTRY_BYTES = 8, 12
 _TAIL = struct.Struct("<QQI8s")
 _HEAD = struct.Struct("<4sIIIII16s")
 _TAIL_MAGIC = b"\n\x1a\n\rSBC\x89"
@@ -78,11 +77,6 @@ def unpack_tail(tail: bytes, stream_bytes: int) -> int:
     start, claimed, _, magic = _TAIL.unpack(tail)
     is_intact = magic == _TAIL_MAGIC and is_sealed(tail[: -len(magic)]) and start <= stream_bytes == claimed
     return start if is_intact else 0
-
-
-def index_bytes(header: StreamHeader) -> int:
-    """Return how long a stream's index is."""
-    return _INDEX_BYTES + header.num_segments * _INDEX_ENTRY_BYTES + CRC.size
 
 
 def unpack_head(data: bytes, header: StreamHeader, offset: int) -> SegmentHeader:

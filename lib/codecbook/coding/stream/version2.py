@@ -36,7 +36,7 @@ from codecbook.coding.stream.header import (
     sealed,
     side_error,
 )
-from codecbook.coding.stream.parity import ParityHeader, group_of
+from codecbook.coding.stream.parity import group_of
 from codecbook.coding.stream.segment import Segment, SegmentError, SegmentHeader, check_claims
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.tokens import TokenFormat
@@ -171,11 +171,6 @@ def unpack_tail(tail: bytes, stream_bytes: int) -> int:
     return stream_bytes - length if is_intact else 0
 
 
-def index_bytes(header: StreamHeader) -> int:
-    """Return how long a stream's index is."""
-    return 3 * (header.num_segments + header.num_parity_segments) + CRC.size
-
-
 def pack_segment(header: StreamHeader, segment: Segment, coded: bytes, interval_hash: int) -> bytes:
     """Return a segment's bytes: its own header, side information, and rows as `segment.code_rows` has coded them."""
     side = _pack_side(header, segment)
@@ -206,7 +201,7 @@ def _full(header: StreamHeader, index: int) -> tuple[int, int]:
     return header.rows_per_segment, index * header.rows_per_segment
 
 
-def unpack_head(data: bytes, header: StreamHeader, offset: int) -> SegmentHeader | ParityHeader:
+def unpack_head(data: bytes, header: StreamHeader, offset: int) -> SegmentHeader:
     """Parse the header of a segment, or of one of parity, which stands at `offset` in the stream.
 
     Raises SegmentError where it is damaged, of another stream, or claims what this stream cannot hold.
@@ -230,7 +225,8 @@ def unpack_head(data: bytes, header: StreamHeader, offset: int) -> SegmentHeader
     if not is_intact:
         raise SegmentError("header", "its header's checksum differs: the header is damaged, or of another stream")
     if not check:
-        return ParityHeader(number, tuple(lengths), payload_crc, offset, fields.place)
+        longest = max(lengths)
+        return SegmentHeader(number, 0, 0, longest, payload_crc, b"", offset, fields.place, lengths=tuple(lengths))
     found = SegmentHeader(number, rows[1], rows[0], lengths[0], payload_crc, check, offset, fields.place)
     return check_claims(header, found)
 

@@ -8,12 +8,11 @@ Ctrl-C ends with a summary. The exit status is 1 if an input ended otherwise tha
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from codecbook.command_line import ArgumentParser, exit_status, positive_number
-from codecbook.probes.corruption.fuzz import CATALOGUE, MEMORY_MIB, OUTCOMES, TIMEOUT_S, fuzz
+from codecbook.probes.corruption.fuzz import CATALOGUE, MEMORY_MIB, TIMEOUT_S, fuzz
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,27 +39,19 @@ def _fuzz(options: argparse.Namespace) -> int:
     inputs = options.inputs or (10_000 if options.seed is None else 1)
     report = fuzz(
         inputs, readers=options.reader, seed=options.seed or 0, timeout_s=options.timeout_s,
-        memory_mib=options.memory_mib, out=options.out, catalogue=CATALOGUE, on_progress=_Progress(),
+        memory_mib=options.memory_mib, out=options.out, catalogue=CATALOGUE, on_progress=_say,
     )  # fmt: skip
-    print(f"\n{'reader':14}", *(f"{name:>10}" for name in OUTCOMES))
-    for reader, counts in report.counts.items():
-        print(f"{reader:14}", *(f"{counts[name]:10}" for name in OUTCOMES))
+    print(f"\n{report.counts.to_string()}")
+    total = int(report.counts.to_numpy().sum())
     for failure in report.failures:
-        print(failure.detail if report.total() == 1 else failure)
-    print(f"{report.total()} inputs, {len(report.failures)} failures" + ", interrupted" * report.interrupted)
+        print(failure.detail if total == 1 else failure)
+    print(f"{total} inputs, {len(report.failures)} failures")
     return 1 if report.failures else 0
 
 
-class _Progress:
-    """A line on stderr, now and then."""
-
-    def __init__(self) -> None:
-        self._said = 0.0
-
-    def __call__(self, reader: str, done: int, count: int) -> None:
-        if done == count or time.monotonic() - self._said > 1:
-            self._said = time.monotonic()
-            print(f"\r{reader}: {done} of {count}   ", end="\n" * (done == count), file=sys.stderr, flush=True)
+def _say(reader: str, done: int, count: int) -> None:
+    if done % 100 == 0 or done == count:
+        print(f"\r{reader}: {done} of {count}   ", end="\n" * (done == count), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

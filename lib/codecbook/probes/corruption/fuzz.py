@@ -17,10 +17,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
+
+import pandas as pd
 
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.files import write_file
@@ -67,18 +69,12 @@ class Failure:
         return f"{self.reader} --seed {self.seed}: {self.outcome} {last[0][:160]}"
 
 
-@dataclass
+@dataclass(frozen=True)
 class FuzzReport:
     """What became of the inputs."""
 
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # by reader and by `OUTCOMES`
-    failures: list[Failure] = field(default_factory=list)
-    interrupted: bool = False
-
-    def total(self, *outcomes: str, readers: Sequence[str] = ()) -> int:
-        """Return how many inputs ended so, or were tried at all; of all readers, or of some."""
-        chosen = [counts for reader, counts in self.counts.items() if not readers or reader in readers]
-        return sum(counts[outcome] for counts in chosen for outcome in outcomes or OUTCOMES)
+    counts: pd.DataFrame  # a row a reader, a column of each of `OUTCOMES`
+    failures: list[Failure]
 
 
 def fuzz(
@@ -112,23 +108,19 @@ def fuzz(
         raise UnsupportedInput(f"There is no reader {unknown[0]!r}; choose from {', '.join(known)}.")
     chosen = {name: known[name].share for name in readers or known}
     shares = {name: max(1, inputs * share // sum(chosen.values())) for name, share in chosen.items()}
-    report = FuzzReport()
-    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as pools:
+    counts = pd.DataFrame(0, index=pd.Index(shares, name="reader"), columns=list(OUTCOMES))
+    failures: list[Failure] = []
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as pools, contextlib.suppress(KeyboardInterrupt):
         worker = _Worker(Path(name), (timeout_s, memory_mib, catalogue), pools)
-        try:
-            for reader, count in shares.items():
-                counts = report.counts.setdefault(reader, dict.fromkeys(OUTCOMES, 0))
-                for number in range(count):
-                    outcome, detail = worker.try_one(reader, seed + number)
-                    counts[outcome] += 1
-                    if outcome in ("crash", "hang") or (outcome == "undetected" and known[reader].checked):
-                        report.failures.append(Failure(reader, seed + number, outcome, detail))
-                        _keep(report.failures[-1], Path(name) / reader / INPUT_NAME, out)
-                    if on_progress is not None:
-                        on_progress(reader, number + 1, count)
-        except KeyboardInterrupt:
-            report.interrupted = True
-    return report
+        for reader, number in ((reader, number) for reader, count in shares.items() for number in range(count)):
+            outcome, detail = worker.try_one(reader, seed + number)
+            counts.loc[reader, outcome] += 1
+            if outcome in ("crash", "hang") or (outcome == "undetected" and known[reader].checked):
+                failures.append(Failure(reader, seed + number, outcome, detail))
+                _keep(failures[-1], Path(name) / reader / INPUT_NAME, out)
+            if on_progress is not None:
+                on_progress(reader, number + 1, shares[reader])
+    return FuzzReport(counts, failures)
 
 
 def _keep(failure: Failure, source: Path, out: str | Path | None) -> None:
