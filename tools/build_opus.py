@@ -9,15 +9,16 @@ printed last; give it to `codecbook.probes.corruption.opus.Opus`, or to notebook
 """
 
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from foreign import run
+
 from codecbook.command_line import ArgumentParser, exit_status
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.files import sha256_of
 from codecbook.probes.corruption.opus import Opus
 
@@ -84,19 +85,6 @@ def fetch(temporary: Path) -> Path:
     run([*apt_get, "update"], "Fetching the package lists")
     run([*apt_get, "source", "--download-only", "opus"], "Fetching the sources", temporary)
     return temporary / f"opus_{VERSION}.orig.tar.gz"
-
-
-def run(command: Sequence[str], what: str, folder: Path | None = None) -> str:
-    """Run a program, and return what it printed."""
-    print(what, file=sys.stderr, flush=True)
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=folder)
-    except OSError as error:
-        raise CodecbookError(f"{what} failed: {error}; install the program.") from error
-    if done.returncode:
-        last = " | ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
-        raise CodecbookError(f"{what} failed with status {done.returncode}: {last or 'it printed nothing'}; mend that.")
-    return done.stdout
 
 
 if __name__ == "__main__":

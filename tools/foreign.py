@@ -193,7 +193,7 @@ def run(command: Sequence[str], what: str, folder: Path | None = None) -> str:
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=folder)
     except OSError as error:
-        raise CodecbookError(f"{what} failed: {error}; install the program, on Debian.") from error
+        raise CodecbookError(f"{what} failed: {error}; install the program.") from error
     if done.returncode:
         last = " | ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
         raise CodecbookError(f"{what} failed with status {done.returncode}: {last or 'it printed nothing'}; mend that.")

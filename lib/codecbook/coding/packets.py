@@ -35,7 +35,6 @@ from codecbook.tokens.tokens import TokenFormat, require_positive
 _HEAD = struct.Struct("<HH")
 HEADER_BYTES = _HEAD.size
 _NUMBERS = 1 << 16
-_TOGETHER = 256  # packets that the language model decodes side by side, with a state each
 
 
 @dataclass(frozen=True)
@@ -148,31 +147,31 @@ def receive(
     """
     F, K = known.packet_frames, known.tokens.num_codebooks
     count, newest, refused = -(-num_frames // F), 0, 0
-    bodies: dict[int, bytes] = {}
+    codes = np.zeros((count, F, K), dtype=np.int64)
+    have = np.zeros((count, K), dtype=bool)
+    parities: dict[int, np.ndarray] = {}
     for packet in packets:
         number = _number(packet, known, newest)
         if number is None or number >= count:
             refused += 1
             continue
         newest = max(newest, number)
-        if wait_packets is None or number >= newest - wait_packets:
-            bodies.setdefault(number, packet[HEADER_BYTES:])
-    codes = np.zeros((count, F, K), dtype=np.int64)
-    have = np.zeros((count, K), dtype=bool)
-    parities: dict[int, np.ndarray] = {}
-    for number, (own, parity) in _decoded(bodies, known).items():
-        codes[number], have[number] = own, True
-        group_start = known.group_of(number)
-        if parity is not None and group_start is not None:
-            parities[group_start] = parity
-    refused += len(bodies) - int(have[:, 0].sum())
-    whole = have[:, 0].copy()
+        if have[number, 0] or (wait_packets is not None and number < newest - wait_packets):
+            continue
+        try:
+            codes[number], parity = _opened(packet[HEADER_BYTES:], known, number)
+        except CorruptInput:  # by chance the check of a damaged packet holds
+            refused += 1
+            continue
+        have[number] = True
+        if parity is not None:
+            parities[number - known.delay_packets] = parity
+    whole, n = have[:, 0].copy(), known.parity_codebooks
     for first, parity in parities.items():
         group = np.arange(first, first + known.group_packets)
         missing = group[~whole[group]]
         if len(missing) == 1:
             rest = _parity(codes[group[whole[group]]], known)
-            n = known.parity_codebooks
             codes[missing[0], :, :n] = (parity - rest) % known.tokens.codebook_sizes[:n]
             have[missing[0], :n] = True
     lost = ~np.repeat(have, F, axis=0)[:num_frames].T
@@ -201,30 +200,12 @@ def _number(packet: bytes, known: PacketFormat, newest: int) -> int | None:
     return number if number >= 0 else None
 
 
-def _decoded(bodies: dict[int, bytes], known: PacketFormat) -> dict[int, tuple[np.ndarray, np.ndarray | None]]:
-    """Return frames ``[F, K]`` and parity ``[F, n]``, if any, of each packet that can be read."""
-    F, parity_bytes = known.packet_frames, packed_bytes(known.parity_sizes, known.packet_frames)
-    ends = {i: len(body) - (parity_bytes if known.group_of(i) is not None else 0) for i, body in bodies.items()}
-    coded = {i: body[: max(0, ends[i])] for i, body in bodies.items()}
+def _opened(body: bytes, known: PacketFormat, number: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return a packet's frames ``[F, K]`` and parity ``[F, n]``, if any; else CorruptInput."""
+    F, parity = known.packet_frames, None
+    if known.group_of(number) is not None:
+        end = max(0, len(body) - packed_bytes(known.parity_sizes, F))
+        parity, body = unpack_bits(body[end:], known.parity_sizes, F), body[:end]
     if known.lm:
-        items, read = list(coded.values()), []
-        for start in range(0, len(items), _TOGETHER):
-            part = items[start : start + _TOGETHER]
-            read += exact_frames.decode_many(known.lm, part, [F] * len(part))
-        frames = {i: None if isinstance(part, CorruptInput) else part[0] for i, part in zip(coded, read, strict=True)}
-    else:
-        frames = {i: _unpacked(data, known.tokens.codebook_sizes, F) for i, data in coded.items()}
-    found: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
-    for i, own in frames.items():
-        carries = known.group_of(i) is not None
-        parity = _unpacked(bodies[i][ends[i] :], known.parity_sizes, F) if carries else None
-        if own is not None and (parity is not None or not carries):
-            found[i] = own, parity
-    return found
-
-
-def _unpacked(data: bytes, codebook_sizes: tuple[int, ...], num_frames: int) -> np.ndarray | None:
-    try:
-        return unpack_bits(data, codebook_sizes, num_frames)
-    except CorruptInput:  # by chance the check of a damaged packet holds
-        return None
+        return exact_frames.decode_frames(known.lm, body, F)[0], parity
+    return unpack_bits(body, known.tokens.codebook_sizes, F), parity

@@ -47,8 +47,8 @@ class Parity:
     def __post_init__(self) -> None:
         if min(self.count, self.parity, self.groups) < 1 or self.count + self.parity > 256 or self.groups > 4096:
             raise UnsupportedInput(
-                f"{self.parity} parity segments for each {self.count} others, {self.groups} groups side by side; give "
-                "1 or more of each, at most 256 in a group, in up to 4096 groups."
+                f"{self.parity} parity segments for each {self.count} others, in {self.groups} groups; give 1 or more "
+                "of each, at most 256 in a group, in up to 4096 groups."
             )
 
 
@@ -77,8 +77,7 @@ class StreamHeader:
     def __post_init__(self) -> None:
         if (self.coder == "exact") != bool(self.lm_sha256) or (self.coder == "raw" and self.lm_name):
             raise UnsupportedInput(
-                f"A stream whose coder is {self.coder!r} names the language model {self.lm_name!r} of SHA-256 "
-                f"{self.lm_sha256!r}; exact coding needs one, and raw coding has none."
+                f"Coder {self.coder!r}, language model {self.lm_name!r}: exact coding needs one, raw coding has none."
             )
         sizes = self.columns
         # with zero bits a code, a few bytes of raw rows could stand for any number of codes
@@ -89,18 +88,17 @@ class StreamHeader:
             )
         if not 1 <= self.rows_per_segment * len(sizes) <= MAX_SEGMENT_CODES:
             raise UnsupportedInput(
-                f"A segment of {self.rows_per_segment} rows of {len(sizes)} codes is outside 1..{MAX_SEGMENT_CODES} "
-                "codes; choose another length of segments."
+                f"{self.rows_per_segment} rows of {len(sizes)} codes in a segment; choose 1..{MAX_SEGMENT_CODES} codes."
             )
-        if self.codec_segment_frames and self.rows_per_segment % self.codec_segment_frames:
+        unit = self.codec_segment_frames
+        if unit and self.rows_per_segment % unit:
             raise UnsupportedInput(
-                f"Segments of {self.rows_per_segment} rows do not hold whole ones of the codec, of "
-                f"{self.codec_segment_frames}; choose a multiple."
+                f"{self.rows_per_segment} rows do not hold whole ones of the codec; choose a multiple of {unit}."
             )
         if not -(-self.num_rows // self.rows_per_segment) <= self.num_segments <= self.num_rows <= MAX_ROWS:
             raise UnsupportedInput(
-                f"{self.num_rows} rows in {self.num_segments} segments of up to {self.rows_per_segment} cannot be; a "
-                f"stream holds up to {MAX_ROWS} rows."
+                f"{self.num_rows} rows cannot be {self.num_segments} segments of {self.rows_per_segment} at most, "
+                f"and no stream holds more than {MAX_ROWS} rows; give other numbers."
             )
 
     @property
@@ -193,9 +191,7 @@ def check_text(text: str) -> bytes:
     """Return a name as UTF-8, or refuse one that is too long."""
     data = text.encode()
     if len(data) > MAX_NAME_BYTES:
-        raise UnsupportedInput(
-            f"A name of {len(data)} bytes is longer than a header's {MAX_NAME_BYTES}: {text[:60]!r}..."
-        )
+        raise UnsupportedInput(f"{len(data)} bytes of a name are longer than a header's {MAX_NAME_BYTES}; shorten it.")
     return data
 
 

@@ -256,18 +256,13 @@ def check_stretch(length_s: float, start_s: float, end_s: float | None) -> None:
     """
     if start_s == 0 and end_s is None:
         return
+    given = f"A stretch from {start_s} s {'on' if end_s is None else f'to {end_s} s'}"
     if not all(math.isfinite(time_s) and time_s >= 0 for time_s in (start_s, end_s or 0.0)):
-        until = "on" if end_s is None else f"to {end_s} s"
-        raise UnsupportedInput(
-            f"A stretch from {start_s} s {until} is none; give seconds from 0 on, or no end for all of it."
-        )
+        raise UnsupportedInput(f"{given} is none; give seconds from 0 on, or no end for all of it.")
     if end_s is not None and not start_s < end_s:
-        raise UnsupportedInput(f"A stretch from {start_s} to {end_s} s is none; give the end after the start.")
+        raise UnsupportedInput(f"{given} is none; give the end after the start.")
     if start_s >= length_s:
-        raise UnsupportedInput(
-            f"A stretch from {start_s} s on lies outside of the recording, which is {length_s:.3f} s long; start "
-            "within it."
-        )
+        raise UnsupportedInput(f"{given} lies outside of the recording, which is {length_s:.3f} s long.")
 
 
 def inspect(stream: StreamLike) -> StreamReport:

@@ -130,10 +130,5 @@ def check_claims(header: StreamHeader, segment: SegmentHeader) -> SegmentHeader:
         and segment.end_row <= header.num_rows
         and segment.payload_bytes <= max_payload_bytes
     ):
-        raise SegmentError(
-            "header",
-            f"its header claims number {segment.index}, rows {segment.first_row} to {segment.end_row} and "
-            f"{segment.payload_bytes} bytes, which this stream of {header.num_segments} segments and "
-            f"{header.num_rows} rows cannot hold",
-        )
+        raise SegmentError("header", f"its header claims what a stream of {header.num_rows} rows cannot hold")
     return segment
