@@ -177,11 +177,11 @@ def test_a_stream_with_a_model_needs_that_model():
 
 def test_the_writer_checks_codes_shapes_and_segments():
     writer = StreamWriter(io.BytesIO(), cases.parallel().format)
-    with pytest.raises(CorruptInput, match="Code 16 of row 1, column 2"):
+    with pytest.raises(CorruptInput, match=r"code 16 at \[1, 2\]"):
         writer.write(np.array([[0, 0, 0], [0, 0, 16]]))
-    with pytest.raises(UnsupportedInput, match=r"integers \[T, 3\]"):
+    with pytest.raises(UnsupportedInput, match=r"integers \[..., 3\]"):
         writer.write(np.zeros((2, 2), dtype=int))
-    with pytest.raises(UnsupportedInput, match=r"integers \[T, 3\]"):
+    with pytest.raises(UnsupportedInput, match=r"integers \[..., 3\]"):
         writer.write(np.zeros((2, 3)))
     writer = StreamWriter(io.BytesIO(), cases.segmented().format, codec_segment_frames=10, has_scales=True)
     with pytest.raises(UnsupportedInput, match="write whole ones"):

@@ -13,10 +13,11 @@ from codecbook.coding.stream.header import MAX_ROWS, MAX_SEGMENT_CODES, ROW_ORDE
 from codecbook.coding.stream.parity import parity_groups, parity_number, parity_of
 from codecbook.coding.stream.segment import Segment, code_rows
 from codecbook.coding.stream.version2 import pack_footer, pack_header, pack_parity, pack_segment
-from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import TokenFormat
 from codecbook.tokens.layout import Layout
+from codecbook.tokens.tokens import checked_codes
 
 DEFAULT_SEGMENT_S = 10.0
 """Seconds of audio that one damaged byte can cost, and after which the language model begins anew."""
@@ -128,7 +129,7 @@ class StreamWriter:
             CorruptInput: A code outside its codebook.
             UnsupportedInput: Another shape, or segments that the header does not allow.
         """
-        rows = self._checked(rows)
+        rows = checked_codes(rows, self.header.columns, "Rows of the stream")
         gains = np.asarray(scales, dtype=np.float32).tolist()
         longest_of_codec = self.header.codec_segment_frames
         if longest_of_codec:
@@ -169,21 +170,6 @@ class StreamWriter:
         self._file.seek(self._start)
         self._file.write(pack_header(self.header))
         self._file.seek(end)
-
-    def _checked(self, rows: np.ndarray) -> np.ndarray:
-        array, sizes = np.asarray(rows), self.header.columns
-        if array.ndim != 2 or array.shape[1] != len(sizes) or array.dtype.kind not in "iu":
-            raise UnsupportedInput(
-                f"Rows of this stream are integers [T, {len(sizes)}]; received {array.dtype} {list(array.shape)}."
-            )
-        outside = np.argwhere((array < 0) | (array >= np.asarray(sizes)))
-        if outside.size:
-            row, column = outside[0]
-            raise CorruptInput(
-                f"Code {array[row, column]} of row {row}, column {column} is outside 0..{sizes[column] - 1}; the "
-                "tokens are damaged, or of another codec."
-            )
-        return array.astype(np.int64, copy=False)
 
     def _emit(self, count: int) -> None:
         """Write a segment of this many rows, or of the codec's segments; of fewer where no more are there."""

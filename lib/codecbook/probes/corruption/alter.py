@@ -1,5 +1,6 @@
 """Altered inputs for `fuzz`: damage that knows where a format keeps its lengths, fields and checksums."""
 
+import contextlib
 import copy
 import functools
 import hashlib
@@ -14,16 +15,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import safetensors.numpy
 
 from codecbook.coding.ecdc.segments import CHUNK, outline_ecdc
-from codecbook.coding.stream.header import HEADER_MAGIC
+from codecbook.coding.stream.header import CRC, FRAME, HEADER_MAGIC
 from codecbook.models.store import arrays_sha256
 from codecbook.probes.corruption.fuzz import Files
 from codecbook.probes.corruption.inject import BYTE_KINDS, RUN_KINDS, draw
 from codecbook.tokens.parquet import CRC_KEY, row_crc32
 
-# of a header's block, in all versions of the stream: magic, version, length of the body, which a CRC-32 follows
-FRAME, CRC = struct.Struct("<8sHI"), struct.Struct("<I")
 EVIL: tuple[Any, ...] = (
     None, [], {}, "", "x", True, -1, 0, 1, 2.5, 1e-300, 1e300, 100_000, 10**9, 2**31, 2**63, 10**20, 10**400,
     float("inf"), float("-inf"), float("nan"), [1] * 50, [None], [[]], [10**20], "\ud800", "../../x", "a\0b",
@@ -110,21 +110,28 @@ def alter_stream(files: Files, random: Random) -> tuple[Files, bool]:
     return {name: bytes(sealed)}, True
 
 
+def _alter_part(parts: Files, random: Random) -> str:
+    """Alter one of the parts of a file, text in JSON mostly as such, and return its name."""
+    name = random.choice(sorted(parts))
+    if name.endswith(".json") and random.random() < 0.8:
+        parts[name] = _json_bytes(json.loads(parts[name]), random)
+    else:
+        parts[name] = altered_bytes(parts[name], random)
+    return name
+
+
 def alter_ecdc(files: Files, random: Random) -> tuple[Files, bool]:
     """Alter an ``.ecdc`` stream: its JSON with the right length before it, or a chunk with the right checksum."""
     ((name, data),) = files.items()
-    outline = outline_ecdc(data)
     if random.random() < 0.4:
-        text = _json_bytes(json.loads(data[9 : outline.body]), random)
-        return {name: data[:5] + struct.pack(">I", len(text)) + text + data[outline.body :]}, True
-    if outline.chunks and random.random() < 0.6:
-        parts, chosen = [data[: outline.body]], random.randrange(len(outline.chunks))
-        for i, chunk in enumerate(outline.chunks):
-            payload = data[chunk.start : chunk.end]
-            payload = altered_bytes(payload, random) if i == chosen else payload
-            parts.append(CHUNK.pack(len(payload), zlib.crc32(payload)) + payload)
-        return {name: b"".join(parts)}, True
-    return alter_any(files, random)
+        return alter_any(files, random)
+    outline = outline_ecdc(data)
+    chunks = {f"{i:04}": data[chunk.start : chunk.end] for i, chunk in enumerate(outline.chunks)}
+    parts = {"header.json": data[9 : outline.body], **chunks}
+    _alter_part(parts, random)
+    text = parts["header.json"]
+    body = b"".join(CHUNK.pack(len(parts[i]), zlib.crc32(parts[i])) + parts[i] for i in chunks) or data[outline.body :]
+    return {name: data[:5] + struct.pack(">I", len(text)) + text + body}, True
 
 
 def alter_parquet(files: Files, random: Random) -> tuple[Files, bool]:
@@ -150,42 +157,30 @@ def alter_parquet(files: Files, random: Random) -> tuple[Files, bool]:
 
 def alter_model(files: Files, random: Random) -> tuple[Files, bool]:
     """Alter a model's folder: its configuration, the header of its tensors, or their values with the right hash."""
-    configuration, tensors = files["config.json"], files["model.safetensors"]
-    choice = random.random()
-    if choice < 0.5:
-        return {**files, "config.json": _json_bytes(json.loads(configuration), random)}, True
-    if choice < 0.75:
+    if random.random() < 0.3:
         return alter_any(files, random)
+    tensors = files["model.safetensors"]
     end = 8 + int.from_bytes(tensors[:8], "little")
-    if choice < 0.9:
-        text = _json_bytes(json.loads(tensors[8:end]), random)
-        return {**files, "model.safetensors": len(text).to_bytes(8, "little") + text + tensors[end:]}, True
-    values = bytearray(tensors)
-    for _ in range(random.choice((1, 4, 100))):
-        values[random.randrange(end, len(values))] = random.choice((0, 0x7C, 0x7E, 0x7F, 0x80, 0xFC, 0xFF))
-    import safetensors.numpy
-
-    config = json.loads(configuration)
-    config["sha256"] = arrays_sha256(safetensors.numpy.load(bytes(values)))
-    return {**files, "model.safetensors": bytes(values), "config.json": json.dumps(config).encode()}, True
+    parts = {"config.json": files["config.json"], "tensors.json": tensors[8:end], "values": tensors[end:]}
+    _alter_part(parts, random)
+    config, text = parts["config.json"], parts["tensors.json"]
+    tensors = len(text).to_bytes(8, "little") + text + parts["values"]
+    with contextlib.suppress(Exception):  # what cannot be read is tried as it is
+        config = json.dumps({**json.loads(config), "sha256": arrays_sha256(safetensors.numpy.load(tensors))}).encode()
+    return {**files, "config.json": config, "model.safetensors": tensors}, True
 
 
 def alter_bundle(files: Files, random: Random) -> tuple[Files, bool]:
     """Alter a determinism bundle: its bytes, or a file in it with the right hash; rarely one that inflates."""
     ((name, data),) = files.items()
-    choice = random.random()
-    if choice < 0.4:
+    if random.random() < 0.4:
         return alter_any(files, random)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {each: archive.read(each) for each in archive.namelist()}
     manifest = json.loads(members["bundle.json"])
-    member = random.choice(sorted(members))
-    if choice < 0.41:
+    member = _alter_part(members, random)
+    if random.random() < 0.01:
         members[member] = bytes(_INFLATED_BYTES)
-    elif member.endswith(".json") and choice < 0.8:
-        members[member] = _json_bytes(json.loads(members[member]), random)
-    else:
-        members[member] = altered_bytes(members[member], random)
     if member in manifest["files"]:
         manifest["files"][member] = hashlib.sha256(members[member]).hexdigest()
         members["bundle.json"] = json.dumps(manifest).encode()

@@ -83,10 +83,9 @@ def _put(folder: Path, name: str, contents: list[bytes]) -> None:
 
 
 def _tiny_exact(folder: Path) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build_lm("rvq_transformer", {**_TRANSFORMER, "codebook_sizes": [16] * 3}).eval()
-        save_exact(folder, export_exact(model, [np.random.default_rng(0).integers(0, 16, (20, 3))]))
+    torch.manual_seed(0)
+    model = build_lm("rvq_transformer", {**_TRANSFORMER, "codebook_sizes": [16] * 3}).eval()
+    save_exact(folder, export_exact(model, [np.random.default_rng(0).integers(0, 16, (20, 3))]))
 
 
 _stream_model = functools.cache(load_exact)
@@ -169,9 +168,8 @@ _CODECS: dict[str, dict[str, Any]] = {
 
 def _make_lms(folder: Path) -> None:
     for i, (architecture, arguments) in enumerate(_LMS.items()):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            save_lm(folder / str(i), build_lm(architecture, arguments), {"order": "parallel"})
+        torch.manual_seed(0)
+        save_lm(folder / str(i), build_lm(architecture, arguments), {"order": "parallel"})
 
 
 def _make_codecs(folder: Path) -> None:
