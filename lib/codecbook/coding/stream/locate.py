@@ -288,8 +288,7 @@ def _search_header(source: StreamSource, problem: CodecbookError) -> StreamHeade
         raise UnsupportedInput("This is an .ecdc stream of EnCodec; read it with codecbook.coding.ecdc.read_ecdc.")
     if start != HEADER_MAGIC:
         raise CorruptInput(
-            f"This is no stream of codecbook, or its beginning and end are lost: {source.size} bytes that begin with "
-            f"{start!r} instead of {HEADER_MAGIC!r}. Check which file it is."
+            f"This is no stream of codecbook, or no end of one: it begins with {start!r}. Check which file it is."
         )
     raise CorruptInput(f"No copy of the stream's header can be read ({problem}); copy the stream again.")
 

@@ -5,17 +5,9 @@ import struct
 
 import numpy as np
 
+from codecbook.coding.stream import header as headers
 from codecbook.coding.stream.fields import Fields
-from codecbook.coding.stream.header import (
-    CODERS,
-    CRC,
-    ROW_ORDERS,
-    StreamHeader,
-    codebooks_of,
-    is_sealed,
-    open_header,
-    side_error,
-)
+from codecbook.coding.stream.header import StreamHeader
 from codecbook.coding.stream.segment import SegmentError, SegmentHeader, check_claims
 from codecbook.errors import CorruptInput
 from codecbook.tokens import TokenFormat
@@ -28,7 +20,7 @@ _HEAD = struct.Struct("<4sIIIII16s")
 _TAIL_MAGIC = b"\n\x1a\n\rSBC\x89"
 SEGMENT_MARKS = (b"\xc5SEG",)
 COPY_MARK = b"\x89CBS\r\n\x1a\n"
-MAX_HEAD_BYTES = _HEAD.size + CRC.size
+MAX_HEAD_BYTES = _HEAD.size + headers.CRC.size
 TAIL_BYTES = _TAIL.size
 
 
@@ -47,12 +39,12 @@ def unpack_body(body: bytes) -> StreamHeader:
     if fields.place != len(body):
         raise CorruptInput(f"its fields take {fields.place} bytes, not {len(body)}")
     known = TokenFormat(
-        **codebooks_of(runs), codec=codec, weights=weights,
+        **headers.codebooks_of(runs), codec=codec, weights=weights,
         weights_sha256=codec_sha256.hex() if any(codec_sha256) else "", sample_rate_hz=sample_rate_hz,
         channels=channels, bandwidth_kbps=bandwidth, source_bitrate_kbps=source_bitrate, mid_codebooks=mid,
     )  # fmt: skip
     return StreamHeader(
-        format=known, order=ROW_ORDERS[order], coder=CODERS[coder],
+        format=known, order=headers.ROW_ORDERS[order], coder=headers.CODERS[coder],
         lm_name=lm_name, lm_sha256=lm_sha256.hex() if any(lm_sha256) else "",
         rows_per_segment=rows_per_segment, num_rows=num_rows, num_segments=num_segments, num_samples=num_samples,
         codec_segment_frames=segment_frames, codec_segment_stride=segment_stride, has_scales=bool(flags >> 5 & 1),
@@ -62,7 +54,7 @@ def unpack_body(body: bytes) -> StreamHeader:
 
 def open_copy(data: bytes) -> bytes:
     """Return the body of the second copy of the header, which is like the first."""
-    return open_header(data)[1]
+    return headers.open_header(data)[1]
 
 
 def copy_bytes(header: StreamHeader) -> int:
@@ -75,7 +67,7 @@ def unpack_tail(tail: bytes, stream_bytes: int) -> int:
     if len(tail) != TAIL_BYTES:
         return 0
     start, claimed, _, magic = _TAIL.unpack(tail)
-    is_intact = magic == _TAIL_MAGIC and is_sealed(tail[: -len(magic)]) and start <= stream_bytes == claimed
+    is_intact = magic == _TAIL_MAGIC and headers.is_sealed(tail[: -len(magic)]) and start <= stream_bytes == claimed
     return start if is_intact else 0
 
 
@@ -88,7 +80,7 @@ def unpack_head(data: bytes, header: StreamHeader, offset: int) -> SegmentHeader
     if len(data) < MAX_HEAD_BYTES:
         raise SegmentError("header", "its header is cut off")
     magic, *fields = _HEAD.unpack_from(data)
-    if magic not in SEGMENT_MARKS or not is_sealed(data, header.stream_id):
+    if magic not in SEGMENT_MARKS or not headers.is_sealed(data, header.stream_id):
         raise SegmentError("header", "its header's checksum differs: the header is damaged, or of another stream")
     return check_claims(header, SegmentHeader(*fields, offset=offset, head_bytes=MAX_HEAD_BYTES))
 
@@ -106,7 +98,7 @@ def parse_side(header: StreamHeader, num_rows: int, payload: bytes) -> tuple[tup
     if len(payload) < end:
         raise SegmentError("coder", "its payload ends within the scales")
     scales = tuple(np.frombuffer(payload[place:end], dtype="<f4").tolist())
-    if error := side_error(header, num_rows, frames.tolist(), scales):
+    if error := headers.side_error(header, num_rows, frames.tolist(), scales):
         raise SegmentError("coder", error)
     return tuple(frames.tolist()), scales, payload[end:]
 

@@ -9,33 +9,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from codecbook.coding.stream.fields import (
-    NUMBER,
-    PARITY,
-    SAMPLES,
-    STREAM_ID,
-    VARINT,
-    Fields,
-    Kind,
-    digest,
-    fixed,
-    scaled,
-    text,
-    varint,
-)
-from codecbook.coding.stream.header import (
-    CODERS,
-    CRC,
-    MAX_BODY_BYTES,
-    ROW_ORDERS,
-    StreamHeader,
-    codebooks_of,
-    frame_header,
-    is_sealed,
-    runs_of,
-    sealed,
-    side_error,
-)
+from codecbook.coding.stream import fields as kinds
+from codecbook.coding.stream import header as headers
+from codecbook.coding.stream.header import StreamHeader
 from codecbook.coding.stream.parity import group_of
 from codecbook.coding.stream.segment import Segment, SegmentError, SegmentHeader, check_claims
 from codecbook.errors import CorruptInput, UnsupportedInput
@@ -51,14 +27,14 @@ _CODECS = (
     "encodec_24khz", "encodec_48khz", "snac_24khz", "snac_32khz", "snac_44khz", "dac_16khz", "dac_24khz", "dac_44khz",
     "mimi", "neucodec", "lyra_v2", "fsq_50hz", "units_25hz",
 )  # fmt: skip
-_WEIGHTS = digest(6)  # what error messages show of a SHA-256
+_WEIGHTS = kinds.digest(6)  # what error messages show of a SHA-256
 _EXACT, _ORDER, _SCALES, _COUNT = 0, 1, 8, 9  # bits of the flags without a field of their own, and of one with
-_BODY: tuple[tuple[str, Kind, int | None], ...] = (
-    ("sample_rate_hz", VARINT, None), ("channels", VARINT, None), ("rows_per_segment", VARINT, None),
-    ("num_rows", fixed(4), None), ("num_segments", fixed(4), _COUNT), ("num_samples", SAMPLES, None),
-    ("bandwidth_kbps", NUMBER, 3), ("source_bitrate_kbps", NUMBER, 5), ("mid_codebooks", VARINT, 6),
-    ("codec_segment_frames", VARINT, 7), ("codec_segment_stride", VARINT, 7), ("parity", PARITY, 10),
-    ("stream_id", STREAM_ID, None), ("weights_sha256", _WEIGHTS, 4), ("audio_sha256", digest(16), 11),
+_BODY: tuple[tuple[str, kinds.Kind, int | None], ...] = (
+    ("sample_rate_hz", kinds.VARINT, None), ("channels", kinds.VARINT, None), ("rows_per_segment", kinds.VARINT, None),
+    ("num_rows", kinds.fixed(4), None), ("num_segments", kinds.fixed(4), _COUNT), ("num_samples", kinds.SAMPLES, None),
+    ("bandwidth_kbps", kinds.NUMBER, 3), ("source_bitrate_kbps", kinds.NUMBER, 5), ("mid_codebooks", kinds.VARINT, 6),
+    ("codec_segment_frames", kinds.VARINT, 7), ("codec_segment_stride", kinds.VARINT, 7), ("parity", kinds.PARITY, 10),
+    ("stream_id", kinds.STREAM_ID, None), ("weights_sha256", _WEIGHTS, 4), ("audio_sha256", kinds.digest(16), 11),
 )  # fmt: skip
 """Fields of a body up to its codebooks, and the bit of the flags that says whether one is there."""
 
@@ -72,18 +48,19 @@ def _body(header: StreamHeader) -> bytes:
     if header.codec_segment_frames or header.num_segments != -(-header.num_rows // header.rows_per_segment):
         bits.add(_COUNT)
     flags = sum(1 << bit for bit in bits) | header.has_scales << _SCALES
-    flags |= CODERS.index(header.coder) << _EXACT | ROW_ORDERS.index(header.order) << _ORDER
-    data = varint(flags)
+    flags |= headers.CODERS.index(header.coder) << _EXACT | headers.ROW_ORDERS.index(header.order) << _ORDER
+    data = kinds.varint(flags)
     data += b"".join(kind.write(values[name]) for name, kind, bit in _BODY if bit is None or bit in bits)
-    runs, rate_hz = runs_of(known), known.sample_rate_hz
-    data += varint(len(runs))
+    runs, rate_hz = headers.runs_of(known), known.sample_rate_hz
+    data += kinds.varint(len(runs))
     for count, size, rate in runs:
         step = round(rate_hz / rate) if rate_hz / rate < 1e9 else 0
-        data += varint(count) + varint(size) + scaled(rate, step, lambda step: rate_hz / step)
-    data += varint(_CODECS.index(known.codec) + 1) if known.codec in _CODECS else b"\0" + text(known.codec, "-")
-    data += text(known.weights, _usual_weights(known.codec))
+        data += kinds.varint(count) + kinds.varint(size) + kinds.scaled(rate, step, lambda step: rate_hz / step)
+    is_known = known.codec in _CODECS
+    data += kinds.varint(_CODECS.index(known.codec) + 1) if is_known else b"\0" + kinds.text(known.codec, "-")
+    data += kinds.text(known.weights, _usual_weights(known.codec))
     if header.coder == "exact":
-        data += _WEIGHTS.write(header.lm_sha256) + text(header.lm_name, _usual_lm(known.codec))
+        data += _WEIGHTS.write(header.lm_sha256) + kinds.text(header.lm_name, _usual_lm(known.codec))
     return data
 
 
@@ -98,14 +75,14 @@ def _usual_lm(codec: str) -> str:
 def pack_header(header: StreamHeader) -> bytes:
     """Return the first header block, and refuse a field that it cannot hold."""
     try:
-        return frame_header(VERSION, _body(header))
+        return headers.frame_header(VERSION, _body(header))
     except OverflowError as error:
         raise UnsupportedInput(f"The tokens do not fit a stream's header ({error}); check their fields.") from error
 
 
 def unpack_body(body: bytes) -> StreamHeader:
     """Parse a header's body; what contradicts itself raises one of many errors."""
-    fields = Fields(body)
+    fields = kinds.Fields(body)
     flags = fields.varint()
     values = {name: kind.read(fields) for name, kind, bit in _BODY if bit is None or flags >> bit & 1}
     values.setdefault("num_segments", -(-values["num_rows"] // values["rows_per_segment"]))
@@ -115,7 +92,7 @@ def unpack_body(body: bytes) -> StreamHeader:
     ]
     number = fields.varint()
     codec = _CODECS[number - 1] if number else fields.text("-")
-    values |= codebooks_of(runs) | {"codec": codec, "weights": fields.text(_usual_weights(codec))}
+    values |= headers.codebooks_of(runs) | {"codec": codec, "weights": fields.text(_usual_weights(codec))}
     if flags >> _EXACT & 1:
         values |= {"lm_sha256": _WEIGHTS.read(fields), "lm_name": fields.text(_usual_lm(codec))}
     if fields.place != len(body):
@@ -123,7 +100,7 @@ def unpack_body(body: bytes) -> StreamHeader:
     names = {field.name for field in dataclasses.fields(TokenFormat)} & values.keys()
     known = TokenFormat(**{name: values.pop(name) for name in names})
     return StreamHeader(
-        format=known, order=ROW_ORDERS[flags >> _ORDER & 3], coder=CODERS[flags >> _EXACT & 1],
+        format=known, order=headers.ROW_ORDERS[flags >> _ORDER & 3], coder=headers.CODERS[flags >> _EXACT & 1],
         has_scales=bool(flags >> _SCALES & 1), version=VERSION, body_bytes=len(body), **values,
     )  # fmt: skip
 
@@ -131,27 +108,27 @@ def unpack_body(body: bytes) -> StreamHeader:
 def pack_copy(header: StreamHeader) -> bytes:
     """Return the second copy of the header: a mark, the length of the body, the body, CRC-32."""
     body = _body(header)
-    return sealed(COPY_MARK + varint(len(body)) + body)
+    return headers.sealed(COPY_MARK + kinds.varint(len(body)) + body)
 
 
 def copy_bytes(header: StreamHeader) -> int:
     """Return how long the second copy of a header that was read is."""
-    return len(COPY_MARK) + len(varint(header.body_bytes)) + header.body_bytes + CRC.size
+    return len(COPY_MARK) + len(kinds.varint(header.body_bytes)) + header.body_bytes + headers.CRC.size
 
 
 def open_copy(data: bytes) -> bytes:
     """Return the body of the copy that `data` begins with; CorruptInput where there is none, or it is damaged."""
-    fields = Fields(data)
+    fields = kinds.Fields(data)
     try:
-        if fields.take(2) != COPY_MARK or (length := fields.varint()) > MAX_BODY_BYTES:
+        if fields.take(2) != COPY_MARK or (length := fields.varint()) > headers.MAX_BODY_BYTES:
             raise CorruptInput("there is no mark of a header")
         start = fields.place
-        fields.take(length + CRC.size)
+        fields.take(length + headers.CRC.size)
     except (IndexError, ValueError) as error:
         raise CorruptInput(f"the second copy of the header is cut off ({error})") from error
-    if not is_sealed(data[: fields.place]):
+    if not headers.is_sealed(data[: fields.place]):
         raise CorruptInput("the checksum of the header's second copy differs")
-    return data[start : fields.place - CRC.size]
+    return data[start : fields.place - headers.CRC.size]
 
 
 def pack_footer(header: StreamHeader, lengths: Iterable[int]) -> bytes:
@@ -160,7 +137,7 @@ def pack_footer(header: StreamHeader, lengths: Iterable[int]) -> bytes:
     `lengths` are those of all segments, of parity too, in bytes, as they lie in the stream.
     """
     index = b"".join(length.to_bytes(3, "little") for length in lengths)
-    footer = pack_copy(header) + sealed(index, header.stream_id)
+    footer = pack_copy(header) + headers.sealed(index, header.stream_id)
     return footer + struct.pack("<I", len(footer) + TAIL_BYTES) + _TAIL_MARK
 
 
@@ -188,7 +165,7 @@ def pack_parity(header: StreamHeader, number: int, lengths: Sequence[int], paylo
 
 
 def _pack_head(header: StreamHeader, mark: bytes, numbers: Iterable[int], check: bytes, payload: bytes) -> bytes:
-    head = mark + b"".join(map(varint, numbers)) + check + CRC.pack(binascii.crc32(payload))
+    head = mark + b"".join(map(kinds.varint, numbers)) + check + headers.CRC.pack(binascii.crc32(payload))
     return head + crc16(header, head)
 
 
@@ -206,7 +183,7 @@ def unpack_head(data: bytes, header: StreamHeader, offset: int) -> SegmentHeader
 
     Raises SegmentError where it is damaged, of another stream, or claims what this stream cannot hold.
     """
-    fields = Fields(data[:MAX_HEAD_BYTES])
+    fields = kinds.Fields(data[:MAX_HEAD_BYTES])
     number, lengths, rows, check = 0, [], (0, 0), b""
     try:
         mark, number = fields.take(2), fields.varint()
@@ -240,12 +217,12 @@ def _pack_side(header: StreamHeader, segment: Segment) -> bytes:
             f"{len(frames)} segments of the codec with {len(scales)} scales are not what the stream's header says."
         )
     counts = (full, len(frames) - full, *frames[full:]) if frames else ()
-    return b"".join(map(varint, counts)) + scales.tobytes()
+    return b"".join(map(kinds.varint, counts)) + scales.tobytes()
 
 
 def parse_side(header: StreamHeader, num_rows: int, payload: bytes) -> tuple[tuple[int, ...], tuple[float, ...], bytes]:
     """Return the codec's segments, their scales, and what follows them in the payload."""
-    fields, frames = Fields(payload), []
+    fields, frames = kinds.Fields(payload), []
     try:
         if header.codec_segment_frames:
             full, others = fields.varint(), fields.varint()
@@ -255,7 +232,7 @@ def parse_side(header: StreamHeader, num_rows: int, payload: bytes) -> tuple[tup
         scales = np.frombuffer(fields.take(4 * header.has_scales * max(1, len(frames))), dtype="<f4").tolist()
     except (IndexError, ValueError) as error:
         raise SegmentError("coder", f"its payload ends within the side information ({error})") from error
-    if error := side_error(header, num_rows, frames, scales):
+    if error := headers.side_error(header, num_rows, frames, scales):
         raise SegmentError("coder", error)
     return tuple(frames), tuple(scales), payload[fields.place :]
 

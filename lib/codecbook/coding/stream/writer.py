@@ -1,5 +1,6 @@
 """Write a stream while its codes come: `StreamWriter`."""
 
+import contextlib
 import hashlib
 from array import array
 from collections.abc import Sequence
@@ -30,31 +31,20 @@ def stream_order(known: TokenFormat, model: ExactLM | None) -> str:
     """
     columns: dict[str, tuple[int, ...]] = {}
     for order in ROW_ORDERS:
-        try:
+        with contextlib.suppress(UnsupportedInput):
             columns[order] = Layout(order, known).codebook_sizes
-        except UnsupportedInput:
-            continue
     if not columns:
         raise UnsupportedInput(
             f"Codebooks at {[f'{rate:g}' for rate in known.frame_rates_hz]} Hz have no common frames; a stream "
             "holds codebooks of one rate, or of rates that double from one to the next."
         )
-    if model is None:
-        return next(iter(columns))
     for order, sizes in columns.items():
-        if sizes == tuple(model.codebook_sizes):
+        if model is None or sizes == tuple(model.codebook_sizes):
             return order
     raise UnsupportedInput(
-        f"The language model codes {_sizes(model.codebook_sizes)}, and these tokens have "
-        f"{' or '.join(dict.fromkeys(map(_sizes, columns.values())))}; choose the bandwidth or the codec that it was "
-        "trained for, or lm=None for raw coding."
+        f"The language model codes codebooks of {model.codebook_sizes}, and these tokens have {[*columns.values()]}; "
+        "choose the bandwidth or the codec that it was trained for, or lm=None for raw coding."
     )
-
-
-def _sizes(sizes: Sequence[int]) -> str:
-    if len(set(sizes)) == 1:
-        return f"{len(sizes)} codebook(s) of {sizes[0]} codes"
-    return f"codebooks of {list(sizes)} codes"
 
 
 class StreamWriter:

@@ -205,17 +205,17 @@ def evaluation(target: Target, codec: Codec, fraction: float = 0.5) -> dict[str,
     place = int(places[min(len(places) - 1, int(fraction * len(places)))])
     mutation = draw(target.data, "low_bit", 0, places=[range(place, place + 1)], where="body")
     heard = Meter(target, codec).hear(mutation)
-    change = None if heard.clip is None else compare_decodes(heard.clean, heard.clip)
+    change = vars(compare_decodes(heard.clean, heard.clip)) if heard.clip else {}
     chunk = next((i for i, chunk in enumerate(target.chunks) if place in chunk), None)
     return {
         "encoded_bytes": len(target.data),
         "bps": 8 * len(target.data) / heard.clean.duration_s,
         "corrupt_absolute_byte": place,
         "corrupt_chunk_index": chunk,
-        "corruption_mae_vs_clean_decode": change and change.mae,
-        "corruption_max_abs_vs_clean_decode": change and change.max_abs,
-        "corruption_first_bad_sample": change and change.first_bad_sample,
-        "corruption_last_bad_sample": change and change.last_bad_sample,
-        "corruption_bad_duration_s": change and change.bad_duration_s,
+        "corruption_mae_vs_clean_decode": change.get("mae"),
+        "corruption_max_abs_vs_clean_decode": change.get("max_abs"),
+        **{
+            f"corruption_{name}": change.get(name) for name in ("first_bad_sample", "last_bad_sample", "bad_duration_s")
+        },
         "outcome": heard.cost.outcome,
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,7 @@ CHUNK_KINDS = ("lose", "repeat", "swap")
 KINDS = BYTE_KINDS + RUN_KINDS + CHUNK_KINDS
 
 
-@dataclass(frozen=True)
-class Edit:
+class Edit(NamedTuple):
     """Bytes that were replaced."""
 
     start: int  # the first of them in the original
@@ -88,22 +88,21 @@ def draw(
             hit = random.choice(spots, min(size, len(spots)), replace=False)
         else:
             hit = spots[random.random(len(spots)) < rate]
-        masks = {"flip": 1 << random.integers(8, size=len(hit)), "low_bit": np.ones(len(hit), dtype=int)}
-        masks |= {"substitute": random.integers(1, 256, len(hit))}
-        pairs = sorted(zip(hit.tolist(), masks[kind].tolist(), strict=True))
+        if kind == "substitute":
+            masks = random.integers(1, 256, len(hit))
+        else:
+            masks = 1 << (random.integers(8, size=len(hit)) if kind == "flip" else np.zeros(len(hit), dtype=int))
+        pairs = sorted(zip(hit.tolist(), masks.tolist(), strict=True))
         edits = [Edit(place, place + 1, bytes([data[place] ^ mask])) for place, mask in pairs]
     else:
         start = int(random.choice(spots))
         end = min(start + size, len(data))
-        replaced = {"insert": start, "truncate": len(data), "splice": len(data)}.get(kind, end)
-        content = b""
-        if kind in ("burst", "insert"):
-            content = random.bytes(size if kind == "insert" else end - start)
-        elif kind == "zero":
-            content = bytes(end - start)
-        elif kind == "splice":
-            content = other[len(other) * start // len(data) :]
-        edits = [Edit(start, replaced, content)]
+        content = {
+            "burst": random.bytes(end - start), "insert": random.bytes(size), "zero": bytes(end - start),
+            "splice": other[len(other) * start // len(data) :],
+        }.get(kind, b"")  # fmt: skip
+        end = {"insert": start, "truncate": len(data), "splice": len(data)}.get(kind, end)
+        edits = [Edit(start, end, content)]
     return Mutation(kind, seed, where, tuple(edits))
 
 

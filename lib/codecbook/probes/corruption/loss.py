@@ -80,12 +80,12 @@ def opus_sender(opus: Opus, bitrate_kbps: float, *, dred_ms: int = 0, loss_perce
         mono, aim = convert(clip, OPUS_RATE_HZ, 1), bitrate_kbps
         for _ in range(_OPUS_TRIES):
             coded = opus.encode(mono, aim, loss_percent=loss_percent if dred_ms else 0, dred_ms=dred_ms)
-            if abs(coded.bitrate_kbps / bitrate_kbps - 1) < 0.01:
+            hear = partial(opus.decode, coded, dred=dred_ms > 0)
+            sent = Sent(tuple(map(len, coded.packets)), coded.packet_ms / 1000, math.nan, hear)
+            if abs(sent.bitrate_kbps / bitrate_kbps - 1) < 0.01:
                 break
-            aim *= bitrate_kbps / coded.bitrate_kbps
-
-        sizes = tuple(map(len, coded.packets))
-        return Sent(sizes, coded.packet_ms / 1000, math.nan, partial(opus.decode, coded, dred=dred_ms > 0))
+            aim *= bitrate_kbps / sent.bitrate_kbps
+        return sent
 
     return send
 

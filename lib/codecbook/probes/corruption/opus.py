@@ -41,11 +41,6 @@ class OpusPackets:
     delay_samples: int  # by which the decoder is late
 
     @property
-    def bitrate_kbps(self) -> float:
-        """All bytes of the packets, over the time that they cover."""
-        return 8 * sum(map(len, self.packets)) / (self.packet_ms * len(self.packets))
-
-    @property
     def frame_samples(self) -> int:
         """Samples in a packet."""
         return self.sample_rate_hz * self.packet_ms // 1000

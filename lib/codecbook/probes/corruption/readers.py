@@ -40,7 +40,7 @@ from codecbook.tokens.npq import read_npq, write_npq
 from codecbook.tokens.parquet import read_tokens, write_tokens
 from codecbook.tokens.token_files import read_token_file, write_with_companion
 
-_CHECKS = {"is_sealed": (header, version1, version2), "crc16": (version2,), "check_of": (version1, version2),
+_CHECKS = {"is_sealed": (header, locate), "crc16": (version2,), "check_of": (version1, version2),
            "crc32": (locate, reader)}  # fmt: skip
 
 
