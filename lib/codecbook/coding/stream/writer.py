@@ -38,8 +38,10 @@ def stream_order(known: TokenFormat, model: ExactLM | None) -> str:
             f"Codebooks at {[f'{rate:g}' for rate in known.frame_rates_hz]} Hz have no common frames; a stream "
             "holds codebooks of one rate, or of rates that double from one to the next."
         )
+    if model is None:
+        return next(iter(columns))
     for order, sizes in columns.items():
-        if model is None or sizes == tuple(model.codebook_sizes):
+        if sizes == tuple(model.codebook_sizes):
             return order
     raise UnsupportedInput(
         f"The language model codes codebooks of {model.codebook_sizes}, and these tokens have {[*columns.values()]}; "
