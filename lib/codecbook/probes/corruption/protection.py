@@ -4,7 +4,6 @@ Damage here hits a whole stream at random, seeded; a segment counts as exact if 
 """
 
 from collections.abc import Callable, Mapping
-from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -113,22 +112,16 @@ def survival(
     rows = []
     plain = len(next(iter(streams.values())))
     for name, stream in streams.items():
-        num_in_stream = len(inspect(stream).segments)
+        count = len(inspect(stream).segments)
+        trials = -(-num_segments // count)
         for kind, damage in damages.items():
-            exact, at_stake, refused, undetected = list[int](), list[int](), 0, 0
-            for trial in count():
-                lost, wrong = _outcome(tokens, damage(stream, 1000 * seed + trial), model)
-                refused += lost is None
-                exact.append(0 if lost is None else num_in_stream - lost)
-                at_stake.append(num_in_stream)
-                undetected += wrong
-                if sum(at_stake) >= num_segments:
-                    break
-            share = pooled_share(np.array(exact), np.array(at_stake), sum(at_stake))
+            found = [_outcome(tokens, damage(stream, 1000 * seed + trial), model) for trial in range(trials)]
+            exact = np.array([0 if lost is None else count - lost for lost, _ in found])
+            share = pooled_share(exact, np.full(trials, count), trials * count)
             rows.append(
                 {"protection": name, "overhead_percent": 100 * (len(stream) / plain - 1), "damage": kind,
-                 "trials": len(exact), "segments": sum(at_stake), **share.columns("exact_percent", 100),
-                 "refused": refused, "undetected": undetected}
+                 "trials": trials, "segments": trials * count, **share.columns("exact_percent", 100),
+                 "refused": sum(lost is None for lost, _ in found), "undetected": sum(wrong for _, wrong in found)}
             )  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -23,7 +23,7 @@ from codecbook.errors import CodecbookError
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import Tokens
-from codecbook.tokens.bits import pack_bits, packed_bytes, unpack_bits
+from codecbook.tokens.bits import pack_bits, unpack_bits
 from codecbook.tokens.npq import inspect_npq, read_npq, write_npq
 from codecbook.tokens.parquet import read_tokens, write_tokens
 
@@ -103,15 +103,23 @@ def bigram_lm(codec: str = "encodec_24khz") -> TableLM:
 
 def token_targets(tokens: Tokens, lm: nn.Module, exact: ExactLM, segment_s: float = 1.0) -> dict[str, Target]:
     """Return tokens of ``encodec_24khz_mini`` in each of `TOKEN_TARGETS`; `exact` is its exact language model."""
-    made = [_raw_target(tokens)]
-    npq = _written("npq", lambda path: write_npq(path, tokens))
-    head = _with_file("npq", npq, lambda path: inspect_npq(path).header_bytes)
+    rows, sizes = np.stack(tokens.codes, axis=1), tokens.codebook_sizes
+    raw = pack_bits(rows, sizes)
+    # nothing says how many there were; a player's frames do
+    whole = len(raw)
+    made = [
+        Target("raw codes", raw, {"body": (range(whole),)}, packets(raw),
+               lambda data: Read(unpack_bits(data[:whole], sizes, len(rows), damaged=True)))
+    ]  # fmt: skip
+    npq = _through_file("npq", lambda path: write_npq(path, tokens))
+    head = _through_file("npq", lambda path: inspect_npq(path).header_bytes, npq)
     parts: Parts = {"header": (range(head),), "length": (range(16, 20),), "body": (range(head, len(npq)),)}
     made.append(Target("npq", npq, parts, packets(npq), _file_reader("npq", read_npq)))
-    table = _written("parquet", lambda path: write_tokens(path, {"clip": tokens}))
-    foot = len(table) - 8 - int.from_bytes(table[-8:-4], "little")
-    parts = {"header": (range(4),), "length": (range(len(table) - 8, len(table) - 4),), "body": (range(4, foot),),
-             "footer": (range(foot, len(table) - 8),)}  # fmt: skip
+    table = _through_file("parquet", lambda path: write_tokens(path, {"clip": tokens}))
+    end = len(table) - 8
+    foot = end - int.from_bytes(table[end:-4], "little")
+    parts = {"header": (range(4),), "length": (range(end, end + 4),), "body": (range(4, foot),),
+             "footer": (range(foot, end),)}  # fmt: skip
     made.append(
         Target("parquet", table, parts, packets(table), _file_reader("parquet", lambda p: read_tokens(p)["clip"]))
     )
@@ -164,18 +172,6 @@ def packets(data: bytes) -> tuple[range, ...]:
     return tuple(range(edges[i], edges[i + 1]) for i in range(_PACKETS))
 
 
-def _raw_target(tokens: Tokens) -> Target:
-    rows, sizes = np.stack(tokens.codes, axis=1), tokens.codebook_sizes
-    data = pack_bits(rows, sizes)
-
-    def read(damaged: bytes) -> Read:
-        whole = damaged[: packed_bytes(sizes, len(rows))]  # nothing says how many there were; a player's frames do
-        count = next(T for T in range(len(rows), -1, -1) if packed_bytes(sizes, T) <= len(whole))
-        return Read(unpack_bits(whole[: packed_bytes(sizes, count)], sizes, count))
-
-    return Target("raw codes", data, {"body": (range(len(data)),)}, packets(data), read)
-
-
 def _ecdc_reader(lm: nn.Module | None) -> Callable[[bytes], Read]:
     def read(data: bytes) -> Read:
         found = read_ecdc_codes(data, lm)
@@ -207,7 +203,7 @@ def _read_stream(data: bytes, lm: ExactLM | None) -> Read:
 
 
 def _file_reader(suffix: str, read: Callable[[Path], Tokens]) -> Callable[[bytes], Read]:
-    return lambda data: Read(np.stack(_with_file(suffix, data, read).codes, axis=1))
+    return lambda data: Read(np.stack(_through_file(suffix, read, data).codes, axis=1))
 
 
 def _read_audio(data: bytes) -> Read:
@@ -229,15 +225,12 @@ def _quiet() -> Iterator[None]:
         os.close(nothing)
 
 
-def _written(suffix: str, write: Callable[[Path], object]) -> bytes:
+def _through_file(suffix: str, use: Callable[[Path], Any], data: bytes | None = None) -> Any:
+    """Return what is made of a file with these bytes, or the bytes that are written into one."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"clip.{suffix}"
-        write(path)
+        if data is not None:
+            path.write_bytes(data)
+            return use(path)
+        use(path)
         return path.read_bytes()
-
-
-def _with_file(suffix: str, data: bytes, read: Callable[[Path], Any]) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"clip.{suffix}"
-        path.write_bytes(data)
-        return read(path)
