@@ -60,7 +60,6 @@ def test_none_and_all(rate: float):
         (lambda: channels.gilbert_elliott(9, 0.1, 0.5), "mean_burst_packets=0.5"),
         (lambda: channels.gilbert_elliott(9, 0.9, 1), "0.500"),
         (lambda: channels.gilbert_elliott(9, 0.6, 2, bad_loss=0.5), "between good_loss=0.0 and bad_loss=0.5"),
-        (lambda: channels.arrivals(np.zeros(3, bool), late_share=2), "late_share=2"),
     ],
 )
 def test_settings_out_of_range_are_refused(call, said: str):
@@ -106,13 +105,3 @@ def test_a_short_trace_goes_round():
     taken = channels.from_trace(trace, 30, seed=1)
     assert taken.sum() == 10
     assert np.array_equal(taken[:3], taken[3:6])
-
-
-def test_arrivals_are_late_and_twice():
-    lost = channels.independent(2000, 0.1, seed=1)
-    arrived = channels.arrivals(lost, late_share=0.2, late_packets=3, twice_share=0.1, seed=2)
-    assert set(arrived.tolist()) == set(np.flatnonzero(~lost).tolist())
-    assert abs(len(arrived) / (~lost).sum() - 1.1) < 0.04
-    behind = np.maximum.accumulate(arrived) - arrived
-    assert 0 < behind.max() <= 3
-    assert np.array_equal(channels.arrivals(lost), np.flatnonzero(~lost))

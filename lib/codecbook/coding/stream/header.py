@@ -5,12 +5,10 @@
 
 import functools
 import itertools
-import math
 import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from codecbook.errors import CorruptInput, UnsupportedInput
@@ -204,13 +202,3 @@ def digest_bytes(sha256: str, count: int = 32) -> bytes:
     if not count <= len(digest) <= 32:
         raise UnsupportedInput(f"{sha256!r} is no SHA-256; give 64 hexadecimal digits, or nothing where unknown.")
     return digest[:count]
-
-
-def side_error(header: StreamHeader, num_rows: int, frames: Sequence[int], scales: Sequence[float]) -> str:
-    """Say what is wrong with the codec's segments and scales that a segment of so many rows claims, or nothing."""
-    if header.codec_segment_frames:
-        if not frames or min(frames) < 1 or max(frames) > header.codec_segment_frames or sum(frames) != num_rows:
-            return f"its codec's segments do not make up its {num_rows} rows"
-        if any(after > before for before, after in pairwise(frames)):
-            return "one of its codec's segments is longer than the one before it"
-    return "" if all(map(math.isfinite, scales)) else "a scale in it is not finite"

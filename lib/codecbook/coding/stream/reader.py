@@ -4,6 +4,7 @@ import bisect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from zlib import crc32
 
 import numpy as np
@@ -11,7 +12,15 @@ import numpy as np
 from codecbook.coding.stream.header import StreamHeader
 from codecbook.coding.stream.locate import Located, StreamLike, StreamSource
 from codecbook.coding.stream.models import LMLike, check_lm, lm_of
-from codecbook.coding.stream.segment import Damage, Segment, SegmentError, SegmentHeader, damage_of, decode_rows
+from codecbook.coding.stream.segment import (
+    Damage,
+    Segment,
+    SegmentError,
+    SegmentHeader,
+    damage_of,
+    decode_rows,
+    parse_side,
+)
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import Tokens
@@ -148,7 +157,8 @@ class StreamReader:
             raise SegmentError("payload", f"{len(payload)} of its {found.payload_bytes} bytes are there")
         if crc32(payload) != found.payload_crc:
             raise SegmentError("payload", "its payload's checksum differs: bytes in it are damaged")
-        frames, scales, coded = version.parse_side(header, found.num_rows, payload)
+        frames_of = partial(version.frames_of, header, found.num_rows)
+        frames, scales, coded = parse_side(header, found.num_rows, payload, frames_of)
         rows, interval_hash = decode_rows(header, self.model, coded, found.num_rows)
         check = version.check_of(header, found, payload[: len(payload) - len(coded)], rows, interval_hash)
         if check != found.check and (header.coder == "raw" or check[8:] == found.check[8:] != b""):

@@ -1,10 +1,12 @@
 """One segment of a stream: what it holds, what is known of it before it is decoded, and what becomes of a lost one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from codecbook.coding.exact import frames as exact_frames
+from codecbook.coding.stream.fields import Fields
 from codecbook.coding.stream.header import StreamHeader
 from codecbook.errors import CodecbookError
 from codecbook.lm.exact.spec import ExactLM
@@ -118,6 +120,28 @@ def decode_rows(header: StreamHeader, model: ExactLM | None, coded: bytes, num_r
         hint = "; they are intact, so the language model computes otherwise here, or this coder did not write them"
         hint = hint if header.coder == "exact" else ""
         raise SegmentError("coder", f"its bytes cannot be decoded{hint} ({error})") from error
+
+
+def parse_side(
+    header: StreamHeader, num_rows: int, payload: bytes, frames_of: Callable[[Fields], list[int]]
+) -> tuple[tuple[int, ...], tuple[float, ...], bytes]:
+    """Return the codec's segments in so many rows, their scales, and what follows them in the payload.
+
+    The segments are read by `frames_of`. Raises SegmentError where they cannot be.
+    """
+    fields, most = Fields(payload), header.codec_segment_frames
+    try:
+        frames = frames_of(fields) if most else []
+        scales = np.frombuffer(fields.take(4 * header.has_scales * max(1, len(frames))), dtype="<f4").tolist()
+    except (IndexError, ValueError) as error:
+        raise SegmentError("coder", f"its side information cannot be read ({error})") from error
+    if most and (sum(frames) != num_rows or frames[-1] < 1 or sorted([most, *frames], reverse=True) != [most, *frames]):
+        raise SegmentError(
+            "coder", f"its codec's segments do not make up its {num_rows} rows, or one is longer than the one before it"
+        )
+    if not np.isfinite(scales).all():
+        raise SegmentError("coder", "a scale in it is not finite")
+    return tuple(frames), tuple(scales), payload[fields.place :]
 
 
 def check_claims(header: StreamHeader, segment: SegmentHeader) -> SegmentHeader:

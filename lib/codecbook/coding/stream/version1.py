@@ -85,22 +85,9 @@ def unpack_head(data: bytes, header: StreamHeader, offset: int) -> SegmentHeader
     return check_claims(header, SegmentHeader(*fields, offset=offset, head_bytes=MAX_HEAD_BYTES))
 
 
-def parse_side(header: StreamHeader, num_rows: int, payload: bytes) -> tuple[tuple[int, ...], tuple[float, ...], bytes]:
-    """Return the codec's segments, their scales, and what follows them in the payload."""
-    place, frames = 0, np.zeros(0, dtype="<u4")
-    if header.codec_segment_frames:
-        count = int.from_bytes(payload[:4], "little")
-        place = 4 + 4 * count
-        if not 1 <= count <= num_rows or len(payload) < place:
-            raise SegmentError("coder", f"it claims {count} segments of the codec in {num_rows} rows")
-        frames = np.frombuffer(payload[4:place], dtype="<u4")
-    end = place + 4 * header.has_scales * max(1, len(frames))
-    if len(payload) < end:
-        raise SegmentError("coder", "its payload ends within the scales")
-    scales = tuple(np.frombuffer(payload[place:end], dtype="<f4").tolist())
-    if error := headers.side_error(header, num_rows, frames.tolist(), scales):
-        raise SegmentError("coder", error)
-    return tuple(frames.tolist()), scales, payload[end:]
+def frames_of(header: StreamHeader, num_rows: int, fields: Fields) -> list[int]:
+    """Return how many rows each of the codec's segments has, from a payload's beginning."""
+    return [fields.fixed(4) for _ in range(fields.fixed(4))]
 
 
 def check_of(header: StreamHeader, found: SegmentHeader, side: bytes, rows: np.ndarray, interval_hash: int) -> bytes:

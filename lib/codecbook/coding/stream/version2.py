@@ -220,21 +220,12 @@ def _pack_side(header: StreamHeader, segment: Segment) -> bytes:
     return b"".join(map(kinds.varint, counts)) + scales.tobytes()
 
 
-def parse_side(header: StreamHeader, num_rows: int, payload: bytes) -> tuple[tuple[int, ...], tuple[float, ...], bytes]:
-    """Return the codec's segments, their scales, and what follows them in the payload."""
-    fields, frames = kinds.Fields(payload), []
-    try:
-        if header.codec_segment_frames:
-            full, others = fields.varint(), fields.varint()
-            if not 1 <= full + others <= num_rows:
-                raise SegmentError("coder", f"it claims {full + others} segments of the codec in {num_rows} rows")
-            frames = [header.codec_segment_frames] * full + [fields.varint() for _ in range(others)]
-        scales = np.frombuffer(fields.take(4 * header.has_scales * max(1, len(frames))), dtype="<f4").tolist()
-    except (IndexError, ValueError) as error:
-        raise SegmentError("coder", f"its payload ends within the side information ({error})") from error
-    if error := headers.side_error(header, num_rows, frames, scales):
-        raise SegmentError("coder", error)
-    return tuple(frames), tuple(scales), payload[fields.place :]
+def frames_of(header: StreamHeader, num_rows: int, fields: kinds.Fields) -> list[int]:
+    """Return how many rows each of the codec's segments has, from a payload's beginning."""
+    full, others = fields.varint(), fields.varint()
+    if full + others > num_rows:
+        raise ValueError(f"it claims {full + others} segments of the codec in {num_rows} rows")
+    return [header.codec_segment_frames] * full + [fields.varint() for _ in range(others)]
 
 
 def check_of(

@@ -1,4 +1,4 @@
-"""What a network does to packets, seeded: which are lost, in which order the others arrive, which arrive twice."""
+"""Which packets a network loses, seeded, or as it was recorded."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ import pandas as pd
 
 from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
 from codecbook.paths import path_as_text
-from codecbook.tokens.tokens import require_positive
 
 TRACE_COLUMN = "lost"
 """Column of a recorded trace."""
@@ -92,25 +91,6 @@ def from_trace(trace: np.ndarray, num_packets: int, seed: int = 0) -> np.ndarray
     """Return so many packets of a trace, bool ``[P]``, from a random place on, round its end where it is shorter."""
     start = int(np.random.default_rng(seed).integers(len(trace)))
     return np.take(trace, np.arange(start, start + num_packets), mode="wrap")
-
-
-def arrivals(
-    lost: np.ndarray, late_share: float = 0.0, late_packets: int = 3, twice_share: float = 0.0, seed: int = 0
-) -> np.ndarray:
-    """Return the packets that arrive in the order in which they do, int64 ``[N]``, for a pattern bool ``[P]``.
-
-    A share of the packets comes 1 to `late_packets` places late, and a share comes twice, each time by its own way.
-    """
-    _check_share("late_share", late_share)
-    _check_share("twice_share", twice_share)
-    require_positive("late_packets", late_packets)
-    random = np.random.default_rng(seed)
-    sent = np.flatnonzero(~np.asarray(lost, dtype=bool))
-    sent = np.concatenate((sent, sent[random.random(len(sent)) < twice_share]))
-    late = random.random(len(sent)) < late_share
-    # by half a place more, so that it comes after the packet whose place it takes
-    places = sent + np.where(late, random.integers(1, late_packets + 1, len(sent)) + 0.5, 0.0)
-    return sent[np.argsort(places, kind="stable")]
 
 
 def _check_share(name: str, value: float) -> None:
