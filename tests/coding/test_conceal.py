@@ -174,15 +174,15 @@ def test_draws_depend_on_the_seed_alone_and_never_on_what_is_lost():
     rows = np.stack(tokens.codes, axis=1)
     known = np.ones(len(rows), dtype=bool)
     known[60:64] = False
-    samples, bits = infill.Infiller(model, samples=4).draw(rows, known, 60, 64)
+    samples, bits = infill.draw_rows(model, rows, known, (60, 64), samples=4)
     assert samples.shape == (4, 4, 8)
     assert len(set(bits)) > 1
     rows[60:64] = 0
     rows[60 - infill.CONTEXT_ROWS - 1] = 0  # further back than is read
-    again, same_bits = infill.Infiller(model, samples=4).draw(rows, known, 60, 64)
+    again, same_bits = infill.draw_rows(model, rows, known, (60, 64), samples=4)
     np.testing.assert_array_equal(again, samples)
     np.testing.assert_array_equal(same_bits, bits)
-    other, _ = infill.Infiller(model, samples=4, seed=1).draw(rows, known, 60, 64)
+    other, _ = infill.draw_rows(model, rows, known, (60, 64), samples=4, seed=1)
     assert not np.array_equal(other, samples)
 
 
@@ -192,7 +192,7 @@ def test_the_bits_of_what_follows_are_the_model_s():
     rows = np.stack(tokens_of(codec, 0.5).codes, axis=1)
     known = np.ones(len(rows), dtype=bool)
     known[20:22] = False
-    samples, bits = infill.Infiller(model, samples=2).draw(rows, known, 20, 22)
+    samples, bits = infill.draw_rows(model, rows, known, (20, 22), samples=2)
     for sample, found in zip(samples, bits, strict=True):
         whole = np.concatenate((rows[:20], sample, rows[22 : 22 + infill.AHEAD_ROWS]))
         z = kernel_logits(model, whole)[22:] / 256

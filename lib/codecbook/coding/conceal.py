@@ -23,7 +23,7 @@ import numpy as np
 
 from codecbook.audio import Clip
 from codecbook.codecs import Codec
-from codecbook.coding.infill import AHEAD_ROWS, Infiller, repeat_pitch
+from codecbook.coding.infill import AHEAD_ROWS, draw_rows, repeat_pitch
 from codecbook.coding.stream import models as stream_models
 from codecbook.coding.stream.writer import stream_order
 from codecbook.errors import UnsupportedInput
@@ -195,12 +195,12 @@ def _drawn(
     """Return latents of codes drawn for gaps that are not long, by first row; of others, the line is taken."""
     model = stream_models.default_lm(codec).model if lm is None else lm
     layout = Layout(stream_order(tokens.format, model), tokens.format)
-    rows, infiller = layout.to_rows(tokens), Infiller(model, seed=seed)
+    rows = layout.to_rows(tokens)
     drawn = {}
     for a, b in gaps:
         if b - a > min(2 * (HELD_S + FADED_S) * codec.frame_rates_hz[0], model.config.window_frames - AHEAD_ROWS - 1):
             continue
-        samples, bits = infiller.draw(rows, levels == len(tokens.codes), a, b)  # [N, T, K]
+        samples, bits = draw_rows(model, rows, levels == len(tokens.codes), (a, b), seed=seed)  # [N, T, K]
         if method != "lm_mean":
             samples = samples[[0 if method == "lm_first" else int(bits.argmin())]]
         codes = layout.to_tokens(samples.reshape(-1, samples.shape[2])).codes

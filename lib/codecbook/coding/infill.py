@@ -52,55 +52,48 @@ def _periods(wave: np.ndarray, length: int, sample_rate_hz: int) -> np.ndarray:
     return repeated
 
 
-class Infiller:
-    """Draws rows for gaps from an exact language model, which reads what is before a gap, and judges what it drew.
+def draw_rows(
+    model: ExactLM, rows: np.ndarray, known: np.ndarray, gap: tuple[int, int], samples: int = 16, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw rows for a gap from an exact language model, which reads what is before it, and judges what it drew.
 
-    Args:
-        model: Of the codec's rows.
-        samples: Drawn for each gap.
-        seed: Of the draw; equal seeds give equal rows.
+    The gap is from a row to another of int64 ``[T, K]``, of which bool ``[T]`` are known. Equal seeds give equal rows.
+
+    Returns int64 ``[N, end - start, K]``, and float64 ``[N]``: the bits of the rows after the gap under each.
     """
+    first = start = gap[0]
+    stop = end = gap[1]
+    limit = model.config.window_frames - (end - start) - AHEAD_ROWS - 1
+    while first > 0 and known[first - 1] and start - first < min(CONTEXT_ROWS, limit):
+        first -= 1
+    while stop < len(rows) and known[stop] and stop - end < AHEAD_ROWS:
+        stop += 1
+    stepper = ExactStepper(model)
+    for row in rows[first:start]:
+        stepper.push(row[None])
+    stepper.fork(samples)
+    rng = np.random.default_rng((seed, start))
+    drawn = [_step(model, stepper, samples, lambda _, bits: _draw(bits, rng))[0] for _ in range(end - start)]
+    bits = np.zeros(samples)
+    for row in rows[end:stop]:
+        bits += _step(model, stepper, samples, lambda k, _, row=row: np.full(samples, row[k]))[1]
+    return np.stack(drawn, axis=1), bits
 
-    def __init__(self, model: ExactLM, samples: int = 16, seed: int = 0) -> None:
-        self._model, self._samples, self._seed = model, samples, seed
 
-    def draw(self, rows: np.ndarray, known: np.ndarray, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-        """Fill rows `start` to `end` of int64 ``[T, K]``, of which bool ``[T]`` are known.
-
-        Returns int64 ``[N, end - start, K]``, and float64 ``[N]``: the bits of the rows after the gap under each.
-        """
-        first = start
-        limit = self._model.config.window_frames - (end - start) - AHEAD_ROWS - 1
-        while first > 0 and known[first - 1] and start - first < min(CONTEXT_ROWS, limit):
-            first -= 1
-        stop = end
-        while stop < len(rows) and known[stop] and stop - end < AHEAD_ROWS:
-            stop += 1
-        stepper = ExactStepper(self._model)
-        for row in rows[first:start]:
-            stepper.push(row[None])
-        stepper.fork(self._samples)
-        rng = np.random.default_rng((self._seed, start))
-        drawn = [self._step(stepper, lambda _, bits: _draw(bits, rng))[0] for _ in range(end - start)]
-        bits = np.zeros(self._samples)
-        for row in rows[end:stop]:
-            bits += self._step(stepper, lambda k, _, row=row: np.full(self._samples, row[k]))[1]
-        return np.stack(drawn, axis=1), bits
-
-    def _step(
-        self, stepper: ExactStepper, choose: Callable[[int, np.ndarray], np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Choose a row's codes ``[N, K]`` one after the other, and push it; return it and its bits ``[N]``."""
-        row, total = np.zeros((self._samples, 0), dtype=np.int64), np.zeros(self._samples)
-        for k in range(self._model.num_codebooks):
-            logits = stepper.logits(row)[:, : self._model.codebook_sizes[k]] / UNITS_PER_BIT
-            top = logits.max(axis=1, keepdims=True)
-            bits = np.log2(np.exp2(logits - top).sum(axis=1, keepdims=True)) + top - logits
-            codes = choose(k, bits)
-            total += bits[np.arange(len(bits)), codes]
-            row = np.concatenate((row, codes[:, None]), axis=1)
-        stepper.push(row)
-        return row, total
+def _step(
+    model: ExactLM, stepper: ExactStepper, samples: int, choose: Callable[[int, np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose a row's codes ``[N, K]`` one after the other, and push it; return it and its bits ``[N]``."""
+    row, total = np.zeros((samples, 0), dtype=np.int64), np.zeros(samples)
+    for k, size in enumerate(model.codebook_sizes):
+        logits = stepper.logits(row)[:, :size] / UNITS_PER_BIT
+        top = logits.max(axis=1, keepdims=True)
+        bits = np.log2(np.exp2(logits - top).sum(axis=1, keepdims=True)) + top - logits
+        codes = choose(k, bits)
+        total += bits[np.arange(len(bits)), codes]
+        row = np.concatenate((row, codes[:, None]), axis=1)
+    stepper.push(row)
+    return row, total
 
 
 def _draw(bits: np.ndarray, rng: np.random.Generator) -> np.ndarray:

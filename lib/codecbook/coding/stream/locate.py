@@ -16,7 +16,7 @@ from codecbook.coding.ecdc.header import MAGIC as ECDC_MAGIC
 from codecbook.coding.stream import version1, version2
 from codecbook.coding.stream.header import HEADER_MAGIC, MAX_HEADER_BYTES, StreamHeader, is_sealed, open_header
 from codecbook.coding.stream.inner_code import HEAD_BYTES, find_inner_code, remove_inner_code
-from codecbook.coding.stream.parity import group_of, parity_number, restore
+from codecbook.coding.stream.parity import group_of, restore
 from codecbook.coding.stream.segment import Damage, SegmentError, SegmentHeader, damage_of
 from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 
@@ -126,7 +126,11 @@ class Located:
         segments = self._scan(start, start or -1, footer if copy == header else -1)
         self.in_place = list(segments.values())
         refused = _overlapping(self.in_place)
-        self._usable = {number: found for number, found in segments.items() if number not in refused}
+        # with parity all payloads are checked at once, so that what is damaged is restored before it is decoded
+        self._usable = {
+            number: found for number, found in segments.items()
+            if number not in refused and (header.parity is None or self._intact(found))
+        }  # fmt: skip
         for number in self._parities:
             for found in self._restored(number):
                 segments[found.index] = found
@@ -138,19 +142,6 @@ class Located:
     def parity_places(self) -> tuple[tuple[int, int], ...]:
         """Where segments of parity that are there begin and end."""
         return tuple(sorted((found.offset, found.end) for found in self._parities.values()))
-
-    def restored(self, found: SegmentHeader) -> SegmentHeader | None:
-        """Return a segment whose payload is damaged as it is restored from parity, or None where it cannot be."""
-        parity = self.header.parity
-        known = self._usable.get(found.index)
-        if parity is None or known is None or found.restored is not None:
-            return None
-        if known.restored is not None:  # when the stream was read before
-            return known
-        del self._usable[found.index]
-        block = found.index // (parity.count * parity.groups)
-        number = parity_number(parity, block, 0, found.index % parity.groups)
-        return next((other for other in self._restored(number) if other.index == found.index), None)
 
     def _restored(self, number: int) -> list[SegmentHeader]:
         """Restore what is lost of the segments that a segment of parity stands for."""

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import reedsolo
 
 from codecbook.coding.stream.header import Parity, StreamHeader
 
@@ -39,12 +40,9 @@ def group_of(header: StreamHeader, number: int) -> range:
 @functools.cache
 def _products() -> np.ndarray:
     """Return all products in the field of 256 elements with the polynomial 0x11d, uint8 ``[256, 256]``."""
-    powers = [1]
-    for _ in range(254):
-        powers.append((powers[-1] << 1) ^ (0x11D if powers[-1] & 128 else 0))
-    logs = np.zeros(256, dtype=np.int64)
-    logs[powers] = range(255)
-    table = np.asarray(powers, dtype=np.uint8)[(logs[:, None] + logs) % 255]
+    logs, powers, _ = reedsolo.init_tables(0x11D)
+    logs = np.array(list(logs))
+    table = np.array(list(powers), dtype=np.uint8)[logs[:, None] + logs]
     table[0], table[:, 0] = 0, 0
     return table
 

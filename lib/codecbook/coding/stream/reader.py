@@ -136,22 +136,11 @@ class StreamReader:
         return unpack_bits(payload, header.columns, found.num_rows, damaged=True)
 
     def _decoded(self, found: SegmentHeader) -> Segment:
-        """Decode a segment; restore one whose payload is damaged, where parity allows; else SegmentError."""
+        """Decode a segment and make every check that its own header allows; else SegmentError."""
         if found.restored is None:
             payload = self._source.read(found.offset + found.head_bytes, found.payload_bytes)
         else:
             payload = found.restored[found.head_bytes :]
-        try:
-            return self._decode(found, payload)
-        except SegmentError as error:
-            kind, _ = error.args
-            restored = self._located.restored(found) if kind == "payload" else None
-            if restored is None or (restored.first_row, restored.num_rows) != (found.first_row, found.num_rows):
-                raise
-            return self._decoded(restored)
-
-    def _decode(self, found: SegmentHeader, payload: bytes) -> Segment:
-        """Decode a payload and make every check that the segment's own header allows; else SegmentError."""
         header, version = self.header, self._located.version
         if len(payload) < found.payload_bytes:
             raise SegmentError("payload", f"{len(payload)} of its {found.payload_bytes} bytes are there")
@@ -202,21 +191,21 @@ class StreamReader:
         lost = np.ones(len(rows), dtype=bool)
         frames: list[int] = []
         scales: list[float] = []
+        unit = header.codec_segment_frames
         for part in kept:
-            place = part.first_row - first_row
             found = part.rows if isinstance(part, Segment) else part.salvaged if salvage else None
             if found is not None:
+                place = part.first_row - first_row
                 rows[place : place + len(found)] = found
                 lost[place : place + len(found)] = False
             if isinstance(part, Segment):
                 frames += part.codec_segment_frames
                 scales += part.scales
-            elif header.codec_segment_frames:  # of the codec's segments that are lost, all but the last are full
-                whole, rest = divmod(part.num_rows, header.codec_segment_frames)
-                gone = [header.codec_segment_frames] * whole + [rest] * (rest > 0)
+            elif unit:  # of the codec's segments that are lost, all but the last are full
+                gone = [min(unit, part.num_rows - row) for row in range(0, part.num_rows, unit)]
                 frames += gone
                 scales += [0.0] * (len(gone) * header.has_scales)
-        if header.has_scales and not header.codec_segment_frames:
+        if header.has_scales and not unit:
             scales = next((list(part.scales) for part in kept if isinstance(part, Segment)), [0.0])
         is_whole = first_row == 0 and len(rows) == header.num_rows and len(kept) == len(parts)
         tokens = header.layout.to_tokens(

@@ -5,6 +5,7 @@ its own: the log-mel distance of the gap itself, and STOI of the gap and `AROUND
 an utterance's gaps is one value; intervals are over utterances.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -33,19 +34,15 @@ def held_out_speech(codec: Codec, limit: int) -> dict[str, Tokens]:
     """
     corpus = bundled_tokens(codec.name, codec.num_codebooks_at(codec.default_bandwidth_kbps))
     kept = set(corpus.held_out.clips)
-    rows = [row for row in corpus.clips if row.clip in kept and row.domain == "speech" and row.duration_s >= SHORTEST_S]
-    turns: dict[str, int] = {}
-    in_turn = []
-    for row in rows:
-        turns[row.speaker] = turns.get(row.speaker, 0) + 1
-        in_turn.append((turns[row.speaker], row.clip))
-    names = [name for _, name in sorted(in_turn)][:limit]
+    speech: dict[str, list[str]] = {}
+    for row in corpus.clips:
+        if row.clip in kept and row.domain == "speech" and row.duration_s >= SHORTEST_S:
+            speech.setdefault(row.speaker, []).append(row.clip)
+    turns = itertools.zip_longest(*speech.values())
+    names = [name for turn in turns for name in sorted(filter(None, turn))][:limit]
     known = codec.token_format(len(corpus.layout.format.codebook_sizes))
-    codes = {name: corpus.held_out.clip(corpus.held_out.clips.index(name)) for name in names}
-    return {
-        name: known.tokens(corpus.layout.to_tokens(np.asarray(rows, dtype=np.int64)).codes)
-        for name, rows in codes.items()
-    }
+    codes = [corpus.held_out.clip(corpus.held_out.clips.index(name)).astype(np.int64) for name in names]
+    return {name: known.tokens(corpus.layout.to_tokens(rows).codes) for name, rows in zip(names, codes, strict=True)}
 
 
 def place_gaps(reference: Clip, hop: int, frames: int, most: int, seed: int) -> list[int]:
