@@ -84,9 +84,7 @@ def _checked_rate_hz(sample_rate_hz: int) -> int:
     except TypeError:
         rate_hz = 0
     if rate_hz <= 0:
-        raise UnsupportedInput(
-            f"sample_rate_hz must be a positive whole number; received {sample_rate_hz!r}. Pass, say, 24000."
-        )
+        raise UnsupportedInput(f"sample_rate_hz must be a positive whole number; received {sample_rate_hz!r}.")
     return rate_hz
 
 
@@ -110,8 +108,7 @@ def _float_from_pcm(array: np.ndarray) -> np.ndarray:
     if np.issubdtype(array.dtype, np.floating):
         return array
     raise UnsupportedInput(
-        f"Audio must be floats, signed PCM integers or 8-bit unsigned PCM; received {array.dtype}. Convert it to "
-        "float32 with full scale 1.0."
+        f"Audio is floats, signed PCM integers or 8-bit unsigned PCM; received {array.dtype}: convert it to float32."
     )
 
 
@@ -128,9 +125,7 @@ def clip_from_array(samples: np.ndarray, sample_rate_hz: int, name: str = "", do
     if array.ndim == 1:
         array = array[None]
     if array.ndim != 2:
-        raise UnsupportedInput(
-            f"Audio must have the axes [C, S] or [S]; received shape {list(array.shape)}. Index or reshape it."
-        )
+        raise UnsupportedInput(f"Audio must have the axes [C, S] or [S]; received shape {list(array.shape)}.")
     if array.shape[0] > 32 and array.shape[0] > array.shape[1]:
         raise UnsupportedInput(
             f"Clip {name!r} of shape {list(array.shape)} has more channels than samples; is it [S, C]? Pass array.T."
@@ -199,8 +194,7 @@ def _with_channels(clip: Clip, channels: int) -> np.ndarray:
     if clip.num_channels == 1 and channels == 2:
         return np.repeat(clip.samples, 2, axis=0)
     raise UnsupportedInput(
-        f"Clip {clip.name!r} has {clip.num_channels} channels and {channels} are asked for; choose or mix "
-        "channels first, or convert to 1."
+        f"Clip {clip.name!r} has {clip.num_channels} channels, {channels} are asked for; choose or mix channels first."
     )
 
 

@@ -121,8 +121,7 @@ class AudioFile:
             raise self._unreadable(error) from error
         if HEADER_SLACK_SAMPLES < file.frames - count < _UNKNOWN_SAMPLES:
             raise CorruptInput(
-                f"{path_as_text(self.path)} is truncated: {file.frames} samples are promised, {count} can be read; "
-                "copy it again."
+                f"{path_as_text(self.path)} is truncated: {count} of {file.frames} samples can be read; copy it again."
             )
 
     def _open_first(self) -> soundfile.SoundFile:

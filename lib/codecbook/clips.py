@@ -75,8 +75,7 @@ def catalogue() -> tuple[ClipEntry, ...]:
     except TypeError as error:
         known = sorted(field.name for field in dataclasses.fields(ClipEntry))
         raise CorruptInput(
-            f"{folder / _CATALOGUE_NAME} has an entry with other fields than {known} ({error}); restore the folder "
-            "from the repository."
+            f"{folder / _CATALOGUE_NAME} has an entry with other fields than {known} ({error}); restore it."
         ) from error
 
 
@@ -131,8 +130,7 @@ def load_folder(clips_dir: str | Path, limit: int | None = None) -> tuple[list[C
     found = _find_files(folder)
     if not found:
         raise UnsupportedInput(
-            f"There is no audio file in {folder} or its sub-folders; expected names that end in "
-            f"{', '.join(AUDIO_SUFFIXES)}."
+            f"There is no audio file in or below {folder}; expected one of {', '.join(AUDIO_SUFFIXES)}."
         )
     clips: dict[Path, Clip] = {}
     skipped: dict[Path, str] = {}
@@ -228,7 +226,6 @@ def _load_usable(file: _File) -> Clip:
         clip = replace(audio.convert(clip, channels=1), note="; ".join(filter(None, [clip.note, note])))
     if not np.any(clip.samples):
         raise CorruptInput(
-            f"{shown} is silent: all {clip.num_samples} samples of {clip.num_channels} channel(s) are zero; "
-            "leave it out, or record it again."
+            f"{shown} is silent: all {clip.num_samples} samples are zero; leave it out, or record it again."
         )
     return clip

@@ -167,9 +167,7 @@ def target_of(path: str | Path, overwrite: bool = False) -> Path:
     path = Path(path)
     longest = max(path.parts, key=lambda part: len(os.fsencode(part)), default="")
     if (length := len(os.fsencode(longest))) > _LONGEST_NAME:
-        raise CodecbookError(
-            f"The name {longest} is too long: {length} bytes, of {_LONGEST_NAME} that file systems take; shorten it."
-        )
+        raise CodecbookError(f"The name {longest} is too long: {length} bytes of at most {_LONGEST_NAME}; shorten it.")
     _folder_above(path.parent)
     if path.is_dir():
         raise CodecbookError(f"{path} is a folder; name a file inside it.")

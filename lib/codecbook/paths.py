@@ -24,10 +24,7 @@ def data_dir() -> Path:
     """
     folder = Path(os.environ.get("CODECBOOK_DATA") or repository_dir() / "data")
     if not folder.is_dir():
-        raise CodecbookError(
-            f"The data folder {folder} does not exist; run from a checkout, or set CODECBOOK_DATA to the "
-            "'data' folder of one."
-        )
+        raise CodecbookError(f"The data folder {folder} does not exist; run from a checkout, or set CODECBOOK_DATA.")
     return folder
 
 
@@ -41,9 +38,7 @@ def extra_dir() -> Path | None:
         return None
     folder = Path(value).expanduser().resolve()
     if not folder.is_dir():
-        raise CodecbookError(
-            f"CODECBOOK_EXTRA is {value!r}, which is no folder; correct it, or unset it to go without."
-        )
+        raise CodecbookError(f"CODECBOOK_EXTRA is {value!r}, which is no folder; correct or unset it.")
     return folder
 
 

@@ -166,9 +166,7 @@ def _matching(text: str, left: _Left) -> tuple[Path, list[Path]]:
             raise UnsupportedInput(f"{path_as_text(path)} holds no recording that can be read{_instead(left)}.")
         return root, paths
     if path.exists():
-        raise UnsupportedInput(
-            f"{path_as_text(path)} is a device, a pipe or a socket; write the audio to a file, and name that."
-        )
+        raise UnsupportedInput(f"{path_as_text(path)} is a device, a pipe or a socket; write the audio to a file.")
     root, pattern = _split_pattern(path)
     if not pattern:
         raise MissingInput(f"Nothing matches '{path_as_text(text)}': there is no such file or folder; check the path.")

@@ -81,8 +81,7 @@ def judge(text: str, holds: Any, figure: Any, *, hard: bool) -> Claim:
         raise UnsupportedInput("A claim needs a sentence; received an empty one.")
     if holds is not None and type(holds).__name__ not in ("bool", "bool_"):
         raise UnsupportedInput(
-            f"Whether {text!r} holds must be True, False or None; received {type(holds).__name__} {holds!r}. "
-            "Compare, and reduce arrays with .all()."
+            f"Whether {text!r} holds must be True, False or None; received {holds!r}. Compare, and reduce with .all()."
         )
     if holds is None and not shown:
         raise UnsupportedInput(f"{text!r} is not judged: give the reason as its figure.")

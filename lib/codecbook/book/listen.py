@@ -149,8 +149,7 @@ def abx(
     clips = (reference, a, b)
     if len(labels) != len(clips) or trials < 1:
         raise UnsupportedInput(
-            f"An A/B/X test needs 3 labels and at least one trial; received {len(labels)} and {trials}. Give labels "
-            "for reference, A and B."
+            f"{len(labels)} labels and {trials} trials; give labels for reference, A and B, and at least one trial."
         )
     gain = common_gain(clips)
     if batch():

@@ -130,8 +130,7 @@ def defaults(declared: Declarations) -> dict[str, Any]:
             value = ast.literal_eval(parameter.default)
         except ValueError as error:
             raise UnsupportedInput(
-                f"Parameter {name} of {declared.notebook} is {parameter.default}, which is no literal; write a "
-                "plain value."
+                f"Parameter {name} of {declared.notebook} is {parameter.default}, no literal; write a plain value."
             ) from error
         values[name] = _checked(name, value, _kind(parameter), {}, {})
     return values

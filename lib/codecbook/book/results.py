@@ -75,8 +75,7 @@ class Run:
         for key, value in {**(figures or {}), **named}.items():
             if not _KEY.fullmatch(key) or key in ("claims", "provenance"):
                 raise UnsupportedInput(
-                    f"Result key {key!r} is not flat snake_case (dots allowed), or is reserved; write it like "
-                    "'bits_per_token' or 'exact.frame_ms'."
+                    f"Result key {key!r} is reserved, or not snake_case with dots, like 'exact.frame_ms'; rename it."
                 )
             self.figures[key] = _scalar(key, value)
 
@@ -196,6 +195,5 @@ def _scalar(key: str, value: Any) -> Figure:
             raise CorruptInput(f"Result {key} is {value}; leave it out and say why: run.skip({key!r}, reason=...).")
         return float(value)
     raise UnsupportedInput(
-        f"Result {key} must be a number, str or bool; received {type(value).__name__}. Record one figure per key, "
-        "and write tables into run.artifacts."
+        f"Result {key} must be a number, str or bool; received {type(value).__name__}: write tables into run.artifacts."
     )

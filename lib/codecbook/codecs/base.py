@@ -267,13 +267,11 @@ class Codec(ABC):
         sizes, rates = self.codebook_sizes[:count], self.frame_rates_hz[:count]
         if tokens.codebook_sizes != sizes:
             raise UnsupportedInput(
-                f"Tokens have codebook sizes {tokens.codebook_sizes}, {self.name} has {sizes}; they are of another "
-                "codec."
+                f"Codebook sizes {tokens.codebook_sizes} are not {self.name}'s {sizes}; load the tokens' own codec."
             )
         if not np.allclose(tokens.frame_rates_hz, rates, rtol=1e-3, atol=0.0):
             raise UnsupportedInput(
-                f"Tokens have frame rates {tokens.frame_rates_hz} Hz, {self.name} has {rates} Hz; they are of "
-                "another codec."
+                f"Frame rates of {tokens.frame_rates_hz} Hz are not {self.name}'s {rates}; load the tokens' own codec."
             )
         for k, (codes, rate_hz) in enumerate(zip(tokens.codes, rates, strict=True)):
             if len(codes) == 0:
@@ -334,8 +332,7 @@ def as_clip(sound: SoundLike, sample_rate_hz: int | None = None) -> Clip:
         clip = sound if isinstance(sound, Clip) else audio.load(os.fspath(sound))
         if sample_rate_hz not in (None, clip.sample_rate_hz):
             raise UnsupportedInput(
-                f"sample_rate_hz={sample_rate_hz} was given for a recording at {clip.sample_rate_hz} Hz, which says it "
-                "itself; leave it out, or use codecbook.audio.convert."
+                f"sample_rate_hz={sample_rate_hz} was given for a recording at {clip.sample_rate_hz} Hz; leave it out."
             )
         return clip
     if not hasattr(sound, "__array__"):

@@ -85,8 +85,7 @@ class BlockQueue:
         while held < count and (block := next(self._blocks, None)) is not None:
             if block.ndim != 2 or block.shape[0] != self._channels:
                 raise UnsupportedInput(
-                    f"A block of shape {list(block.shape)} came where [{self._channels}, S] is expected; convert the "
-                    "audio first."
+                    f"A block is {list(block.shape)} where [{self._channels}, S] is expected; convert the audio first."
                 )
             parts.append(block)
             held += block.shape[1]

@@ -54,8 +54,7 @@ def offered_bandwidths_kbps(num_codebooks: int, codebook_size: int, frame_rate_h
 def _check_codebooks(num_codebooks: int, codebook_size: int) -> None:
     if num_codebooks < 1 or codebook_size < 2 or codebook_size & (codebook_size - 1):
         raise UnsupportedInput(
-            f"num_codebooks must be at least 1 and codebook_size a power of two; received {num_codebooks} and "
-            f"{codebook_size}."
+            f"{num_codebooks} codebooks of {codebook_size}: give 1 or more, of a size that is a power of two."
         )
 
 
@@ -222,8 +221,7 @@ def build_fsq(
     """
     if not levels or min(levels) < 3 or math.prod(levels) > _MAX_FSQ_CODES:
         raise UnsupportedInput(
-            f"FSQ levels must be at least 3 each, and {_MAX_FSQ_CODES} codes at most in all; received "
-            f"{str(tuple(levels))[:60]}."
+            f"FSQ takes levels of 3 or more, up to {_MAX_FSQ_CODES} codes in all; received {str(tuple(levels))[:60]}."
         )
     encoder, decoder = _seanet(1, hidden_dim, num_filters, strides, num_lstm_layers, "weight_norm")
     from vector_quantize_pytorch import FSQ
@@ -247,9 +245,7 @@ def build_architecture(architecture: str, arguments: dict) -> nn.Module:
     Raises UnsupportedInput: unknown name or arguments.
     """
     if architecture not in ARCHITECTURES:
-        raise UnsupportedInput(
-            f"Unknown architecture {architecture!r}; this version builds {', '.join(ARCHITECTURES)}."
-        )
+        raise UnsupportedInput(f"There is no architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}.")
     signature = inspect.signature(ARCHITECTURES[architecture])
     check_kinds(arguments, {n: p.default for n, p in signature.parameters.items()}, architecture)
     try:

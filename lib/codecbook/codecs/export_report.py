@@ -98,8 +98,7 @@ def read_summary(outdir: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         if (outdir / _CSV_NAME).exists():
             raise UnsupportedInput(
-                f"{outdir / _CSV_NAME} was not written by an export, as no {_JSON_NAME} lies beside it; move it, or "
-                "choose another folder."
+                f"{outdir / _CSV_NAME} is no summary, as no {_JSON_NAME} lies beside it; choose another folder."
             )
         return []
     remedy = f"remove it and {_CSV_NAME}, or choose another folder"

@@ -264,9 +264,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     to = options.target.suffix.lower().removeprefix(".")
     if to not in ("cbs", "ecdc"):
-        raise UnsupportedInput(
-            f"Cannot tell what to convert to from the name {options.target.name}; end it with .cbs or .ecdc."
-        )
+        raise UnsupportedInput(f"Cannot tell what to convert to from {options.target.name}; end it with .cbs or .ecdc.")
     refuse_same_file(options.source, options.target)
     check_target(options.target, options.overwrite)
     to_lm = options.to_lm or ("default" if to == "ecdc" and options.acv else "none")

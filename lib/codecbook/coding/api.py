@@ -129,8 +129,7 @@ def compress_file(
         )
     if target.suffix.lower() == ".ecdc":
         raise UnsupportedInput(
-            f"{target.name} would be a codecbook stream by the name of EnCodec's format; end it with .cbs, and convert "
-            "that."
+            f"{target.name} would be no file of EnCodec's format; end it with .cbs, and convert that."
         )
     files.check_target(target, overwrite)
     if inner_parity:
@@ -273,9 +272,7 @@ def _decode(
     reader.model = stream_models.lm_of(header, lm)
     model = stream_models.codec_of(header, codec, weights)
     if not model.decodes:
-        raise UnsupportedInput(
-            f"{model.name} is a tokenizer without a decoder; read the stream's tokens with codecbook.coding.stream."
-        )
+        raise UnsupportedInput(f"{model.name} has no decoder; read the stream's tokens with codecbook.coding.stream.")
     read = reader.read(max(0.0, start_s - MARGIN_S), None if end_s is None else end_s + MARGIN_S, salvage=salvage)
     if header.format.weights_sha256:  # of which a stream keeps the beginning alone
         read = replace(read, tokens=replace(read.tokens, weights_sha256=model.weights.sha256))

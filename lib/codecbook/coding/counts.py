@@ -216,10 +216,7 @@ def _by_frames(function: Callable[[np.ndarray, int], np.ndarray], values: Any) -
     """Apply `function(part [T', V, K], first frame) -> [T', K, V]` to blocks of frames of float values."""
     array = as_array(values)
     if array.dtype not in (np.float32, np.float64):
-        raise UnsupportedInput(
-            f"Logits and probabilities must be float32 or float64; received {array.dtype}: cast them (integer "
-            "logits are for cdf_exact)."
-        )
+        raise UnsupportedInput(f"Logits and probabilities must be float32 or float64, not {array.dtype}; cast them.")
     columns, shape = as_columns(array, "Logits and probabilities")
     T, V, K = columns.shape
     cdf = np.empty((T, K, V), dtype=np.int64)

@@ -126,13 +126,11 @@ class RangeDecoder(Decoder):
         written = int(self._state[POSITION]) - IMPLIED_BYTES
         if written != len(self._data):
             raise CorruptInput(
-                f"These symbols take {written} bytes, the stream has {len(self._data)}; it is cut off, goes "
-                "on, or is damaged."
+                f"These symbols take {written} bytes, the stream has {len(self._data)}; it is damaged, or cut off."
             )
         if int(self._state[OFFSET]) != -int(self._state[LOW]) % (1 << BOTTOM_BITS):
             raise CorruptInput(
-                "The last bytes are not those that these symbols end with; the stream is damaged, or the CDF is not "
-                "the encoder's."
+                "The last bytes are not those of these symbols; the stream is damaged, or the CDF another."
             )
 
 

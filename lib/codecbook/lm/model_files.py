@@ -78,8 +78,7 @@ def load_lm(folder: str | Path) -> LoadedLM:
                 unbuilt = build_lm(architecture, arguments)
         except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond 64 bits, in torch's many words
             raise UnsupportedInput(
-                f"{folder / store.CONFIG_NAME} describes no model that can be built ({str(error).splitlines()[0]}); "
-                "fetch it again."
+                f"{folder / store.CONFIG_NAME} describes no model ({str(error).splitlines()[0]}); fetch it again."
             ) from error
         store.check_shapes(_shapes(unbuilt), tensors, folder)
     with torch.random.fork_rng(devices=[]):

@@ -212,9 +212,7 @@ class RVQTransformer(TokenLM):
         """See `TokenLM`."""
         k = before.shape[1]
         if not 0 <= k < self.num_codebooks:
-            raise UnsupportedInput(
-                f"{k} codes were given, and the frame has {self.num_codebooks}; none is left to predict."
-            )
+            raise UnsupportedInput(f"{k} codes were given, and the frame has {self.num_codebooks}; none is left.")
         x = hidden
         if self.conditioned:
             rows = slice(k * self.config.head_dim, (k + 1) * self.config.head_dim)
@@ -252,9 +250,7 @@ def build_lm(architecture: str, arguments: dict[str, Any]) -> TokenLM:
     UnsupportedInput: an unknown architecture or argument, or a shape that cannot be.
     """
     if architecture not in ARCHITECTURES:
-        raise UnsupportedInput(
-            f"There is no language model {architecture!r}; choose one of {', '.join(ARCHITECTURES)}."
-        )
+        raise UnsupportedInput(f"There is no language model {architecture!r}; choose of {', '.join(ARCHITECTURES)}.")
     config_type, model_type = ARCHITECTURES[architecture]
     fields = dataclasses.fields(config_type)
     defaults = {f.name: () if f.default is dataclasses.MISSING else f.default for f in fields}

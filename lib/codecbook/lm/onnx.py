@@ -57,9 +57,7 @@ def export_onnx(model: TokenLM | ExactLM) -> OnnxLM:
     """
     config = model.config if isinstance(model, ExactLM) else config_of(model)
     if config.rotary:
-        raise UnsupportedInput(
-            "A model with rotary positions has no ONNX form; export an RVQTransformer or its exact form."
-        )
+        raise UnsupportedInput("A model with rotary positions has no ONNX form; export an RVQTransformer.")
     if isinstance(model, ExactLM):
         certificate(model)
     files = [

@@ -45,8 +45,7 @@ class LMConfig:
                 raise UnsupportedInput(f"{field.name}={value}; give a share from 0 to below 1.")
         if self.dim % (2 * self.heads):
             raise UnsupportedInput(
-                f"dim={self.dim} does not divide into heads={self.heads} of even width; choose a multiple of "
-                f"{2 * self.heads}."
+                f"dim={self.dim} does not divide into heads={self.heads} of even width; choose another."
             )
 
     def arguments(self) -> dict[str, Any]:
@@ -172,8 +171,7 @@ def check_codes(codes: Tensor, codebook_sizes: Sequence[int]) -> None:
     K, V = len(codebook_sizes), codebook_sizes[0]
     if codes.dtype != torch.int64 or codes.ndim != 3 or codes.shape[2] != K:
         raise UnsupportedInput(
-            f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, {K}]; give frames of "
-            f"{K} codebook(s)."
+            f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, {K}]."
         )
     if codes.shape[1] < 1:
         raise UnsupportedInput("Codes have no frames; give at least one.")

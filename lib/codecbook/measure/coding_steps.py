@@ -59,9 +59,7 @@ def trace_symbol(model: ExactLM, codes: np.ndarray, frame: int, codebook: int) -
     codes = checked_codes(np.asarray(codes), model.codebook_sizes, "The clip")
     T, K = codes.shape
     if not (0 <= frame < T and 0 <= codebook < K):
-        raise UnsupportedInput(
-            f"Frame {frame}, codebook {codebook} of {T} frames of {K} codebooks; choose one of them."
-        )
+        raise UnsupportedInput(f"Frame {frame}, codebook {codebook} of {T} frames of {K} codebooks; choose one.")
     coded = codes[: frame + 1]
     logits = kernel_logits(model, coded)  # [T, K, V]
     cdf = cdf_exact(logits.transpose(0, 2, 1))

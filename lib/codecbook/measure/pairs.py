@@ -46,8 +46,7 @@ def check_pair(reference: Clip, estimate: Clip) -> tuple[np.ndarray, np.ndarray]
             raise CorruptInput(f"The {role} {label}holds no samples; leave the clip out.")
         if not np.isfinite(clip.samples).all():
             raise CorruptInput(
-                f"The {role} {label}has samples that are not finite; did the decoder overflow? Leave the clip "
-                "out, and count it as a failure."
+                f"The {role} {label}has samples that are not finite; count it as a failure, and leave it out."
             )
     if abs(reference.num_samples - estimate.num_samples) > FRAME_SAMPLES:
         raise UnsupportedInput(

@@ -209,11 +209,8 @@ def _mean_over_channels(
 def _check_measures(measures: Sequence[str]) -> None:
     unknown = [name for name in measures if name not in MEASURES]
     if unknown:
-        raise UnsupportedInput(
-            f"There is no measure {', '.join(map(repr, unknown))}; choose from {', '.join(MEASURES)}."
-        )
+        raise UnsupportedInput(f"There is no measure {', '.join(unknown)}; choose from {', '.join(MEASURES)}.")
     if "pesq_wideband" in measures and not pesq_available():
         raise UnsupportedInput(
-            "pesq_wideband needs the optional package pesq, which is not installed; run pip install "
-            "'codecbook[pesq]', or leave this measure out."
+            "pesq_wideband needs the package pesq; run pip install 'codecbook[pesq]', or leave it out."
         )

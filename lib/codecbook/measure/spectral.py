@@ -57,8 +57,7 @@ def channel_log_mel_distance_db(
     limit_hz = min(np.inf if max_frequency_hz is None else max_frequency_hz, sample_rate_hz / 2)
     if limit_hz < _MIN_LIMIT_HZ:
         raise UnsupportedInput(
-            f"The log-mel distance needs the band up to {_MIN_LIMIT_HZ:g} Hz; received max_frequency_hz="
-            f"{max_frequency_hz} at {sample_rate_hz} Hz. Raise the limit, or use clips of a higher rate."
+            f"The log-mel distance needs {_MIN_LIMIT_HZ:g} Hz and more, not {limit_hz:g}; use clips of a higher rate."
         )
     distances = []
     for window_s in MEL_WINDOWS_S:

@@ -84,8 +84,7 @@ def refuse_existing(folder: Path, overwrite: bool, architectures: Collection[str
         found = read_json(path, dict, "remove it, or choose another folder").get("architecture")
         if found not in architectures:
             raise UnsupportedInput(
-                f"{path} is of another kind (architecture {found!r}, not {' or '.join(architectures)}) and is not "
-                "replaced; choose another folder."
+                f"{path} is of another kind (architecture {found!r}) and is not replaced; choose another folder."
             )
 
 
@@ -202,8 +201,7 @@ def check_shapes(shapes: Mapping[str, Sequence[int]], tensors: Mapping[str, "Ten
         expected = list(shapes[name]) if name in shapes else "none"
         if found != expected:
             raise UnsupportedInput(
-                f"Parameter {name} in {source} has shape {found}, the configuration makes it {expected}; the "
-                f"parameters are of another model than {CONFIG_NAME} describes."
+                f"Parameter {name} in {source} has shape {found}, {CONFIG_NAME} makes it {expected}; fetch both again."
             )
 
 

@@ -40,9 +40,7 @@ def parse_weights(name: str, weights: str | Path) -> WeightsRequest:
     if (match := _RANDOM.fullmatch(text)) and int(match[1] or 0) < 1 << 63:
         return WeightsRequest("random", seed=int(match[1] or 0))
     if text.startswith("random:") or not text:
-        raise UnsupportedInput(
-            f"weights={text[:80]!r} is not understood; use random:0, or another whole number below 2^63 as seed."
-        )
+        raise UnsupportedInput(f"weights={text[:80]!r} has no seed; use random:0, or another number below 2^63.")
     if text == "pretrained":
         return WeightsRequest("pretrained")
     if text == "bundled":
@@ -50,8 +48,7 @@ def parse_weights(name: str, weights: str | Path) -> WeightsRequest:
     path = Path(text).expanduser()
     if not path.exists():
         raise MissingWeights(
-            f"There are no weights at {path}; give a file or folder that exists, or one of bundled, pretrained, "
-            "random and random:SEED."
+            f"There are no weights at {path}; give a path, or one of bundled, pretrained, random:SEED."
         )
     config = path / "config.json"
     is_own = config.is_file() and '"format": 1' in config.read_text(encoding="utf-8", errors="replace")
@@ -75,9 +72,7 @@ def _bundled_folder(name: str) -> Path:
     if not folder.is_dir():
         others = {"pretrained": "weights='pretrained', ", "random:SEED": "weights='random:0' (for tests), "}
         known = "".join(others[kind] for kind in weight_kinds(name))
-        raise MissingWeights(
-            f"{name} has no bundled weights ({folder} does not exist); load it with {known}or a path to weights."
-        )
+        raise MissingWeights(f"{name} has no bundled weights (no {folder}); load it with {known}or a path.")
     return folder
 
 
@@ -150,7 +145,6 @@ def checked_device(device: str) -> str:
         torch.zeros(1, device=device).item()  # some take tensors and give no numbers
     except (RuntimeError, AssertionError, ImportError) as error:
         raise UnsupportedInput(
-            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); choose cpu, or check the "
-            "driver and torch's build."
+            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}); choose cpu."
         ) from error
     return device

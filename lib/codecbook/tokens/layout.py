@@ -70,8 +70,7 @@ class Layout:
         rates = self.format.frame_rates_hz
         if self.order in _DOUBLING and len(rates) > _MAX_LEVELS:
             raise UnsupportedInput(
-                f"order={self.order!r} takes up to {_MAX_LEVELS} codebooks, as each of them doubles a row; received "
-                f"{len(rates)}. Leave out the last ones with tokens.leading(...)."
+                f"order={self.order!r} takes up to {_MAX_LEVELS} codebooks, not {len(rates)}; use tokens.leading(...)."
             )
         step = 2.0 if self.order in _DOUBLING else 1.0
         # NPQ keeps rates as float32, so rates that are meant to be equal may differ in the eighth digit
@@ -85,8 +84,7 @@ class Layout:
         wrong = [size for size in self.format.codebook_sizes if not _is_power_of_256(size)]
         if self.order == "bytes" and wrong:
             raise UnsupportedInput(
-                f"order='bytes' needs codebooks of 256 or 65,536 codes, or another power of 256; these have "
-                f"{wrong[0]}. Take 'parallel'."
+                f"order='bytes' needs codebooks of a power of 256, not of {wrong[0]} codes; take 'parallel'."
             )
 
     @property
@@ -165,9 +163,7 @@ class Layout:
         """Return rows as int64 ``[T, places]``, or raise as `to_tokens` says."""
         columns = len(self.codebook_sizes)
         if rows.ndim != 2 or rows.shape[1] != columns:
-            raise UnsupportedInput(
-                f"Rows of order {self.order!r} have the shape [T, {columns}]; received {list(rows.shape)}."
-            )
+            raise UnsupportedInput(f"Rows of order {self.order!r} are [T, {columns}]; received {list(rows.shape)}.")
         if not np.issubdtype(rows.dtype, np.integer):
             raise UnsupportedInput(f"Rows are of type {rows.dtype}; give integers.")
         _, sizes, starts = self._places

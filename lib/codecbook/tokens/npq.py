@@ -106,8 +106,7 @@ def read_npq(path: str | Path) -> Tokens:
         stored = np.fromfile(file, header.dtype, num_frames * count)
         if stored.size != num_frames * count:
             raise CorruptInput(
-                f"the payload ends within frames 0 to {num_frames}, although the file was long enough when it was "
-                "opened; something is writing to it: open it again when that is done."
+                f"the payload ends within its {num_frames} frames, as the file has just changed; open it again."
             )
         frames = stored.reshape(num_frames, count)
         for k, size in enumerate(header.codebook_sizes):
@@ -207,8 +206,7 @@ def _parse(layout: str, head: bytes) -> NpqHeader:
     fixed, names = _LAYOUTS[layout]
     if len(head) < fixed.size:
         raise CorruptInput(
-            f"the header is cut off: {len(head)} bytes, and its fields before vocab alone take {fixed.size}; copy "
-            "the file again."
+            f"the header is cut off: {len(head)} bytes, of {fixed.size} before vocab alone; copy the file again."
         )
     fields = dict(zip(names.split(), fixed.unpack_from(head), strict=True))
     if fields.get("version", 1) != 1:
@@ -228,8 +226,7 @@ def _parse(layout: str, head: bytes) -> NpqHeader:
     end = fixed.size + 4 * (count + further)
     if end > len(head):
         raise CorruptInput(
-            f"field K claims {count} codebooks, but the file ends within their vocab, after {len(head)} bytes; K "
-            "is damaged or the file is cut off."
+            f"field K claims {count} codebooks, but the file ends after {len(head)} bytes; it is cut off or damaged."
         )
     sizes = np.frombuffer(head, "<i4" if is_legacy else "<u4", count + further, fixed.size).tolist()
     num_frames = sizes.pop() if further else fields["frames"]

@@ -151,8 +151,7 @@ def _rows_of(name: str, tokens: Tokens) -> list[dict]:
     largest = max(tokens.codebook_sizes)
     if largest > _MAX_CODEBOOK_SIZE:
         raise UnsupportedInput(
-            f"Clip {name!r} has a codebook of {largest} codes, and up to {_MAX_CODEBOOK_SIZE} can be written; split "
-            "the codebook."
+            f"Clip {name!r} has a codebook of {largest} codes, above {_MAX_CODEBOOK_SIZE}; split the codebook."
         )
     of_clip = {field.name: getattr(tokens, field.name) for field in _CLIP_FIELDS}
     of_codebooks = zip(tokens.codebook_sizes, tokens.frame_rates_hz, tokens.codes, strict=True)
@@ -167,18 +166,14 @@ def _check_schema(schema: pa.Schema) -> None:
     version = (schema.metadata or {}).get(_VERSION_KEY)
     if version is None:
         raise UnsupportedInput(
-            f"this Parquet file has columns {schema.names} and no key {_VERSION_KEY.decode()}, so it is not of "
-            "tokens; give a file that write_tokens made."
+            f"this Parquet file has columns {schema.names} and is not of tokens; give one that write_tokens made."
         )
     if version not in _SCHEMAS:
         raise UnsupportedInput(
-            f"the layout has version {version!r}, and {' and '.join(map(repr, _SCHEMAS))} are read; use the codecbook "
-            "that wrote the file."
+            f"the layout has version {version!r}, and {' and '.join(map(repr, _SCHEMAS))} are read; update codecbook."
         )
     if not schema.equals(_SCHEMAS[version]):
-        raise CorruptInput(
-            f"the columns are {schema.names}, with types other than write_tokens gives them: make the file again."
-        )
+        raise CorruptInput(f"the columns are {schema.names}, or of other types than written: make the file again.")
 
 
 def _rows(file: pq.ParquetFile) -> Iterator[dict]:
@@ -194,8 +189,7 @@ def _rows(file: pq.ParquetFile) -> Iterator[dict]:
     written = (file.metadata.metadata or {}).get(CRC_KEY)
     if written != b"%08x" % crc:
         raise CorruptInput(
-            f"the rows have the checksum {crc:08x}, and {written!r} was written: some are wrong or missing; copy or "
-            "make the file again."
+            f"the rows have the checksum {crc:08x}, not {written!r}: some are wrong or missing; copy the file again."
         )
 
 

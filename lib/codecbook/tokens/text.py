@@ -80,9 +80,7 @@ def load_gpt2_bpe(folder: str | Path) -> TextBpe:
         return TextBpe(_byte_level(models.BPE(vocabulary, pairs)), "GPT-2")
     # the package raises plain Exception for merges that do not fit the vocabulary
     except Exception as error:
-        raise CorruptInput(
-            f"The vocabulary in {folder} could not be read ({error}); copy GPT-2's encoder.json and vocab.bpe again."
-        ) from error
+        raise CorruptInput(f"No vocabulary could be read in {folder} ({error}); copy GPT-2's files again.") from error
 
 
 def train_bpe(texts: Iterable[str], vocabulary_size: int = 1024) -> TextBpe:
@@ -117,7 +115,5 @@ def _utf8(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UnsupportedInput(
-            f"The text has no UTF-8 form ({error}); read it with errors='replace', or repair it."
-        ) from error
+        raise UnsupportedInput(f"The text has no UTF-8 form ({error}); repair it.") from error
     return text

@@ -35,17 +35,14 @@ class TokenFormat:
             if int(size) != size or size < 1:
                 raise UnsupportedInput(f"Codebook {k} has size {size}; give its number of codes, 1 or more.")
             if not (isfinite(rate) and rate > 0):
-                raise UnsupportedInput(
-                    f"Codebook {k} has a frame rate of {rate} Hz; give its frames per second, above 0."
-                )
+                raise UnsupportedInput(f"Codebook {k} has a frame rate of {rate} Hz; give one above 0.")
         object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
         object.__setattr__(self, "frame_rates_hz", tuple(float(rate) for rate in self.frame_rates_hz))
         if not self.codebook_sizes:
             raise UnsupportedInput("A format needs at least one codebook; received none.")
         if self.sample_rate_hz < 0 or self.channels < 0:
             raise UnsupportedInput(
-                f"sample_rate_hz={self.sample_rate_hz} and channels={self.channels} must not be negative; leave out "
-                "what is unknown."
+                f"sample_rate_hz={self.sample_rate_hz} or channels={self.channels} is negative; leave it out."
             )
         for name in ("bandwidth_kbps", "source_bitrate_kbps"):
             value = getattr(self, name)
@@ -202,8 +199,7 @@ class Tokens:
         """
         if not 1 <= num_codebooks <= self.num_codebooks:
             raise UnsupportedInput(
-                f"num_codebooks={num_codebooks}, but these tokens have {self.num_codebooks}; choose 1 to "
-                f"{self.num_codebooks}."
+                f"num_codebooks={num_codebooks}, but these tokens have {self.num_codebooks}; choose 1 to that."
             )
         return replace(
             self,
@@ -232,8 +228,7 @@ def _checked_codes(k: int, codes: np.ndarray, codebook_size: int) -> np.ndarray:
     if array.size and (array.min() < 0 or array.max() >= codebook_size):
         at = int(np.flatnonzero((array < 0) | (array >= codebook_size))[0])
         raise CorruptInput(
-            f"Code {array[at]} at index {at} of codebook {k} is outside 0..{codebook_size - 1}; the tokens are "
-            "damaged, or belong to a codec with larger codebooks."
+            f"Code {array[at]} at index {at} of codebook {k} is outside 0..{codebook_size - 1}; the tokens are damaged."
         )
     own = np.array(array, dtype=np.int64, order="C")  # a copy: what the caller does to its array is not ours
     own.flags.writeable = False
@@ -281,8 +276,7 @@ def checked_codes(codes: np.ndarray, codebook_sizes: Sequence[int], source: str)
     K = len(codebook_sizes)
     if not np.issubdtype(codes.dtype, np.integer) or codes.ndim < 2 or codes.shape[-1] != K:
         raise UnsupportedInput(
-            f"{source}: codes are {codes.dtype} {list(codes.shape)}, and the model reads integers [..., {K}]; mixed "
-            "codecs or codebook counts cannot be trained on or scored together."
+            f"{source}: codes are {codes.dtype} {list(codes.shape)}, and the model reads integers [..., {K}]."
         )
     outside = (codes < 0) | (codes >= np.asarray(codebook_sizes))
     if outside.any():

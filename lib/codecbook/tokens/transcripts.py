@@ -24,10 +24,7 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
     """Return what is said in each clip, by clip name."""
     path = Path(path)
     if not path.is_file():
-        raise MissingInput(
-            f"There is no file of transcripts at {path}; check the path, or make it with python -m "
-            "codecbook.tokens.transcripts."
-        )
+        raise MissingInput(f"There is no {path}; check the path, or make it (python -m codecbook.tokens.transcripts).")
     try:
         content = read_json(path, dict, "restore it")
         if content[_FORMAT_KEY] != _FORMAT:
@@ -36,10 +33,7 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
         if not all(isinstance(text, str) and text for text in texts.values()):
             raise ValueError("a clip has no text")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptInput(
-            f"{path} could not be read as transcripts ({error!r}); restore it, or make it again with "
-            "python -m codecbook.tokens.transcripts."
-        ) from error
+        raise CorruptInput(f"{path} is no file of transcripts ({error!r}); restore it, or make it again.") from error
     return dict(texts)
 
 
@@ -49,9 +43,7 @@ def write_transcripts(
     """Write what is said, sorted by clip name, with where the texts are from and their licence."""
     empty = sorted(name for name, text in texts.items() if not text)
     if empty or not texts:
-        raise UnsupportedInput(
-            f"{len(texts)} transcripts, of which {len(empty)} are empty {empty[:3]}; leave out clips without words."
-        )
+        raise UnsupportedInput(f"{len(empty)} of {len(texts)} transcripts are empty {empty[:3]}; leave them out.")
     content = {_FORMAT_KEY: _FORMAT, "source": source, "licence": licence, "texts": dict(sorted(texts.items()))}
     return write_file(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n", overwrite)
 
@@ -85,9 +77,7 @@ def _text_of(name: str, candidates: list[tuple[str, str]]) -> str:
     nearest = [text for place, text in candidates if f"/{place}".endswith(f"/{name}")]
     fitting = set(nearest or [text for _, text in candidates])
     if len(fitting) > 1:
-        raise UnsupportedInput(
-            f"{len(fitting)} different texts fit the clip {name!r}; give a folder that holds one file of that name."
-        )
+        raise UnsupportedInput(f"{len(fitting)} texts fit the clip {name!r}; give a folder with one file of that name.")
     return fitting.pop() if fitting else ""
 
 

@@ -36,14 +36,12 @@ def read_checkpoint(path: Path, keys: Iterable[str]) -> dict[str, Any]:
         state = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except Exception as error:  # foreign bytes fail wherever torch's parsers stumble over them
         raise CorruptInput(
-            f"{path} is no complete checkpoint ({type(error).__name__} in reading it); use another one, or delete it "
-            "to start again."
+            f"{path} is no complete checkpoint ({type(error).__name__} in reading it); use another one, or delete it."
         ) from error
     missing = [key for key in keys if not isinstance(state, dict) or key not in state]
     if missing:
         raise CorruptInput(
-            f"{path} is no complete checkpoint ({', '.join(missing)} missing); use another one, or delete it to start "
-            "again."
+            f"{path} is no complete checkpoint ({', '.join(missing)} missing); use another one, or delete it."
         )
     return state
 
@@ -58,6 +56,4 @@ def check_settings(saved: Any, wanted: Mapping[str, Any], path: Path) -> None:
         if saved.get(key) != wanted.get(key)
     ]
     if changed:
-        raise UnsupportedInput(
-            f"{path} was made with other settings ({'; '.join(changed)}); choose another folder, or these."
-        )
+        raise UnsupportedInput(f"{path} was made with other settings ({'; '.join(changed)}); choose another folder.")

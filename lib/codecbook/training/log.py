@@ -51,8 +51,7 @@ class RunLog:
                 is_later = json.loads(line)["step"] > last_step
             except (ValueError, TypeError, KeyError) as error:
                 raise CorruptInput(
-                    f"{self.path}, line {number} is no record of a step ({error!r}); move the file away, and the run "
-                    "goes on without its earlier lines."
+                    f"{self.path}, line {number} is no record of a step ({error!r}); move the file away."
                 ) from error
             if is_later:
                 break

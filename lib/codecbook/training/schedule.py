@@ -26,8 +26,7 @@ class Budget:
         given = [value for value in (self.steps, self.minutes) if value is not None]
         if not given or not all(math.isfinite(value) and value > 0 for value in given):
             raise UnsupportedInput(
-                f"A budget of steps={self.steps} and minutes={self.minutes} never ends or never starts; give a "
-                "positive number of one or both."
+                f"A budget of steps={self.steps}, minutes={self.minutes} is none; give a positive number."
             )
 
     def progress(self, step: int, elapsed_s: float) -> float:

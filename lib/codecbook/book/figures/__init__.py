@@ -51,8 +51,7 @@ def to_html(figure: Figure, alt: str, caption: str) -> str:
     """Return ``<figure>`` with the image as a data URI; see `show`."""
     if not alt.strip() or not caption.strip():
         raise UnsupportedInput(
-            f"A figure needs alternative text and a caption; received alt={alt!r}, caption={caption!r}. Say in alt "
-            "what is plotted and what it shows."
+            f"A figure needs alternative text and a caption; received alt={alt!r}, caption={caption!r}."
         )
     return (
         '<figure class="codecbook-figure" style="margin:1em 0">'

@@ -19,9 +19,7 @@ def rate_quality(
     """
     groups = list(table.groupby(series, sort=False))
     if not 1 <= len(groups) <= len(PALETTE):
-        raise UnsupportedInput(
-            f"{len(groups)} series cannot be told apart; draw 1 to {len(PALETTE)}, the rest in a second figure."
-        )
+        raise UnsupportedInput(f"{len(groups)} series cannot be told apart; draw 1 to {len(PALETTE)}.")
     with new_figure(7.2, 3.6) as figure:
         axes = figure.subplots()
         for i, (name, group) in enumerate(groups):

@@ -74,9 +74,7 @@ def find_clips(
     clips: dict[Path, ClipRow] = {}
     for name, folder in folders.items():
         if name not in sources:
-            raise UnsupportedInput(
-                f"{SOURCES_NAME} does not describe {name!r}; add it there, or choose of {', '.join(sources)}."
-            )
+            raise UnsupportedInput(f"{SOURCES_NAME} has no {name!r}; add it there, or choose of {', '.join(sources)}.")
         source = sources[name]
         inside = {path: path.relative_to(folder) for path in search(folder)[0]}
         stems = Counter(path.with_suffix("") for path in inside.values())
@@ -96,9 +94,7 @@ def _speaker(path: Path, source: Source) -> str:
     if not source.speaker:
         return source.voice
     if not (speaker := speaker_of(path, source.speaker)):
-        raise UnsupportedInput(
-            f"The speaker of {path} is not found in its name by {source.speaker!r}; correct {SOURCES_NAME}."
-        )
+        raise UnsupportedInput(f"No speaker in the name of {path} by {source.speaker!r}; correct {SOURCES_NAME}.")
     return f"{source.name}-{speaker}"
 
 
@@ -258,9 +254,7 @@ def _run(options: argparse.Namespace) -> int:
     for text in options.folders:
         name, separator, folder = text.partition("=")
         if not (name and separator) or not Path(folder).is_dir():
-            raise UnsupportedInput(
-                f"{text!r} is no NAME=FOLDER with a folder that exists; write speech=/recordings/speech."
-            )
+            raise UnsupportedInput(f"{text!r} is no NAME=FOLDER with a folder that exists; correct it.")
         if name in folders:
             raise UnsupportedInput(f"{name} is given twice, the second time by {text!r}; give each source once.")
         folders[name] = Path(folder)

@@ -88,8 +88,7 @@ class TokenIndex:
         """Return a codec's entry; `MissingWeights` if there are no tokens of it."""
         if codec not in self.corpora:
             raise MissingWeights(
-                f"{self.folder} holds no tokens of {codec!r}; choose one of {', '.join(self.corpora)}, or make them "
-                "with python -m codecbook.codecs.corpus."
+                f"{self.folder} holds no tokens of {codec!r}; choose of {', '.join(self.corpora)}, or make them."
             )
         return self.corpora[codec]
 
@@ -100,10 +99,7 @@ class TokenIndex:
         if not path.is_file():
             raise MissingWeights(f"{path} is not there; make it with python -m codecbook.codecs.corpus.")
         if sha256_of(path) != entry.sha256:
-            raise CorruptInput(
-                f"{path} is not the file that {INDEX_NAME} describes; make both again with python -m "
-                "codecbook.codecs.corpus."
-            )
+            raise CorruptInput(f"{path} is not the file that {INDEX_NAME} describes; make both again.")
         return path
 
 

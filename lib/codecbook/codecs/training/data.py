@@ -45,9 +45,7 @@ def check_apart(folders: Iterable[Path]) -> None:
     """Refuse folders of which one lies in another, through which a file that is held out could be trained on."""
     for other, path in itertools.combinations([folder.resolve() for folder in folders], 2):
         if path.is_relative_to(other) or other.is_relative_to(path):
-            raise UnsupportedInput(
-                f"--data names {other} and {path}, which share files; name folders that lie apart, each with its share."
-            )
+            raise UnsupportedInput(f"--data names {other} and {path}, which share files; name folders that lie apart.")
 
 
 def recording_identity(path: Path) -> str:
@@ -97,8 +95,7 @@ def split_files(
     """
     if hold_out_every == 1 or hold_out_every < 0:
         raise UnsupportedInput(
-            f"Holding out one recording in {hold_out_every} leaves nothing to train on; choose 2 or more, or 0 for "
-            "none but those that are named."
+            f"Holding out one recording in {hold_out_every} leaves none to train on; choose 2 or more, or 0 for none."
         )
     try:
         re.compile(speaker)

@@ -89,8 +89,7 @@ class CodecTrainer:
         count = len(saved["crops"])
         if count != self.processes.count:
             raise UnsupportedInput(
-                f"The checkpoint in {self.folder} was made by {count} processes, and {self.processes.count} would go "
-                f"on; start {count}, or choose another folder."
+                f"The checkpoint in {self.folder} is of {count} processes, not {self.processes.count}; start {count}."
             )
         self._restore(saved)
         self.crops.random.bit_generator.state = saved["crops"][self.processes.rank]
@@ -232,8 +231,7 @@ class CodecTrainer:
         step, elapsed_s, rate_scale, recoveries = self.step, self.elapsed_s, self.rate_scale / 2, self.recoveries + 1
         if recoveries > _MAX_RECOVERIES:
             raise CodecbookError(
-                f"The loss was not finite {recoveries} times, last at step {step}; lower the recipe's learning_rate, "
-                "or look for damaged recordings in the training data."
+                f"The loss was not finite {recoveries} times, last at step {step}; lower the recipe's learning_rate."
             )
         # crops go on from here: the same batches might diverge in the same way
         self._restore(self._saved())

@@ -65,9 +65,7 @@ def fit_codebook(vectors: np.ndarray, codebook_size: int, seed: int) -> np.ndarr
     The package ``encodec`` materialises all N x V x D differences; scikit-learn does not, and takes seconds.
     """
     if len(vectors) < codebook_size:
-        raise UnsupportedInput(
-            f"{len(vectors)} vectors cannot fill a codebook of {codebook_size}; use more audio or a smaller codebook."
-        )
+        raise UnsupportedInput(f"{len(vectors)} vectors cannot fill a codebook of {codebook_size}; use more audio.")
     kmeans: Any = MiniBatchKMeans(
         n_clusters=codebook_size,
         init="random",

@@ -231,9 +231,7 @@ def linear_start(encoder: nn.Module, decoder: nn.Module, audio: Tensor) -> None:
     """
     for network in (encoder, decoder):
         if not normalised_convolutions(network) or any(isinstance(part, nn.LSTM) for part in network.modules()):
-            raise UnsupportedInput(
-                "linear_start needs networks with weight_norm and without LSTM; use unit_deviation_start for others."
-            )
+            raise UnsupportedInput("Networks need weight_norm, and no LSTM; use unit_deviation_start for others.")
     strides = [
         [c.stride[0] for c in normalised_convolutions(network) if c.stride[0] > 1] for network in (encoder, decoder)
     ]

@@ -70,8 +70,7 @@ def write_ecdc_header(header: EcdcHeader) -> bytes:
     """Return the bytes of a header; refuse what `read_ecdc_header` would refuse, and a model without a name."""
     if header.model_name in ("", _UNSET_MODEL):
         raise UnsupportedInput(
-            f"The model's name is {header.model_name!r}, by which no reader could find it again; set model.name, for "
-            "instance to 'encodec_24khz'."
+            f"No reader could find a model of the name {header.model_name!r}; set model.name, as 'encodec_24khz'."
         )
     text = json.dumps(header.metadata()).encode()
     data = _FIXED.pack(MAGIC, 0, len(text)) + text
@@ -112,9 +111,7 @@ def dialect_of(header: EcdcHeader, qstep: float | None = None, lm_dtype: str | N
     ``ENCODEC_USE_NEAR_UNIFORM`` is on.
     """
     if os.environ.get("ENCODEC_USE_NEAR_UNIFORM", "0").lower() in ("1", "true", "yes", "on"):
-        raise UnsupportedInput(
-            "ENCODEC_USE_NEAR_UNIFORM is on, an experiment of the pull request that no published stream uses; unset it."
-        )
+        raise UnsupportedInput("ENCODEC_USE_NEAR_UNIFORM is on, which no published stream uses; unset it.")
 
     def first(value: Any, name: str, read: Callable[[str], Any], default: Any) -> Any:
         if value is not None or name not in os.environ:
@@ -135,8 +132,7 @@ def dialect_of(header: EcdcHeader, qstep: float | None = None, lm_dtype: str | N
     dtype = first(lm_dtype, "ENCODEC_DETERMINISTIC_LM_DTYPE", _dtype_name, known and known.lm_dtype)
     if step is None or dtype is None:
         raise UnsupportedInput(
-            f"The stream's fp = {fp_scale} is of no known dialect, and the header does not store the logit step nor "
-            "the model's float type; give qstep= and lm_dtype=."
+            f"fp = {fp_scale} is of no known dialect; give the step of its grid and its type, qstep= and lm_dtype=."
         )
     return GridDialect(step, fp_scale, min_range, dtype, tau)
 
@@ -169,8 +165,7 @@ def _header_of(values: dict[str, Any]) -> EcdcHeader:
     unknown = sorted(set(values) - {*UPSTREAM_KEYS, *GRID_KEYS})
     if unknown:
         raise UnsupportedInput(
-            f"The header has the unknown keys {[key[:20] for key in unknown[:5]]}; the stream is of another writer, or "
-            "damaged."
+            f"The header has the unknown keys {[key[:20] for key in unknown[:5]]}; it is damaged, or of another writer."
         )
     missing = [key for key in UPSTREAM_KEYS if key not in values]
     if missing:
@@ -178,9 +173,7 @@ def _header_of(values: dict[str, Any]) -> EcdcHeader:
     for key, (least, most) in _LIMITS.items():
         value = values.get(key, least)
         if type(value) is not int or not least <= value <= most:
-            raise CorruptInput(
-                f"The header says {key} = {str(value)[:40]}, outside {least} to {most}; the stream is damaged."
-            )
+            raise CorruptInput(f"The header says {key} = {str(value)[:40]}, outside {least} to {most}; it is damaged.")
     acv, tau = values.get("acv"), values.get("tau")
     if acv is not None and acv > 4:
         raise UnsupportedInput(f"The stream has acv = {acv}, of a later coder; known are 0 to 4.")

@@ -175,9 +175,7 @@ def _placed(lm: nn.Module, device: str, dtype: str | None) -> nn.Module:
     try:
         return copy.deepcopy(lm).to(device=place, dtype=wanted).eval()
     except TypeError as error:
-        raise UnsupportedInput(
-            f"The language model cannot run as {dtype} on {device} ({error}); keep it on the CPU."
-        ) from error
+        raise UnsupportedInput(f"The language model cannot run as {dtype} on {device} ({error}).") from error
 
 
 @contextlib.contextmanager

@@ -30,10 +30,7 @@ def network_of(model: Any) -> "EncodecModel":
 
     network = model.module if isinstance(model, Codec) else model
     if not isinstance(network, encodec.model.EncodecModel):
-        raise UnsupportedInput(
-            f".ecdc is EnCodec's format; received a {type(network).__name__}: give an EncodecModel of the package "
-            "encodec, or codecbook.codecs.load_codec('encodec_24khz')."
-        )
+        raise UnsupportedInput(f".ecdc is EnCodec's format; received a {type(network).__name__}: give an EncodecModel.")
     return network
 
 
@@ -87,8 +84,7 @@ def load_upstream_lm(model: Any, source: str | Path = "default") -> "LMModel":
             raise missing(name, url, error, f"load_upstream_lm(model, source=...) with {checkpoint}") from error
     else:
         raise UnsupportedInput(
-            f"Upstream has language models for {', '.join(LM_CHECKPOINTS)}, not for {shape.name!r}; give a file, "
-            "or 'random:0' for random weights."
+            f"There is no language model of upstream's for {shape.name!r}; give a file, or 'random:0'."
         )
     lm = upstream_lm(shape.num_codebooks, shape.codebook_size, shape.frame_rate_hz, seed)
     if state is not None:
@@ -105,7 +101,6 @@ def placed_lm(lm: LMSource, dialect: GridDialect | None, shape: ModelShape, devi
     size = getattr(lm, "card", shape.codebook_size)
     if size != shape.codebook_size:
         raise UnsupportedInput(
-            f"The language model has {size} codes, the codec's codebooks have {shape.codebook_size}; it belongs to "
-            "another codec."
+            f"A language model of {size} codes does not fit codebooks of {shape.codebook_size}; use the codec's own."
         )
     return PackageStepper(lm, dialect, device)

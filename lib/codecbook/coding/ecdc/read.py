@@ -113,8 +113,7 @@ def read_ecdc_codes(
         dialect.check_alphabet(shape.codebook_size)
     if header.uses_lm and lm is None:
         raise MissingWeights(
-            f"The stream was coded with the language model of {header.model_name}, and none was given; pass lm=, "
-            "for instance codecbook.coding.ecdc.load_upstream_lm(model)."
+            f"The stream needs the language model of {header.model_name}; pass lm=, of load_upstream_lm for one."
         )
     lost = {}
     for index, chunk in enumerate(outline.chunks):
@@ -162,8 +161,7 @@ def _lost(outline: EcdcOutline, index: int, kind: str, reason: str, strict: bool
     start, end = outline.chunks[index].start, outline.chunks[index].end
     if strict:
         raise CorruptInput(
-            f"Segment {index}, bytes {start} to {end}, is damaged ({kind}): {reason}; leave out strict=True to decode "
-            "the rest."
+            f"Segment {index}, bytes {start} to {end}, is damaged ({kind}): {reason}; leave out strict=True."
         )
     return DamagedSegment(index, start, end, kind, reason)
 

@@ -99,9 +99,7 @@ MODEL_SHAPES = {
 def shape_named(name: str) -> ModelShape:
     """Return the shape that a header's model name stands for; UnsupportedInput for other names."""
     if name not in MODEL_SHAPES:
-        raise UnsupportedInput(
-            f"The stream is of the model {name[:60]!r}; known by name are {', '.join(MODEL_SHAPES)}."
-        )
+        raise UnsupportedInput(f"The stream is of the model {name[:60]!r}; known are {', '.join(MODEL_SHAPES)}.")
     return MODEL_SHAPES[name]
 
 
@@ -156,8 +154,7 @@ def chunks_of(data: bytes, body: int, count: int) -> tuple[Chunk, ...]:
         chunks.append(Chunk(start, position, zlib.crc32(data[start:position]), expected))
     if position != len(data):
         raise CorruptInput(
-            f"{len(data) - position} bytes follow the last of {count} chunks; the stream goes on, or a length is "
-            "damaged."
+            f"{len(data) - position} bytes follow the last of {count} chunks; the stream is damaged, or goes on."
         )
     return tuple(chunks)
 
@@ -202,15 +199,13 @@ def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: f
     duration_s = header.num_samples / shape.sample_rate_hz
     if header.uses_lm and duration_s > max_duration_s:
         raise UnsupportedInput(
-            f"The header claims {duration_s:.0f} s of audio, above max_duration_s={max_duration_s:g}; raise it if you "
-            "trust the stream."
+            f"The header claims {duration_s:.0f} s; raise max_duration_s={max_duration_s:g} if you trust the stream."
         )
     available = len(data) - body
     count = shape.num_segments(header.num_samples)
     if count > available:
         raise CorruptInput(
-            f"The header claims {count} segment(s), which {available} bytes cannot hold; the stream is cut off, or its "
-            "header is damaged."
+            f"{available} bytes cannot hold the {count} segment(s) of the header; the stream is damaged or cut off."
         )
     frames = tuple(shape.frames(samples) for samples in shape.segments(header.num_samples))
     outline = EcdcOutline(data, header, body, shape, frames)
@@ -237,9 +232,7 @@ def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: f
 def check_model(header: EcdcHeader, shape: ModelShape) -> None:
     """Raise UnsupportedInput where a stream is of another model, by its name or its number of codebooks."""
     if header.model_name != shape.name:
-        raise UnsupportedInput(
-            f"The stream is of the model {header.model_name[:60]!r}, received {shape.name!r}; load that model."
-        )
+        raise UnsupportedInput(f"The stream is of the model {header.model_name[:60]!r}, not {shape.name!r}; load that.")
     if header.num_codebooks > shape.num_codebooks:
         raise UnsupportedInput(
             f"The stream has {header.num_codebooks} codebooks, {shape.name} has {shape.num_codebooks}; it is of "

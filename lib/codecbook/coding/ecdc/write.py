@@ -85,9 +85,7 @@ def write_ecdc_codes(
             f"codes at {shape.frame_rate_hz} Hz; received {tokens.num_codebooks} of (codes, Hz) {sorted(sizes)}."
         )
     if not tokens.num_samples:
-        raise UnsupportedInput(
-            "These tokens do not say how long their audio is, and an .ecdc stream must; set num_samples."
-        )
+        raise UnsupportedInput("Tokens must say how long their audio is to become .ecdc; set num_samples.")
     counts = list(tokens.segment_frames) or [len(tokens.codes[0])]
     if len(tokens.scales) != (len(counts) if shape.normalises else 0):
         raise UnsupportedInput(
@@ -111,9 +109,7 @@ def dialect_to_write(acv: int, dialect: str | GridDialect | None) -> GridDialect
     if acv not in (0, 1, 4):
         raise UnsupportedInput(f"acv={acv} is not written; choose 0 (raw), 1 (upstream) or 4.")
     if acv == 1 and dialect is not None:
-        raise UnsupportedInput(
-            f"Upstream's stream (acv=1) has no dialect or parameters; leave out {dialect}, or choose acv=4."
-        )
+        raise UnsupportedInput(f"Upstream's stream (acv=1) has no dialect; leave out {dialect}, or choose acv=4.")
     if dialect is None:
         return GRID_DIALECTS["qstep128"] if acv == 4 else None
     if isinstance(dialect, GridDialect):
@@ -171,8 +167,7 @@ def _checked_samples(wav: Clip | np.ndarray | Tensor, network: "EncodecModel") -
     if isinstance(wav, Clip):
         if wav.sample_rate_hz != network.sample_rate:
             raise UnsupportedInput(
-                f"The clip is at {wav.sample_rate_hz} Hz, {network.name} at {network.sample_rate} Hz; use "
-                "codecbook.audio.convert."
+                f"The clip is at {wav.sample_rate_hz} Hz, not {network.sample_rate} Hz; use codecbook.audio.convert."
             )
         wav = wav.samples
     samples = torch.as_tensor(wav)

@@ -52,8 +52,7 @@ def cdf_exact(logits: Any, total_bits: int = EXACT_TOTAL_BITS) -> np.ndarray:
     array = as_array(logits)
     if array.dtype.kind not in "iu" or array.dtype == np.uint64:
         raise UnsupportedInput(
-            f"Logits must be signed integers of up to 64 bits; received {array.dtype}: this rule is exact because no "
-            "float enters it."
+            f"Logits must be signed integers of up to 64 bits, as no float enters this rule; received {array.dtype}."
         )
     if not 1 <= total_bits <= MAX_TOTAL_BITS:
         raise UnsupportedInput(f"total_bits={total_bits} is outside 1..{MAX_TOTAL_BITS}.")
@@ -64,8 +63,7 @@ def cdf_exact(logits: Any, total_bits: int = EXACT_TOTAL_BITS) -> np.ndarray:
     rows = columns.transpose(0, 2, 1).reshape(-1, V).astype(np.int64)
     if rows.size and (rows.min() < -(2**31) or rows.max() >= 2**31):
         raise UnsupportedInput(
-            f"Integer logits reach from {rows.min()} to {rows.max()}, outside int32; their unit is 2^-8 bit, so "
-            "rescale or clip them before."
+            f"Integer logits reach from {rows.min()} to {rows.max()}, outside int32; rescale or clip them before."
         )
     cdf = np.empty_like(rows)
     _exact_rows(rows, exact_exp_table(), total_bits, cdf)

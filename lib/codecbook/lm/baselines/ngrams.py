@@ -42,8 +42,7 @@ def check_corpora(train: Corpus | None, held_out: Corpus) -> None:
     """Raise UnsupportedInput where corpora have different codebooks, or there are no tokens to charge."""
     if train is not None and train.codebook_sizes != held_out.codebook_sizes:
         raise UnsupportedInput(
-            f"Training tokens have codebooks {train.codebook_sizes}, held-out ones {held_out.codebook_sizes}; split "
-            "one corpus into both."
+            f"Codebooks {train.codebook_sizes} and {held_out.codebook_sizes} differ; split one corpus into both."
         )
     if held_out.num_tokens == 0:
         raise UnsupportedInput("The held-out corpus has no tokens; hold out clips that have some.")

@@ -226,7 +226,5 @@ def _label(name: str, by: str) -> str:
     except re.error as error:
         raise UnsupportedInput(f"by={by!r} is no regular expression ({error}); correct it.") from error
     if match is None:
-        raise UnsupportedInput(
-            f"by={by!r} is not found in the clip name {name!r}; give an expression that every name matches."
-        )
+        raise UnsupportedInput(f"by={by!r} is not found in the clip name {name!r}; give one that fits every name.")
     return match.group(1) if match.re.groups else match.group()

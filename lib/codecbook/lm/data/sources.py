@@ -40,8 +40,7 @@ def find_files(paths: Iterable[str | Path]) -> list[Path]:
             files.append(path)
     if not files:
         raise UnsupportedInput(
-            f"No token files ({', '.join(SUFFIXES)}) were found in {', '.join(map(str, searched)) or 'no paths'}; "
-            "check the paths."
+            f"No token files ({', '.join(SUFFIXES)}) in {', '.join(map(str, searched)) or 'no paths'}; check the paths."
         )
     return files
 
@@ -66,9 +65,7 @@ def read_clips(files: Sequence[Path], bark: bool) -> Iterator[tuple[str, Tokens]
         elif bark:
             yield name, _read_bark(path)
         else:
-            raise UnsupportedInput(
-                f"{path} is NPZ, which does not say what it holds; pass bark=True where it is a prompt of Bark."
-            )
+            raise UnsupportedInput(f"{path} is NPZ, which does not say of what; pass bark=True where Bark made it.")
 
 
 def _read_bark(path: Path) -> Tokens:
@@ -78,9 +75,7 @@ def _read_bark(path: Path) -> Tokens:
             names = archive.files
             codes = archive[_BARK_KEY] if _BARK_KEY in names else None
     except _UNREADABLE as error:
-        raise CorruptInput(
-            f"{path} could not be read as NPZ of plain arrays ({error}); copy or make it again."
-        ) from error
+        raise CorruptInput(f"{path} is no NPZ of plain arrays ({error}); copy or make it again.") from error
     if codes is None:
         raise UnsupportedInput(f"{path} has the arrays {', '.join(names)}, no {_BARK_KEY!r}; it is no prompt of Bark.")
     try:
@@ -109,6 +104,5 @@ def check_same_codec(first_name: str, first: TokenFormat, name: str, tokens: Tok
         differing.append(f"SHA-256 of the weights {first.weights_sha256!r} and {tokens.weights_sha256!r}")
     if differing:
         raise UnsupportedInput(
-            f"Clips {first_name!r} and {name!r} differ: {'; '.join(differing)}. A corpus holds tokens of one "
-            "codec; open them apart, or cut both with num_codebooks where only the number differs."
+            f"Clips {first_name!r} and {name!r} differ: {'; '.join(differing)}; open them apart, or set num_codebooks."
         )

@@ -30,8 +30,7 @@ class Windows:
         stride_frames = context_frames if stride_frames is None else stride_frames
         if not 1 <= stride_frames <= context_frames:
             raise UnsupportedInput(
-                f"context_frames={context_frames} with stride_frames={stride_frames}; choose a context of 1 or more "
-                "and a stride from 1 to the context, so that no row is left out."
+                f"context_frames={context_frames} with stride_frames={stride_frames}; choose 1 <= stride <= context."
             )
         if corpus.num_rows < context_frames:
             raise UnsupportedInput(

@@ -192,8 +192,7 @@ class _Exporter:
         peak = float(np.abs(ratios).max())
         if not math.isfinite(peak) or peak >= spec.MULTIPLIER_LIMIT / 2**spec.MIN_SHIFT - 1:
             raise UnsupportedInput(
-                f"Step {step} would have to multiply by {peak:g}, more than integers below 2^20 can; the model's "
-                "weights or activations are degenerate."
+                f"Step {step} would have to multiply by {peak:g}, more than 20 bits can; the model is degenerate."
             )
         shift = spec.MAX_SHIFT
         while shift > spec.MIN_SHIFT and np.rint(peak * 2.0**shift) >= spec.MULTIPLIER_LIMIT:

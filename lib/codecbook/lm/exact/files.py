@@ -71,8 +71,7 @@ def load_exact(folder: str | Path) -> ExactLM:
     config = read_config(folder)
     if config["architecture"] != ARCHITECTURE:
         raise UnsupportedInput(
-            f"{folder} holds a float model ({config['architecture']!r}); export it with 'python -m codecbook.lm "
-            "export'."
+            f"{folder} holds a float model ({config['architecture']!r}); export it with python -m codecbook.lm export."
         )
     path = folder / PARAMETERS_NAME
     arrays = read_arrays(path.read_bytes(), path)

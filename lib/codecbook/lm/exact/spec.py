@@ -170,8 +170,7 @@ class ExactLM:
             needs = f"{specs[name][0]} {list(specs[name][1])}" if name in specs else "none"
             if has != needs:
                 raise CorruptInput(
-                    f"Array {name!r} of an exact language model is {has}, its configuration needs {needs}; the two are "
-                    "not of one model, export it again."
+                    f"Array {name!r} of an exact model is {has}, its configuration needs {needs}; export it again."
                 )
         # in this machine's byte order
         kept = {name: np.array(self.arrays[name], dtype=kind, order="C") for name, (kind, _) in specs.items()}

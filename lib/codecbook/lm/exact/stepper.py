@@ -113,9 +113,7 @@ class ExactStepper:
     def _read(self, frame: np.ndarray) -> None:
         c = self.model.config
         if c.rotary and self._state.positions[0] >= c.window_frames:
-            raise UnsupportedInput(
-                f"A sequence is longer than this model's {c.window_frames} tokens (BOS included); start again."
-            )
+            raise UnsupportedInput(f"A sequence is longer than this model's {c.window_frames} tokens; start again.")
         read_rows(self._weights, self._state, frame, np.arange(len(frame)), exp2_table())
 
     def _checked(self, codes: np.ndarray, num_codebooks: int) -> np.ndarray:

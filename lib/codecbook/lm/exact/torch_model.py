@@ -90,9 +90,7 @@ class ExactTorch:
         c = self.model.config
         position = 0 if state is None else state.position
         if c.rotary and position + codes.shape[1] > c.window_frames:
-            raise UnsupportedInput(
-                f"A sequence is longer than this model's {c.window_frames} tokens (BOS included); start again."
-            )
+            raise UnsupportedInput(f"A sequence is longer than this model's {c.window_frames} tokens; start again.")
         firsts = torch.arange(c.num_codebooks, device=self.device) * (c.codebook_size + 1)
         x = self._saturate(self._integers.total(self._rows("embedding", codes + firsts), -2))
         layers = []

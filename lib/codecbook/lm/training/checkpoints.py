@@ -42,8 +42,7 @@ def check_continuation(state: dict[str, Any], model: TokenLM, decisive: dict[str
     """Raise UnsupportedInput unless a run with this model and these options may go on from a checkpoint."""
     if state["architecture"] != model.architecture:
         raise UnsupportedInput(
-            f"{source} is of architecture {state['architecture']!r}, and {model.architecture!r} is to be trained; "
-            "choose another folder, or the same architecture."
+            f"{source} is of architecture {state['architecture']!r}, not {model.architecture!r}; choose another folder."
         )
     check_vocabulary(model, state["arguments"]["codebook_sizes"], f"The tokens that {source} was trained on")
     wanted = model.config.arguments() | decisive

@@ -26,8 +26,7 @@ class Passes:
         unit = (options.micro_batch_size or 1) * processes.count
         if options.batch_size % unit:
             raise UnsupportedInput(
-                f"batch_size={options.batch_size} does not divide into micro-batches of "
-                f"{options.micro_batch_size or 1} on {processes.count} process(es); choose a multiple of {unit}."
+                f"batch_size={options.batch_size} is no multiple of {unit}, micro-batches times processes; choose one."
             )
         self.model, self.windows, self.options, self.processes = model, windows, options, processes
         self.micro_batch_size = options.micro_batch_size or options.batch_size // processes.count

@@ -218,8 +218,7 @@ class _Run:
         )
         if self.state.skips_in_a_row > _MAX_SKIPS_IN_A_ROW:
             raise CodecbookError(
-                f"{self.state.skips_in_a_row} steps in a row had a loss above {self.options.spike_factor:g} times its "
-                "mean: the weights have diverged. Train again in another folder with a lower learning_rate."
+                f"{self.state.skips_in_a_row} steps in a row had far too high a loss; train with a lower learning_rate."
             )
 
     def _recover(self) -> None:

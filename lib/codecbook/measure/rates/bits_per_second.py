@@ -93,9 +93,7 @@ def saved(shorter: Learned, longer: Learned, codes: tuple[str, str] = (MODEL, MO
     """
     if shorter.clips != longer.clips or not np.array_equal(shorter.level_tokens, longer.level_tokens):
         raise UnsupportedInput(
-            f"{shorter.stream.key} and {longer.stream.key} were measured on {len(shorter.clips)} and "
-            f"{len(longer.clips)} clips, or other tokens of them; compare the same codes in two orders, or two codes "
-            "of one stream."
+            f"{shorter.stream.key} and {longer.stream.key} are of other clips or tokens; compare codes of the same."
         )
     bits = [found.level_bits[code].sum(axis=1) for found, code in zip((shorter, longer), codes, strict=True)]
     return ratio_interval(bits[1] - bits[0], shorter.level_tokens.sum(axis=1))

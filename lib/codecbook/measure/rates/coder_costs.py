@@ -174,8 +174,7 @@ def saving(better: TokenCost, worse: TokenCost, codebooks: slice = slice(None)) 
     """
     if not np.array_equal(better.clip_tokens, worse.clip_tokens):
         raise UnsupportedInput(
-            f"{better.name!r} charges {len(better.clip_tokens)} clips and {worse.name!r} {len(worse.clip_tokens)}, or "
-            "of other lengths; compare costs of the same clips."
+            f"{better.name!r} and {worse.name!r} charge other clips; compare costs of the same clips."
         )
     saved, spent = (cost.clip_bits[:, codebooks] for cost in (better, worse))
     share = saved.shape[1] / better.clip_bits.shape[1]

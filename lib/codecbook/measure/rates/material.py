@@ -140,8 +140,7 @@ class Material:
             absent = sorted(set(wanted) - tokens.keys())
             if absent:
                 raise UnsupportedInput(
-                    f"{len(absent)} of {len(wanted)} clips, such as {absent[0]}, have no tokens of {codec}; choose "
-                    "clips that all codecs have."
+                    f"{len(absent)} clips, such as {absent[0]}, have no tokens of {codec}; choose others."
                 )
         elif recordings_dir is None:
             raise MissingWeights(
@@ -181,8 +180,7 @@ def named(tokens_dir: str, clips_dir: str) -> str:
     """
     if tokens_dir and clips_dir:
         raise UnsupportedInput(
-            f"Parameters tokens_dir={tokens_dir!r} and clips_dir={clips_dir!r} name two sources of tokens; leave one "
-            "of them empty."
+            f"Both tokens_dir={tokens_dir!r} and clips_dir={clips_dir!r} are given; leave one empty."
         )
     return f"recordings in {clips_dir}" if clips_dir else f"tokens in {tokens_dir}" if tokens_dir else ""
 
@@ -325,9 +323,7 @@ def measured_on_own(
         UnsupportedInput: It takes none of them, or has other weights.
     """
     if codec.weights.sha256 != bundled.entry.codec_weights_sha256:
-        raise UnsupportedInput(
-            f"{codec.name} has the weights {codec.weights}, but the bundled tokens are of others; load those."
-        )
+        raise UnsupportedInput(f"The bundled tokens are of other weights than {codec.weights}; load those.")
     tokens, skipped = _encode_clips(clips, codec, bundled.entry.num_codebooks, say)
     if not tokens:
         raise UnsupportedInput(f"{codec.name} takes none of {len(clips)} clips; {skipped[0][1] if skipped else ''}")
@@ -351,9 +347,7 @@ def cut(tokens: Tokens) -> dict[str, Tokens]:
     rows = layout.to_rows(tokens)
     pieces = len(_CUTS)
     if len(rows) < pieces:
-        raise UnsupportedInput(
-            f"A clip of {len(rows)} frames cannot be cut into {pieces} pieces; give a longer one, or several clips."
-        )
+        raise UnsupportedInput(f"A clip of {len(rows)} frames cannot be cut into {pieces} pieces; give a longer one.")
     # every piece keeps a frame at least
     stops = [
         min(max(round(end * len(rows)), i + 1), len(rows) - pieces + i + 1) for i, end in enumerate(_CUTS.values())

@@ -163,8 +163,7 @@ def _learned(stream: Stream, run: Mapping[str, Any], costs: pd.DataFrame, parts:
     test = stream.columns.subset(parts.test)
     if set(costs["clip"]) != set(test.clips):
         raise UnsupportedInput(
-            f"The stored costs of {stream.key} are of {costs['clip'].nunique()} clips, and here {len(test)} others are "
-            "measured on; keep the split that they were made with, or make them again."
+            f"{costs['clip'].nunique()} clips have stored costs of {stream.key}, not these {len(test)}; keep the split."
         )
     level_tokens = by_level(stream, test, np.ones((test.num_rows, len(stream.places)))).astype(np.int64)
     if (tuple(run["level_sizes"]), run["tokens"]) != (stream.level_sizes, level_tokens.sum()):

@@ -119,8 +119,7 @@ def encode_recordings(codec: Codec, clips: Iterable[str], folder: str | Path) ->
     absent = [clip for clip in clips if PurePosixPath(clip).name not in paths]
     if absent:
         raise MissingWeights(
-            f"{len(absent)} of {len(clips)} recordings, such as {absent[0]}, are not below {folder}, so {codec.name} "
-            "cannot encode them; give the folder that the tokens were made from."
+            f"{len(absent)} of {len(clips)} recordings, such as {absent[0]}, are not below {folder}; give their folder."
         )
     kbps = next((b for b in sorted(codec.bandwidths_kbps) if codec.num_codebooks_at(b) >= 8), None)
     tokens = {}

@@ -126,9 +126,7 @@ def split_clips(rows: Iterable[ClipRow]) -> ClipParts:
     others = [row.clip for row in rows if row.split != "held_out"]
     shared = sorted({labels[clip] for clip in test} & {labels[clip] for clip in others})
     if shared:
-        raise UnsupportedInput(
-            f"Speakers {shared[:3]} are among the clips that are held out and among the others; split by speaker."
-        )
+        raise UnsupportedInput(f"Speakers {shared[:3]} are on both sides of the split; split by speaker.")
     validated = held_out({labels[clip] for clip in others}, _VALIDATION_SHARE)
     parts = ClipParts(
         tuple(clip for clip in others if labels[clip] not in validated),

@@ -190,9 +190,7 @@ def _check_format(content: dict[str, Any], name: str, path: str | Path) -> None:
     if content.get("format") != name:
         raise UnsupportedInput(f"{path} is no {name!r}; give a file that this command wrote.")
     if content.get("version") != VERSION:
-        raise UnsupportedInput(
-            f"{path} has version {content.get('version')!r}, this program reads {VERSION}; export it again."
-        )
+        raise UnsupportedInput(f"{path} has version {content.get('version')!r}, this reads {VERSION}; export it again.")
 
 
 def digest(content: dict[str, Any]) -> str:

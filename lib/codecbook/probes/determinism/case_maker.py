@@ -140,9 +140,7 @@ def _segments(codec: str, segments: int, frames: int, seed: int) -> np.ndarray:
             start = int(random.integers(0, len(clip) - frames + 1))
             found.append(clip[start : start + frames])
     if len(found) < segments:
-        raise UnsupportedInput(
-            f"Only {len(found)} held-out clips have {frames} frames, {segments} were asked for; ask for fewer."
-        )
+        raise UnsupportedInput(f"Only {len(found)} held-out clips have {frames} frames; ask for fewer than {segments}.")
     return np.stack(found).astype(np.int64)
 
 
@@ -151,9 +149,7 @@ def _copy_models(source: Path, folder: Path) -> dict[str, str]:
     exact.mkdir()
     for name in MODEL_FILES:
         if not (source / EXACT_NAME / name).is_file():
-            raise MissingWeights(
-                f"There is no {source / EXACT_NAME / name}; make it with python data/models/make_language_models.py."
-            )
+            raise MissingWeights(f"There is no {source / EXACT_NAME / name}; export the model to integers.")
         shutil.copyfile(source / EXACT_NAME / name, exact / name)
     floats = save_lm(folder / "lm", loaded.model, loaded.config["provenance"])
     return {"lm": floats, "exact": load_exact(exact).sha256}

@@ -55,10 +55,7 @@ class Cell:
                 "for floats; the first two start at 1, the last at 0."
             )
         if self.compiled and (self.backend, self.mode) != ("torch", "full"):
-            raise UnsupportedInput(
-                f"Cell {self.name!r} is compiled with backend {self.backend!r} and mode {self.mode!r}; torch.compile "
-                "is tried on torch's full passes alone."
-            )
+            raise UnsupportedInput(f"Cell {self.name!r} is compiled, which is tried on torch's full passes alone.")
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables of a process in this configuration; all others are inherited."""

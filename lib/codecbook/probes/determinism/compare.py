@@ -168,9 +168,7 @@ def unpack_codes(text: str) -> np.ndarray:
             raise ValueError(f"they end early, go on too long, or exceed {_LARGEST_BYTES} bytes")
         codes = np.frombuffer(payload, dtype="<u2", offset=_HEADER.size).reshape(_HEADER.unpack_from(payload))
     except (struct.error, zlib.error, TypeError, ValueError) as error:
-        raise CorruptInput(
-            f"These are no packed codes ({error}); take the text again from the result that it was written to."
-        ) from error
+        raise CorruptInput(f"These are no packed codes ({error}); take them again from their result.") from error
     return codes.astype(np.int64)
 
 

@@ -56,9 +56,7 @@ def failure_rates(
             of_cells[0]["alike"] = sum(row["alike"] for row in of_cells[1:])  # whether pooled or not
             rows += of_cells
     if not rows:
-        raise UnsupportedInput(
-            f"None of {list(coders)} ran in a cell that was compared with a baseline; received {len(results)} results."
-        )
+        raise UnsupportedInput(f"None of {list(coders)} ran in a compared cell; received {len(results)} results.")
     return pd.DataFrame(rows)
 
 
@@ -89,9 +87,7 @@ def compared(results: Sequence[CellResult], coder: str) -> list[tuple[str, Coder
     parts = [(result.cell.name, part) for result in results if (part := result.ran(coder))]
     counts = {part.segments for _, part in parts}
     if len(counts) > 1:
-        raise UnsupportedInput(
-            f"Cells have {sorted(counts)} segments; pool the cells of one case, and others on their own."
-        )
+        raise UnsupportedInput(f"Cells have {sorted(counts)} segments; pool the cells of one case.")
     return parts
 
 
