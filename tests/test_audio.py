@@ -66,7 +66,7 @@ def test_pcm_is_scaled_to_full_scale_one(samples, expected):
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.complex64, bool, object])
 def test_other_types_are_refused(dtype):
-    with pytest.raises(UnsupportedInput, match=r"received (uint16|complex64|bool|object)\. Convert it to float32"):
+    with pytest.raises(UnsupportedInput, match=r"received (uint16|complex64|bool|object)\. convert it to float32"):
         audio.clip_from_array(np.ones(4, dtype), 16000)
 
 
@@ -350,7 +350,7 @@ def test_a_truncated_flac_is_refused(tmp_path):
 def test_a_truncated_mp3_is_refused(tmp_path):
     path = audio.save(tone(4.0, 44100), tmp_path / "a.mp3")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CorruptInput, match=r"a\.mp3 is truncated: 17\d{4} samples are promised, \d+ can be read; copy"):
+    with pytest.raises(CorruptInput, match=r"a\.mp3 is truncated: \d+ of 17\d{4} samples can be read; copy"):
         audio.load(path)
 
 
@@ -368,7 +368,7 @@ def test_a_header_that_promises_too_much_does_not_take_the_memory(tmp_path):
     data[21] |= 0x0F  # the 36 bits of STREAMINFO's number of samples
     data[22:26] = b"\xff" * 4
     (tmp_path / "huge.flac").write_bytes(data)
-    with pytest.raises(CorruptInput, match=r"huge\.flac .*(promise|could not be read)"):
+    with pytest.raises(CorruptInput, match=r"huge\.flac .*(truncated|could not be read)"):
         audio.load(tmp_path / "huge.flac")
 
 

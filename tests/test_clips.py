@@ -263,7 +263,7 @@ def test_a_long_list_of_reasons_is_cut(tmp_path):
 
 
 def test_a_folder_without_audio_or_that_is_missing_is_named(tmp_path):
-    with pytest.raises(UnsupportedInput, match=r"no audio file in .* names that end in \.wav"):
+    with pytest.raises(UnsupportedInput, match=r"no audio file in .* expected one of \.wav"):
         clips.load_folder(tmp_path)
     with pytest.raises(MissingInput, match=r"There is no folder .*gone; name the one"):
         clips.load_folder(tmp_path / "gone")

@@ -27,7 +27,7 @@ from codecbook.book import listen
 
 tone = clip_from_array(0.4 * np.sin(np.arange(8_000) / 8), 16_000)
 test = listen.abx(tone, tone, tone, labels=("original", "3 kbps", "6 kbps"), trials=2)
-test.widget.observe(lambda change: pathlib.Path("votes.json").write_text(json.dumps(test.votes)), "votes")
+test.observe(lambda change: pathlib.Path("votes.json").write_text(json.dumps(test.votes)), "votes")
 """
 
 

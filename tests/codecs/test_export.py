@@ -288,7 +288,7 @@ def summary(outdir):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("export.csv", "price,product", "not written by an export"),
+        ("export.csv", "price,product", "is no summary, as no"),
         ("export.json", "{}}", "is no JSON text"),
         ("export.json", "[" * 100_000, "nested too deeply"),
         ("export.json", '[{"source": 3, "output": ""}]', "no summary of an export"),

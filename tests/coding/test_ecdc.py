@@ -292,7 +292,7 @@ def test_what_does_not_fit_is_refused(stereo: tuple) -> None:
         write_ecdc(model, clip, lm)
     with pytest.raises(MissingWeights, match="acv=4"):
         write_ecdc(model, clip, None, 4)
-    with pytest.raises(UnsupportedInput, match="no dialect or parameters"):
+    with pytest.raises(UnsupportedInput, match="has no dialect"):
         write_ecdc(model, clip, lm, 1, GridDialect())
     with pytest.raises(UnsupportedInput, match="no dialect 'qstep3'"):
         write_ecdc(model, clip, lm, 4, "qstep3")

@@ -114,7 +114,7 @@ def test_what_does_not_fit(lm: torch.nn.Module) -> None:
         encode_steps(np.zeros((4, 1), dtype=np.int64), PackageStepper(lm))
     with pytest.raises(CorruptInput, match=r"Segment 0, frame 0: Symbol 32 .* outside 0\.\.31"):
         encode_steps(np.full((K, 1), V), PackageStepper(lm))
-    with pytest.raises(UnsupportedInput, match="has 32 codes, the codec's codebooks have 1024"):
+    with pytest.raises(UnsupportedInput, match="of 32 codes does not fit codebooks of 1024"):
         placed_lm(lm, None, MODEL_SHAPES["encodec_24khz"])
 
 

@@ -149,7 +149,7 @@ def test_own_clips_take_the_place_of_those_held_out() -> None:
     bundled = bundled_tokens("units_25hz")
     codec = Counter("units_25hz")
     codec.codebook_sizes, codec.frame_rates_hz = bundled.held_out.codebook_sizes, (25.0,)
-    with pytest.raises(UnsupportedInput, match="are of others"):
+    with pytest.raises(UnsupportedInput, match="are of other weights"):
         measured_on_own(bundled, [clip("mine")], codec, quiet)
     codec.weights = Weights("random", "none", bundled.entry.codec_weights_sha256)
     found, skipped = measured_on_own(bundled, [clip("mine", domain="music"), clip("silent", value=0.0)], codec, quiet)

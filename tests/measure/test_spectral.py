@@ -99,9 +99,9 @@ def test_log_mel_distance_agrees_with_its_formula_written_out():
 
 def test_a_limit_that_leaves_nothing_is_refused():
     x = noise(0, 8000)
-    with pytest.raises(UnsupportedInput, match=r"up to 1000 Hz; received max_frequency_hz=500 at 16000 Hz"):
+    with pytest.raises(UnsupportedInput, match=r"needs 1000 Hz and more, not 500"):
         channel_log_mel_distance_db(x, x, 16000, max_frequency_hz=500)
-    with pytest.raises(UnsupportedInput, match="received max_frequency_hz=0"):
+    with pytest.raises(UnsupportedInput, match="and more, not 0"):
         channel_log_mel_distance_db(x, x, 16000, max_frequency_hz=0)
 
 

@@ -83,7 +83,7 @@ def test_costs_of_other_tokens_or_weights_are_refused(index: TokenIndex, field: 
 
 
 def test_costs_of_other_clips_or_another_vocabulary_are_refused(index: TokenIndex) -> None:
-    with pytest.raises(UnsupportedInput, match="others are measured on"):
+    with pytest.raises(UnsupportedInput, match="keep the split"):
         read_costs(index, [stream_of()], ClipParts(("a",), ("c",), ("b", "d")))
     with pytest.raises(UnsupportedInput, match="vocabulary"):
         read_costs(index, [stream_of(16)], PARTS)

@@ -60,7 +60,7 @@ def test_texts_are_found_by_path_by_stem_and_in_tables(tmp_path: Path) -> None:
         "elsewhere/a2": "third",
         "libri/103-1240-0000": "CHAPTER ONE",
     }
-    with pytest.raises(UnsupportedInput, match="2 different texts"):
+    with pytest.raises(UnsupportedInput, match="2 texts fit"):
         find_transcripts(tmp_path, ["a1"])
     with pytest.raises(MissingInput):
         find_transcripts(tmp_path / "none", [])

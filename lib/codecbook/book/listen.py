@@ -9,14 +9,12 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import soundfile
 from IPython.display import HTML, display
-from scipy.stats import binomtest
 
 from codecbook.audio import Clip
 from codecbook.book.figures import image_html
@@ -108,29 +106,6 @@ def common_gain(clips: Iterable[Clip]) -> float:
     return 1.0 / max(1.0, *(clip.peak for clip in clips))
 
 
-@dataclass
-class AbxTest:
-    """A displayed test and its votes so far."""
-
-    widget: Any = None  # in JupyterLab; None in a batch run, where votes stay on the page
-
-    @property
-    def votes(self) -> list[dict[str, Any]]:
-        """One ``{"x": "A" or "B", "vote": "A" or "B", "correct": bool}`` per trial."""
-        return list(self.widget.votes) if self.widget is not None else []
-
-    @property
-    def p_value(self) -> float | None:
-        """One-sided binomial p-value of the votes against guessing; None without votes."""
-        if not self.votes:
-            return None
-        correct = sum(bool(vote["correct"]) for vote in self.votes)
-        return float(binomtest(correct, len(self.votes), 0.5, alternative="greater").pvalue)
-
-    def _ipython_display_(self) -> None:
-        """Show nothing: the test is on display already, also where it is a cell's last value."""
-
-
 def abx(
     reference: Clip,
     a: Clip,
@@ -138,13 +113,14 @@ def abx(
     labels: Sequence[str] = ("reference", "A", "B"),
     trials: int = 10,
     title: str = "Can you hear the difference?",
-) -> AbxTest:
+) -> Any:
     """Display a test in which X is A or B by chance, and the listener says which.
 
     All clips loop in step on one clock and are switched without a gap. They are turned down by one common factor if any
     of them overshoots; differences in level are left as they are, so match loudness first where level is not the
     question. The reference is for orientation; B may be the reference itself, to ask whether `a` can be told from it.
-    The labels say what reference, A and B are; of 10 trials, 9 correct are p < 0.05.
+    The labels say what reference, A and B are; of 10 trials, 9 correct are p < 0.05. Return the widget, whose ``votes``
+    are ``{"x": "A" or "B", "vote": "A" or "B", "correct": bool}``, one per trial; None in a batch run.
     """
     clips = (reference, a, b)
     if len(labels) != len(clips) or trials < 1:
@@ -154,11 +130,11 @@ def abx(
     gain = common_gain(clips)
     if batch():
         display(HTML(static_html(clips, labels, gain, trials, title)))
-        return AbxTest()
+        return None
     media = [{"label": text, "data": flac_bytes(c, gain)} for text, c in zip(labels, clips, strict=True)]
     widget = _widget_class()(clips=media, trials=trials, title=title)
     display(widget)
-    return AbxTest(widget)
+    return widget
 
 
 def static_html(clips: Sequence[Clip], labels: Sequence[str], gain: float, trials: int, title: str) -> str:

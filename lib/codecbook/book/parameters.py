@@ -7,11 +7,12 @@ the same cell under a name, as plain values.
 """
 
 import ast
+import contextlib
 import difflib
 import io
 import json
 import tokenize
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from codecbook.book import inputs
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 
-Choices = Mapping[str, Sequence]
 Bounds = Mapping[str, tuple[float | None, float | None]]
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
@@ -50,8 +50,7 @@ class Declarations:
 
     notebook: Path
     parameters: Mapping[str, Parameter] = field(default_factory=dict)  # in the order of the cell; empty without one
-    choices: Choices = field(default_factory=dict)  # allowed values by name, as `validate` takes them
-    bounds: Bounds = field(default_factory=dict)  # (lowest, highest) by name, likewise
+    bounds: Bounds = field(default_factory=dict)  # (lowest, highest) by name, as `validate` takes them
     code: str = ""  # all code cells, joined
 
 
@@ -67,24 +66,24 @@ def read_declarations(notebook: Path) -> Declarations:
         parameters = _parameters(tagged[0]) if tagged else {}
     except (SyntaxError, tokenize.TokenError) as error:
         raise UnsupportedInput(f"The parameters cell of {notebook} is no Python ({error}); correct it.") from error
-    checks = next((_checks(cell) for cell in code if "validate(" in cell), {})
-    return Declarations(notebook, parameters, **checks, code="\n".join(code))
+    bounds = next((_bounds(cell) for cell in code if "validate(" in cell), {})
+    return Declarations(notebook, parameters, bounds, "\n".join(code))
 
 
-def validate(namespace: dict[str, Any], choices: Choices | None = None, bounds: Bounds | None = None) -> dict[str, Any]:
+def validate(namespace: dict[str, Any], bounds: Bounds | None = None) -> dict[str, Any]:
     """Check the annotated names of a notebook, in order, and return them as its parameters.
 
     Called with ``globals()`` in the cell after the parameters cell. A value that papermill injected is held against the
-    annotation. `choices` are allowed values by name, `bounds` ``(lowest, highest)``, both inclusive, None for open; of
-    a list they hold for every element. An int where a float is expected becomes a float; paths (see
+    annotation. `bounds` are ``(lowest, highest)`` by name, both inclusive, None for open; of a list they hold for every
+    element. An int where a float is expected becomes a float; paths (see
     `codecbook.book.inputs`) become absolute, in the namespace as well.
 
     Example:
         >>> cell = {"__annotations__": {"codec": str, "clips": int}, "codec": "encodec_24khz", "clips": 4}
-        >>> validate(cell, choices={"codec": ["encodec_24khz", "snac_24khz"]}, bounds={"clips": (1, None)})
+        >>> validate(cell, bounds={"clips": (1, None)})
         {'codec': 'encodec_24khz', 'clips': 4}
     """
-    choices, bounds = choices or {}, bounds or {}
+    bounds = bounds or {}
     kinds = dict(namespace.get("__annotations__") or {})
     if "__annotate__" in namespace:  # from Python 3.14 on, annotations are made when they are asked for
         kinds |= namespace["__annotate__"](1)
@@ -94,12 +93,12 @@ def validate(namespace: dict[str, Any], choices: Choices | None = None, bounds: 
             "No annotated parameters were found; write them as 'codec: str = \"encodec_24khz\"  # which codec' in "
             "the cell tagged 'parameters', and call validate(globals()) after it."
         )
-    for name in [*choices, *bounds]:
+    for name in bounds:
         if name not in kinds:
-            raise UnsupportedInput(f"A check names {name!r}, which is no parameter; {_known(kinds, name)}")
+            raise UnsupportedInput(f"A bound names {name!r}, which is no parameter; {_known(kinds, name)}")
     parameters = {}
     for name, kind in kinds.items():
-        value = _checked(name, namespace[name], kind, choices, bounds)
+        value = _checked(name, namespace[name], kind, bounds)
         parameters[name] = namespace[name] = inputs.resolved(name, value, Path.cwd())
     return parameters
 
@@ -115,7 +114,7 @@ def checked(declared: Declarations, values: Mapping[str, Any], base: Path, where
             raise UnsupportedInput(f"{where} has no parameter {name!r}; {_known(known, name)}")
         meaning = known[name].help
         try:
-            value = _checked(name, value, _kind(known[name]), declared.choices, declared.bounds)
+            value = _checked(name, value, _kind(known[name]), declared.bounds)
             typed[name] = inputs.resolved(name, value, base, help_text=meaning)
         except CodecbookError as error:
             raise type(error)(f"{where}: {error} [{name}: {meaning}]") from error
@@ -132,7 +131,7 @@ def defaults(declared: Declarations) -> dict[str, Any]:
             raise UnsupportedInput(
                 f"Parameter {name} of {declared.notebook} is {parameter.default}, no literal; write a plain value."
             ) from error
-        values[name] = _checked(name, value, _kind(parameter), {}, {})
+        values[name] = _checked(name, value, _kind(parameter), {})
     return values
 
 
@@ -145,8 +144,8 @@ def _kind(parameter: Parameter) -> Any:
         ) from error
 
 
-def _checked(name: str, value: Any, kind: Any, choices: Choices, bounds: Bounds) -> Any:
-    """Return `value` as `kind` and within its choices and bounds, or raise."""
+def _checked(name: str, value: Any, kind: Any, bounds: Bounds) -> Any:
+    """Return `value` as `kind` and within its bounds, or raise."""
     try:
         value = TypeAdapter(kind, config=_STRICT).validate_python(value)
     except ValidationError as error:
@@ -158,15 +157,11 @@ def _checked(name: str, value: Any, kind: Any, choices: Choices, bounds: Bounds)
         ) from error
     low, high = bounds.get(name, (None, None))
     for item in value if isinstance(value, list) else [value]:
-        if name in choices and item not in choices[name]:
-            expected = "one of " + ", ".join(map(repr, choices[name]))
-        elif (low is not None and item < low) or (high is not None and item > high):
-            expected = f"from {low} to {high}"
-            if None in (low, high):
-                expected = f"at most {high}" if low is None else f"at least {low}"
-        else:
-            continue
-        raise UnsupportedInput(f"Parameter {name} must be {expected}; received {item!r}. Choose such a value.")
+        if (low is not None and item < low) or (high is not None and item > high):
+            expected = (
+                f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
+            )
+            raise UnsupportedInput(f"Parameter {name} must be {expected}; received {item!r}. Choose such a value.")
     return value
 
 
@@ -187,24 +182,15 @@ def _parameters(source: str) -> dict[str, Parameter]:
     return declared
 
 
-def _checks(source: str) -> dict[str, Any]:
-    """Return the ``choices`` and ``bounds`` that a cell passes to `validate`, where they are plain values."""
-    found = {}
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:  # a line magic
-        return found
-    for node in ast.walk(tree):
-        pairs = [(node.targets[0], node.value)] if isinstance(node, ast.Assign) else []
-        if isinstance(node, ast.Call):
-            pairs = [(ast.Name(keyword.arg or ""), keyword.value) for keyword in node.keywords]
-        for target, value in pairs:
-            if isinstance(target, ast.Name) and target.id in ("choices", "bounds"):
-                try:
-                    found[target.id] = eval(ast.unparse(value), {"__builtins__": {}})
-                except NameError:  # what needs the package is known to the notebook alone
-                    continue
-    return found
+def _bounds(source: str) -> Bounds:
+    """Return the ``bounds`` that a cell passes to `validate`, or names so, where they are plain values."""
+    with contextlib.suppress(SyntaxError, NameError):  # a line magic; what needs the package the notebook alone knows
+        for node in ast.walk(ast.parse(source)):
+            named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "bounds"
+            given = isinstance(node, ast.keyword) and node.arg == "bounds" and not isinstance(node.value, ast.Name)
+            if named or given:
+                return eval(ast.unparse(node.value), {"__builtins__": {}})
+    return {}
 
 
 def _known(names: Iterable[str], wanted: str) -> str:

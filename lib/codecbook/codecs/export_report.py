@@ -1,13 +1,13 @@
 """What became of recordings that were exported: a report on each, and the summary of all in the output folder."""
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.files import read_json, write_file
@@ -79,14 +79,10 @@ def write_summary(outdir: Path, reports: Iterable[FileReport]) -> None:
     # by the token file, and what never got that far by its recording
     rows = list({row["name"] or row["source"]: row for row in rows}.values())
     write_file(outdir / _JSON_NAME, json.dumps(rows, indent=2) + "\n", overwrite=True)
-    table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, _COLUMNS)
-    writer.writeheader()
-    for row in rows:
-        # lists as "75;75", so that a spreadsheet shows them as text
-        lists = {name: ";".join(f"{x:g}" for x in row[name]) for name in ("frame_rates_hz", "frames")}
-        writer.writerow(row | lists)
-    write_file(outdir / _CSV_NAME, table.getvalue(), overwrite=True)
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    for name in ("frame_rates_hz", "frames"):  # as "75;75", so that a spreadsheet shows them as text
+        table[name] = [";".join(f"{x:g}" for x in values) for values in table[name]]
+    write_file(outdir / _CSV_NAME, table.to_csv(index=False), overwrite=True)
 
 
 def read_summary(outdir: Path) -> list[dict[str, Any]]:

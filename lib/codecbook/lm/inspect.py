@@ -67,16 +67,11 @@ def checkpoint_lines(path: str | Path) -> list[str]:
         )
     if best is None:
         lines.append("not evaluated yet")
-    lines.append(f"{'parameter':44} {'shape':>18} {'rms':>9} {'largest':>9} {'drift':>8}")
-    for row in tensors.to_dict("records"):
-        marks = f"  {row['not_finite']} NOT FINITE" if row["not_finite"] else ""
-        marks += "  spikes" if row["largest"] > _SPIKE * row["rms"] else ""
-        drift_percent = 100 * row["apart"] / row["length"] if row["length"] else 0.0
-        lines.append(
-            f"{row['parameter']:44} {row['shape']:>18} {row['rms']:9.2e} {row['largest']:9.2e} {drift_percent:7.2f} %"
-            f"{marks}"
-        )
-    return lines
+    tensors["drift_percent"] = 100 * tensors["apart"] / tensors["length"].where(tensors["length"] > 0, 1.0)
+    tensors["looks_ill"] = tensors["not_finite"].map(lambda count: f"{count} NOT FINITE" if count else "")
+    tensors.loc[tensors["largest"] > _SPIKE * tensors["rms"], "looks_ill"] += " spikes"
+    shown = tensors[["parameter", "shape", "rms", "largest", "drift_percent", "looks_ill"]]
+    return lines + shown.to_string(index=False, float_format="{:.3g}".format).splitlines()
 
 
 def _size_line(model: TokenLM) -> str:

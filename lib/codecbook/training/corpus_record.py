@@ -4,11 +4,11 @@ A run that goes on with other clips is another run, whose evaluations do not com
 refused, unless it is taken knowingly; and no clip that a run was trained on is ever held out from it.
 """
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.files import write_file
@@ -70,11 +70,8 @@ def continued(
 
 def write_record(folder: Path, record: Record) -> Path:
     """Write ``corpus.csv``: name, SHA-256 of the content, side; return its path."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("clip", "sha256", "side"))
-    writer.writerows(record)
-    return write_file(folder / RECORD_NAME, text.getvalue(), overwrite=True)
+    text = pd.DataFrame(record, columns=["clip", "sha256", "side"]).to_csv(index=False)
+    return write_file(folder / RECORD_NAME, text, overwrite=True)
 
 
 def _checked(stored: Any, source: Path) -> Record | None:

@@ -99,13 +99,13 @@ def test_hooks_are_gone_even_after_an_error(autoencoder):
 
 def test_networks_without_weight_norm_are_refused():
     plain = nn.Sequential(nn.Conv1d(1, 1, 3))
-    with pytest.raises(UnsupportedInput, match="networks with weight_norm"):
+    with pytest.raises(UnsupportedInput, match="Networks need weight_norm"):
         linear_start(plain, plain, torch.zeros(1, 1, 10))
 
 
 def test_the_linear_start_refuses_recurrent_layers(tiny_recipe, audio):
     module = build_architecture("encodec", {**tiny_recipe().arguments, "num_lstm_layers": 1})
-    with pytest.raises(UnsupportedInput, match="without LSTM; use unit_deviation_start"):
+    with pytest.raises(UnsupportedInput, match="no LSTM; use unit_deviation_start"):
         linear_start(module.encoder, module.decoder, audio("encodec"))
 
 

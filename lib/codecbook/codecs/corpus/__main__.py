@@ -21,7 +21,6 @@ from codecbook.codecs.base import Codec
 from codecbook.codecs.corpus.index import (
     INDEX_NAME,
     SOURCES_NAME,
-    SPLITS,
     ClipRow,
     CorpusEntry,
     Source,
@@ -36,7 +35,7 @@ from codecbook.codecs.registry import codec_names, load_codec
 from codecbook.codecs.training.data import speaker_of, split_files
 from codecbook.command_line import ArgumentParser, exit_status
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.files import check_folder, sha256_of, write_file
+from codecbook.files import check_folder, sha256_of
 from codecbook.paths import path_as_text
 from codecbook.recordings import Recording, search
 from codecbook.tokens.parquet import iterate_tokens, write_tokens
@@ -156,75 +155,6 @@ def build_corpus(
     return entry, {name: clip.duration_s for name, clip in tokens.items()}
 
 
-def readme(sources: Mapping[str, Source], index: TokenIndex) -> str:
-    """Return Markdown that says what the corpora hold, from where, and how to make them again."""
-    rows = list(index.clips.values())
-    used = [source for name, source in sources.items() if any(row.source == name for row in rows)]
-    folders = " ".join(f"{source.name}=FOLDER" for source in used)
-    folder = f"data/{index.folder.name}"
-    made = "".join(f"{source.made_by}\n\n" for source in used if source.made_by)
-    return f"""# Tokens of the bundled codecs
-
-Codes of recordings, as the small codecs in `data/models` make them, for language models to be trained and measured on.
-They hold no audio; decoded, they sound as the small codecs do.
-
-{_codec_table(index)}
-
-`python -c "from codecbook.lm.data.corpora import bundled_tokens as t; print(t('fsq_50hz', folder='{folder}').train)"`
-opens one.
-
-## Recordings
-
-| source | what | licence | by | train | held out |
-|---|---|---|---|---|---|
-{_source_table(used, index)}
-
-`clips.csv` names each clip's source, speaker and side of the split. Held out is one in N of a source (and what
-`sources.json` names beside); where a source has several speakers, none is on both sides. A clip that `clips.csv`
-lists stays on its side when the command is run again, and a new one goes where its content or speaker puts it.
-Neither codecs nor language models were trained on held-out clips. Not every corpus has every source: EnCodec 48 kHz
-leaves LibriSpeech out, the speech units leave music out.
-
-## Made by
-
-```
-python -m codecbook.codecs.corpus --out {folder} {folders}
-```
-
-{made}\
-`sources.json` is written by hand, all else by this command. `{INDEX_NAME}` records which weights made the tokens; a
-test holds them against `data/models`, and after a codec has been trained again the command is to be run again.
-"""
-
-
-_COLUMNS = (
-    "codec", "file", "codebooks", "clips", "minutes", "tokens", "bytes", "of raw size", "SHA-256 of the file",
-    "SHA-256 of the codec's tensors",
-)  # fmt: skip
-
-
-def _codec_table(index: TokenIndex) -> str:
-    head = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}\n"
-    return head + "\n".join(
-        f"| {name} ({entry.codec_weights}) | `{entry.file}` | {entry.num_codebooks} | {entry.clips} | "
-        f"{entry.duration_s / 60:.1f} | {entry.tokens:,} | {entry.num_bytes:,} | "
-        f"{100 * 8 * entry.num_bytes / entry.raw_bits:.0f} % | `{entry.sha256}` | `{entry.codec_weights_sha256}` |"
-        for name, entry in index.corpora.items()
-    )
-
-
-def _source_table(sources: list[Source], index: TokenIndex) -> str:
-    def side(source: Source, split: str) -> str:
-        rows = [r for r in index.clips.values() if r.source == source.name and r.split == split]
-        return f"{len(rows)} clips, {sum(row.duration_s for row in rows) / 60:.1f} min"
-
-    return "\n".join(
-        f"| {source.name} | {source.title} | {source.licence} | {source.credit} | "
-        f"{' | '.join(side(source, split) for split in SPLITS)} |"
-        for source in sources
-    )
-
-
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -272,7 +202,6 @@ def _run(options: argparse.Namespace) -> int:
         durations |= durations_s
     rows = [dataclasses.replace(row, duration_s=durations[row.clip]) for row in found.values() if row.clip in durations]
     write_index(options.out, {name: corpora[name] for name in codec_names() if name in corpora}, rows)
-    write_file(options.out / "README.md", readme(sources, read_index(options.out)), overwrite=True)
     print(f"{sum(entry.num_bytes for entry in corpora.values())} bytes in {options.out}")
     return 0
 

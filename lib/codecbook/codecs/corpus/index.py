@@ -6,19 +6,18 @@ A folder of corpora (``data/tokens`` is one) holds::
     clips.csv          clip, source, domain, speaker, split ("train" or "held_out"), duration_s
     index.json         per codec: file, SHA-256, the codec's weights, codebooks, clips, tokens
     <codec>.parquet    tokens, see `codecbook.tokens.parquet`
-    README.md          the same for readers
 
 All but the first are written by ``python -m codecbook.codecs.corpus``.
 """
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.files import read_json, sha256_of, write_file
@@ -129,8 +128,8 @@ def read_index(folder: str | Path | None = None) -> TokenIndex:
         )
     try:
         corpora = {name: CorpusEntry(**entry) for name, entry in content["corpora"].items()}
-        with (folder / CLIPS_NAME).open(encoding="utf-8", newline="") as file:
-            rows = [ClipRow(**{**row, "duration_s": float(row["duration_s"])}) for row in csv.DictReader(file)]
+        table = pd.read_csv(folder / CLIPS_NAME, dtype=str, keep_default_na=False).astype({"duration_s": float})
+        rows = [ClipRow(**row) for row in table.to_dict("records")]  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise CorruptInput(f"The index in {folder} is damaged ({error!r}); make it again.") from error
     return TokenIndex(folder, corpora, {row.clip: row for row in rows})
@@ -141,12 +140,8 @@ def write_index(folder: Path, corpora: Mapping[str, CorpusEntry], clips: Iterabl
     entries = {name: dataclasses.asdict(entry) for name, entry in corpora.items()}
     content = json.dumps({"format": FORMAT, "corpora": entries}, indent=2) + "\n"
     write_file(folder / INDEX_NAME, content, overwrite=True)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(ClipRow)], lineterminator="\n")
-    writer.writeheader()
-    for row in clips:
-        writer.writerow({**dataclasses.asdict(row), "duration_s": f"{row.duration_s:.4f}"})
-    write_file(folder / CLIPS_NAME, text.getvalue(), overwrite=True)
+    table = pd.DataFrame(map(dataclasses.asdict, clips), columns=[field.name for field in dataclasses.fields(ClipRow)])
+    write_file(folder / CLIPS_NAME, table.to_csv(index=False, float_format="%.4f"), overwrite=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -32,11 +32,6 @@ class TokenCost:
         """Bits of all clips over tokens of all clips."""
         return float(self.clip_bits.sum() / self.clip_tokens.sum())
 
-    @property
-    def bits_per_token_of_codebooks(self) -> np.ndarray:
-        """Bits per token of each codebook, float64 ``[columns]``."""
-        return self.clip_bits.sum(axis=0) * self.clip_bits.shape[1] / self.clip_tokens.sum()
-
 
 def check_corpora(train: Corpus | None, held_out: Corpus) -> None:
     """Raise UnsupportedInput where corpora have different codebooks, or there are no tokens to charge."""

@@ -65,7 +65,10 @@ class Passes:
             except (MemoryError, RuntimeError) as error:
                 # the CPU allocator has no class of its own
                 if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-                    raise CodecbookError(self._memory_advice()) from error
+                    raise CodecbookError(
+                        f"Memory ran out in a pass of {self.micro_batch_size} x {self.options.context_frames} frames; "
+                        "lower micro_batch_size, or take gradient_checkpointing=True or precision='bfloat16'."
+                    ) from error
                 raise
             sums[:-2] += nats
             sums[-2] += num_frames
@@ -91,17 +94,3 @@ class Passes:
     def weighted(self, nats: Tensor) -> float:
         """Return the mean over codebooks, by their weights, of a loss ``[K]``."""
         return float((nats * self._weights.cpu().double()).sum())
-
-    def _memory_advice(self) -> str:
-        """Name the settings to lower where memory ran out."""
-        batch, frames = self.micro_batch_size, self.options.context_frames
-        choices = [
-            f"micro_batch_size={batch // 2}" if batch > 1 else "",
-            "" if self.options.gradient_checkpointing else "gradient_checkpointing=True",
-            "" if self._bfloat16 else "precision='bfloat16'",
-            f"context_frames={max(1, frames // 2)} (another result)",
-        ]
-        return (
-            f"Memory ran out in a pass of {batch} x {frames} frames; take {', '.join(filter(None, choices))}, or a "
-            "smaller model."
-        )

@@ -105,14 +105,6 @@ class Meter:
 
     def line(self, step: int, progress: float) -> str:
         """Return a line of progress: loss, throughput, and the time that is left at this pace."""
-        left = f", {_duration((1.0 - progress) / progress * self.elapsed_s())} left" if progress > 0 else ""
+        left = f", {(1.0 - progress) / progress * self.elapsed_s() / 60:.1f} min left" if progress > 0 else ""
         loss = f"{self.mean_bits():.4f} bits/token in training, " if self.steps else ""
         return f"step {step}, {100 * progress:.0f} %: {loss}{self.tokens_per_s():.0f} tokens/s{left}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
