@@ -66,13 +66,13 @@ def test_pcm_is_scaled_to_full_scale_one(samples, expected):
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.complex64, bool, object])
 def test_other_types_are_refused(dtype):
-    with pytest.raises(UnsupportedInput, match=r"received (uint16|complex64|bool|object)\. convert it to float32"):
+    with pytest.raises(UnsupportedInput, match=r"received (uint16|complex64|bool|object): convert it to float32"):
         audio.clip_from_array(np.ones(4, dtype), 16000)
 
 
 @pytest.mark.parametrize("shape", [(), (1, 2, 3)])
 def test_other_numbers_of_axes_are_refused(shape):
-    with pytest.raises(UnsupportedInput, match=r"\[C, S\] or \[S\]; received shape \[(1, 2, 3)?\]\. Index"):
+    with pytest.raises(UnsupportedInput, match=r"\[C, S\] or \[S\]; received shape \[(1, 2, 3)?\]\."):
         audio.clip_from_array(np.zeros(shape), 16000)
 
 

@@ -4,6 +4,9 @@ Every message states the condition, the value that was received and the remedy. 
 itself a `ValueError`, so a caller who wants to go on with the next file needs one ``except`` clause.
 """
 
+from collections.abc import Collection
+from typing import Any
+
 
 class CodecbookError(ValueError):
     """Something that was given to codecbook cannot be used; the message says what, and what to do."""
@@ -27,3 +30,9 @@ class MissingWeights(CodecbookError):
 
 class CodecbookWarning(UserWarning):
     """Something may be wrong with what was given, and the work goes on; a command says so in one line on stderr."""
+
+
+def require_one_of(name: str, value: Any, choices: Collection[Any]) -> None:
+    """Raise UnsupportedInput unless a setting is one of its choices."""
+    if value not in choices:
+        raise UnsupportedInput(f"{name}={value!r} is unknown; choose one of {', '.join(map(str, choices))}.")

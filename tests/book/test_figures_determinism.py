@@ -136,10 +136,9 @@ def test_small_shares_take_an_axis_of_decades() -> None:
     figure = failure_rates(
         rates().replace({"wrong_share": {0.75: 1e-3}, "wrong_share_low": {0.75 * 0.8: 1e-4}}), TITLES
     )
-    assert figure.axes[0].get_xscale() == "log"
+    assert figure.axes[0].get_xscale() == "symlog"
     figures.to_html(figure, "alt", "caption")
-    assert figure.axes[0].get_xticklabels()[0].get_text() == "0 %"
-    assert figure.axes[0].get_xlim()[0] == pytest.approx(0.5e-4)
+    assert {"0 %", "10 %"} <= {label.get_text() for label in figure.axes[0].get_xticklabels()}
 
 
 def test_curves_are_drawn_by_coder() -> None:

@@ -114,7 +114,7 @@ def test_a_lost_token_is_found_by_the_order():
 @pytest.mark.parametrize("order", ["flat", "orpheus", "grouped", "parallel"])
 def test_rows_of_another_shape_or_type_are_refused(order):
     layout = Layout(order, TokenFormat((8,), (50.0,)))
-    with pytest.raises(UnsupportedInput, match="shape"):
+    with pytest.raises(UnsupportedInput, match="Rows of order"):
         layout.to_tokens(np.zeros((2, 2), int))
     with pytest.raises(UnsupportedInput, match="float64"):
         layout.to_tokens(np.zeros((7, 1)))
@@ -184,7 +184,7 @@ def test_each_codec_has_a_natural_order(sizes, rates, order):
 
 def test_rows_that_cannot_be_are_refused():
     layout = Layout("grouped", _tree(1, (4, 8, 16)).format)
-    with pytest.raises(UnsupportedInput, match="shape"):
+    with pytest.raises(UnsupportedInput, match="Rows of order"):
         layout.to_tokens(np.zeros((2, 6), dtype=np.int64))
     with pytest.raises(UnsupportedInput, match="integers"):
         layout.to_tokens(np.zeros((2, 7)))
@@ -215,7 +215,7 @@ def test_rows_that_double_with_each_level_have_a_limit(order):
 
     assert Layout("grouped", levels(10)).codebook_sizes == (16,) * 1023
     for count in (11, 30, 1000):  # a billion columns, and more
-        with pytest.raises(UnsupportedInput, match=f"up to 10 codebooks.*received {count}"):
+        with pytest.raises(UnsupportedInput, match=f"up to 10 codebooks, not {count}"):
             Layout(order, levels(count))
     with pytest.raises(UnsupportedInput, match="up to 10 codebooks"):  # 2.0**1024 is beyond floats
         Layout(order, Tokens((np.zeros(0, int),) * 1025, (16,) * 1025, (50.0,) * 1025))

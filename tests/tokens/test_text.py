@@ -98,5 +98,5 @@ def test_damaged_gpt2_files_are_refused(gpt2_folder, tmp_path):
     shutil.copy(gpt2_folder / "vocab.bpe", tmp_path / "vocab.bpe")
     for content in ({"a": 0}, {"<|endoftext|>": 50_256}):
         (tmp_path / "encoder.json").write_text(json.dumps(content))
-        with pytest.raises(CorruptInput, match="could not be read"):
+        with pytest.raises(CorruptInput, match="No vocabulary could be read"):
             load_gpt2_bpe(tmp_path)

@@ -24,7 +24,7 @@ import numpy as np
 from codecbook.book import provenance
 from codecbook.book.claims import BASES, Basis, Claim, ClaimsFailed, judge
 from codecbook.book.parameters import defaults, read_declarations
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput, require_one_of
 from codecbook.files import read_json, write_file
 from codecbook.paths import repository_dir
 
@@ -99,8 +99,7 @@ class Run:
             figure: The measured value that decides: a number, a text, or what prints itself (an interval).
             basis: What it rests on, see `codecbook.book.claims`.
         """
-        if basis not in BASES:
-            raise UnsupportedInput(f"A claim rests on {basis!r}; choose one of {', '.join(BASES)}.")
+        require_one_of("basis", basis, BASES)
         hard = basis == "construction" or (basis == "data" and self.default and not self.own_data)
         claim = judge(text, holds, figure, hard=hard)
         self.claims.append(claim)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
-from codecbook.errors import CodecbookError, UnsupportedInput
+from codecbook.errors import CodecbookError, UnsupportedInput, require_one_of
 from codecbook.models.store import check_kinds
 from codecbook.models.weights import seeded
 
@@ -244,8 +244,7 @@ def build_architecture(architecture: str, arguments: dict) -> nn.Module:
 
     Raises UnsupportedInput: unknown name or arguments.
     """
-    if architecture not in ARCHITECTURES:
-        raise UnsupportedInput(f"There is no architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}.")
+    require_one_of("architecture", architecture, ARCHITECTURES)
     signature = inspect.signature(ARCHITECTURES[architecture])
     check_kinds(arguments, {n: p.default for n, p in signature.parameters.items()}, architecture)
     try:

@@ -17,7 +17,7 @@ import numpy as np
 from codecbook.codecs.base import Codec
 from codecbook.codecs.blocks import AudioBlocks
 from codecbook.codecs.export_report import FileReport, read_summary, report_of, write_summary
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput, require_one_of
 from codecbook.files import check_folder, refuse_same_file, target_of
 from codecbook.paths import path_as_text, path_from_text
 from codecbook.recordings import Recording
@@ -57,8 +57,7 @@ def export(
         CorruptInput: The summary of an earlier export is damaged.
         OSError: `outdir` is full or cannot be written to, which is checked before anything is encoded.
     """
-    if file_format not in FORMATS:
-        raise UnsupportedInput(f"file_format={file_format!r}; choose one of {', '.join(FORMATS)}.")
+    require_one_of("file_format", file_format, FORMATS)
     count, _ = codec.checked_settings(bandwidth_kbps, num_codebooks, chunk_s)
     if file_format == "npq" and len(set(codec.frame_rates_hz[:count])) > 1:
         raise UnsupportedInput(f"NPQ holds codebooks of one rate, and {codec.name} has several; choose parquet.")

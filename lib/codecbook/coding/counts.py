@@ -21,7 +21,7 @@ import numpy as np
 
 from codecbook.coding.cdf import as_array, as_columns
 from codecbook.coding.exact.counts import cdf_exact as cdf_exact  # the third rule is found here as well
-from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.errors import CorruptInput, UnsupportedInput, require_one_of
 
 TOTAL_BITS = 24
 """The coders of encodec divide 2^24 among the codes."""
@@ -51,8 +51,7 @@ class GridDialect:
                 raise UnsupportedInput(f"{name}={value} is not a positive number; the default is 1/128 and 1.0.")
         if not 1 <= self.fp_scale <= 1 << 32:
             raise UnsupportedInput(f"fp_scale={self.fp_scale} is outside 1..2^32; acv=4 uses 65536 or 8192.")
-        if self.lm_dtype not in ("float32", "float64"):
-            raise UnsupportedInput(f"lm_dtype={self.lm_dtype!r}; choose 'float32' or 'float64'.")
+        require_one_of("lm_dtype", self.lm_dtype, ("float32", "float64"))
 
     def check_alphabet(self, num_codes: int) -> None:
         """Raise UnsupportedInput where so many codes of `min_range` do not fit."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from codecbook.errors import UnsupportedInput
+from codecbook.errors import UnsupportedInput, require_one_of
 from codecbook.lm.layers import NORM_EPSILON, FeedForward, RelativeBias, Rotation, State, initialise
 from codecbook.lm.token_lm import LMConfig, TokenLM
 from codecbook.models.store import check_kinds
@@ -140,8 +140,7 @@ class RVQTransformerConfig(LMConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.conditioning not in CONDITIONINGS:
-            raise UnsupportedInput(f"conditioning={self.conditioning!r}; choose one of {', '.join(CONDITIONINGS)}.")
+        require_one_of("conditioning", self.conditioning, CONDITIONINGS)
 
 
 class RVQTransformer(TokenLM):
@@ -249,8 +248,7 @@ def build_lm(architecture: str, arguments: dict[str, Any]) -> TokenLM:
     Of its configuration's fields, the arguments, ``codebook_sizes`` is needed; the others have defaults. Raises
     UnsupportedInput: an unknown architecture or argument, or a shape that cannot be.
     """
-    if architecture not in ARCHITECTURES:
-        raise UnsupportedInput(f"There is no language model {architecture!r}; choose of {', '.join(ARCHITECTURES)}.")
+    require_one_of("architecture", architecture, ARCHITECTURES)
     config_type, model_type = ARCHITECTURES[architecture]
     fields = dataclasses.fields(config_type)
     defaults = {f.name: () if f.default is dataclasses.MISSING else f.default for f in fields}

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.errors import CorruptInput, UnsupportedInput, require_one_of
 from codecbook.tokens.tokens import TokenFormat, Tokens
 
 ORDERS = ("parallel", "flat", "orpheus", "orpheus_per_position", "grouped", "bytes")
@@ -65,8 +65,7 @@ class Layout:
     format: TokenFormat
 
     def __post_init__(self) -> None:
-        if self.order not in ORDERS:
-            raise UnsupportedInput(f"order={self.order!r} is unknown; choose one of {', '.join(ORDERS)}.")
+        require_one_of("order", self.order, ORDERS)
         rates = self.format.frame_rates_hz
         if self.order in _DOUBLING and len(rates) > _MAX_LEVELS:
             raise UnsupportedInput(

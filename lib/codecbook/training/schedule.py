@@ -6,7 +6,7 @@ Progress is measured in steps or in minutes.
 import math
 from dataclasses import dataclass
 
-from codecbook.errors import UnsupportedInput
+from codecbook.errors import UnsupportedInput, require_one_of
 
 SCHEDULES = ("wsd", "cosine")
 _FIRST_SHARE = 0.1  # of the peak, where the warm-up starts
@@ -56,8 +56,7 @@ class Schedule:
     final: float = 0.1  # last rate over the peak
 
     def __post_init__(self) -> None:
-        if self.kind not in SCHEDULES:
-            raise UnsupportedInput(f"schedule={self.kind!r}; choose one of {', '.join(SCHEDULES)}.")
+        require_one_of("schedule", self.kind, SCHEDULES)
         if not (math.isfinite(self.peak) and self.peak > 0):
             raise UnsupportedInput(f"learning_rate={self.peak}; give a positive number such as 0.001.")
         shares = (self.warmup, self.decay, self.final)

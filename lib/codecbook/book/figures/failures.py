@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from codecbook.audio import Clip
 from codecbook.book.figures.audio import waveforms
-from codecbook.book.figures.style import BLUE, INK, LINES, MUTED, PALETTE, RC, RED, new_figure
+from codecbook.book.figures.style import BLUE, INK, LINES, MUTED, PALETTE, PERCENT, RC, RED, new_figure
 from codecbook.probes.determinism.failures import POOLED
 
 _LOG_BELOW = 0.02  # a share that small cannot be told from 0 on a linear axis
@@ -22,18 +21,13 @@ def failure_rates(rates: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Draw each coder's share of wrongly decoded segments with its interval, and the shares of its cells.
 
     A share of 0 is an arrowhead that points left from the upper end of its one-sided interval; a tick on the way there
-    is that end if all decodes were independent. The axis is one of decades if a share is below 2 %; 0 then stands at
-    its left end. `rates` are those of `codecbook.probes.determinism.failures.failure_rates`, and `titles` say what to
-    call each coder, in the order of the rows.
+    is that end if all decodes were independent. The axis is one of decades from 1 % on if a share is below 2 %.
+    `rates` are those of `codecbook.probes.determinism.failures.failure_rates`, and `titles` say what to call each
+    coder, in the order of the rows.
     """
     shown = rates.loc[rates["coder"].isin(list(titles))]
     pooled = {row["coder"]: row for row in shown.to_dict("records") if row["cell"] == POOLED}
-    ends = ("wrong_share", "wrong_share_low", "wrong_share_high", "wrong_share_high_if_independent")
-    # what a log axis has to reach down to
-    drawn = np.array([[row[name] for name in ends] for row in pooled.values()])
-    shares = drawn[:, 0]
-    in_decades = bool(((shares > 0) & (shares < _LOG_BELOW)).any())
-    floor = drawn[drawn > 0].min() / 2 if in_decades else 0.0
+    least = min((row["wrong_share"] for row in pooled.values() if row["wrong_share"] > 0), default=1.0)
     names = [name for name in titles if name in pooled]
     words = []
     with new_figure(7.2, 1.0 + 0.52 * len(names)) as figure:
@@ -44,13 +38,16 @@ def failure_rates(rates: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             each = np.array(shown.loc[of_cells, "wrong_share"])
             if row["cells"] > 1:
                 axes.plot(
-                    np.maximum(each, floor), _spread_out(each, y, 0.26), ".", color=MUTED, alpha=0.55, markersize=5,
-                    linestyle="none", clip_on=False,
+                    each, _spread_out(each, y, 0.26), ".", color=MUTED, alpha=0.55, markersize=5, linestyle="none",
+                    clip_on=False,
                 )  # fmt: skip
-            _interval(axes, row, y, floor)
+            _interval(axes, row, y)
             words.append(f"{titles[name]}\n{row['wrong']:.0f} of {row['decodes']:.0f} decodes")
-        axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="Segments that decode wrongly")
-        _share_axis(axes, floor)
+        if least < _LOG_BELOW:
+            axes.set_xscale("symlog", linthresh=_LOG_BELOW / 2, linscale=0.5)
+        axes.set(xlim=(-0.002 if least < _LOG_BELOW else -0.02, 1.02), ylim=(len(names) - 0.5, -0.5))
+        axes.set_xlabel("Segments that decode wrongly")
+        axes.xaxis.set_major_formatter(PERCENT)
         axes.set_yticks(range(len(names)), words)
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
@@ -84,7 +81,7 @@ def survival_curves(curves: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             )  # fmt: skip
         axes.set(xlim=(0, shown["time_s"].max()), ylim=(0, 1.0), xlabel="Seconds since the segment began")
         axes.set_ylabel("Segments decoded rightly so far")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+        axes.yaxis.set_major_formatter(PERCENT)
         figure.legend(loc="outside upper left", ncols=3, handlelength=3.2)
     return figure
 
@@ -149,31 +146,19 @@ def _segment_points(axes: Axes, shown: pd.DataFrame, names: list[str], column: s
             axes.vlines(float(np.median(values[~noticed])), y - 0.4, y + 0.4, color=INK, linewidth=1.8, zorder=4)
 
 
-def _interval(axes: Axes, row: Mapping[Any, Any], y: int, floor: float) -> None:
+def _interval(axes: Axes, row: Mapping[Any, Any], y: int) -> None:
     """Draw a pooled share with its interval; of a share of 0, the two upper bounds."""
-    share, low, high = (max(float(row[name]), floor) for name in ("wrong_share", "wrong_share_low", "wrong_share_high"))
+    share, low, high = (float(row[name]) for name in ("wrong_share", "wrong_share_low", "wrong_share_high"))
     if row["wrong"] == 0:
-        alone = max(float(row["wrong_share_high_if_independent"]), floor)
-        axes.hlines(y, floor, high, color=BLUE, linewidth=1.1, zorder=4)
-        axes.hlines(y, floor, alone, color=BLUE, linewidth=2.6, zorder=4)
+        alone = float(row["wrong_share_high_if_independent"])
+        axes.hlines(y, 0, high, color=BLUE, linewidth=1.1, zorder=4)
+        axes.hlines(y, 0, alone, color=BLUE, linewidth=2.6, zorder=4)
         axes.plot([alone], [y], "|", color=BLUE, markersize=9, markeredgewidth=2, zorder=5)
         axes.plot([high], [y], "<", color=BLUE, markersize=7, zorder=5)
         return
     if np.isfinite(low) and np.isfinite(high):
         axes.hlines(y, low, high, color=RED, linewidth=2.2, zorder=4)
     axes.plot([share], [y], "o", color=RED, markersize=7, zorder=5)
-
-
-def _share_axis(axes: Axes, floor: float) -> None:
-    """Label an axis of shares in percent: linear, or in decades down to `floor`, which then stands for 0."""
-    if floor > 0:
-        decades = [10.0**n for n in range(int(np.ceil(np.log10(floor * 1.5))), 1)]
-        axes.set(xscale="log", xlim=(floor, 1.3))
-        axes.xaxis.set_major_locator(FixedLocator([floor, *decades]))
-        axes.xaxis.set_minor_locator(NullLocator())
-    else:
-        axes.set_xlim(-0.02, 1.02)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share * (share > floor):g} %"))
 
 
 def _spread_out(values: np.ndarray, y: float, most: float) -> np.ndarray:

@@ -37,52 +37,34 @@ def rate_quality(
     return figure
 
 
-def stream_dots(
-    ours: pd.DataFrame,
-    value: str,
-    capacity: str | None = None,
-    low: str | None = None,
-    high: str | None = None,
-    published: pd.DataFrame | None = None,
-    label: str = "",
-) -> Figure:
-    """Draw one dot per stream on a logarithmic axis labelled `label`, from top to bottom.
+def stream_dots(ours: pd.DataFrame, published: pd.DataFrame, value: str, capacity: str, label: str) -> Figure:
+    """Draw one dot per stream on a logarithmic axis labelled `label`: ours, and below them what others published.
 
-    Tables have a row per stream: column ``stream``, and those that are named for the dots (`value`), the most that they
-    could be (`capacity`, a tick at the end of a thin line), and the ends of intervals (`low`, `high`). What others
-    published stands below as hollow dots without intervals.
+    Tables have a row per ``stream``, and columns that are named for the dots (`value`) and for the most that they could
+    be (`capacity`, a tick at the end of a thin line); ours has the ends of intervals too (``_low`` and ``_high`` of
+    `value`). Published dots are hollow.
     """
-    tables = [ours] if published is None else [ours, published]
-    names = [name for table in tables for name in table["stream"]]
+    names = [*ours["stream"], *published["stream"]]
     with new_figure(7.2, 1.1 + 0.27 * len(names)) as figure:
         axes = figure.subplots()
-        start = 0
-        for table in tables:
-            places = np.arange(start, start + len(table))
-            is_ours = table is ours
-            color = BLUE if is_ours else MUTED
-            if capacity:
-                axes.hlines(places, table[value], table[capacity], color=color, linewidth=0.9)
-                whose = "capacity" if len(tables) == 1 else f"capacity, {'ours' if is_ours else 'published'}"
-                axes.plot(table[capacity], places, "|", color=color, markersize=9, label=whose)
-            if is_ours and low and high:
-                axes.hlines(places, table[low], table[high], color=INK, linewidth=2.4)
+        axes.hlines(range(len(ours)), ours[f"{value}_low"], ours[f"{value}_high"], color=INK, linewidth=2.4)
+        for whose, table, start, color, fill in (
+            ("ours", ours, 0, BLUE, BLUE), ("published", published, len(ours), MUTED, SURFACE)
+        ):  # fmt: skip
+            places = start + np.arange(len(table))
+            axes.hlines(places, table[value], table[capacity], color=color, linewidth=0.9)
+            axes.plot(table[capacity], places, "|", color=color, markersize=9, label=f"capacity, {whose}")
             axes.plot(
-                table[value], places, "o", color=color, markersize=7, markeredgewidth=1.4,
-                markerfacecolor=color if is_ours else SURFACE, label="ours" if is_ours else "published",
+                table[value], places, "o", color=color, markersize=7, markeredgewidth=1.4, markerfacecolor=fill,
+                label=whose,
             )  # fmt: skip
-            start += len(table)
-        if published is not None:
-            axes.axhline(len(ours) - 0.5, color=MUTED, linewidth=0.8)
+        axes.axhline(len(ours) - 0.5, color=MUTED, linewidth=0.8)
         axes.set(xscale="log", xlabel=label, ylim=(len(names) - 0.4, -0.6))
         axes.set_yticks(range(len(names)), names)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda v, _: f"{v:,.0f}".replace(",", " ") if v >= 1 else f"{v:g}")
-        )
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.10g}".replace(",", " ")))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        if len(tables) > 1 or capacity:
-            figure.legend(loc="outside upper left", ncols=4)
+        figure.legend(loc="outside upper left", ncols=4)
     return figure
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from cycler import cycler
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 # name, light, dark: the light values are what matplotlib draws, the variables are put in their place afterwards,
 # so every value stands for one role only and no data colour may equal one of them
@@ -26,6 +27,7 @@ SURFACE, INK, MUTED, GRID, BLUE, GREEN, RED = (light for _, light, _ in NEUTRALS
 # Okabe and Ito, "Color Universal Design" (2008), without black and yellow, which vanish on one of the two grounds
 PALETTE = (BLUE, RED, GREEN, "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g} %")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 
 RC: dict[Any, Any] = {

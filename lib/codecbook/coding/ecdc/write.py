@@ -16,7 +16,7 @@ from codecbook.coding.ecdc.header import EcdcHeader, write_ecdc_header
 from codecbook.coding.ecdc.lm import PackageStepper, encode_steps
 from codecbook.coding.ecdc.models import LMSource, network_of, placed_lm
 from codecbook.coding.ecdc.segments import CHUNK, MINI, SCALE, ModelShape, shape_named, shape_of
-from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
+from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput, require_one_of
 from codecbook.tokens import Tokens
 from codecbook.tokens.bits import pack_bits
 
@@ -114,8 +114,7 @@ def dialect_to_write(acv: int, dialect: str | GridDialect | None) -> GridDialect
         return GRID_DIALECTS["qstep128"] if acv == 4 else None
     if isinstance(dialect, GridDialect):
         return dialect
-    if dialect not in GRID_DIALECTS:
-        raise UnsupportedInput(f"There is no dialect {dialect!r}; choose one of {', '.join(GRID_DIALECTS)}.")
+    require_one_of("dialect", dialect, GRID_DIALECTS)
     return GRID_DIALECTS[dialect]
 
 

@@ -14,7 +14,7 @@ import brotli
 import numpy as np
 import zstandard
 
-from codecbook.errors import UnsupportedInput
+from codecbook.errors import require_one_of
 from codecbook.lm.baselines.ngrams import TokenCost, check_corpora
 from codecbook.lm.data.corpus import Corpus
 from codecbook.tokens.bits import pack_bits
@@ -89,8 +89,7 @@ def cost_after(corpus: Corpus, held_out: Corpus, compressor: str) -> TokenCost:
 
 
 def _checked(held_out: Corpus, compressor: str) -> Corpus:
-    if compressor not in COMPRESSORS:
-        raise UnsupportedInput(f"compressor={compressor!r} is unknown; choose one of {', '.join(COMPRESSORS)}.")
+    require_one_of("compressor", compressor, COMPRESSORS)
     check_corpora(None, held_out)
     return held_out
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codecbook.errors import UnsupportedInput
+from codecbook.errors import UnsupportedInput, require_one_of
 from codecbook.lm.data.corpus import Corpus
 
 KINDS = ("unigram", "bigram", "in_frame")
@@ -76,9 +76,8 @@ def count_bits(train: Corpus, held_out: Corpus, kind: str = "bigram", smoothing:
     clip after clip. Raises UnsupportedInput: an unknown `kind` or `smoothing`, nothing to count, no tokens to score, or
     corpora of different codebooks.
     """
-    for what, value, choices in (("kind", kind, KINDS), ("smoothing", smoothing, SMOOTHINGS)):
-        if value not in choices:
-            raise UnsupportedInput(f"{what}={value!r} is unknown; choose one of {', '.join(choices)}.")
+    require_one_of("kind", kind, KINDS)
+    require_one_of("smoothing", smoothing, SMOOTHINGS)
     if train.num_tokens == 0:
         raise UnsupportedInput("There are no training tokens to count; give some.")
     check_corpora(train, held_out)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from codecbook.errors import UnsupportedInput
+from codecbook.errors import UnsupportedInput, require_one_of
 from codecbook.lm.exact import spec
 from codecbook.lm.exact.certificate import certificate
 from codecbook.lm.exact.spec import ExactLM
@@ -79,8 +79,7 @@ class ReferenceEvaluator:
     """
 
     def __init__(self, model: ExactLM, batch: int = 1, matmul: str = "int64") -> None:
-        if matmul not in MATMULS:
-            raise UnsupportedInput(f"matmul={matmul!r}; choose of {MATMULS}.")
+        require_one_of("matmul", matmul, MATMULS)
         if matmul == "float32":
             certificate(model)
         self.model, self._matmul = model, matmul

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from codecbook.errors import UnsupportedInput
+from codecbook.errors import UnsupportedInput, require_one_of
 
 NATS_TO_BITS = 1.0 / math.log(2.0)
 CODEBOOK_WEIGHTS = ("even", "auto")
@@ -36,8 +36,7 @@ def codebook_weights(kind: str, num_codebooks: int, alpha: float) -> Tensor:
     They are ``"even"``, or ``"auto"``: ``1 + alpha k / (K - 1)``, more for the deeper and noisier codebooks. Another
     kind, or an `alpha` that makes a weight negative or infinite, raises UnsupportedInput.
     """
-    if kind not in CODEBOOK_WEIGHTS:
-        raise UnsupportedInput(f"codebook_weights={kind!r}; choose one of {', '.join(CODEBOOK_WEIGHTS)}.")
+    require_one_of("codebook_weights", kind, CODEBOOK_WEIGHTS)
     weights = torch.ones(num_codebooks, dtype=torch.float64)
     if kind == "auto":
         weights += alpha * torch.arange(num_codebooks, dtype=torch.float64) / max(1, num_codebooks - 1)

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from codecbook.errors import UnsupportedInput
+from codecbook.errors import UnsupportedInput, require_one_of
 from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.objective import codebook_weights
 from codecbook.tokens.tokens import require_positive
@@ -59,8 +59,7 @@ class TrainOptions:
             require_positive(name, getattr(self, name))
         if self.micro_batch_size is not None:
             require_positive("micro_batch_size", self.micro_batch_size)
-        if self.precision not in PRECISIONS:
-            raise UnsupportedInput(f"precision={self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
+        require_one_of("precision", self.precision, PRECISIONS)
         for name in ("ema_decay", "label_smoothing"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UnsupportedInput(f"{name}={getattr(self, name)}; give a number from 0 to below 1.")

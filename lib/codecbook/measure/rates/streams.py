@@ -14,7 +14,7 @@ import numpy as np
 from codecbook import audio
 from codecbook.audio import convert
 from codecbook.codecs.base import Codec
-from codecbook.errors import MissingWeights, UnsupportedInput
+from codecbook.errors import MissingWeights, require_one_of
 from codecbook.lm.data.corpus import Corpus
 from codecbook.recordings import find_recordings
 from codecbook.tokens import Tokens
@@ -81,8 +81,7 @@ def code_stream(name: str, tokens: Mapping[str, Tokens], order: str, num_codeboo
     Raises:
         UnsupportedInput: An order that is unknown or does not fit the tokens.
     """
-    if order not in CODE_ORDERS:
-        raise UnsupportedInput(f"order={order!r} is unknown here; choose one of {', '.join(CODE_ORDERS)}.")
+    require_one_of("order", order, CODE_ORDERS)
     if num_codebooks is not None:
         tokens = {clip: each.leading(min(num_codebooks, each.num_codebooks)) for clip, each in tokens.items()}
     first = next(iter(tokens.values()))
