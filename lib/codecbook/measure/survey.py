@@ -132,19 +132,11 @@ def survey_codec(
                 progress(f"{codec.name}: {number}/{len(clips)} {original.name}, {bandwidth_kbps:.3g} kbps")
                 leading = tokens.leading(count)
                 of_clip.append(
-                    {
-                        "codec": codec.name,
-                        "weights": codec.weights.kind,
-                        "clip": original.name,
-                        "domain": original.domain,
-                        "duration_s": reference.duration_s,
-                        "bandwidth_kbps": bandwidth_kbps,
-                        "codebooks": count,
-                        "actual_kbps": leading.bits / reference.duration_s / 1000,
-                        "encode_rtf": encode_rtf,
-                        **_decode_and_measure(codec, leading, reference, measures),
-                    }
-                )
+                    {"codec": codec.name, "weights": codec.weights.kind, "clip": original.name,
+                     "domain": original.domain, "duration_s": reference.duration_s, "bandwidth_kbps": bandwidth_kbps,
+                     "codebooks": count, "actual_kbps": leading.bits / reference.duration_s / 1000,
+                     "encode_rtf": encode_rtf, **_decode_and_measure(codec, leading, reference, measures)}
+                )  # fmt: skip
         except CodecbookError as error:
             skipped.append((original.name, str(error)))
             continue
@@ -216,23 +208,21 @@ def steps(table: pd.DataFrame, measure: str) -> list[Interval]:
     return [typical(measure, of_step.to_numpy()) for _, of_step in changes_of_clips.items()]
 
 
-def all_above(intervals: Sequence[Interval], value: float = 0.0) -> bool | None:
-    """Say whether all of all intervals lies above a value; None for none, or where one is not defined."""
-    return (
-        all(part.low > value for part in intervals) if all(part.defined for part in intervals) and intervals else None
-    )
+def all_above(intervals: Sequence[Interval]) -> bool | None:
+    """Say whether all of all intervals lies above 0; None for none, or where one is not defined."""
+    if not intervals or not all(part.defined for part in intervals):
+        return None
+    return all(part.low > 0 for part in intervals)
 
 
-def changes(table: pd.DataFrame, measure: str, by: str = "domain") -> dict[str, Interval]:
-    """Return by how much a measure changes from the lowest to the highest bandwidth, clip by clip, per group.
+def changes(table: pd.DataFrame, measure: str) -> dict[str, Interval]:
+    """Return by how much a measure changes from the lowest to the highest bandwidth, clip by clip, per domain.
 
-    A clip has one row per bandwidth in each group. Empty where there is one bandwidth.
+    A clip has one row per bandwidth in its domain. Empty where there is one bandwidth.
     """
-    by_rate = table.pivot(index=[by, "clip"], columns="bandwidth_kbps", values=measure).astype(float)
+    by_rate = table.pivot(index=["domain", "clip"], columns="bandwidth_kbps", values=measure).astype(float)
     lowest, highest = by_rate.columns.min(), by_rate.columns.max()
     if lowest == highest:
         return {}
-    return {
-        str(group): typical(measure, (pairs[highest] - pairs[lowest]).to_numpy())
-        for group, pairs in by_rate.groupby(by, sort=False)
-    }
+    differences = (by_rate[highest] - by_rate[lowest]).groupby("domain", sort=False)
+    return {str(domain): typical(measure, values.to_numpy()) for domain, values in differences}

@@ -254,24 +254,23 @@ def encode_own(
     return _with_sides(tokens, identities, {clip.name: clip.domain for clip in clips}, skipped)
 
 
-def read_own(folder: str | Path) -> Material:
-    """Read token files of one or several codecs, in a folder and all below it, and choose their sides.
+def read_own(path: str | Path, num_codebooks: int | None = None) -> Material:
+    """Read token files of one or several codecs, one or all below a folder, and choose their sides.
 
-    They are NPQ, with the companion that an export writes beside it, or Parquet. Tokens that do not name their codec
-    are of ``"tokens"``.
+    They are NPQ, with the companion that an export writes beside it, Parquet, or Bark's NPZ. Tokens that do not name
+    their codec are of ``"tokens"``. The leading `num_codebooks` are taken, or all.
 
     Raises:
         UnsupportedInput: No such files, clips that no two codecs share, or too few frames to cut.
         CorruptInput: A damaged file.
     """
-    files = [file for file in find_files([folder]) if file.suffix != ".npz"]
     tokens: dict[str, dict[str, Tokens]] = {}
-    for clip, of_clip in read_clips(files, bark=False) if files else ():
+    for clip, of_clip in read_clips(find_files([path]), bark=True):
         known = tokens.setdefault(of_clip.codec or "tokens", {})
         if clip in known:
-            raise UnsupportedInput(f"Two clips of {folder} are named {clip!r}; give each a name of its own.")
-        known[clip] = of_clip
-    first = next(iter(tokens.values()), {})
+            raise UnsupportedInput(f"Two clips of {path} are named {clip!r}; give each a name of its own.")
+        known[clip] = of_clip if num_codebooks is None else of_clip.leading(num_codebooks)
+    first = next(iter(tokens.values()))
     identities = {clip: content_identity(of_clip.codes[0]) for clip, of_clip in first.items()}
     return _with_sides(tokens, identities, dict.fromkeys(first, "unknown"))
 
@@ -289,26 +288,17 @@ def bundled_sides(tokens: BundledTokens) -> Sides:
 
 
 def token_sides(path: str | Path, codec: str, num_codebooks: int | None = None) -> Sides:
-    """Return the sides of token files of one codec.
-
-    Of a folder of corpora with its index, `codec` is taken and the split kept. Of another folder or a file (NPQ,
-    Parquet or Bark's NPZ), a tenth of the clips is tested on and as many are validated on, or pieces of clips.
+    """Return the sides of tokens of one codec: of a folder of corpora, whose split is kept, or of files (`read_own`).
 
     Raises:
-        CodecbookError: As `codecbook.lm.data.corpora.bundled_tokens` and `codecbook.lm.data.corpus.Corpus.from_files`.
+        CodecbookError: As `codecbook.lm.data.corpora.bundled_tokens` and `read_own`.
     """
     if (Path(path) / INDEX_NAME).is_file():
         return bundled_sides(bundled_tokens(codec, num_codebooks=num_codebooks, folder=path))
-    _, first = next(read_clips(find_files([path])[:1], bark=True))
-    whole = Corpus.from_files(path, natural_order(first), num_codebooks, bark=True)
-    if len(set(whole.identities)) >= len(_CUTS):
-        others, test = whole.split(held_out_every=10)
-        if len(set(others.identities)) > 1:
-            # the places below a tenth are those of the test
-            return Sides(*others.split(held_out_every=5), test, note=_BY_CONTENT)
-    assert whole.layout is not None
-    tokens = {name: whole.layout.to_tokens(whole.clip(i)) for i, name in enumerate(whole.clips)}
-    return _with_sides({codec: tokens}, dict.fromkeys(tokens, ""), dict.fromkeys(tokens, "unknown")).sides(codec)
+    own = read_own(path, num_codebooks)
+    if codec not in own.tokens and len(own.tokens) > 1:
+        raise UnsupportedInput(f"{path} holds tokens of {', '.join(own.tokens)}, and not of {codec}; choose one.")
+    return own.sides(codec if codec in own.tokens else next(iter(own.tokens)))
 
 
 def measured_on_own(

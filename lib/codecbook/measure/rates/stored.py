@@ -179,10 +179,6 @@ def _learned(stream: Stream, run: Mapping[str, Any], costs: pd.DataFrame, parts:
     }
     return Learned(
         stream=stream, clips=test.clips, level_bits=bits, level_tokens=level_tokens,
-        durations_s=test.clip_durations_s, evaluations=tuple(map(_look, run["evaluations"])),
+        durations_s=test.clip_durations_s, evaluations=tuple(Evaluation(**look) for look in run["evaluations"]),
         **{name: run[name] for name in _FIGURES},
     )  # fmt: skip
-
-
-def _look(stored: Mapping[str, Any]) -> Evaluation:
-    return Evaluation(**{**stored, "bits_per_codebook": tuple(stored["bits_per_codebook"])})

@@ -98,23 +98,13 @@ def consequence_table(case: Case, wrong: Sequence[WrongDecode], most: int | None
         true_after, after = (Clip(clip.samples[:, start:], clip.sample_rate_hz) for clip in (true_audio, audio))
         bad_duration_s = compare_decodes(true_audio, audio).bad_duration_s or 0.0
         rows.append(
-            {
-                "cell": part.cell,
-                "coder": part.coder,
-                "segment": part.segment,
-                "noticed": bool(part.error),
-                "time_s": first / model.frame_rates_hz[0],
-                "first_wrong_frame": first,
-                "wrong_tokens": int(unequal.sum()),
-                "wrong_share": float(unequal.mean()),
-                "bad_duration_s": bad_duration_s,
-                "bad_share": bad_duration_s / true_audio.duration_s,
-                "snr_db": snr_db(true_audio, audio),
-                "snr_after_db": snr_db(true_after, after),
-                "log_mel_distance_db": log_mel_distance_db(true_audio, audio),
-                "log_mel_distance_after_db": log_mel_distance_db(true_after, after),
-            }
-        )
+            {"cell": part.cell, "coder": part.coder, "segment": part.segment, "noticed": bool(part.error),
+             "time_s": first / model.frame_rates_hz[0], "first_wrong_frame": first, "wrong_tokens": int(unequal.sum()),
+             "wrong_share": float(unequal.mean()), "bad_duration_s": bad_duration_s,
+             "bad_share": bad_duration_s / true_audio.duration_s, "snr_db": snr_db(true_audio, audio),
+             "snr_after_db": snr_db(true_after, after), "log_mel_distance_db": log_mel_distance_db(true_audio, audio),
+             "log_mel_distance_after_db": log_mel_distance_db(true_after, after)}
+        )  # fmt: skip
     return pd.DataFrame(rows)
 
 

@@ -269,17 +269,11 @@ def _row(result: CellResult, name: str) -> dict[str, Any]:
     cdf = found.cdf or CdfDifference(0, 0, 0, None, [], [], [])
     close = CLOSE if logits.differing else SAME
     return row | {
-        "outcome": BREAKS if found.segments_wrong else DIFFERS if cdf.rows_differing else close,
-        "reason": "",
-        "logits_differing": logits.differing,
-        "logits_per_million": 1e6 * logits.differing / logits.count,
-        "mean_abs_nats": logits.mean_abs,
-        "rows": cdf.rows,
-        "rows_differing": cdf.rows_differing,
-        "intervals_differing": cdf.intervals_differing,
-        "segments": found.segments,
-        "segments_wrong": found.segments_wrong,
+        "outcome": BREAKS if found.segments_wrong else DIFFERS if cdf.rows_differing else close, "reason": "",
+        "logits_differing": logits.differing, "logits_per_million": 1e6 * logits.differing / logits.count,
+        "mean_abs_nats": logits.mean_abs, "rows": cdf.rows, "rows_differing": cdf.rows_differing,
+        "intervals_differing": cdf.intervals_differing, "segments": found.segments,
+        "segments_wrong": found.segments_wrong, "bits": found.bits,
         "wrong_silently": found.segments_wrong - sum(map(bool, found.wrong_errors.values())),
         "first_frame": min((frame for frame in cdf.first_frames if frame >= 0), default=-1),
-        "bits": found.bits,
-    }
+    }  # fmt: skip
