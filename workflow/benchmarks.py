@@ -20,8 +20,7 @@ from codecbook.codecs import encodec_package  # noqa: F401  lets encodec be impo
 from codecbook.coding import arithmetic, counts, range_coder
 from codecbook.coding.ecdc import upstream_lm
 from codecbook.coding.ecdc.lm import PackageStepper
-from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.data.windows import Windows
+from codecbook.lm.data.corpus import Corpus, Windows
 from codecbook.lm.models import build_lm
 from codecbook.lm.training.options import TrainOptions
 from codecbook.lm.training.passes import Passes
@@ -31,7 +30,7 @@ from codecbook.measure.statistics import Interval, median_interval
 from codecbook.models.weights import seeded
 from codecbook.probes.determinism.onnx_steps import OnnxStepper
 from codecbook.tokens import tokens_from_frames
-from codecbook.training.average import move_average
+from codecbook.training.checkpoint import move_average
 from codecbook.training.processes import Processes, joined_processes
 
 PARTS = ("coders", "counts", "training")

@@ -27,9 +27,8 @@ from codecbook.files import write_file
 from codecbook.lm.costs import baseline_costs, lm_cost
 from codecbook.lm.data.corpora import BundledTokens, bundled_tokens
 from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.exact.export import export_exact
+from codecbook.lm.exact.export import export_exact, float_tensors
 from codecbook.lm.exact.files import load_exact, read_config, save_exact
-from codecbook.lm.exact.floats import float_tensors
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.model_files import EXACT_NAME, default_folder, load_lm, save_lm
 from codecbook.lm.models import build_lm

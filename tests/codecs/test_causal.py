@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from codecbook.codecs.blocks import BlockQueue
 from codecbook.codecs.build import build, build_stereo
-from codecbook.codecs.causal import CausalStream
 from codecbook.codecs.loading import keep_signal_alive
+from codecbook.codecs.networks import CausalStream
 from codecbook.errors import UnsupportedInput
 from codecbook.models.weights import seeded
 

@@ -12,8 +12,7 @@ from codecbook import audio
 from codecbook.audio import Clip, clip_from_array
 from codecbook.codecs.base import Codec
 from codecbook.codecs.blocks import BlockQueue
-from codecbook.codecs.export import check_seams, export
-from codecbook.codecs.export_report import write_summary
+from codecbook.codecs.export import check_seams, export, write_summary
 from codecbook.errors import CodecbookError, CorruptInput, MissingInput, UnsupportedInput
 from codecbook.paths import path_from_text
 from codecbook.recordings import Recording, find_recordings

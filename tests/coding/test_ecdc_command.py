@@ -63,7 +63,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("codecbook.coding.ecdc.models.load_upstream_lm", refuse)
+    monkeypatch.setattr("codecbook.coding.ecdc.lm.load_upstream_lm", refuse)
     monkeypatch.setattr("codecbook.coding.stream.models.load_codec", refuse)
 
 

@@ -7,8 +7,7 @@ import torch
 from codecbook.codecs.encodec_package import encodec
 from codecbook.coding.arithmetic import encode_grid, encode_upstream
 from codecbook.coding.counts import GRID_DIALECTS, GridDialect
-from codecbook.coding.ecdc.lm import PackageStepper, decode_steps, encode_steps
-from codecbook.coding.ecdc.models import placed_lm
+from codecbook.coding.ecdc.lm import PackageStepper, decode_steps, encode_steps, placed_lm
 from codecbook.coding.ecdc.segments import MODEL_SHAPES
 from codecbook.errors import CorruptInput, UnsupportedInput
 

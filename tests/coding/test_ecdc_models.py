@@ -5,7 +5,7 @@ import torch
 
 from codecbook.codecs import load_codec
 from codecbook.codecs.build import build
-from codecbook.coding.ecdc.models import load_upstream_lm, network_of
+from codecbook.coding.ecdc.lm import load_upstream_lm, network_of
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput
 
 

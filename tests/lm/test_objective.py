@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.training.objective import codebook_weights, cross_entropy_nats
+from codecbook.lm.training.options import codebook_weights, cross_entropy_nats
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.05, 0.3])

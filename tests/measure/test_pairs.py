@@ -3,7 +3,7 @@ import pytest
 
 from codecbook.audio import Clip
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.measure.pairs import check_pair, misalignment_note
+from codecbook.measure.quality import check_pair, misalignment_note
 
 RATE_HZ = 16000
 

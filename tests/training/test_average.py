@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from codecbook.training.average import move_average
+from codecbook.training.checkpoint import move_average
 
 
 @pytest.mark.parametrize(("steps", "decay"), [(0, 0.1), (10, 0.55), (10_000, 0.99)])

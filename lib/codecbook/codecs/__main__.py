@@ -16,8 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from codecbook import audio, files
-from codecbook.codecs.export import export
-from codecbook.codecs.export_report import FileReport
+from codecbook.codecs.export import FileReport, export
 from codecbook.codecs.registry import codec_names, load_codec
 from codecbook.command_line import ArgumentParser, exit_status
 from codecbook.errors import UnsupportedInput

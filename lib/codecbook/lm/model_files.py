@@ -3,7 +3,7 @@
 ``architecture`` and ``arguments`` are what `codecbook.lm.models.build_lm` takes. Parameters are stored as float16 and
 used as float32, which is exact; tables of positions stay float32. Where there is no ``model.safetensors``, the floats
 are made from the exact model in the folder ``exact``, over whose arrays ``sha256`` then is
-(`codecbook.lm.exact.floats`). Of ``provenance``, ``codec`` and ``codec_weights_sha256``, where given, tell whose tokens
+(`codecbook.lm.exact.export`). Of ``provenance``, ``codec`` and ``codec_weights_sha256``, where given, tell whose tokens
 the model predicts.
 
 Each bundled codec has a model, ``data/models/lm_<codec>_mini``, in ``exact`` as the integers with which streams are
@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from codecbook.errors import MissingWeights, UnsupportedInput
+from codecbook.lm.exact.export import float_tensors
 from codecbook.lm.exact.files import EXACT_NAME as EXACT_NAME
 from codecbook.lm.exact.files import load_exact, read_config
-from codecbook.lm.exact.floats import float_tensors
 from codecbook.lm.models import ARCHITECTURES, build_lm
 from codecbook.lm.token_lm import TokenLM
 from codecbook.models import store

@@ -10,7 +10,7 @@ from codecbook.errors import UnsupportedInput
 from codecbook.lm.data.corpus import Corpus
 from codecbook.lm.models import TinyGPT
 from codecbook.lm.token_lm import TokenLM
-from codecbook.lm.training.objective import NATS_TO_BITS, cross_entropy_nats
+from codecbook.lm.training.options import NATS_TO_BITS, cross_entropy_nats
 from codecbook.tokens.tokens import checked_codes
 
 

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from codecbook.coding.ecdc.lm import Stepper, decode_steps, encode_steps
-from codecbook.coding.ecdc.models import UPSTREAM_SHAPE
+from codecbook.coding.ecdc.lm import UPSTREAM_SHAPE, Stepper, decode_steps, encode_steps
 from codecbook.coding.exact.frames import decode_frames, decode_many, encode_frames
 from codecbook.errors import CorruptInput
 from codecbook.lm.exact.export import export_exact

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.files import new_file, write_file
@@ -57,3 +58,17 @@ def check_settings(saved: Any, wanted: Mapping[str, Any], path: Path) -> None:
     ]
     if changed:
         raise UnsupportedInput(f"{path} was made with other settings ({'; '.join(changed)}); choose another folder.")
+
+
+@torch.no_grad()
+def move_average(averages: Iterable[Tensor], parameters: Iterable[Tensor], steps: int, ema_decay: float) -> None:
+    """Take parameters after a step into their averages, in place.
+
+    Of an old average `ema_decay` stays, once it has seen many steps.
+    """
+    # a short memory at first, so that the average does not drag the random start along
+    decay = min(ema_decay, (1.0 + steps) / (10.0 + steps))
+    # one call for all of them: a call per parameter takes as long as the optimiser
+    torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+        list(averages), [value.detach() for value in parameters], 1.0 - decay
+    )

@@ -7,15 +7,14 @@ import torch
 from codecbook.coding.exact.counts import cdf_exact
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact.certificate import certificate
-from codecbook.lm.exact.export import export_exact
-from codecbook.lm.exact.floats import float_tensors
+from codecbook.lm.exact.export import export_exact, float_tensors
 from codecbook.lm.exact.reference import reference_logits
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.exact.stepper import kernel_logits
 from codecbook.lm.models import RVQTransformer, RVQTransformerConfig, TinyGPT, TinyGPTConfig
 from codecbook.lm.score import token_bits
 from codecbook.lm.token_lm import TokenLM
-from codecbook.lm.training.objective import cross_entropy_nats
+from codecbook.lm.training.options import cross_entropy_nats
 
 KINDS = ("in_frame", "none", "single", "rotary")
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from codecbook.coding.ecdc.models import upstream_lm
+from codecbook.coding.ecdc.lm import upstream_lm
 from codecbook.errors import UnsupportedInput
 from codecbook.probes.determinism.backends import Steps, decode_segments, load_steps, trace
 from codecbook.probes.determinism.case import Case

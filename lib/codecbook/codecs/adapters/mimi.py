@@ -13,9 +13,8 @@ from transformers import MimiConfig, MimiModel
 from transformers.cache_utils import DynamicCache
 
 from codecbook.codecs.base import Weights
-from codecbook.codecs.causal import CausalStream
 from codecbook.codecs.loading import keep_signal_alive, load_transformers
-from codecbook.codecs.networks import CausalCodec
+from codecbook.codecs.networks import CausalCodec, CausalStream
 from codecbook.errors import UnsupportedInput
 from codecbook.models.weights import WeightsRequest
 

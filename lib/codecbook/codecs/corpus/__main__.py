@@ -29,8 +29,7 @@ from codecbook.codecs.corpus.index import (
     read_sources,
     write_index,
 )
-from codecbook.codecs.export import export
-from codecbook.codecs.export_report import FileReport
+from codecbook.codecs.export import FileReport, export
 from codecbook.codecs.registry import codec_names, load_codec
 from codecbook.codecs.training.data import speaker_of, split_files
 from codecbook.command_line import ArgumentParser, exit_status

@@ -22,8 +22,7 @@ from codecbook.codecs.training.models import trainable
 from codecbook.codecs.training.recipes import Recipe, learning_rate, phase_at
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.models.weights import seeded
-from codecbook.training.average import move_average
-from codecbook.training.checkpoint import check_settings, read_checkpoint, write_checkpoint
+from codecbook.training.checkpoint import check_settings, move_average, read_checkpoint, write_checkpoint
 from codecbook.training.corpus_record import Record, continued, write_record
 from codecbook.training.log import RunLog
 from codecbook.training.processes import Processes, alone

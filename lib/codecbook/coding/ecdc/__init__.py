@@ -16,7 +16,7 @@ model at all::
 """
 
 from codecbook.coding.ecdc.header import EcdcHeader, read_ecdc_header
-from codecbook.coding.ecdc.models import load_upstream_lm, upstream_lm
+from codecbook.coding.ecdc.lm import load_upstream_lm, upstream_lm
 from codecbook.coding.ecdc.read import DamagedSegment, DecodedClip, DecodedCodes, read_ecdc, read_ecdc_codes
 from codecbook.coding.ecdc.segments import EcdcOutline, outline_ecdc
 from codecbook.coding.ecdc.write import write_ecdc, write_ecdc_codes

@@ -16,7 +16,7 @@ from torch import nn
 from codecbook.audio import Clip
 from codecbook.coding.counts import GridDialect
 from codecbook.coding.ecdc.header import read_ecdc_header
-from codecbook.coding.ecdc.models import network_of
+from codecbook.coding.ecdc.lm import network_of
 from codecbook.coding.ecdc.read import DecodedClip, read_ecdc
 from codecbook.coding.ecdc.segments import outline_ecdc, shape_of
 from codecbook.coding.ecdc.write import dialect_to_write, write_ecdc

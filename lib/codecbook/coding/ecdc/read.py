@@ -10,8 +10,7 @@ from codecbook.audio import Clip
 from codecbook.codecs.base import Codec
 from codecbook.coding.counts import GridDialect
 from codecbook.coding.ecdc.header import EcdcHeader, dialect_of
-from codecbook.coding.ecdc.lm import PackageStepper, decode_steps
-from codecbook.coding.ecdc.models import LMSource, network_of, placed_lm
+from codecbook.coding.ecdc.lm import LMSource, PackageStepper, decode_steps, network_of, placed_lm
 from codecbook.coding.ecdc.segments import (
     MAX_DURATION_S,
     EcdcOutline,

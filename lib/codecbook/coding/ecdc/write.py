@@ -13,8 +13,7 @@ from torch import Tensor
 from codecbook.audio import Clip
 from codecbook.coding.counts import GRID_DIALECTS, GridDialect
 from codecbook.coding.ecdc.header import EcdcHeader, write_ecdc_header
-from codecbook.coding.ecdc.lm import PackageStepper, encode_steps
-from codecbook.coding.ecdc.models import LMSource, network_of, placed_lm
+from codecbook.coding.ecdc.lm import LMSource, PackageStepper, encode_steps, network_of, placed_lm
 from codecbook.coding.ecdc.segments import CHUNK, MINI, SCALE, ModelShape, shape_named, shape_of
 from codecbook.errors import CorruptInput, MissingWeights, UnsupportedInput, require_one_of
 from codecbook.tokens import Tokens

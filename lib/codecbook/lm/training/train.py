@@ -18,19 +18,16 @@ from torch import nn
 
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.lm.baselines.ngrams import check_corpora
-from codecbook.lm.data.corpus import Corpus
-from codecbook.lm.data.windows import Windows
+from codecbook.lm.data.corpus import Corpus, Windows
 from codecbook.lm.models import build_lm
 from codecbook.lm.score import clip_bits
 from codecbook.lm.token_lm import TokenLM, check_vocabulary
 from codecbook.lm.training import checkpoints
 from codecbook.lm.training.checkpoints import BEST_NAME, LATEST_NAME, read_checkpoint
-from codecbook.lm.training.objective import NATS_TO_BITS
-from codecbook.lm.training.options import Evaluation, TrainOptions, TrainReport
+from codecbook.lm.training.options import NATS_TO_BITS, Evaluation, TrainOptions, TrainReport
 from codecbook.lm.training.passes import Passes
 from codecbook.lm.training.progress import Meter, RunState
-from codecbook.training.average import move_average
-from codecbook.training.checkpoint import keep_checkpoint, write_checkpoint
+from codecbook.training.checkpoint import keep_checkpoint, move_average, write_checkpoint
 from codecbook.training.corpus_record import Record, continued, corpus_record, write_record
 from codecbook.training.log import RunLog, Tracker
 from codecbook.training.processes import Processes, joined_processes

@@ -66,7 +66,7 @@ def load_steps(case: Case, numbers: str, cell: Cell) -> Steps:
         return ReferenceSteps(model, matmul=_MATMULS[cell.backend])
     if model is not None and cell.backend == "numba":
         return NumbaSteps(model)
-    from codecbook.coding.ecdc.models import upstream_lm
+    from codecbook.coding.ecdc.lm import upstream_lm
     from codecbook.lm.exact.torch_model import ExactTorch
     from codecbook.lm.model_files import load_lm
     from codecbook.probes.determinism.torch_steps import PackageSteps, TorchSteps

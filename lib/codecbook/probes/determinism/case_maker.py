@@ -11,7 +11,7 @@ import numpy as np
 from codecbook.audio import Clip, convert
 from codecbook.clips import load_clips
 from codecbook.codecs import load_codec
-from codecbook.coding.ecdc.models import network_of
+from codecbook.coding.ecdc.lm import network_of
 from codecbook.errors import CodecbookError, MissingWeights, UnsupportedInput
 from codecbook.files import sha256_of, write_file
 from codecbook.lm.data.corpora import bundled_tokens

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from codecbook.codecs import load_codec
-from codecbook.coding.ecdc.models import network_of
+from codecbook.coding.ecdc.lm import network_of
 from codecbook.lm.exact.torch_model import ExactTorch
 from codecbook.lm.token_lm import TokenLM
 from codecbook.probes.determinism.compare import CodecResult
