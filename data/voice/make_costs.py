@@ -21,7 +21,7 @@ from codecbook.files import write_file
 from codecbook.lm.exact.export import export_exact
 from codecbook.lm.models import TinyGPT
 from codecbook.lm.token_lm import TokenLM
-from codecbook.lm.training.checkpoints import averaged_model, read_checkpoint
+from codecbook.lm.training.progress import averaged_model, read_checkpoint
 from codecbook.measure.rates.material import Material, indexed_material
 from codecbook.measure.rates.stored import Run, write_costs
 from codecbook.measure.rates.stream_costs import stream_sizes

@@ -21,9 +21,9 @@ from codecbook.lm.data.corpus import Corpus, Windows
 from codecbook.lm.inspect import checkpoint_lines, tensor_table
 from codecbook.lm.models import RVQTransformerConfig, build_lm
 from codecbook.lm.token_lm import TokenLM
-from codecbook.lm.training.checkpoints import read_checkpoint
 from codecbook.lm.training.options import TrainOptions, TrainReport, cross_entropy_nats
 from codecbook.lm.training.passes import Passes
+from codecbook.lm.training.progress import read_checkpoint
 from codecbook.lm.training.train import parameter_groups, train
 from codecbook.tokens import tokens_from_frames
 from codecbook.training.processes import alone

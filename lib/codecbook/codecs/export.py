@@ -3,6 +3,8 @@
 Recordings are read and encoded in chunks where the codec can. Where it joins them by its state or by overlap, tokens do
 not depend on the chunks, up to rounding in the last bits of a latent; so the beginning of every longer file is also
 encoded in one pass, and the report states how many tokens around the first seam differ.
+
+There is a report on each recording, and a summary of all in the output folder.
 """
 
 import contextlib

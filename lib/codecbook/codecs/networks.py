@@ -1,4 +1,10 @@
-"""Codecs whose networks run in torch, and how they take long clips in pieces: by their state, or by overlap."""
+"""Codecs whose networks run in torch, and how they take long clips in pieces: by their state, or by overlap.
+
+A causal network runs piece by piece with the state of every layer, which is the exact way to cut. A convolution needs
+its last ``(kernel - 1) dilation - (stride - 1)`` inputs, a transposed one its last
+``(kernel - stride) / stride``, an LSTM its hidden and cell state (Defossez et al. 2022, section 3.1). The layers are
+those of ``encodec`` and ``transformers`` (Mimi), told by their attributes; their padding rules hold at both ends.
+"""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence

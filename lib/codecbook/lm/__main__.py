@@ -33,8 +33,8 @@ from codecbook.lm.inspect import checkpoint_lines, model_lines
 from codecbook.lm.model_files import load_lm, save_lm
 from codecbook.lm.models import ARCHITECTURES, CONDITIONINGS, RVQTransformerConfig, TinyGPTConfig
 from codecbook.lm.token_lm import check_vocabulary
-from codecbook.lm.training.checkpoints import BEST_NAME, LATEST_NAME
 from codecbook.lm.training.options import CODEBOOK_WEIGHTS, PRECISIONS, TrainOptions, TrainReport
+from codecbook.lm.training.progress import BEST_NAME, LATEST_NAME
 from codecbook.lm.training.train import train
 from codecbook.models.store import CONFIG_NAME, check_save, refuse_existing
 from codecbook.tokens.layout import ORDERS

@@ -10,8 +10,7 @@ from codecbook.lm.exact.certificate import certificate, certificate_lines
 from codecbook.lm.exact.files import ARCHITECTURE, load_exact, read_config
 from codecbook.lm.model_files import load_lm
 from codecbook.lm.token_lm import TokenLM, num_trunk_parameters
-from codecbook.lm.training.checkpoints import averaged_model, read_checkpoint
-from codecbook.lm.training.progress import RunState
+from codecbook.lm.training.progress import RunState, averaged_model, read_checkpoint
 from codecbook.models.weights import num_parameters
 
 _SPIKE = 50.0  # a largest value over the root mean square; of Gaussian ones it stays below 7
@@ -43,7 +42,7 @@ def tensor_table(state: dict[str, Any], names: list[str]) -> pd.DataFrame:
 
 
 def checkpoint_lines(path: str | Path) -> list[str]:
-    """Return what a checkpoint (or the latest of a run's folder) holds; errors as `checkpoints.read_checkpoint`.
+    """Return what a checkpoint (or the latest of a run's folder) holds; errors as `read_checkpoint`.
 
     That is parameters, drift of the average, best and last losses, and parameters that look ill: values that are not
     finite, and single ones that stand out, which precedes divergence and spoils quantisation.

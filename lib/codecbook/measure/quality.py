@@ -2,10 +2,11 @@
 
 Conventions. Both clips are compared sample by sample, as they are: nothing is shifted, scaled or resampled,
 except that STOI works at 10 kHz and PESQ at 16 kHz by definition. A difference in length of up to one codec
-frame is cut (`pairs.check_pair`). Several channels are measured one by one, and the mean over the channels is
+frame is cut (`check_pair`). Several channels are measured one by one, and the mean over the channels is
 reported. Where a measure is undefined, a silent reference for instance, its value is NaN rather than a number
 that would spoil an average, and `evaluate` says why; input that contradicts itself (rates, channels, lengths,
-samples that are not finite) is an error.
+samples that are not finite) is an error: a pair that is truncated or at another rate gives a number that says nothing
+of the codec.
 """
 
 import importlib.util
@@ -259,8 +260,8 @@ def evaluate(reference: Clip, estimate: Clip, measures: Sequence[str]) -> tuple[
         measures, channels left out, a difference in length, a delay.
 
     Raises:
-        UnsupportedInput: An unknown measure, PESQ asked for but not installed, or as `pairs.check_pair`.
-        CorruptInput: As `pairs.check_pair`.
+        UnsupportedInput: An unknown measure, PESQ asked for but not installed, or as `check_pair`.
+        CorruptInput: As `check_pair`.
     """
     wanted, received = check_pair(reference, estimate)
     _check_measures(measures)

@@ -1,4 +1,7 @@
-"""Checkpoints of training: written atomically, read with checks, and those of another run refused."""
+"""Checkpoints of training: written atomically, read with checks, and those of another run refused.
+
+Kept are also parameters averaged over the steps, a better model than those of any one step.
+"""
 
 import io
 import os

@@ -13,8 +13,7 @@ from torch.utils._pytree import tree_leaves
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.export import export_exact
 from codecbook.lm.exact.reference import reference_logits
-from codecbook.lm.exact.torch_integers import NATIVE, PORTABLE, integers_of
-from codecbook.lm.exact.torch_model import ExactTorch
+from codecbook.lm.exact.torch_model import NATIVE, PORTABLE, ExactTorch, integers_of
 
 KINDS = ("in_frame", "none", "single", "rotary")
 

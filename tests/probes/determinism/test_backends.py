@@ -6,8 +6,7 @@ from codecbook.errors import UnsupportedInput
 from codecbook.probes.determinism.backends import Steps, decode_segments, load_steps, trace
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import BASELINE, Cell
-from codecbook.probes.determinism.coders import CODERS, Coder
-from codecbook.probes.determinism.compare import intervals
+from codecbook.probes.determinism.compare import CODERS, Coder, intervals
 from codecbook.probes.determinism.torch_steps import PackageSteps
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codecbook.probes.determinism import coders, torch_steps, worker
+from codecbook.probes.determinism import compare, torch_steps, worker
 from codecbook.probes.determinism.case import AUDIO_NAME, RANDOM, Case
 from codecbook.probes.determinism.case_maker import make_case
 from codecbook.probes.determinism.cells import BASELINE, Cell
-from codecbook.probes.determinism.coders import CODERS
-from codecbook.probes.determinism.compare import CoderResult, step_hashes, unpack_codes
+from codecbook.probes.determinism.compare import CODERS, CoderResult, step_hashes, unpack_codes
 from codecbook.probes.determinism.matrix import result_of
 from codecbook.probes.determinism.worker import read_streams, run_cell
 
@@ -136,7 +135,7 @@ def test_a_device_is_asked_for_upstreams_counts_and_for_the_codec(
     load_steps = worker.load_steps
     monkeypatch.setattr(worker, "reason_to_skip", lambda cell: "")
     monkeypatch.setattr(worker, "load_steps", lambda case, numbers, cell: load_steps(case, numbers, BASELINE))
-    monkeypatch.setattr(coders, "_on", lambda device, columns: asked.append(device) or columns)
+    monkeypatch.setattr(compare, "_on", lambda device, columns: asked.append(device) or columns)
     monkeypatch.setattr(torch_steps, "codec_part", lambda *arguments: asked.append(arguments[-1]) or {})
     load = np.load
     with_audio = replace(case, files=case.files | {AUDIO_NAME: ""})

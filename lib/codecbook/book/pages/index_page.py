@@ -9,9 +9,9 @@ from typing import Any
 import jinja2
 import nbformat
 
-from codecbook.book.claims import Claim
 from codecbook.book.figures.style import axis_label
 from codecbook.book.notebooks import error_line, failing_cell, first_heading, lead
+from codecbook.book.results import Claim
 from codecbook.book.tables import ASSETS, value_text
 from codecbook.errors import UnsupportedInput
 from codecbook.files import read_json, write_file

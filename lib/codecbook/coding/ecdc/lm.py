@@ -4,6 +4,8 @@ The model sees the codes of the frame before (zeros at first, then ``1 + code``)
 distributions for the next one, which become CDFs (`codecbook.coding.counts`) and intervals of an arithmetic coder.
 Encoder and decoder must take the same steps: what a model gives for a whole sequence at once, or with another number
 of threads, differs in last bits.
+
+Behind a stream are two models: EnCodec in any of its wrappings, and the language model of its tokens.
 """
 
 import contextlib

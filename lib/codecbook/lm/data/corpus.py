@@ -7,6 +7,8 @@ A *row* is what the model sees at one step: a frame of K codes, or a single one 
 (`codecbook.tokens.layout`). Opening files reads and checks them once and lays the rows of all clips end to end in a
 temporary file, which is memory-mapped: a corpus may be larger than memory, but not than the folder for temporary files
 (the environment variable ``TMPDIR`` names another).
+
+`Windows` of equal length over a corpus are what training sees.
 """
 
 import itertools

@@ -6,6 +6,8 @@ Activations: int8, scales from the 99.99th percentile on calibration clips. Smoo
 the spread between channels from the activations into the weights: channel ``c`` of a matrix's input is divided by
 ``a_c^alpha / w_c^(1 - alpha)``, where ``a_c`` and ``w_c`` are its greatest activation and weight. The division costs
 nothing: it is part of the gain of the norm before, or of the requantisation of the attention's output.
+
+`float_tensors` goes back to a float model, so that a model need not be stored twice.
 """
 
 import math

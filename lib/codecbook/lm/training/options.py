@@ -1,4 +1,7 @@
-"""`TrainOptions`: how a language model is trained; `TrainReport`: what a run came to."""
+"""`TrainOptions`: how a language model is trained; `TrainReport`: what a run came to.
+
+Beside them the training loss, in nats, and the measure, in bits.
+"""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -84,7 +87,7 @@ class TrainOptions:
     gradient_clip: float = 1.0  # longest gradient, as a Euclidean norm
     ema_decay: float = 0.998  # of the averaged weights, per step; evaluation, samples and the result use them
     label_smoothing: float = 0.0  # in the training loss alone
-    codebook_weights: str = "even"  # or "auto", see `objective.codebook_weights`
+    codebook_weights: str = "even"  # or "auto", see `codebook_weights`
     codebook_alpha: float = 1.0  # of "auto"
     precision: str = "auto"  # "bfloat16" autocast, "float32", or "auto": bfloat16 on CUDA, float32 elsewhere
     compile: bool = False  # use torch.compile

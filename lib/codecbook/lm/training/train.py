@@ -22,11 +22,18 @@ from codecbook.lm.data.corpus import Corpus, Windows
 from codecbook.lm.models import build_lm
 from codecbook.lm.score import clip_bits
 from codecbook.lm.token_lm import TokenLM, check_vocabulary
-from codecbook.lm.training import checkpoints
-from codecbook.lm.training.checkpoints import BEST_NAME, LATEST_NAME, read_checkpoint
 from codecbook.lm.training.options import NATS_TO_BITS, Evaluation, TrainOptions, TrainReport
 from codecbook.lm.training.passes import Passes
-from codecbook.lm.training.progress import Meter, RunState
+from codecbook.lm.training.progress import (
+    BEST_NAME,
+    FORMAT,
+    LATEST_NAME,
+    Meter,
+    RunState,
+    averaged_model,
+    check_continuation,
+    read_checkpoint,
+)
 from codecbook.training.checkpoint import keep_checkpoint, move_average, write_checkpoint
 from codecbook.training.corpus_record import Record, continued, corpus_record, write_record
 from codecbook.training.log import RunLog, Tracker
@@ -133,7 +140,7 @@ class _Run:
                 )
             return
         stored = read_checkpoint(path)
-        checkpoints.check_continuation(stored, self.model, self.options.decisive(), path)
+        check_continuation(stored, self.model, self.options.decisive(), path)
         self.record, changes, holds_out_others = continued(stored.get("corpus"), self.record, changed_corpus, path)
         self._load_weights(stored)
         self.state, self.meter = RunState.from_stored(stored["run"]), Meter(**stored["meter"])
@@ -166,7 +173,7 @@ class _Run:
         self.processes.wait()
         best = self.state.best()
         assert best is not None
-        model = checkpoints.averaged_model(read_checkpoint(self.folder / BEST_NAME)).to(self.processes.device)
+        model = averaged_model(read_checkpoint(self.folder / BEST_NAME)).to(self.processes.device)
         return TrainReport(
             model, best, tuple(self.state.evaluations), self.state.step, self.state.elapsed_s,
             self.meter.tokens_per_s(),
@@ -266,7 +273,7 @@ class _Run:
     def _save(self, is_best: bool = False) -> None:
         if self.is_first:
             state = {
-                "format": checkpoints.FORMAT,
+                "format": FORMAT,
                 "architecture": self.model.architecture,
                 "arguments": self.model.config.arguments(),
                 "options": self.options.stored(),

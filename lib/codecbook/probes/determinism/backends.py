@@ -11,7 +11,7 @@ from codecbook.lm.exact.spec import ExactLM
 from codecbook.lm.exact.stepper import ExactStepper, kernel_logits
 from codecbook.probes.determinism.case import RANDOM, Case
 from codecbook.probes.determinism.cells import Cell
-from codecbook.probes.determinism.coders import Coder
+from codecbook.probes.determinism.compare import Coder
 
 _MATMULS = {"numpy": "int64", "numpy-blas": "float32"}
 

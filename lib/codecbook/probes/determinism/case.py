@@ -21,7 +21,7 @@ import numpy as np
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.files import read_json, sha256_of
 from codecbook.probes.determinism.cells import Cell
-from codecbook.probes.determinism.coders import CODERS
+from codecbook.probes.determinism.compare import CODERS
 
 FORMAT = 2
 DESCRIPTION_NAME = "case.json"

@@ -18,7 +18,7 @@ from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.exact.files import load_exact
 from codecbook.lm.model_files import EXACT_NAME, default_folder, load_lm, save_lm
 from codecbook.probes.determinism.case import AUDIO_NAME, CODES_NAME, DESCRIPTION_NAME, MODEL_FILES, RANDOM, Case
-from codecbook.probes.determinism.coders import CODERS
+from codecbook.probes.determinism.compare import CODERS
 
 _RECORDING_S = 1.0  # of each recording that a codec is tried on
 

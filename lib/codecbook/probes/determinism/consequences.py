@@ -26,8 +26,7 @@ from codecbook.measure.quality import log_mel_distance_db, snr_db
 from codecbook.measure.statistics import Interval, median_interval, ratio_interval
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import BASELINE
-from codecbook.probes.determinism.coders import CODERS
-from codecbook.probes.determinism.compare import CellResult, unpack_codes
+from codecbook.probes.determinism.compare import CODERS, CellResult, unpack_codes
 from codecbook.tokens.tokens import tokens_from_frames
 
 IDEAL = "float logits, ideal"

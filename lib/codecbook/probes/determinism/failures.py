@@ -19,8 +19,7 @@ import pandas as pd
 from codecbook.errors import UnsupportedInput
 from codecbook.measure.statistics import LEVEL, Interval, mean_interval, pooled_share, ratio_interval, share_interval
 from codecbook.probes.determinism.cells import Cell
-from codecbook.probes.determinism.coders import CODERS
-from codecbook.probes.determinism.compare import CellResult, CoderResult
+from codecbook.probes.determinism.compare import CODERS, CellResult, CoderResult
 
 POOLED = "pooled"
 """Name of the row that pools the cells of a coder."""

@@ -21,8 +21,7 @@ from codecbook.measure.coder_speed import torch_threads
 from codecbook.probes.determinism.backends import Steps, trace
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import Cell, roots_folder
-from codecbook.probes.determinism.coders import CODERS
-from codecbook.probes.determinism.compare import CdfDifference, CellResult, LogitDifference
+from codecbook.probes.determinism.compare import CODERS, CdfDifference, CellResult, LogitDifference
 
 WORKER = "codecbook.probes.determinism.worker"
 _COLUMNS = (

@@ -26,10 +26,11 @@ from codecbook.lazy import optional_module
 from codecbook.probes.determinism.backends import decode_segments, load_steps, trace
 from codecbook.probes.determinism.case import AUDIO_NAME, RANDOM, Case, open_case
 from codecbook.probes.determinism.cells import NO_TORCH, Cell, apply_settings, reason_to_skip, torch_of
-from codecbook.probes.determinism.coders import CODERS, Coder
 from codecbook.probes.determinism.compare import (
+    CODERS,
     CellResult,
     CodecResult,
+    Coder,
     CoderResult,
     compare_cdf,
     compare_logits,
