@@ -104,11 +104,11 @@ def test_default_fsq_vocabulary():
     ("call", "message"),
     [
         (lambda: build(bandwidth_kbps=4.0, **TINY), "1.5, 3, 6"),
-        (lambda: build(num_codebooks=0, **TINY), "num_codebooks"),
+        (lambda: build(num_codebooks=0, **TINY), "0 codebooks of 1024"),
         (lambda: build(codebook_size=1000, **TINY), "power of two"),
         (lambda: build(strides=(7, 5, 4, 2), **TINY), "24000 Hz"),
         (lambda: build_snac(vq_strides=(1, 2)), "descend"),
-        (lambda: build_fsq(levels=(2, 4)), "at least 3"),
+        (lambda: build_fsq(levels=(2, 4)), "levels of 3 or more"),
         (lambda: build_architecture("wavenet", {}), "encodec_stereo"),
         (lambda: build_architecture("encodec", {"layers": 3}), "layers"),
         (lambda: set_bandwidth(build(**TINY), 24.0), "24"),

@@ -81,7 +81,7 @@ def test_a_flat_model_reads_a_flat_stream(tokens: Path, tmp_path: Path) -> None:
         (["inspect", "nothing"], "There is no checkpoint nothing"),
         (["inspect", "FOREIGN/a.wav"], "a.wav is no complete checkpoint"),
         (["inspect", "FOREIGN/empty"], "empty is no complete checkpoint"),
-        (["inspect", "FOREIGN/a.npz"], "a.npz is NPZ, which does not say what it holds; pass --bark"),
+        (["inspect", "FOREIGN/a.npz"], "a.npz is NPZ, which does not say of what; pass --bark"),
         (["inspect", "FOREIGN"], "a.npz is NPZ"),
         (["inspect", "FOREIGN/codec"], "'encodec'"),
         (["train", "nothing", "--out", "run"], "nothing"),

@@ -206,7 +206,7 @@ def test_codes_out_of_range_are_refused(kind: str, bad: int) -> None:
 def test_other_shapes_and_types_are_refused(kind: str) -> None:
     model = small(kind)
     codes = codes_for(model)
-    with pytest.raises(UnsupportedInput, match="codebook"):
+    with pytest.raises(UnsupportedInput, match="this model reads"):
         model(torch.cat((codes, codes), dim=2))
     with pytest.raises(UnsupportedInput, match=r"torch\.int32"):
         model(codes.int())
@@ -230,11 +230,11 @@ def test_a_complete_frame_has_no_head_left() -> None:
 @pytest.mark.parametrize(
     ("architecture", "arguments", "message"),
     [
-        ("lstm", {"codebook_sizes": [8]}, "no language model 'lstm'"),
+        ("lstm", {"codebook_sizes": [8]}, "architecture='lstm' is unknown"),
         ("tiny_gpt", {"codebook_sizes": [8, 8]}, "flat stream"),
         ("tiny_gpt", {"codebook_sizes": [8], "window_frames": 3}, "does not know window_frames"),
         ("tiny_gpt", {}, "needs codebook_sizes"),
-        ("tiny_gpt", {"codebook_sizes": [8], "dim": 12, "heads": 4}, "multiple of 8"),
+        ("tiny_gpt", {"codebook_sizes": [8], "dim": 12, "heads": 4}, "does not divide into heads=4"),
         ("rvq_transformer", {"codebook_sizes": [8, 16]}, "equal"),
         ("rvq_transformer", {"codebook_sizes": []}, "equal"),
         ("rvq_transformer", {"codebook_sizes": [8], "conditioning": "full"}, "conditioning='full'"),

@@ -207,15 +207,9 @@ class Codec(ABC):
         if bandwidth_kbps is None and num_codebooks == len(self.codebook_sizes):
             bandwidth_kbps = self.bandwidths_kbps[-1]
         return TokenFormat(
-            codebook_sizes=self.codebook_sizes[:num_codebooks],
-            frame_rates_hz=self.frame_rates_hz[:num_codebooks],
-            codec=self.name,
-            weights=str(self.weights),
-            weights_sha256=self.weights.sha256,
-            sample_rate_hz=self.sample_rate_hz,
-            channels=self.channels,
-            bandwidth_kbps=bandwidth_kbps,
-        )
+            self.codebook_sizes[:num_codebooks], self.frame_rates_hz[:num_codebooks], self.name, str(self.weights),
+            self.sample_rate_hz, self.channels, bandwidth_kbps, weights_sha256=self.weights.sha256,
+        )  # fmt: skip
 
     def checked_settings(
         self, bandwidth_kbps: float | None, num_codebooks: int | None, chunk_s: float | None

@@ -169,19 +169,14 @@ def build_snac(
         )
     import snac
 
-    return snac.SNAC(
-        sampling_rate=sample_rate_hz,
-        encoder_dim=encoder_dim,
-        encoder_rates=list(encoder_strides),
-        decoder_dim=decoder_dim,
-        decoder_rates=list(reversed(encoder_strides)),
+    model = snac.SNAC(
+        sampling_rate=sample_rate_hz, encoder_dim=encoder_dim, encoder_rates=list(encoder_strides),
+        decoder_dim=decoder_dim, decoder_rates=list(reversed(encoder_strides)),
         attn_window_size=cast(Any, None),  # none at all, which the package's annotation does not foresee
-        codebook_size=codebook_size,
-        codebook_dim=codebook_dim,
-        vq_strides=list(vq_strides),
-        noise=False,
+        codebook_size=codebook_size, codebook_dim=codebook_dim, vq_strides=list(vq_strides), noise=False,
         depthwise=depthwise,
-    ).eval()
+    )  # fmt: skip
+    return model.eval()
 
 
 class FsqCodec(nn.Module):

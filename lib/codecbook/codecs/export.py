@@ -159,13 +159,9 @@ def export(
     if file_format == "npq" and len(set(codec.frame_rates_hz[:count])) > 1:
         raise UnsupportedInput(f"NPQ holds codebooks of one rate, and {codec.name} has several; choose parquet.")
     settings = {
-        "codec": codec.name,
-        "weights": str(codec.weights),
-        "weights_sha256": codec.weights.sha256,
-        "num_codebooks": count,
-        "bandwidth_kbps": bandwidth_kbps,
-        "chunk_s": chunk_s,
-    }
+        "codec": codec.name, "weights": str(codec.weights), "weights_sha256": codec.weights.sha256,
+        "num_codebooks": count, "bandwidth_kbps": bandwidth_kbps, "chunk_s": chunk_s,
+    }  # fmt: skip
     check_folder(outdir)
     read_summary(outdir)
     reports: list[FileReport] = []
@@ -279,23 +275,13 @@ def _encoded(
         bandwidth_kbps=settings["bandwidth_kbps"] or tokens.bandwidth_kbps,
         source_bitrate_kbps=settings["source_bytes"] * 8 / blocks.source_duration_s / 1000,
     )
+    of_tokens = ("codec", "weights", "weights_sha256", "sample_rate_hz", "channels", "frame_rates_hz")
     report = FileReport(
-        source=settings["source"],
-        status="exported",
-        codec=tokens.codec,
-        weights=tokens.weights,
-        weights_sha256=tokens.weights_sha256,
-        sample_rate_hz=tokens.sample_rate_hz,
-        channels=tokens.channels,
-        duration_s=blocks.source_duration_s,
-        frame_rates_hz=tokens.frame_rates_hz,
-        frames=tuple(len(codes) for codes in tokens.codes),
-        source_bytes=settings["source_bytes"],
-        pcm16_bytes=2 * blocks.source_channels * blocks.source_samples,
-        encode_s=encode_s,
-        seam_tokens_checked=checked,
-        seam_tokens_differing=differing,
-    )
+        source=settings["source"], status="exported", duration_s=blocks.source_duration_s, encode_s=encode_s,
+        frames=tuple(len(codes) for codes in tokens.codes), source_bytes=settings["source_bytes"],
+        pcm16_bytes=2 * blocks.source_channels * blocks.source_samples, seam_tokens_checked=checked,
+        seam_tokens_differing=differing, **{name: getattr(tokens, name) for name in of_tokens},
+    )  # fmt: skip
     return tokens, report
 
 

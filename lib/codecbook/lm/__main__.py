@@ -169,17 +169,11 @@ def _finish(options: argparse.Namespace, report: TrainReport, corpus: Corpus) ->
     assert corpus.layout is not None
     known = corpus.layout.format
     provenance = {
-        "codec": known.codec,
-        "codec_weights": known.weights,
-        "order": corpus.layout.order,
-        "frame_rate_hz": corpus.frame_rate_hz,
-        "clips": len(corpus),
-        "held_out_every": options.held_out_every,
-        "steps": report.best.step,
-        "minutes": round(report.elapsed_s / 60, 2),
-        "bits_per_token": report.best.bits_per_token,
-        "seed": options.seed or 0,
-    }
+        "codec": known.codec, "codec_weights": known.weights, "order": corpus.layout.order,
+        "frame_rate_hz": corpus.frame_rate_hz, "clips": len(corpus), "held_out_every": options.held_out_every,
+        "steps": report.best.step, "minutes": round(report.elapsed_s / 60, 2),
+        "bits_per_token": report.best.bits_per_token, "seed": options.seed or 0,
+    }  # fmt: skip
     sha256 = save_lm(options.save, report.model, provenance, overwrite=True)
     print(f"{options.save}: {sha256}")
 

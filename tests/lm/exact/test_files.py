@@ -100,5 +100,5 @@ def test_float_and_exact_models_are_told_apart(tmp_path: Path, make_integer_mode
     save_lm(tmp_path / "float", make_float_model("none"), {})
     with pytest.raises(UnsupportedInput, match="export it"):
         load_exact(tmp_path / "float")
-    with pytest.raises(UnsupportedInput, match="no language model 'exact'"):
+    with pytest.raises(UnsupportedInput, match="architecture='exact' is unknown"):
         load_lm(tmp_path / "exact")

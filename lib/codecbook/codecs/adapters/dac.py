@@ -54,11 +54,8 @@ def stages_reach(strides: Sequence[int]) -> int:
 
 def load(name: str, request: WeightsRequest, device: str) -> DacCodec:
     """Load DAC; see `codecbook.codecs.load_codec`."""
-    return DacCodec(
-        name,
-        *load_transformers(name, DacModel, REPOSITORY, request, lambda: random_model(DacConfig(sampling_rate=44_100))),
-        device,
-    )
+    config = DacConfig(sampling_rate=44_100)
+    return DacCodec(name, *load_transformers(name, DacModel, REPOSITORY, request, lambda: random_model(config)), device)
 
 
 def random_model(config: DacConfig) -> DacModel:

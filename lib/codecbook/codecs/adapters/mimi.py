@@ -79,18 +79,15 @@ class MimiStream:
 
 def load(name: str, request: WeightsRequest, device: str) -> MimiCodec:
     """Load Mimi; see `codecbook.codecs.load_codec`."""
-    return MimiCodec(
-        name, *load_transformers(name, MimiModel, REPOSITORY, request, lambda: random_model(MimiConfig())), device
-    )
+    network = load_transformers(name, MimiModel, REPOSITORY, request, lambda: random_model(MimiConfig()))
+    return MimiCodec(name, *network, device)
 
 
 def random_model(config: MimiConfig) -> MimiModel:
     """Return a random model whose tokens vary with the audio; transformers leaves its codebooks at zero."""
     model: Any = MimiModel(config).eval()
-    for quantizer in (
-        model.quantizer.semantic_residual_vector_quantizer,
-        model.quantizer.acoustic_residual_vector_quantizer,
-    ):
+    for kind in ("semantic", "acoustic"):
+        quantizer = getattr(model.quantizer, f"{kind}_residual_vector_quantizer")
         for level, layer in enumerate(quantizer.layers):
             layer.codebook.embed_sum.normal_(std=0.3 * 0.95**level)
     keep_signal_alive(model, model, torch.randn(1, 1, 16 * config.frame_size) * 0.1)

@@ -56,7 +56,6 @@ class NeuCodec(NetworkCodec):
         yield Encoded([encoded.audio_codes[0, 0].long().cpu().numpy()])
 
     @torch.inference_mode()
-    @torch.inference_mode()
     def _decode(self, tokens: Tokens, mend: Mend | None = None) -> Iterator[np.ndarray]:
         latents = self._mended(self._dequantize(self._tensor(tokens.codes[0][None])), mend, 0)
         yield self.module.decode(latents=latents).audio_values[0].cpu().numpy()
@@ -67,11 +66,8 @@ class NeuCodec(NetworkCodec):
 
 def load(name: str, request: WeightsRequest, device: str) -> NeuCodec:
     """Load NeuCodec; see `codecbook.codecs.load_codec`."""
-    return NeuCodec(
-        name,
-        *load_transformers(name, NeuCodecModel, REPOSITORY, request, lambda: random_model(NeuCodecConfig())),
-        device,
-    )
+    network = load_transformers(name, NeuCodecModel, REPOSITORY, request, lambda: random_model(NeuCodecConfig()))
+    return NeuCodec(name, *network, device)
 
 
 def random_model(config: NeuCodecConfig) -> NeuCodecModel:

@@ -21,18 +21,10 @@ from codecbook.tokens.tokens import Tokens
 REPOSITORY = "hubertsiuzdak/snac_24khz"
 # of the published model; with noise blocks the same codes would decode differently at each call
 _PUBLISHED_24KHZ = {
-    "sampling_rate": 24_000,
-    "encoder_dim": 48,
-    "encoder_rates": [2, 4, 8, 8],
-    "decoder_dim": 1024,
-    "decoder_rates": [8, 8, 4, 2],
-    "attn_window_size": None,
-    "codebook_size": 4096,
-    "codebook_dim": 8,
-    "vq_strides": [4, 2, 1],
-    "noise": True,
-    "depthwise": True,
-}
+    "sampling_rate": 24_000, "encoder_dim": 48, "encoder_rates": [2, 4, 8, 8], "decoder_dim": 1024,
+    "decoder_rates": [8, 8, 4, 2], "attn_window_size": None, "codebook_size": 4096, "codebook_dim": 8,
+    "vq_strides": [4, 2, 1], "noise": True, "depthwise": True,
+}  # fmt: skip
 
 
 class SnacCodec(ContextCodec):
@@ -97,9 +89,8 @@ def load(name: str, request: WeightsRequest, device: str) -> SnacCodec:
         files = ("config.json", "pytorch_model.bin")
         return load_from_hub(name, REPOSITORY, snac.SNAC.from_pretrained, files, 2, path)
 
-    return SnacCodec(
-        name, *load_network(name, request, snac.SNAC, lambda: random_model(**_PUBLISHED_24KHZ), pretrained), device
-    )
+    network = load_network(name, request, snac.SNAC, lambda: random_model(**_PUBLISHED_24KHZ), pretrained)
+    return SnacCodec(name, *network, device)
 
 
 def random_model(**settings: Any) -> snac.SNAC:

@@ -135,18 +135,13 @@ def build_corpus(
     )
     path = write_tokens(out / f"{codec.name}.parquet", clips, overwrite=True)
     tokens = dict(iterate_tokens(path))
+    clips_of = list(tokens.values())
     entry = CorpusEntry(
-        file=path.name,
-        sha256=sha256_of(path),
-        num_bytes=path.stat().st_size,
-        codec_weights=str(codec.weights),
-        codec_weights_sha256=codec.weights.sha256,
-        num_codebooks=next(iter(tokens.values())).num_codebooks,
-        clips=len(tokens),
-        duration_s=sum(clip.duration_s for clip in tokens.values()),
-        tokens=sum(clip.num_tokens for clip in tokens.values()),
-        raw_bits=sum(clip.bits for clip in tokens.values()),
-    )
+        file=path.name, sha256=sha256_of(path), num_bytes=path.stat().st_size, codec_weights=str(codec.weights),
+        codec_weights_sha256=codec.weights.sha256, num_codebooks=clips_of[0].num_codebooks, clips=len(clips_of),
+        duration_s=sum(clip.duration_s for clip in clips_of), tokens=sum(clip.num_tokens for clip in clips_of),
+        raw_bits=sum(clip.bits for clip in clips_of),
+    )  # fmt: skip
     _say(
         f"{codec.name}: {entry.clips} clips, {entry.duration_s:.0f} s, {entry.tokens} tokens, {entry.num_bytes} bytes, "
         f"{100 * 8 * entry.num_bytes / entry.raw_bits:.1f} % of raw"

@@ -97,22 +97,15 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
     module = trainer.run()
     if processes.rank != 0:
         return 0
+    # names alone: where a machine keeps its recordings is of no use to others
+    names = ["/".join(path.resolve().parts[1:][-2:]) for path in folders]
     provenance = {
-        "recipe": options.recipe,
-        "started_from": start_sha256,
-        "steps": trainer.step,
-        "training_minutes": round(trainer.elapsed_s / 60, 1),
-        "seed": recipe.seed,
-        "torch": torch.__version__,
-        # names alone: where a machine keeps its recordings is of no use to others
-        "data": [
-            f"{'/'.join(path.resolve().parts[1:][-2:])}={share:g}" for path, share in zip(folders, shares, strict=True)
-        ],
-        "hold_out_every": options.hold_out_every,
-        "hold_out": options.hold_out,
-        "speaker": options.speaker,
+        "recipe": options.recipe, "started_from": start_sha256, "steps": trainer.step,
+        "training_minutes": round(trainer.elapsed_s / 60, 1), "seed": recipe.seed, "torch": torch.__version__,
+        "data": [f"{name}={share:g}" for name, share in zip(names, shares, strict=True)],
+        "hold_out_every": options.hold_out_every, "hold_out": options.hold_out, "speaker": options.speaker,
         "threads": torch.get_num_threads(),
-    }
+    }  # fmt: skip
     folder = options.out / "model"
     save_model(folder, module, recipe.architecture, recipe.arguments, provenance, overwrite=True)
     held_out = load_recordings([path for _, held in splits for path in held], rate_hz, channels, needs_one=False)

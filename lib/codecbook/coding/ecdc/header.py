@@ -21,6 +21,7 @@ from typing import Any
 
 from codecbook.coding.counts import GRID_DIALECTS, GridDialect
 from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.files import parse_json
 
 MAGIC = b"ECDC"
 MAX_JSON_BYTES = 1 << 16
@@ -82,7 +83,7 @@ def read_ecdc_header(data: bytes) -> tuple[EcdcHeader, int]:
     """Return the header of a stream, and where its segments begin.
 
     Raises:
-        CorruptInput: Cut off, not JSON, or a key that is missing, doubled or has an impossible value.
+        CorruptInput: Cut off, not JSON, or a key that is missing or has an impossible value.
         UnsupportedInput: Another format, version or ``acv``, unknown keys, or a stream of ``encodec-rs``.
     """
     if not MAGIC.startswith(data[:4]):
@@ -98,7 +99,7 @@ def read_ecdc_header(data: bytes) -> tuple[EcdcHeader, int]:
             f"The header claims {length} bytes of JSON, where {len(data) - _FIXED.size} bytes follow and at most "
             f"{MAX_JSON_BYTES} are read; the stream is cut off or damaged."
         )
-    return _header_of(_json_object(data[_FIXED.size : end])), end
+    return _header_of(parse_json(data[_FIXED.size : end], dict, "The header", "the stream is damaged")), end
 
 
 def dialect_of(header: EcdcHeader, qstep: float | None = None, lm_dtype: str | None = None) -> GridDialect:
@@ -135,24 +136,6 @@ def dialect_of(header: EcdcHeader, qstep: float | None = None, lm_dtype: str | N
             f"fp = {fp_scale} is of no known dialect; give the step of its grid and its type, qstep= and lm_dtype=."
         )
     return GridDialect(step, fp_scale, min_range, dtype, tau)
-
-
-def _json_object(text: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("a key occurs twice")
-        return dict(pairs)
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON")
-
-    try:
-        values = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise CorruptInput(f"The header is not JSON ({str(error)[:100]}); the stream is damaged.") from error
-    if not isinstance(values, dict):
-        raise CorruptInput(f"The header is a JSON {type(values).__name__} in place of an object; it is damaged.")
-    return values
 
 
 def _header_of(values: dict[str, Any]) -> EcdcHeader:

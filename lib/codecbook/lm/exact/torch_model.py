@@ -7,9 +7,10 @@ in both and sums are still kept in float32. Attention weights have 17 bits, so t
 most 256. Autocasting also rounds results, and is switched off here. All else is int64: sums, products, shifts and
 comparisons, and where a device has more, its own roots and divisions.
 
-The integer operations that a device may lack (reductions, limits, roots, reciprocals) come in two kinds. `NATIVE` takes torch's own. They are exact on CPUs and on CUDA, where float64 exists and int64 is complete. `PORTABLE`
-gets by with sums, products, shifts and comparisons of int64, which are exact on every device that has int64 at all.
-MPS has no float64, and in some versions its int64 divisions and reductions pass through float32 or int32
+The integer operations that a device may lack (reductions, limits, roots, reciprocals) come in two kinds. `NATIVE` takes
+torch's own. They are exact on CPUs and on CUDA, where float64 exists and int64 is complete. `PORTABLE` gets by with
+sums, products, shifts and comparisons of int64, which are exact on every device that has int64 at all. MPS has no
+float64, and in some versions its int64 divisions and reductions pass through float32 or int32
 (https://github.com/pytorch/pytorch/issues/152758).
 """
 
