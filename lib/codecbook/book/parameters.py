@@ -186,9 +186,9 @@ def _bounds(source: str) -> Bounds:
     """Return the ``bounds`` that a cell passes to `validate`, or names so, where they are plain values."""
     with contextlib.suppress(SyntaxError, NameError):  # a line magic; what needs the package the notebook alone knows
         for node in ast.walk(ast.parse(source)):
-            named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "bounds"
-            given = isinstance(node, ast.keyword) and node.arg == "bounds" and not isinstance(node.value, ast.Name)
-            if named or given:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "bounds":
+                return eval(ast.unparse(node.value), {"__builtins__": {}})
+            if isinstance(node, ast.keyword) and node.arg == "bounds" and not isinstance(node.value, ast.Name):
                 return eval(ast.unparse(node.value), {"__builtins__": {}})
     return {}
 

@@ -70,7 +70,7 @@ def checkpoint_lines(path: str | Path) -> list[str]:
     tensors["looks_ill"] = tensors["not_finite"].map(lambda count: f"{count} NOT FINITE" if count else "")
     tensors.loc[tensors["largest"] > _SPIKE * tensors["rms"], "looks_ill"] += " spikes"
     shown = tensors[["parameter", "shape", "rms", "largest", "drift_percent", "looks_ill"]]
-    return lines + shown.to_string(index=False, float_format="{:.3g}".format).splitlines()
+    return lines + shown.to_string(index=False, float_format="%.3g").splitlines()
 
 
 def _size_line(model: TokenLM) -> str:

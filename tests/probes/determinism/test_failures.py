@@ -175,7 +175,7 @@ def test_survival_counts_what_has_not_parted(results: list[CellResult]) -> None:
 
 def test_what_cannot_be_counted_is_refused(results: list[CellResult]) -> None:
     for call in (lambda: failure_rates(results, ["absent"], T, RATE_HZ), lambda: survival(results[:1], "grid", T, 1.0)):
-        with pytest.raises(UnsupportedInput, match="compared cell|cell that was compared"):
+        with pytest.raises(UnsupportedInput, match=r"compared cell|cell that was compared"):
             call()
     with pytest.raises(UnsupportedInput, match="segments"):
         compared([result("a", x=part([1])), result("b", x=part([1, 2]))], "x")
