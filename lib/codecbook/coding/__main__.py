@@ -76,77 +76,47 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(command=run, suffix=suffix)
         return command
 
-    encoding = add(
-        "compress", _compress, "encode a recording",
-        "wav, flac, ogg, opus, mp3 or aiff", "the stream, usually .cbs", ".cbs",
-    )  # fmt: skip
+    sounds = "wav, flac, ogg, opus, mp3 or aiff"
+    encoding = add("compress", _compress, "encode a recording", sounds, "the stream, usually .cbs", ".cbs")
+    option = encoding.add_argument
     names = f"{', '.join(codec_names())} (default: {api.DEFAULT_CODEC})"
-    encoding.add_argument("--codec", default=api.DEFAULT_CODEC, help=names)
-    encoding.add_argument(
-        "--bandwidth", type=float, metavar="KBPS",
-        help="nominal bitrate (default: the codec's own, 6 for encodec_24khz, 12 for encodec_48khz)",
-    )  # fmt: skip
-    encoding.add_argument(
-        "--segment-seconds", type=float, default=DEFAULT_SEGMENT_S, metavar="S",
-        help="audio in a segment, which is what damage to one byte can cost (default: %(default)g)",
-    )  # fmt: skip
-    encoding.add_argument(
-        "--parity", type=_parity, metavar="K,M,G",
-        help="add M segments to every K, in G groups side by side, from which up to M lost ones of a group are "
-        "restored: 10,1 or 20,2,3 (default: none)",
-    )  # fmt: skip
-    encoding.add_argument(
-        "--inner-parity", type=int, default=0, metavar="N",
-        help="of each 255 bytes, N of Reed-Solomon parity, half of which may be wrong: 22 for 1 %% of wrong bytes "
-        "(default: no inner code)",
-    )  # fmt: skip
-    decoding = add(
-        "decompress", _decompress, "decode a stream, or a stretch of it",
-        "a stream", "wav, flac, ogg or mp3", ".wav",
-    )  # fmt: skip
-    decoding.add_argument("--start", type=float, default=0.0, metavar="S", help="from this second on")
-    decoding.add_argument("--end", type=float, metavar="S", help="up to this second")
-    decoding.add_argument(
-        "--conceal", choices=CONCEALMENTS, default="interpolate",
-        help="what is heard where codes are lost (default: %(default)s; .ecdc: silence)",
-    )  # fmt: skip
-    decoding.add_argument(
-        "--salvage", action="store_true", help="of damaged raw codes, decode what is there, right or wrong"
-    )
+    option("--codec", default=api.DEFAULT_CODEC, help=names)
+    option("--bandwidth", type=float, metavar="KBPS", help="nominal bitrate (default: the codec's own)")
+    lost = "audio in a segment, which damage to one byte can cost (default: %(default)g)"
+    option("--segment-seconds", type=float, default=DEFAULT_SEGMENT_S, metavar="S", help=lost)
+    restored = "add M segments to every K, in G groups, that restore up to M lost ones of each: 10,1 or 20,2,3"
+    option("--parity", type=_parity, metavar="K,M,G", help=f"{restored} (default: none)")
+    corrected = "of each 255 bytes, N of Reed-Solomon parity, half of which may be wrong: 22 for 1 %% of wrong bytes"
+    option("--inner-parity", type=int, default=0, metavar="N", help=f"{corrected} (default: no inner code)")
+    text = "decode a stream, or a stretch of it"
+    decoding = add("decompress", _decompress, text, "a stream", "wav, flac, ogg or mp3", ".wav")
+    option = decoding.add_argument
+    option("--start", type=float, default=0.0, metavar="S", help="from this second on")
+    option("--end", type=float, metavar="S", help="up to this second")
+    heard = "what is heard where codes are lost (default: %(default)s; .ecdc: silence)"
+    option("--conceal", choices=CONCEALMENTS, default="interpolate", help=heard)
+    option("--salvage", action="store_true", help="of damaged raw codes, decode what is there, right or wrong")
     add("inspect", _inspect, "say what a stream holds, without decoding it", "a stream")
     verifying = add("verify", _verify, "decode all codes of a stream and make every check", "a stream")
-    converting = add(
-        "convert", _convert, "put the codes of a stream into another format or version",
-        "a stream, .cbs or .ecdc", "ends with .cbs or .ecdc; as a pipe, it is .cbs", ".cbs",
-    )  # fmt: skip
-    converting.add_argument(
-        "--acv", type=int, choices=(0, 1, 4), default=0,
-        help="of a new .ecdc: 0 raw, 1 as package encodec, 4 with checksums (default: %(default)s)",
-    )  # fmt: skip
-    converting.add_argument("--dialect", choices=tuple(GRID_DIALECTS), help="of acv 4 (default: qstep128)")
-    converting.add_argument(
-        "--to-lm",
-        help="language model of the new stream: default, a folder or file, or 'none' "
-        "(default: none for .cbs, the authors' for --acv 1 and 4)",
-    )
+    text, target = "put codes into another format or version", "ends with .cbs or .ecdc; as a pipe, it is .cbs"
+    converting = add("convert", _convert, text, "a stream, .cbs or .ecdc", target, ".cbs")
+    option = converting.add_argument
+    written = "of a new .ecdc: 0 raw, 1 as package encodec, 4 with checksums (default: %(default)s)"
+    option("--acv", type=int, choices=(0, 1, 4), default=0, help=written)
+    option("--dialect", choices=tuple(GRID_DIALECTS), help="of acv 4 (default: qstep128)")
+    option("--to-lm", help="of the new stream: default, a path, or 'none' (default: the authors' for --acv 1 and 4)")
     for command in (encoding, decoding, converting):
         command.add_argument("--weights", help="of the codec: bundled, pretrained, random:SEED or a path")
         command.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     for command in (encoding, decoding, verifying, converting):
-        command.add_argument(
-            "--lm", default="default", type=lambda text: None if text == "none" else text,
-            help="folder of an exact language model (of an .ecdc: a file), or 'none' (default: found by name)",
-        )  # fmt: skip
+        text = "folder of an exact language model (of an .ecdc: a file), or 'none' (default: found by name)"
+        command.add_argument("--lm", default="default", type=lambda text: None if text == "none" else text, help=text)
     for command in (decoding, verifying, converting):
-        group = command.add_argument_group(".ecdc streams alone")
-        group.add_argument(
-            "--qstep", type=float, metavar="NATS", help="step of the logit grid, where the header leaves it open"
-        )
-        group.add_argument("--lm-dtype", choices=("float32", "float64"), help="type of the model, likewise")
-        group.add_argument(
-            "--max-seconds", type=float, default=MAX_DURATION_S, metavar="S",
-            help="refuse what a header claims beyond (default: %(default)g)",
-        )  # fmt: skip
+        option = command.add_argument_group(".ecdc streams alone").add_argument
+        option("--qstep", type=float, metavar="NATS", help="step of the logit grid, where the header leaves it open")
+        option("--lm-dtype", choices=("float32", "float64"), help="type of the model, likewise")
+        refused = "refuse what a header claims beyond (default: %(default)g)"
+        option("--max-seconds", type=float, default=MAX_DURATION_S, metavar="S", help=refused)
     return parser
 
 

@@ -58,9 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_train(commands.add_parser("train", help="train a model, or continue a run"))
     inspecting = commands.add_parser("inspect", help="say what a checkpoint, a model or token files hold")
-    inspecting.add_argument(
-        "source", type=Path, help=f"a checkpoint, a run's folder for its {LATEST_NAME}, a model's folder, or tokens"
-    )
+    text = f"a checkpoint, a run's folder for its {LATEST_NAME}, a model's folder, or tokens"
+    inspecting.add_argument("source", type=Path, help=text)
     inspecting.add_argument("--order", choices=ORDERS, default="parallel", help="of tokens (default: parallel)")
     inspecting.add_argument("--bark", action="store_true", help="NPZ files are Bark's prompts")
     inspecting.set_defaults(command=_inspect)
@@ -73,20 +72,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, log.jsonl and corpus.csv")
     parser.add_argument("--save", type=Path, help="folder for the finished model (safetensors, config.json)")
     parser.add_argument("--steps", type=int, help="number of optimizer steps (reproducible)")
-    parser.add_argument(
-        "--minutes", type=float, help="minutes in all, resumptions included (default: 10 without --steps)"
-    )
+    parser.add_argument("--minutes", type=float, help="in all, resumptions included (default: 10 without --steps)")
     data = parser.add_argument_group("data")
     data.add_argument("--order", choices=ORDERS, help="(default: parallel; flat for tiny_gpt)")
     data.add_argument("--codebooks", type=int, help="how many leading codebooks (default: all)")
     data.add_argument("--bark", action="store_true", help="NPZ files are Bark's prompts: 8 x 1024 at 75 frames/s")
     data.add_argument("--held-out-every", type=int, default=10, metavar="N", help="(default: 10)")
-    data.add_argument(
-        "--split-by", default="clip", help="clip, or a regular expression whose first group is the speaker"
-    )
-    data.add_argument(
-        "--changed-corpus", action="store_true", help="go on with other clips than the run in OUT has had"
-    )
+    data.add_argument("--split-by", default="clip", help="clip, or a regular expression whose first group is a label")
+    data.add_argument("--changed-corpus", action="store_true", help="go on with other clips than those of OUT")
     model = parser.add_argument_group("model (defaults: codecbook.lm.models)")
     model.add_argument("--architecture", choices=tuple(ARCHITECTURES), default="rvq_transformer")
     _add_fields(model, TinyGPTConfig, RVQTransformerConfig)

@@ -35,25 +35,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(prog="python -m codecbook.codecs.training", description=__doc__)
     add = parser.add_argument
     add("--recipe", required=True, choices=sorted(RECIPES), help="what to train")
-    add(
-        "--data", required=True, nargs="+", metavar="DIR[=SHARE]",
-        help="folders of recordings, searched recursively; SHARE is the folder's relative part of the crops",
-    )  # fmt: skip
+    searched = "folders of recordings, searched to the bottom; SHARE is the folder's relative part of the crops"
+    add("--data", required=True, nargs="+", metavar="DIR[=SHARE]", help=searched)
     add("--out", required=True, type=Path, help="folder for checkpoint, log, model and examples")
-    add(
-        "--start-from", type=Path, metavar="MODEL",
-        help="folder of a trained model to go on with; no autoencoder phase",
-    )  # fmt: skip
+    add("--start-from", type=Path, metavar="MODEL", help="a trained model to go on with; no autoencoder phase")
     add("--decoder-alone", action="store_true", help="train the decoder of that model, and leave all codes as they are")
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=float, help="wall time in all, resumptions included")
     budget.add_argument("--steps", type=int, help="number of steps in all (reproducible)")
     add("--hold-out-every", type=int, default=10, metavar="N", help="keep one recording in N out (default: 10)")
     add("--hold-out", nargs="*", default=[], metavar="PATTERN", help="file names to keep out")
-    add(
-        "--speaker", default="", metavar="REGEX",
-        help="its first group, in a file's name, is the speaker, who is then on one side alone",
-    )  # fmt: skip
+    alone = "its first group, in a file's name, is the speaker, who is then on one side alone"
+    add("--speaker", default="", metavar="REGEX", help=alone)
     add("--changed-corpus", action="store_true", help="go on with other recordings than the run in OUT has had")
     add("--device", default="cpu", help="cpu, cuda, mps")
     add("--threads", type=num_threads, default=0, help="torch threads; 0 leaves the default")
