@@ -259,13 +259,10 @@ class Codec(ABC):
                 f"Tokens have {count} codebooks, {self.name} has {len(self.codebook_sizes)}; use tokens.leading(...)."
             )
         sizes, rates = self.codebook_sizes[:count], self.frame_rates_hz[:count]
-        if tokens.codebook_sizes != sizes:
+        if tokens.codebook_sizes != sizes or not np.allclose(tokens.frame_rates_hz, rates, rtol=1e-3, atol=0.0):
             raise UnsupportedInput(
-                f"Codebook sizes {tokens.codebook_sizes} are not {self.name}'s {sizes}; load the tokens' own codec."
-            )
-        if not np.allclose(tokens.frame_rates_hz, rates, rtol=1e-3, atol=0.0):
-            raise UnsupportedInput(
-                f"Frame rates of {tokens.frame_rates_hz} Hz are not {self.name}'s {rates}; load the tokens' own codec."
+                f"Codebooks of {tokens.codebook_sizes} at {tokens.frame_rates_hz} Hz are not {self.name}'s, {sizes} at "
+                f"{rates}; load the tokens' own codec."
             )
         for k, (codes, rate_hz) in enumerate(zip(tokens.codes, rates, strict=True)):
             if len(codes) == 0:

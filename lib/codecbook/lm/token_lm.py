@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.lm.exact.spec import checked_sizes
 from codecbook.lm.layers import NORM_EPSILON, Block, Rotation, State
 from codecbook.models.weights import num_parameters
 from codecbook.tokens.tokens import require_positive
@@ -31,22 +32,13 @@ class LMConfig:
     dropout: float  # share of the activations that training drops
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
-        if not self.codebook_sizes or min(self.codebook_sizes) < 1 or len(set(self.codebook_sizes)) > 1:
-            raise UnsupportedInput(
-                f"Codebook sizes {self.codebook_sizes} are not one or more equal positive numbers; flatten tokens of "
-                "mixed codebooks with codecbook.tokens.layout and train a TinyGPT on the flat stream."
-            )
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is int:
                 require_positive(field.name, value)
             elif field.type is float and not 0.0 <= value < 1.0:
                 raise UnsupportedInput(f"{field.name}={value}; give a share from 0 to below 1.")
-        if self.dim % (2 * self.heads):
-            raise UnsupportedInput(
-                f"dim={self.dim} does not divide into heads={self.heads} of even width; choose another."
-            )
+        object.__setattr__(self, "codebook_sizes", checked_sizes(self.codebook_sizes, self.dim, self.heads))
 
     def arguments(self) -> dict[str, Any]:
         """Return the fields as JSON types, which `codecbook.lm.models.build_lm` takes back."""

@@ -214,17 +214,14 @@ def check_kinds(arguments: Mapping[str, Any], defaults: Mapping[str, Any], owner
     if unknown:
         raise UnsupportedInput(f"{owner} does not know {', '.join(unknown)}; it takes {', '.join(sorted(defaults))}.")
     for name, value in arguments.items():
-        default = defaults[name]
-        if isinstance(default, bool):
-            fits, kind = isinstance(value, bool), "true or false"
-        elif isinstance(default, str):
-            fits, kind = isinstance(value, str), "text"
-        elif isinstance(default, tuple):
-            fits, kind = isinstance(value, Sequence) and all(map(_is_count, value)), "a list of integers"
-        elif isinstance(default, int):
-            fits, kind = _is_count(value), "an integer of 0 or more"
-        else:
-            fits, kind = isinstance(value, Real) and not isinstance(value, bool), "a number"
+        kinds = {
+            bool: ("true or false", isinstance(value, bool)),
+            str: ("text", isinstance(value, str)),
+            tuple: ("a list of integers", isinstance(value, Sequence) and all(map(_is_count, value))),
+            int: ("an integer of 0 or more", _is_count(value)),
+            float: ("a number", isinstance(value, Real) and not isinstance(value, bool)),
+        }
+        kind, fits = kinds[type(defaults[name])]
         if not fits:
             raise UnsupportedInput(f"{owner} has {name}={value!r}, where it takes {kind}; correct it.")
 

@@ -18,17 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from codecbook.codecs.base import Codec
-from codecbook.codecs.corpus.index import (
-    INDEX_NAME,
-    SOURCES_NAME,
-    ClipRow,
-    CorpusEntry,
-    Source,
-    TokenIndex,
-    read_index,
-    read_sources,
-    write_index,
-)
+from codecbook.codecs.corpus import index as indices
 from codecbook.codecs.export import FileReport, export
 from codecbook.codecs.registry import codec_names, load_codec
 from codecbook.codecs.training.data import speaker_of, split_files
@@ -63,16 +53,18 @@ PLANS: dict[str, Plan] = {
 
 
 def find_clips(
-    folders: Mapping[str, Path], sources: Mapping[str, Source], known: Mapping[str, ClipRow]
-) -> dict[Path, ClipRow]:
+    folders: Mapping[str, Path], sources: Mapping[str, indices.Source], known: Mapping[str, indices.ClipRow]
+) -> dict[Path, indices.ClipRow]:
     """Find the recordings of sources, and say who speaks and which are held out; of no duration yet.
 
     Clips that are known to a corpus already, and their speakers, stay on their side.
     """
-    clips: dict[Path, ClipRow] = {}
+    clips: dict[Path, indices.ClipRow] = {}
     for name, folder in folders.items():
         if name not in sources:
-            raise UnsupportedInput(f"{SOURCES_NAME} has no {name!r}; add it there, or choose of {', '.join(sources)}.")
+            raise UnsupportedInput(
+                f"{indices.SOURCES_NAME} has no {name!r}; add it there, or choose of {', '.join(sources)}."
+            )
         source = sources[name]
         inside = {path: path.relative_to(folder) for path in search(folder)[0]}
         stems = Counter(path.with_suffix("") for path in inside.values())
@@ -84,21 +76,23 @@ def find_clips(
         kept, held = split_files(folder, source.hold_out_every, source.hold_out, source.speaker, sides)
         for path in sorted({**kept, **held}):
             split = "held_out" if path in held else "train"
-            clips[path] = ClipRow(clip_of[path], name, source.domain, _speaker(path, source), split, 0.0)
+            clips[path] = indices.ClipRow(clip_of[path], name, source.domain, _speaker(path, source), split, 0.0)
     return clips
 
 
-def _speaker(path: Path, source: Source) -> str:
+def _speaker(path: Path, source: indices.Source) -> str:
     if not source.speaker:
         return source.voice
     if not (speaker := speaker_of(path, source.speaker)):
-        raise UnsupportedInput(f"No speaker in the name of {path} by {source.speaker!r}; correct {SOURCES_NAME}.")
+        raise UnsupportedInput(
+            f"No speaker in the name of {path} by {source.speaker!r}; correct {indices.SOURCES_NAME}."
+        )
     return f"{source.name}-{speaker}"
 
 
 def build_corpus(
-    codec: Codec, found: Mapping[Path, ClipRow], plan: Plan, out: Path, work: Path
-) -> tuple[CorpusEntry, dict[str, float]]:
+    codec: Codec, found: Mapping[Path, indices.ClipRow], plan: Plan, out: Path, work: Path
+) -> tuple[indices.CorpusEntry, dict[str, float]]:
     """Encode the recordings of a plan one by one into a work folder, and pack them into ``out/<codec>.parquet``.
 
     Complete files in the work folder are not made again. Recordings that cannot be encoded are named and left out;
@@ -136,7 +130,7 @@ def build_corpus(
     path = write_tokens(out / f"{codec.name}.parquet", clips, overwrite=True)
     tokens = dict(iterate_tokens(path))
     clips_of = list(tokens.values())
-    entry = CorpusEntry(
+    entry = indices.CorpusEntry(
         file=path.name, sha256=sha256_of(path), num_bytes=path.stat().st_size, codec_weights=str(codec.weights),
         codec_weights_sha256=codec.weights.sha256, num_codebooks=clips_of[0].num_codebooks, clips=len(clips_of),
         duration_s=sum(clip.duration_s for clip in clips_of), tokens=sum(clip.num_tokens for clip in clips_of),
@@ -163,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(prog="python -m codecbook.codecs.corpus", description="Recordings to corpora of tokens.")
     add = parser.add_argument
     add("folders", nargs="+", metavar="NAME=FOLDER", help="where a source's recordings lie")
-    add("--out", type=Path, required=True, help=f"folder of the corpora; holds {SOURCES_NAME}")
+    add("--out", type=Path, required=True, help=f"folder of the corpora; holds {indices.SOURCES_NAME}")
     add("--work", type=Path, default=Path("runs/tokens"), help="folder for single files (default: runs/tokens)")
     add("--codec", action="append", choices=codec_names(), help=f"(default: {', '.join(PLANS)}); may be repeated")
     add("--codebooks", type=int, help="keep at most so many leading codebooks")
@@ -182,9 +176,9 @@ def _run(options: argparse.Namespace) -> int:
         if name in folders:
             raise UnsupportedInput(f"{name} is given twice, the second time by {text!r}; give each source once.")
         folders[name] = Path(folder)
-    sources = read_sources(options.out / SOURCES_NAME)
-    is_there = (options.out / INDEX_NAME).is_file()
-    index = read_index(options.out) if is_there else TokenIndex(options.out, {}, {})
+    sources = indices.read_sources(options.out / indices.SOURCES_NAME)
+    is_there = (options.out / indices.INDEX_NAME).is_file()
+    index = indices.read_index(options.out) if is_there else indices.TokenIndex(options.out, {}, {})
     found = find_clips(folders, sources, index.clips)
     corpora = dict(index.corpora)
     durations = {name: row.duration_s for name, row in index.clips.items()}
@@ -195,7 +189,7 @@ def _run(options: argparse.Namespace) -> int:
         corpora[name], durations_s = build_corpus(codec, found, plan, options.out, options.work / name)
         durations |= durations_s
     rows = [dataclasses.replace(row, duration_s=durations[row.clip]) for row in found.values() if row.clip in durations]
-    write_index(options.out, {name: corpora[name] for name in codec_names() if name in corpora}, rows)
+    indices.write_index(options.out, {name: corpora[name] for name in codec_names() if name in corpora}, rows)
     print(f"{sum(entry.num_bytes for entry in corpora.values())} bytes in {options.out}")
     return 0
 

@@ -23,15 +23,7 @@ from codecbook.coding.arithmetic import GridDecoder, GridEncoder, UpstreamDecode
 from codecbook.coding.counts import GridDialect, cdf_upstream_from_pdf
 from codecbook.coding.ecdc.segments import ModelShape, shape_of
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.models.weights import (
-    checked_device,
-    connect_timeout,
-    load_state,
-    missing,
-    parse_weights,
-    read_state,
-    seeded,
-)
+from codecbook.models import weights
 
 
 class Stepper(Protocol):
@@ -72,7 +64,7 @@ class PackageStepper:
 
     def __init__(self, lm: nn.Module, dialect: GridDialect | None = None, device: str = "cpu") -> None:
         self.dialect = dialect
-        self.device = checked_device(device)
+        self.device = weights.checked_device(device)
         self.lm = _placed(lm, device, None if dialect is None else dialect.lm_dtype)
         self._num_codebooks = 0
         self._states: Any = None
@@ -231,7 +223,7 @@ def upstream_lm(num_codebooks: int, codebook_size: int, frame_rate_hz: float, se
     from codecbook.codecs.encodec_package import encodec
 
     shape = UPSTREAM_SHAPE
-    with seeded(seed):
+    with weights.seeded(seed):
         lm = encodec.model.LMModel(
             num_codebooks, codebook_size, num_layers=int(shape["layers"]), dim=int(shape["dim"]),
             past_context=int(shape["context_s"] * frame_rate_hz),
@@ -255,29 +247,29 @@ def load_upstream_lm(model: Any, source: str | Path = "default") -> "LMModel":
     name, checkpoint = f"the language model of {shape.name}", LM_CHECKPOINTS.get(shape.name, "")
     seed, state, file = 0, None, Path(checkpoint)
     if str(source).partition(":")[0] == "random":
-        seed = parse_weights("lm", source).seed
+        seed = weights.parse_weights("lm", source).seed
     elif source != "default":
         path = Path(source)
         file = path / checkpoint if path.is_dir() else path
         if not file.is_file():
-            raise missing(
+            raise weights.missing(
                 name, str(path), f"there is no file {file}", "load_upstream_lm(model, source=...) with the file"
             )
-        state = read_state(file)
+        state = weights.read_state(file)
     elif checkpoint:
         url = f"{_ROOT_URL}{checkpoint}"
         try:
-            with connect_timeout():
+            with weights.connect_timeout():
                 state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True)
         except (OSError, RuntimeError) as error:
-            raise missing(name, url, error, f"load_upstream_lm(model, source=...) with {checkpoint}") from error
+            raise weights.missing(name, url, error, f"load_upstream_lm(model, source=...) with {checkpoint}") from error
     else:
         raise UnsupportedInput(
             f"There is no language model of upstream's for {shape.name!r}; give a file, or 'random:0'."
         )
     lm = upstream_lm(shape.num_codebooks, shape.codebook_size, shape.frame_rate_hz, seed)
     if state is not None:
-        load_state(lm, state, file)
+        weights.load_state(lm, state, file)
     return lm
 
 

@@ -9,18 +9,9 @@ import torch
 from codecbook.audio import Clip
 from codecbook.codecs.base import Codec
 from codecbook.coding.counts import GridDialect
+from codecbook.coding.ecdc import segments
 from codecbook.coding.ecdc.header import EcdcHeader, dialect_of
 from codecbook.coding.ecdc.lm import LMSource, PackageStepper, decode_steps, network_of, placed_lm
-from codecbook.coding.ecdc.segments import (
-    MAX_DURATION_S,
-    EcdcOutline,
-    ModelShape,
-    check_model,
-    check_silence,
-    outline_ecdc,
-    scale_at,
-    shape_of,
-)
 from codecbook.errors import CorruptInput, MissingWeights
 from codecbook.tokens import Tokens
 from codecbook.tokens.bits import unpack_bits
@@ -67,7 +58,7 @@ def read_ecdc(data: bytes, model: Any, lm: LMSource = None, **options: Any) -> D
     `model` is an ``EncodecModel`` or an adapter of one, of the name that the header gives, on any device; the others
     are arguments of `read_ecdc_codes`. Raises CodecbookError: as `read_ecdc_codes` and `decode_audio`.
     """
-    read = read_ecdc_codes(data, lm, shape=shape_of(network_of(model)), **options)
+    read = read_ecdc_codes(data, lm, shape=segments.shape_of(network_of(model)), **options)
     clip = decode_audio(read, model)
     weights = model.weights if isinstance(model, Codec) else None
     tokens = replace(read.tokens, weights=str(weights or ""), weights_sha256=weights.sha256 if weights else "")
@@ -78,12 +69,12 @@ def read_ecdc_codes(
     data: bytes,
     lm: LMSource = None,
     *,
-    shape: ModelShape | None = None,
+    shape: segments.ModelShape | None = None,
     qstep: float | None = None,
     lm_dtype: str | None = None,
     lm_device: str = "cpu",
     strict: bool = False,
-    max_duration_s: float = MAX_DURATION_S,
+    max_duration_s: float = segments.MAX_DURATION_S,
 ) -> DecodedCodes:
     """Decode the codes of an ``.ecdc`` stream, without its codec.
 
@@ -104,7 +95,7 @@ def read_ecdc_codes(
         UnsupportedInput: Another format, version, model, number of codebooks or dialect; a clip that is too long.
         MissingWeights: The stream needs a language model, and none was given or found.
     """
-    outline = outline_ecdc(bytes(data), shape, max_duration_s)
+    outline = segments.outline_ecdc(bytes(data), shape, max_duration_s)
     header, shape, K = outline.header, outline.shape, outline.header.num_codebooks
     dialect, stepper = None, None
     if header.coding == "grid":
@@ -154,9 +145,9 @@ def read_ecdc_codes(
     return DecodedCodes(tokens, header, dialect, tuple(lost[index] for index in sorted(lost)))
 
 
-def _lost(outline: EcdcOutline, index: int, kind: str, reason: str, strict: bool) -> DamagedSegment:
+def _lost(outline: segments.EcdcOutline, index: int, kind: str, reason: str, strict: bool) -> DamagedSegment:
     """Return what there is to say of a damaged segment; where it may not become silence, raise it."""
-    check_silence(outline, index, kind)
+    segments.check_silence(outline, index, kind)
     start, end = outline.chunks[index].start, outline.chunks[index].end
     if strict:
         raise CorruptInput(
@@ -166,12 +157,12 @@ def _lost(outline: EcdcOutline, index: int, kind: str, reason: str, strict: bool
 
 
 def _decode_segment(
-    outline: EcdcOutline, index: int, start: int, end: int, stepper: PackageStepper | None
+    outline: segments.EcdcOutline, index: int, start: int, end: int, stepper: PackageStepper | None
 ) -> tuple[np.ndarray, float, int]:
     """Decode a segment from `start` on, its scale first; return codes int64 ``[K, T]``, scale, and where it ends."""
     shape, K, T = outline.shape, outline.header.num_codebooks, outline.frames[index]
     first = start + shape.scale_bytes
-    scale = scale_at(outline.data[:end], start, index) if shape.normalises else 0.0
+    scale = segments.scale_at(outline.data[:end], start, index) if shape.normalises else 0.0
     if stepper is None:
         end = start + shape.raw_bytes(K, T)
         rows = unpack_bits(outline.data[first:end], (shape.codebook_size,) * K, T)
@@ -198,8 +189,8 @@ def decode_audio(read: DecodedCodes, model: Any) -> Clip:
     from codecbook.codecs.adapters.encodec import overlap_add
 
     network, tokens = network_of(model), read.tokens
-    shape = shape_of(network)
-    check_model(read.header, shape)
+    shape = segments.shape_of(network)
+    segments.check_model(read.header, shape)
     samples = shape.segments(read.header.num_samples)
     device = next(network.parameters()).device
     lost = {part.segment for part in read.damage}

@@ -1,12 +1,10 @@
-"""Bits per token of general compressors: zlib, bz2, xz, zstd and brotli, on tokens laid out as bytes.
+"""Bits per token of general compressors: xz, zstd and brotli, on tokens laid out as bytes.
 
 A compressor sees bytes and knows nothing of codebooks, so how codes become bytes decides much of what it can find. All
 layouts of `serialisations` are tried, and the best is the fair one to quote.
 """
 
-import bz2
 import lzma
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,8 +26,6 @@ def _xz(data: bytes) -> bytes:
 
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    "zlib -9": lambda data: zlib.compress(data, 9),
-    "bz2 -9": lambda data: bz2.compress(data, 9),
     "xz -9e": _xz,
     "zstd -19": lambda data: zstandard.ZstdCompressor(level=19).compress(data),
     "brotli -11": lambda data: brotli.compress(data, quality=11, lgwin=24),

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
@@ -64,6 +64,16 @@ def exp2_table() -> np.ndarray:
     return table
 
 
+def checked_sizes(codebook_sizes: Sequence[int], dim: int, heads: int) -> tuple[int, ...]:
+    """Return codebook sizes of a language model, float or exact; refuse those that differ, and heads of odd width."""
+    sizes = tuple(int(size) for size in codebook_sizes)
+    if not sizes or min(sizes) < 1 or len(set(sizes)) > 1:
+        raise UnsupportedInput(f"Codebook sizes {sizes} are not equal positive numbers; see codecbook.tokens.layout.")
+    if dim % (2 * heads):
+        raise UnsupportedInput(f"dim={dim} does not divide into heads={heads} of even width; choose another.")
+    return sizes
+
+
 @dataclass(frozen=True)
 class ExactConfig:
     """Shape of an `ExactLM`."""
@@ -80,14 +90,10 @@ class ExactConfig:
     head_hidden: int = 0  # with conditioning, inner width of the heads' network, G
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "codebook_sizes", tuple(int(size) for size in self.codebook_sizes))
-        if not self.codebook_sizes or min(self.codebook_sizes) < 1 or len(set(self.codebook_sizes)) > 1:
-            raise UnsupportedInput(f"Codebook sizes {self.codebook_sizes} are not equal positive numbers.")
         names = ["dim", "layers", "heads", "hidden", "window_frames"]
         for name in names + (["head_dim", "head_hidden"] if self.conditioned else []):
             require_positive(name, getattr(self, name))
-        if self.dim % (2 * self.heads):
-            raise UnsupportedInput(f"dim={self.dim} does not divide into heads={self.heads} of even width.")
+        object.__setattr__(self, "codebook_sizes", checked_sizes(self.codebook_sizes, self.dim, self.heads))
 
     @property
     def num_codebooks(self) -> int:

@@ -22,18 +22,9 @@ from codecbook.lm.data.corpus import Corpus, Windows
 from codecbook.lm.models import build_lm
 from codecbook.lm.score import clip_bits
 from codecbook.lm.token_lm import TokenLM, check_vocabulary
+from codecbook.lm.training import progress
 from codecbook.lm.training.options import NATS_TO_BITS, Evaluation, TrainOptions, TrainReport
 from codecbook.lm.training.passes import Passes
-from codecbook.lm.training.progress import (
-    BEST_NAME,
-    FORMAT,
-    LATEST_NAME,
-    Meter,
-    RunState,
-    averaged_model,
-    check_continuation,
-    read_checkpoint,
-)
 from codecbook.training.checkpoint import keep_checkpoint, move_average, write_checkpoint
 from codecbook.training.corpus_record import Record, continued, corpus_record, write_record
 from codecbook.training.log import RunLog, Tracker
@@ -127,29 +118,29 @@ class _Run:
             parameter_groups(self.model, self.options.weight_decay), lr=self.options.learning_rate,
             betas=self.options.betas, fused=self.processes.device.type in ("cpu", "cuda"),
         )  # fmt: skip
-        self.state, self.meter = RunState(), Meter()
+        self.state, self.meter = progress.RunState(), progress.Meter()
 
     def resume(self, changed_corpus: bool) -> None:
         """Go on from the checkpoint in the folder, if there is one."""
-        path = self.folder / LATEST_NAME
+        path = self.folder / progress.LATEST_NAME
         if not path.exists():
-            if (self.folder / BEST_NAME).exists():
+            if (self.folder / progress.BEST_NAME).exists():
                 raise UnsupportedInput(
-                    f"{self.folder} holds {BEST_NAME} and no {LATEST_NAME}, and a new run would replace it; choose "
-                    f"another folder, or copy it to {LATEST_NAME} to go on from there."
+                    f"{self.folder} holds {progress.BEST_NAME} and no {progress.LATEST_NAME}, and a new run would "
+                    "replace it; choose another folder, or copy it to that name to go on from there."
                 )
             return
-        stored = read_checkpoint(path)
-        check_continuation(stored, self.model, self.options.decisive(), path)
+        stored = progress.read_checkpoint(path)
+        progress.check_continuation(stored, self.model, self.options.decisive(), path)
         self.record, changes, holds_out_others = continued(stored.get("corpus"), self.record, changed_corpus, path)
         self._load_weights(stored)
-        self.state, self.meter = RunState.from_stored(stored["run"]), Meter(**stored["meter"])
+        self.state, self.meter = progress.RunState.from_stored(stored["run"]), progress.Meter(**stored["meter"])
         if holds_out_others:
             self.state.comparable_from = len(self.state.evaluations)
         self.log.truncate(self.state.step)
         best = self.state.best()
         if self.is_first and best is not None and best.step == self.state.step:
-            keep_checkpoint(path, BEST_NAME)  # the run may have ended between the two files
+            keep_checkpoint(path, progress.BEST_NAME)  # the run may have ended between the two files
         self.log.say(f"going on from step {self.state.step} of {path}{f'; {changes}' if changes else ''}")
 
     def _load_weights(self, stored: dict[str, Any]) -> None:
@@ -173,7 +164,9 @@ class _Run:
         self.processes.wait()
         best = self.state.best()
         assert best is not None
-        model = averaged_model(read_checkpoint(self.folder / BEST_NAME)).to(self.processes.device)
+        model = progress.averaged_model(progress.read_checkpoint(self.folder / progress.BEST_NAME)).to(
+            self.processes.device
+        )
         return TrainReport(
             model, best, tuple(self.state.evaluations), self.state.step, self.state.elapsed_s,
             self.meter.tokens_per_s(),
@@ -235,8 +228,8 @@ class _Run:
             )
         self.state.rate_scale *= 0.5
         self.processes.wait()  # the file is there once the first process is here
-        name = BEST_NAME if (self.folder / BEST_NAME).is_file() else LATEST_NAME
-        self._load_weights(read_checkpoint(self.folder / name))
+        name = progress.BEST_NAME if (self.folder / progress.BEST_NAME).is_file() else progress.LATEST_NAME
+        self._load_weights(progress.read_checkpoint(self.folder / name))
         self.log.say(
             f"step {self.state.step}: the loss is not finite; back to the weights of {name}, on at "
             f"{self.state.rate_scale:g} of the learning rate"
@@ -273,7 +266,7 @@ class _Run:
     def _save(self, is_best: bool = False) -> None:
         if self.is_first:
             state = {
-                "format": FORMAT,
+                "format": progress.FORMAT,
                 "architecture": self.model.architecture,
                 "arguments": self.model.config.arguments(),
                 "options": self.options.stored(),
@@ -285,10 +278,10 @@ class _Run:
                 "meter": asdict(self.meter),
                 "corpus": self.record,
             }
-            latest = self.folder / LATEST_NAME
+            latest = self.folder / progress.LATEST_NAME
             write_checkpoint(latest, state)
             if is_best:
-                keep_checkpoint(latest, BEST_NAME)
+                keep_checkpoint(latest, progress.BEST_NAME)
             every = self.options.archive_every
             if every and self.state.is_evaluated() and len(self.state.evaluations) % every == 0:
                 keep_checkpoint(latest, f"step_{self.state.step:08d}.pt")

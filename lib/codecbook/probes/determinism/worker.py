@@ -23,21 +23,10 @@ import numpy as np
 from codecbook.errors import CodecbookError
 from codecbook.files import write_file
 from codecbook.lazy import optional_module
+from codecbook.probes.determinism import compare
 from codecbook.probes.determinism.backends import decode_segments, load_steps, trace
 from codecbook.probes.determinism.case import AUDIO_NAME, RANDOM, Case, open_case
 from codecbook.probes.determinism.cells import NO_TORCH, Cell, apply_settings, reason_to_skip, torch_of
-from codecbook.probes.determinism.compare import (
-    CODERS,
-    CellResult,
-    CodecResult,
-    Coder,
-    CoderResult,
-    compare_cdf,
-    compare_logits,
-    intervals,
-    pack_codes,
-    step_hashes,
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,26 +45,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) -> CellResult:
+def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) -> compare.CellResult:
     """Compute all coders of a case in a cell, this process's configuration; return what was written to `out`.
 
     The baseline leaves logits, CDFs and streams in the case for others to compare with, instead of comparing.
     """
     apply_settings(cell)
     reason = reason_to_skip(cell)
-    coders: dict[str, CoderResult] = {}
-    codec: dict[str, CodecResult] = {}
-    result = CellResult(cell, "skipped" if reason else "ran", reason, machine(cell), coders, codec)
+    coders: dict[str, compare.CoderResult] = {}
+    codec: dict[str, compare.CodecResult] = {}
+    result = compare.CellResult(cell, "skipped" if reason else "ran", reason, machine(cell), coders, codec)
     if not reason:
-        for numbers in dict.fromkeys(CODERS[name].numbers for name in case.coders):
-            names = [name for name in case.coders if CODERS[name].numbers == numbers]
+        for numbers in dict.fromkeys(compare.CODERS[name].numbers for name in case.coders):
+            names = [name for name in case.coders if compare.CODERS[name].numbers == numbers]
             why_not = _lacks(case, numbers, cell)
             if why_not:
-                coders |= {name: CoderResult("skipped", why_not) for name in names}
+                coders |= {name: compare.CoderResult("skipped", why_not) for name in names}
                 continue
             work = _Work(case, cell, numbers, write_baseline)
             for name in names:
-                coders[name] = work.coder(CODERS[name])
+                coders[name] = work.coder(compare.CODERS[name])
                 _write(out, result)
         tries_codec = (cell.backend, cell.mode, cell.precision) == ("torch", "stepping", "")
         # the codec's libraries are not on emulated processors
@@ -120,15 +109,19 @@ class _Work:
         self.steps = load_steps(case, numbers, cell)
         self.logits = trace(self.steps, self.codes, cell.batch, cell.mode)
 
-    def coder(self, coder: Coder) -> CoderResult:
+    def coder(self, coder: compare.Coder) -> compare.CoderResult:
         """Return one coder's part of the result."""
         coder = replace(coder, device=self.cell.device)
         cdf = np.empty(self.logits.shape, dtype=np.int32)
         for rows, logits in zip(cdf, self.logits, strict=True):  # a segment at a time bounds the memory
             rows[:] = coder.cdf(logits.reshape(-1, logits.shape[-1])).reshape(rows.shape)
         streams = coder.encode(cdf, self.codes)
-        ends = intervals(cdf, self.codes).astype(np.int32)
-        hashes = {"logits": step_hashes(self.logits), "cdf": step_hashes(cdf), "intervals": step_hashes(ends)}
+        ends = compare.intervals(cdf, self.codes).astype(np.int32)
+        hashes = {
+            "logits": compare.step_hashes(self.logits),
+            "cdf": compare.step_hashes(cdf),
+            "intervals": compare.step_hashes(ends),
+        }
         count, folder, differences, which = len(self.codes), self.case.baseline, {}, {0}
         if self.write_baseline:
             folder.mkdir(exist_ok=True)
@@ -138,20 +131,22 @@ class _Work:
             np.savez(folder / f"streams_{coder.name}.npz", allow_pickle=False, **arrays)
         else:
             logits = np.load(folder / f"logits_{self.numbers}.npy", mmap_mode="r")[:count]
-            rows = compare_cdf(np.load(folder / f"cdf_{coder.name}.npy", mmap_mode="r")[:count], cdf, self.codes)
-            differences = {"logits": compare_logits(logits, self.logits), "cdf": rows}
+            rows = compare.compare_cdf(
+                np.load(folder / f"cdf_{coder.name}.npy", mmap_mode="r")[:count], cdf, self.codes
+            )
+            differences = {"logits": compare.compare_logits(logits, self.logits), "cdf": rows}
             # a cell of full passes is an encoder only, as codes that are not known yet cannot be passed through: there
             # its own streams are decoded code by code
             if self.cell.mode != "full":
                 streams = read_streams(self.case, coder.name)
             # where all rows agree, the decoder makes the encoder's computations; the first segment is decoded anyway
             which |= {n for n, frame in enumerate(rows.first_frames) if frame >= 0}
-        return CoderResult(
+        return compare.CoderResult(
             "ran", bits=coder.bits(cdf, self.codes), hashes=hashes, segments=count, **differences,
             **self._decoded(coder, streams, which),
         )  # fmt: skip
 
-    def _decoded(self, coder: Coder, streams: list[bytes], which: set[int]) -> dict[str, Any]:
+    def _decoded(self, coder: compare.Coder, streams: list[bytes], which: set[int]) -> dict[str, Any]:
         """Decode segments, as many side by side as the cell says; return what went wrong, by fields of the result."""
         N, T, K = self.codes.shape
         batch = 1 if self.cell.mode == "full" else self.cell.batch
@@ -167,9 +162,9 @@ class _Work:
             "segments_wrong": len(wrong),
             # what is broken off may be right by chance as far as its end
             "first_wrong_frames": {n: int(unequal[n].argmax()) if unequal[n].any() else T - 1 for n in wrong},
-            "wrong_codes": {n: pack_codes(codes) for n, (codes, _) in wrong.items()},
+            "wrong_codes": {n: compare.pack_codes(codes) for n, (codes, _) in wrong.items()},
             "wrong_errors": {n: error for n, (_, error) in wrong.items()},
-            "token_hashes": {n: step_hashes(codes[None, None])[0] for n, (codes, _) in decoded.items()},
+            "token_hashes": {n: compare.step_hashes(codes[None, None])[0] for n, (codes, _) in decoded.items()},
         }
 
 
@@ -193,7 +188,7 @@ def _lacks(case: Case, numbers: str, cell: Cell) -> str:
     return next((reason for reason, lacks in lacking.items() if lacks), "")
 
 
-def _write(out: Path, result: CellResult) -> None:
+def _write(out: Path, result: compare.CellResult) -> None:
     content = asdict(result)
     del content["cell"], content["seconds"]  # which the process that waits for this one knows
     write_file(out, json.dumps(content) + "\n", overwrite=True)
