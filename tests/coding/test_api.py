@@ -170,10 +170,10 @@ def test_rates_at_which_no_time_can_be_computed_are_another_codec_s(rate_hz, cod
         segments = list(reader.segments())
     template = replace(header.format, frame_rates_hz=(rate_hz,))
     forged = cases.forged(replace(header, format=template), segments[::2], footer=False)
-    with pytest.raises(UnsupportedInput, match="frame rates"):
+    with pytest.raises(UnsupportedInput, match=r"Codebooks of .* Hz are not"):
         decompress(forged, codec=codec)
     (tmp_path / "a.cbs").write_bytes(forged)
-    with pytest.raises(UnsupportedInput, match="frame rates"):
+    with pytest.raises(UnsupportedInput, match=r"Codebooks of .* Hz are not"):
         decompress_file(tmp_path / "a.cbs", tmp_path / "a.wav", codec=codec)
 
 

@@ -274,7 +274,7 @@ def test_what_does_not_fit_is_refused(stereo: tuple) -> None:
     model, lm, clip, data = stereo
     mono = make.small_model("mono")
     raw = write_ecdc(model, clip)
-    with pytest.raises(UnsupportedInput, match="'encodec_48khz', received 'encodec_24khz'"):
+    with pytest.raises(UnsupportedInput, match="'encodec_48khz', not 'encodec_24khz'"):
         read_ecdc(raw, mono)
     with pytest.raises(MissingWeights, match="language model"):
         read_ecdc(data, model)

@@ -24,8 +24,8 @@ def entropy_bits(counts: np.ndarray) -> float:
 
 
 @cache
-def even_entropy_bits(size: int, count: int) -> float:
-    """Return the plug-in entropy, in bits, below which one in a hundred samples of `count` uniform tokens lies.
+def even_entropy_bits(size: int, count: int, quantile: float = 0.01) -> float:
+    """Return the plug-in entropy, in bits, below which this share of samples of `count` uniform tokens lies.
 
     A sample of a uniform source never shows ``log2 V`` bits: 5,000 codes of 1,024 show some 9.86. So an entropy below
     ``log2 V`` says nothing of evenness, and one below this value does. 200 samples are simulated, always the same.
@@ -35,7 +35,7 @@ def even_entropy_bits(size: int, count: int) -> float:
         samples = (np.unique(random.integers(size, size=count), return_counts=True)[1] for _ in range(200))
     else:
         samples = iter(random.multinomial(count, np.full(size, 1 / size), size=200))
-    return float(np.quantile([entropy_bits(sample) for sample in samples], 0.01))
+    return float(np.quantile([entropy_bits(sample) for sample in samples], quantile))
 
 
 def left_out_bits(tokens: Sequence[Tokens]) -> list[float]:

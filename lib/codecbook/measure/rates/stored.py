@@ -177,8 +177,11 @@ def _learned(stream: Stream, run: Mapping[str, Any], costs: pd.DataFrame, parts:
         .to_numpy(np.float64)
         for code, of_code in costs.groupby("code", sort=False)
     }
+    looks = (
+        Evaluation(**{**look, "bits_per_codebook": tuple(look["bits_per_codebook"])}) for look in run["evaluations"]
+    )
     return Learned(
         stream=stream, clips=test.clips, level_bits=bits, level_tokens=level_tokens,
-        durations_s=test.clip_durations_s, evaluations=tuple(Evaluation(**look) for look in run["evaluations"]),
+        durations_s=test.clip_durations_s, evaluations=tuple(looks),
         **{name: run[name] for name in _FIGURES},
     )  # fmt: skip
