@@ -42,7 +42,7 @@ def test_extra_dir_is_absolute(monkeypatch, tmp_path):
 
 def test_an_extra_dir_that_does_not_exist_is_named_with_a_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("CODECBOOK_EXTRA", str(tmp_path / "gone"))
-    with pytest.raises(CodecbookError, match=r"gone', which is no folder; correct it, or unset it"):
+    with pytest.raises(CodecbookError, match=r"gone', which is no folder; correct or unset it"):
         paths.extra_dir()
 
 

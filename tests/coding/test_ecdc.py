@@ -294,7 +294,7 @@ def test_what_does_not_fit_is_refused(stereo: tuple) -> None:
         write_ecdc(model, clip, None, 4)
     with pytest.raises(UnsupportedInput, match="has no dialect"):
         write_ecdc(model, clip, lm, 1, GridDialect())
-    with pytest.raises(UnsupportedInput, match="no dialect 'qstep3'"):
+    with pytest.raises(UnsupportedInput, match="dialect='qstep3' is unknown"):
         write_ecdc(model, clip, lm, 4, "qstep3")
     with pytest.raises(UnsupportedInput, match="24000 Hz"):
         write_ecdc(mono, Clip(np.zeros((1, 9), np.float32), 16000))
