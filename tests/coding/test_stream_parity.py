@@ -20,7 +20,7 @@ def places_of(data):
     with StreamReader(data) as reader:
         located = reader._located
     found = [(False, segment.index, segment.offset, segment.end) for segment in located.in_place]
-    found += [(True, number, head.offset, head.end) for number, head in located._parities.items()]
+    found += [(True, number, head.offset, head.end) for number, head in located.parities.items()]
     return sorted(found, key=lambda entry: entry[2])
 
 

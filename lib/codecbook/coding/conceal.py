@@ -115,10 +115,7 @@ def concealed_pieces(
         piece = piece.copy() if hit else piece
         for a, b in hit:
             at = np.arange(max(a, place), min(b, end))
-            if is_silent:
-                piece[:, at - place] = 0.0
-            else:
-                piece[:, at - place] *= _gain(at, a, b, codec.sample_rate_hz)
+            piece[:, at - place] *= 0.0 if is_silent else _gain(at, a, b, codec.sample_rate_hz)
         yield piece
         place = end
 

@@ -1,6 +1,5 @@
 """Find a stream's header and segments, by its footer, or by their marks where the footer is damaged."""
 
-import bisect
 import contextlib
 import io
 import re
@@ -95,6 +94,7 @@ class Located:
         header: What the stream says of itself.
         version: The module that reads its version.
         in_place: All segments that are there, as they lie in the stream.
+        parities: Those of parity, by number.
         parts: By number, those to be decoded and what is known to be lost between them.
         notes: What is wrong with parts that are there twice, and what was restored.
 
@@ -121,7 +121,7 @@ class Located:
             place = footer + self.version.copy_bytes(header)
             if not is_sealed(source.read(place, source.size - self.version.TAIL_BYTES - place), header.stream_id):
                 self.notes.append("The index of segments is damaged; the stream was searched.")
-        self._parities: _Found = {}
+        self.parities: _Found = {}
         start = header.block_bytes if header is lead else 0
         segments = self._scan(start, start or -1, footer if copy == header else -1)
         self.in_place = list(segments.values())
@@ -131,17 +131,12 @@ class Located:
             number: found for number, found in segments.items()
             if number not in refused and (header.parity is None or self._intact(found))
         }  # fmt: skip
-        for number in self._parities:
+        for number in self.parities:
             for found in self._restored(number):
                 segments[found.index] = found
                 refused.pop(found.index, None)
         refused |= _misplaced(header, segments, refused)
         self.parts = list(_parts(header, segments, refused, header.block_bytes, footer or source.size))
-
-    @property
-    def parity_places(self) -> tuple[tuple[int, int], ...]:
-        """Where segments of parity that are there begin and end."""
-        return tuple(sorted((found.offset, found.end) for found in self._parities.values()))
 
     def _restored(self, number: int) -> list[SegmentHeader]:
         """Restore what is lost of the segments that a segment of parity stands for."""
@@ -150,7 +145,7 @@ class Located:
         if all(index in self._usable for index in group):
             return []
         first = number // parity.groups // parity.parity * parity.parity * parity.groups + number % parity.groups
-        heads = [self._parities.get(first + i * parity.groups) for i in range(parity.parity)]
+        heads = [self.parities.get(first + i * parity.groups) for i in range(parity.parity)]
         lengths = next((head.lengths for head in heads if head), ())
         intact = [self._intact(head) if head and head.lengths == lengths else None for head in heads]
         payloads = {i: data[-max(lengths) :] for i, data in enumerate(intact) if data}
@@ -188,7 +183,7 @@ class Located:
         found = self._first_segment(chain([start], source.find(marks, start)))
         while found is not None:
             if found.lengths:
-                self._parities.setdefault(found.index, found)
+                self.parities.setdefault(found.index, found)
             elif found.index in segments:
                 self.notes.append(f"Segment {found.index} is there twice; its first copy was used.")
             else:
@@ -318,33 +313,29 @@ def _parts(
     header: StreamHeader, segments: _Found, refused: _Refused, start: int, end: int
 ) -> Iterator[SegmentHeader | Damage]:
     """Yield by number the segments that can be decoded, and between them what is lost."""
-    known_lost = sorted(refused)
-    usable = [segments[number] for number in sorted(segments.keys() - refused.keys())]
+    lost: list[tuple[int, int]] = []  # number and how many, since the last one that can be decoded
     number, row, place = 0, 0, start
-    for following in (*usable, None):
-        after, end_row, place_end = header.num_segments, header.num_rows, max(place, end)
+    for following in (*(segments[index] for index in sorted(segments)), None):
+        after = header.num_segments if following is None else following.index
+        if after > number:  # all together, as there may be billions
+            lost.append((number, after - number))
+        number = after + 1
+        if after in refused:
+            lost.append((after, 1))
+            continue
+        end_row, place_end = header.num_rows, max(place, end)
         if following is not None:
-            after, end_row = following.index, following.first_row
+            end_row = following.first_row
             place_end = place if following.restored is not None else max(place, following.offset)
-        alone = known_lost[bisect.bisect_left(known_lost, number) : bisect.bisect_left(known_lost, after)]
-        for first, count in _runs(number, after, alone):
+        for first, count in lost:
             left = after - first - count
             rows_end = min(row + count * header.rows_per_segment, end_row - left) if left else end_row
             found = segments.get(first)
             where = (found.offset, min(found.end, place_end)) if found else (place, place_end)
             yield damage_of(header, refused.get(first, _MISSING), (first, count), (row, rows_end), where)
             row = rows_end
+        lost = []
         if following is not None:
             yield following
-            number, row = following.index + 1, following.end_row
+            row = following.end_row
             place = place if following.restored is not None else following.end
-
-
-def _runs(first: int, end: int, alone: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield (number, how many) of lost segments: some alone, all between them together, as there may be billions."""
-    for number in [*alone, end]:
-        if number > first:
-            yield first, number - first
-        if number < end:
-            yield number, 1
-        first = number + 1

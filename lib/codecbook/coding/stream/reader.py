@@ -73,6 +73,7 @@ class StreamReader:
         model: The language model; may be set as long as nothing was read.
         damage: What is known to be lost without decoding anything.
         num_bytes: Length of the stream, with its inner code if it has one.
+        notes: What is wrong with parts of the stream that are there twice, and what was restored.
 
     No readable header, or no stream, raises CorruptInput; a later version of the format UnsupportedInput.
     """
@@ -87,17 +88,13 @@ class StreamReader:
         self.header, self._parts = self._located.header, self._located.parts
         self.damage = tuple(part for part in self._parts if isinstance(part, Damage))
         self.num_bytes, self.model = self._source.stored_bytes, model
+        self.notes = tuple(self._located.notes)
 
     def __enter__(self) -> "StreamReader":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is wrong with parts of the stream that are there twice, and what was restored up to now."""
-        return tuple(self._located.notes)
 
     def close(self) -> None:
         """Close the file, where it was opened here."""
@@ -222,11 +219,12 @@ class StreamReader:
     def report(self, damage: Sequence[Damage], notes: Sequence[str] = ()) -> StreamReport:
         """Return a report with what was found to be lost, and further notes."""
         segments = tuple((found.offset, found.end, found.num_rows) for found in self._located.in_place)
+        parities = [(found.offset, found.end) for found in self._located.parities.values()]
         duration_s, all_notes = self.header.duration_s, (*self.notes, *notes)
         payload_bytes = sum(found.payload_bytes for found in self._located.in_place)
         return StreamReport(
-            self.num_bytes, duration_s, self.header, segments, self._located.parity_places, payload_bytes,
-            tuple(damage), all_notes,
+            self.num_bytes, duration_s, self.header, segments, tuple(sorted(parities)), payload_bytes, tuple(damage),
+            all_notes,
         )  # fmt: skip
 
     def _without_endless_loss(self, parts: list[Segment | Damage]) -> list[Segment | Damage]:
