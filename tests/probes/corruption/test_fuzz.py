@@ -136,6 +136,13 @@ def test_altered_json_is_often_json_and_never_the_same() -> None:
     assert 100 < sum(map(parses, texts)) < 200
 
 
+def test_altered_json_depends_on_its_seed_alone() -> None:
+    """A value that is put in by one seed is not altered, or put into itself, by another."""
+    content = {"a": [0, 1], "b": {"c": 2}}
+    first = [altered_json(content, Random(seed)) for seed in range(3000)]
+    assert first == [altered_json(content, Random(seed)) for seed in range(3000)]
+
+
 class TestCasesThatFailedOnce:
     """Each was an exception of another kind, or more than a line, when it was found."""
 

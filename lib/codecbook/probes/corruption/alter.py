@@ -69,7 +69,7 @@ def altered_json(content: Any, random: Random) -> str:
         elif random.random() < 0.05:
             parent[last] = _NEST
         else:
-            parent[last] = random.choice(EVIL)
+            parent[last] = copy.deepcopy(random.choice(EVIL))  # as the next one may lie in it
     levels = random.choice((70, 100_000))
     text = json.dumps(content).replace(json.dumps(_NEST), "[" * levels + "]" * levels)
     return text.replace("Infinity", "1e999") if random.random() < 0.5 else text

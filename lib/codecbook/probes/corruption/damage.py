@@ -22,7 +22,6 @@ from codecbook.measure.quality import log_mel_distance_db, snr_db
 from codecbook.measure.statistics import share_interval
 from codecbook.probes.corruption.inject import CHUNK_KINDS, Mutation, draw
 from codecbook.probes.corruption.targets import Read, Target
-from codecbook.tokens.tokens import tokens_from_frames
 
 OUTCOMES = ("unchanged", "refused", "reported", "silent")
 """No code, or no sample, is wrong; nothing is read; all that is wrong is reported; something wrong is not."""
@@ -86,11 +85,7 @@ class Meter:
         codec, K = self._codec, read.rows.shape[1]
         lost = np.zeros(len(read.rows), dtype=bool) if read.lost is None else read.lost
         try:
-            tokens = tokens_from_frames(
-                read.rows, codec.codebook_sizes[:K], codec.frame_rates_hz[0], codec=codec.name,
-                weights=str(codec.weights),
-            )  # fmt: skip
-            return conceal(codec, tokens, np.tile(lost, (K, 1)))
+            return conceal(codec, codec.token_format(K).tokens(tuple(read.rows.T)), np.tile(lost, (K, 1)))
         except CodecbookError:  # no rows, or codes that the codec does not have
             return None
 
@@ -154,10 +149,9 @@ def summary(table: pd.DataFrame, by: Sequence[str] = ("target",)) -> pd.DataFram
     rows = []
     for _, part in table.groupby(list(by), sort=False):
         shares = {name: float((part.outcome == name).mean()) for name in OUTCOMES}
-        silent = share_interval(int((part.outcome == "silent").sum()), len(part))
+        shares |= share_interval(int((part.outcome == "silent").sum()), len(part)).columns("silent")
         bad = (part.bad_duration_s / part.duration_s).median()
-        rows.append({**part.iloc[0][list(by)], "mutations": len(part), **shares, "silent_low": silent.low,
-                     "silent_high": silent.high, "bad_share": bad})  # fmt: skip
+        rows.append({**part.iloc[0][list(by)], "mutations": len(part), **shares, "bad_share": bad})
     return pd.DataFrame(rows)
 
 

@@ -6,6 +6,7 @@ then another one goes on. An input follows from reader and seed alone.
 
 import contextlib
 import faulthandler
+import functools
 import importlib
 import multiprocessing
 import os
@@ -111,7 +112,7 @@ def fuzz(
     counts = pd.DataFrame(0, index=pd.Index(shares, name="reader"), columns=list(OUTCOMES))
     failures: list[Failure] = []
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as pools, contextlib.suppress(KeyboardInterrupt):
-        worker = _Worker(Path(name), (timeout_s, memory_mib, catalogue), pools)
+        worker = _Worker((Path(name), memory_mib, catalogue), timeout_s, pools)
         for reader, number in ((reader, number) for reader, count in shares.items() for number in range(count)):
             outcome, detail = worker.try_one(reader, seed + number)
             counts.loc[reader, outcome] += 1
@@ -135,54 +136,45 @@ def _keep(failure: Failure, source: Path, out: str | Path | None) -> None:
 class _Worker:
     """The process that reads, and another one after that has ended."""
 
-    def __init__(self, scratch: Path, settings: tuple[float, int, str], pools: contextlib.ExitStack) -> None:
-        self._scratch, self._settings, self._pools = scratch, settings, pools
+    def __init__(self, settings: tuple[Path, int, str], timeout_s: float, pools: contextlib.ExitStack) -> None:
+        self._settings, self._timeout_s, self._pools = settings, timeout_s, pools
         self._pool: ProcessPoolExecutor | None = None
-        self._reader = ""
 
     def try_one(self, reader: str, seed: int) -> tuple[str, str]:
         """Return how an input ended, and details."""
-        timeout_s, *_ = self._settings
         if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = self._pools.enter_context(
-                ProcessPoolExecutor(1, context, _begin, (self._scratch, *self._settings))
-            )
-            self._reader = ""
-        if self._reader != reader:  # making good inputs, and first of all importing, may take its time
-            self._pool.submit(_choose, reader).result()
-            self._reader = reader
+            pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
+            self._pool = self._pools.enter_context(pool)
         try:
-            return self._pool.submit(_try_one, seed).result()
+            return self._pool.submit(_try_one, seed, self._timeout_s, reader, *self._settings).result()
         except BrokenExecutor:
             self._pool = None
-        where = (self._scratch / _HANG).read_text()
-        return ("hang", f"no end after {timeout_s:g} s\n{where}") if where else ("crash", "the process ended")
+        where = (self._settings[0] / _HANG).read_text()
+        return ("hang", f"no end after {self._timeout_s:g} s\n{where}") if where else ("crash", "the process ended")
 
 
 _HANG = "hang"  # file for what a process was at when its time was over
-_serving: dict[str, Any] = {}  # in the other process: its settings, and the `Trial` that is going on
 
 
-def _begin(scratch: Path, timeout_s: float, memory_mib: int, catalogue: str) -> None:
+def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to deal with
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders of audio complain there, in C
-    _serving.update(scratch=scratch, timeout_s=timeout_s, memory_mib=memory_mib, catalogue=catalogue)
-    _serving["log"] = (scratch / _HANG).open("w")
 
 
-def _choose(name: str) -> None:
-    reader = importlib.import_module(_serving["catalogue"]).READERS[name]
-    _serving["trial"] = Trial(name, reader, _serving["scratch"] / name, _serving["memory_mib"])
+def _try_one(seed: int, timeout_s: float, reader: str, scratch: Path, *settings: Any) -> tuple[str, str]:
+    trial = _trial(reader, scratch, *settings)  # which may take its time
+    with (scratch / _HANG).open("w") as log:
+        faulthandler.dump_traceback_later(timeout_s, exit=True, file=log)
+        try:
+            return trial.run(seed)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
-def _try_one(seed: int) -> tuple[str, str]:
-    faulthandler.dump_traceback_later(_serving["timeout_s"], exit=True, file=_serving["log"])
-    try:
-        return _serving["trial"].run(seed)
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+@functools.lru_cache(1)
+def _trial(reader: str, scratch: Path, memory_mib: int, catalogue: str) -> "Trial":
+    return Trial(reader, importlib.import_module(catalogue).READERS[reader], scratch / reader, memory_mib)
 
 
 class Trial:

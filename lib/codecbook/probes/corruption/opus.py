@@ -75,8 +75,8 @@ class Opus:
         except (OSError, AttributeError) as error:
             raise UnsupportedInput(f"{found} cannot be used as a libopus ({error}); name another file.") from error
         # by what they do, as the version does not say how the library was built
-        self._has_decoder_complexity = self._takes("decoder", _COMPLEXITY, 48000, 1)
-        self.dred = self._takes("encoder", _DRED_FRAMES, 48000, 1, _VOIP)
+        with self._state("encoder", 48000, 1, _VOIP) as state:
+            self.dred = self._calls.opus_encoder_ctl(state, _DRED_FRAMES, ctypes.c_int32(5)) == 0
         self.deep_plc = self._conceals_by_network()
 
     def encode(
@@ -130,8 +130,7 @@ class Opus:
         out = np.zeros((len(coded.packets), frame), dtype=np.float32)
         with ExitStack() as stack:
             state = stack.enter_context(self._state("decoder", rate_hz, 1))
-            if self._has_decoder_complexity:
-                self._checked(calls.opus_decoder_ctl(state, _COMPLEXITY, ctypes.c_int32(complexity)))
+            calls.opus_decoder_ctl(state, _COMPLEXITY, ctypes.c_int32(complexity))  # older ones have none, and say so
             if dred:
                 parser, past = (stack.enter_context(self._state(kind)) for kind in ("dred_decoder", "dred"))
             for i, part in enumerate(map(_floats, out)):
@@ -173,10 +172,6 @@ class Opus:
                 f"{self.version} refuses a rate, length or setting (error {returned}); see `encode`."
             )
         return returned
-
-    def _takes(self, kind: str, request: int, *arguments: int) -> bool:
-        with self._state(kind, *arguments) as state:
-            return self._calls[f"opus_{kind}_ctl"](state, request, ctypes.c_int32(5)) == 0
 
     def _conceals_by_network(self) -> bool:
         """Say whether the decoder's complexity changes what it makes of a lost packet."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from codecbook import audio
+from codecbook.codecs import load_codec
 from codecbook.codecs.build import random_seeded
 from codecbook.codecs.loading import load_model, save_model
 from codecbook.coding import decompress
@@ -22,7 +23,7 @@ from codecbook.coding.stream.header import Parity
 from codecbook.coding.stream.inner_code import add_inner_code
 from codecbook.coding.stream.reader import StreamReader
 from codecbook.coding.stream.segment import Segment
-from codecbook.files import sha256_of
+from codecbook.files import sha256_of, write_file
 from codecbook.lm.exact.export import export_exact
 from codecbook.lm.exact.files import load_exact, save_exact
 from codecbook.lm.model_files import load_lm, save_lm
@@ -66,20 +67,17 @@ def _random_tokens(count: int = 90, sizes: tuple[int, ...] = (16, 16, 16), **kno
     return Tokens(tuple(random.integers(0, size, count) for size in sizes), sizes, (50.0,) * len(sizes), **about)
 
 
-def _ecdc_tokens(name: str, num_codebooks: int, **known: Any) -> Tokens:
-    rate_hz, channels, count = {"encodec_24khz": (24_000, 1, 75), "encodec_48khz": (48_000, 2, 150)}[name]
-    random = np.random.default_rng(num_codebooks)
-    codes = tuple(random.integers(0, 1024, 40 if channels == 1 else count + 23) for _ in range(num_codebooks))
-    samples = 320 * 40 - 9 if channels == 1 else 47_520 + 23 * 320 - 5
-    segments = {"segment_frames": (count, 23), "scales": (0.5, 0.25)} if channels == 2 else {}
-    return Tokens(codes, (1024,) * num_codebooks, (float(count),) * num_codebooks, name, f"bundled: {name}_mini",
-                  rate_hz, channels, samples, **segments)  # fmt: skip
+def _ecdc_tokens(name: str, num_codebooks: int) -> Tokens:
+    known, random = load_codec(name).token_format(num_codebooks), np.random.default_rng(num_codebooks)
+    if name == "encodec_24khz":
+        return known.tokens([*random.integers(0, 1024, (num_codebooks, 40))], num_samples=320 * 40 - 9)
+    return known.tokens([*random.integers(0, 1024, (num_codebooks, 173))], num_samples=47_520 + 23 * 320 - 5,
+                        segment_frames=(150, 23), scales=(0.5, 0.25))  # fmt: skip
 
 
 def _put(folder: Path, name: str, contents: list[bytes]) -> None:
     for i, content in enumerate(contents):
-        (folder / str(i)).mkdir()
-        (folder / str(i) / name).write_bytes(content)
+        write_file(folder / str(i) / name, content)
 
 
 def _tiny_exact(folder: Path) -> None:
@@ -142,8 +140,7 @@ def _make_npq(folder: Path) -> None:
     old = [struct.pack("<4siffiii", b"NPQ1", 2, 50.0, 64.0, 20, 16, 16)]
     old += [struct.pack("<4sifiii", b"NPQ1", 2, 50.0, 16, 16, 20)]
     for i, head in enumerate(old, 2):
-        (folder / str(i)).mkdir()
-        (folder / str(i) / "input.npq").write_bytes(head + payload)
+        write_file(folder / str(i) / "input.npq", head + payload)
 
 
 def _make_parquet(folder: Path) -> None:
