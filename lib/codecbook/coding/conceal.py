@@ -38,6 +38,7 @@ FADED_S = 0.2
 """Seconds after them in which it fades to silence."""
 PITCH_S = 0.04
 """Longest gap that `mix` fills with pitch periods."""
+_Gaps = list[tuple[int, int]]  # first rows that are lost, and first after them that are not
 _AROUND_S = 0.1  # of the waveform, in which these are looked for
 
 
@@ -46,7 +47,6 @@ def conceal(
     tokens: Tokens,
     lost: np.ndarray,
     method: str = "interpolate",
-    *,
     lm: ExactLM | None = None,
     seed: int = 0,
 ) -> Clip:
@@ -127,9 +127,7 @@ class Mender:
     says how many codebooks of a row are there.
     """
 
-    def __init__(
-        self, codec: Codec, codes: Sequence[np.ndarray], levels: np.ndarray, gaps: list[tuple[int, int]], method: str
-    ) -> None:
+    def __init__(self, codec: Codec, codes: Sequence[np.ndarray], levels: np.ndarray, gaps: _Gaps, method: str) -> None:
         self._codec, self._codes, self._levels = codec, codes, levels
         self._gaps = [] if method == "silence" else gaps
         self._is_held, self._is_mean = method == "hold", method == "lm_mean"
@@ -181,13 +179,7 @@ class Mender:
 
 
 def _drawn(
-    codec: Codec,
-    tokens: Tokens,
-    levels: np.ndarray,
-    gaps: list[tuple[int, int]],
-    method: str,
-    lm: ExactLM | None,
-    seed: int,
+    codec: Codec, tokens: Tokens, levels: np.ndarray, gaps: _Gaps, method: str, lm: ExactLM | None, seed: int
 ) -> dict[int, np.ndarray]:
     """Return latents of codes drawn for gaps that are not long, by first row; of others, the line is taken."""
     model = stream_models.default_lm(codec).model if lm is None else lm
@@ -218,7 +210,7 @@ def _with_pitch(
     return samples
 
 
-def _gaps(lost: np.ndarray) -> list[tuple[int, int]]:
+def _gaps(lost: np.ndarray) -> _Gaps:
     """Return where runs of True begin and end."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], lost, [False])).astype(int)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -4,7 +4,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from codecbook.coding.stream.header import Parity, check_text, digest_bytes
+from codecbook.coding.stream.header import MAX_NAME_BYTES, Parity, digest_bytes
+from codecbook.errors import UnsupportedInput
 
 _NO_SAMPLES = (1 << 40) - 1
 
@@ -65,7 +66,9 @@ def scaled(value: float, step: int, value_of: Callable[[int], float]) -> bytes:
 
 def text(value: str, usual: str) -> bytes:
     """Write a text, of which there may be a usual one."""
-    data = check_text(value)
+    data = value.encode()
+    if len(data) > MAX_NAME_BYTES:
+        raise UnsupportedInput(f"{len(data)} bytes of a name are longer than a header's {MAX_NAME_BYTES}; shorten it.")
     return b"\x00" if value == usual else varint(len(data) + 1) + data
 
 

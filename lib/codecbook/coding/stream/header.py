@@ -8,7 +8,7 @@ import itertools
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from codecbook.errors import CorruptInput, UnsupportedInput
@@ -185,12 +185,11 @@ def codebooks_of(runs: Sequence[tuple[int, int, float]]) -> dict[str, Any]:
     return {"codebook_sizes": sizes, "frame_rates_hz": rates_hz}
 
 
-def check_text(text: str) -> bytes:
-    """Return a name as UTF-8, or refuse one that is too long."""
-    data = text.encode()
-    if len(data) > MAX_NAME_BYTES:
-        raise UnsupportedInput(f"{len(data)} bytes of a name are longer than a header's {MAX_NAME_BYTES}; shorten it.")
-    return data
+def header_of(values: dict[str, Any]) -> StreamHeader:
+    """Return the header with these fields, its own and its format's."""
+    names = {field.name for field in fields(TokenFormat)} & values.keys()
+    known = TokenFormat(**{name: values.pop(name) for name in names})
+    return StreamHeader(format=known, **values)
 
 
 def digest_bytes(sha256: str, count: int = 32) -> bytes:

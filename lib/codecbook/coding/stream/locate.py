@@ -263,9 +263,8 @@ def _headers(source: StreamSource) -> tuple[StreamHeader | CodecbookError, Strea
 
 
 def _search_header(source: StreamSource, problem: CodecbookError) -> StreamHeader:
-    marks = {version.COPY_MARK: version for version in VERSIONS.values()}
-    for offset in source.find(marks, 1):
-        for version in marks.values():
+    for offset in source.find([version.COPY_MARK for version in VERSIONS.values()], 1):
+        for version in VERSIONS.values():
             header = _header_at(source, offset, version)
             if isinstance(header, StreamHeader):
                 return header
@@ -284,8 +283,7 @@ def _overlapping(in_place: list[SegmentHeader]) -> _Refused:
     return {
         found.index: (
             "payload",
-            f"it should be {found.end - found.offset} bytes long, and segment {after.index} begins "
-            f"{after.offset - found.offset} bytes after its beginning: bytes are lost",
+            f"it should end at byte {found.end}, and segment {after.index} begins at {after.offset}: bytes are lost",
         )
         for found, after in pairwise(in_place)
         if found.end > after.offset

@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +11,14 @@ from codecbook.coding.stream.fields import Fields
 from codecbook.coding.stream.header import StreamHeader
 from codecbook.coding.stream.segment import SegmentError, SegmentHeader, check_claims
 from codecbook.errors import CorruptInput
-from codecbook.tokens import TokenFormat
 
 VERSION = 1
 _FIXED = struct.Struct("<BBHIHIIIQddHII8s32s32s")
+_OPTIONAL = ("num_samples", "bandwidth_kbps", "source_bitrate_kbps", "mid_codebooks")
+_NAMES = (
+    "coder", "order", "flags", "sample_rate_hz", "channels", "rows_per_segment", "num_rows", "num_segments", *_OPTIONAL,
+    "codec_segment_frames", "codec_segment_stride", "stream_id", "weights_sha256", "lm_sha256",
+)  # fmt: skip
 _RUN = struct.Struct("<HId")
 _TAIL = struct.Struct("<QQI8s")
 _HEAD = struct.Struct("<4sIIIII16s")
@@ -27,29 +32,17 @@ TAIL_BYTES = _TAIL.size
 def unpack_body(body: bytes) -> StreamHeader:
     """Parse a header's body; what contradicts itself raises one of many errors."""
     fields = Fields(body)
-    (
-        coder, order, flags, sample_rate_hz, channels, rows_per_segment, num_rows, num_segments, *optional,
-        segment_frames, segment_stride, stream_id, codec_sha256, lm_sha256,
-    ) = _FIXED.unpack(fields.take(_FIXED.size))  # fmt: skip
-    num_samples, bandwidth, source_bitrate, mid = (
-        value if flags >> i & 1 else None for i, value in enumerate(optional)
-    )
+    values: dict[str, Any] = dict(zip(_NAMES, _FIXED.unpack(fields.take(_FIXED.size)), strict=True))
     runs = [_RUN.unpack(fields.take(_RUN.size)) for _ in range(fields.fixed(2))]
-    codec, weights, lm_name = (fields.take(fields.fixed(2)).decode() for _ in range(3))
+    values |= headers.codebooks_of(runs) | {"version": VERSION, "body_bytes": len(body)}
+    values |= {name: fields.take(fields.fixed(2)).decode() for name in ("codec", "weights", "lm_name")}
     if fields.place != len(body):
         raise CorruptInput(f"its fields take {fields.place} bytes, not {len(body)}")
-    known = TokenFormat(
-        **headers.codebooks_of(runs), codec=codec, weights=weights,
-        weights_sha256=codec_sha256.hex() if any(codec_sha256) else "", sample_rate_hz=sample_rate_hz,
-        channels=channels, bandwidth_kbps=bandwidth, source_bitrate_kbps=source_bitrate, mid_codebooks=mid,
-    )  # fmt: skip
-    return StreamHeader(
-        format=known, order=headers.ROW_ORDERS[order], coder=headers.CODERS[coder],
-        lm_name=lm_name, lm_sha256=lm_sha256.hex() if any(lm_sha256) else "",
-        rows_per_segment=rows_per_segment, num_rows=num_rows, num_segments=num_segments, num_samples=num_samples,
-        codec_segment_frames=segment_frames, codec_segment_stride=segment_stride, has_scales=bool(flags >> 5 & 1),
-        stream_id=stream_id, version=VERSION, body_bytes=len(body),
-    )  # fmt: skip
+    flags = values.pop("flags")
+    values |= {name: None for i, name in enumerate(_OPTIONAL) if not flags >> i & 1}
+    values |= {name: values[name].hex() if any(values[name]) else "" for name in ("weights_sha256", "lm_sha256")}
+    values |= {"order": headers.ROW_ORDERS[values["order"]], "coder": headers.CODERS[values["coder"]]}
+    return headers.header_of(values | {"has_scales": bool(flags >> 5 & 1)})
 
 
 def open_copy(data: bytes) -> bytes:

@@ -1,7 +1,6 @@
 """Version 2 of the format, which is written; ``docs/stream-format.md`` is the normative text."""
 
 import binascii
-import dataclasses
 import hashlib
 import itertools
 import struct
@@ -15,7 +14,6 @@ from codecbook.coding.stream.header import StreamHeader
 from codecbook.coding.stream.parity import group_of
 from codecbook.coding.stream.segment import Segment, SegmentError, SegmentHeader, check_claims
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.tokens import TokenFormat
 
 VERSION = 2
 SEGMENT_MARK, PARITY_MARK, COPY_MARK, _TAIL_MARK = b"\xc5S", b"\xc5P", b"\xc5H", b"BS"
@@ -97,12 +95,9 @@ def unpack_body(body: bytes) -> StreamHeader:
         values |= {"lm_sha256": _WEIGHTS.read(fields), "lm_name": fields.text(_usual_lm(codec))}
     if fields.place != len(body):
         raise CorruptInput(f"its fields take {fields.place} bytes, not {len(body)}")
-    names = {field.name for field in dataclasses.fields(TokenFormat)} & values.keys()
-    known = TokenFormat(**{name: values.pop(name) for name in names})
-    return StreamHeader(
-        format=known, order=headers.ROW_ORDERS[flags >> _ORDER & 3], coder=headers.CODERS[flags >> _EXACT & 1],
-        has_scales=bool(flags >> _SCALES & 1), version=VERSION, body_bytes=len(body), **values,
-    )  # fmt: skip
+    values |= {"order": headers.ROW_ORDERS[flags >> _ORDER & 3], "coder": headers.CODERS[flags >> _EXACT & 1]}
+    values |= {"has_scales": bool(flags >> _SCALES & 1), "version": VERSION, "body_bytes": len(body)}
+    return headers.header_of(values)
 
 
 def pack_copy(header: StreamHeader) -> bytes:
