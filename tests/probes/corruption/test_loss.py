@@ -43,7 +43,7 @@ def test_all_senders_lose_the_same_packets(clip: Clip):
         "10 %": lambda count, seed: channels.independent(count, 0.1, seed),
         "bursts": lambda count, seed: channels.gilbert_elliott(count, 0.1, 2.0, seed),
     }
-    table = loss.quality_under_loss([clip, clip], senders, losses, seed=3, say=lambda _: None)
+    table = loss.quality_under_loss([clip, clip], senders, losses, seed=3)
     assert len(table) == 2 * 2 * 2
     for a, b in zip(short, long, strict=True):
         assert np.array_equal(a, b[:50])

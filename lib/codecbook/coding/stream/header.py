@@ -5,6 +5,7 @@
 
 import functools
 import itertools
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -194,10 +195,7 @@ def header_of(values: dict[str, Any]) -> StreamHeader:
 
 def digest_bytes(sha256: str, count: int = 32) -> bytes:
     """Return the first bytes of a SHA-256 in hex, or of what an earlier reader has kept of it; zeros where unknown."""
-    try:
-        digest = bytes.fromhex(sha256) if sha256 else bytes(32)
-    except ValueError:
-        digest = b""
-    if not count <= len(digest) <= 32:
+    digest = sha256 or "00" * 32
+    if not re.fullmatch(f"([0-9a-fA-F]{{2}}){{{count},32}}", digest):
         raise UnsupportedInput(f"{sha256!r} is no SHA-256; give 64 hexadecimal digits, or nothing where unknown.")
-    return digest[:count]
+    return bytes.fromhex(digest)[:count]

@@ -112,15 +112,13 @@ class Located:
             self.notes.append(f"The first copy of the header is damaged ({lead}); the second was used.")
         self.header, self.version = header, VERSIONS[header.version]
         if not footer:
-            self.notes.append(
-                "The last bytes are not the stream's: it is cut off, goes on, or is damaged; it was searched."
-            )
+            self.notes.append("The last bytes are not the stream's: it is cut off, goes on, or is damaged.")
         elif copy != header:
-            self.notes.append("The second copy of the header is damaged, or of another stream; it was searched.")
+            self.notes.append("The second copy of the header is damaged, or of another stream.")
         else:
             place = footer + self.version.copy_bytes(header)
             if not is_sealed(source.read(place, source.size - self.version.TAIL_BYTES - place), header.stream_id):
-                self.notes.append("The index of segments is damaged; the stream was searched.")
+                self.notes.append("The index of segments is damaged.")
         self.parities: _Found = {}
         start = header.block_bytes if header is lead else 0
         segments = self._scan(start, start or -1, footer if copy == header else -1)
@@ -272,9 +270,7 @@ def _search_header(source: StreamSource, problem: CodecbookError) -> StreamHeade
     if start.startswith(ECDC_MAGIC):
         raise UnsupportedInput("This is an .ecdc stream of EnCodec; read it with codecbook.coding.ecdc.read_ecdc.")
     if start != HEADER_MAGIC:
-        raise CorruptInput(
-            f"This is no stream of codecbook, or no end of one: it begins with {start!r}. Check which file it is."
-        )
+        raise CorruptInput(f"This is no stream of codecbook: it begins with {start!r}. Check which file it is.")
     raise CorruptInput(f"No copy of the stream's header can be read ({problem}); copy the stream again.")
 
 

@@ -23,7 +23,6 @@ def gilbert_elliott(
     loss_rate: float,
     mean_burst_packets: float,
     seed: int = 0,
-    *,
     good_loss: float = 0.0,
     bad_loss: float = 1.0,
 ) -> np.ndarray:

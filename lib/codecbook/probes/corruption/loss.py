@@ -91,11 +91,7 @@ def opus_sender(opus: Opus, bitrate_kbps: float, *, dred_ms: int = 0, loss_perce
 
 
 def quality_under_loss(
-    clips: Sequence[Clip],
-    senders: Mapping[str, Sender],
-    channels: Mapping[str, Channel],
-    seed: int = 0,
-    say: Callable[[str], None] = print,
+    clips: Sequence[Clip], senders: Mapping[str, Sender], channels: Mapping[str, Channel], seed: int = 0
 ) -> pd.DataFrame:
     """Send every clip by every sender through every channel; of one clip, all senders lose the same packets.
 
@@ -106,7 +102,7 @@ def quality_under_loss(
     """
     rows = []
     for number, clip in enumerate(clips):
-        say(f"clip {number + 1}/{len(clips)}: {clip.name}")
+        print(f"clip {number + 1}/{len(clips)}: {clip.name}")
         length = _MOST_PACKETS_PER_S * (math.ceil(clip.duration_s) + 1)  # of every pattern, so that all lose the same
         for name, sender in senders.items():
             sent = sender(clip)
