@@ -270,7 +270,9 @@ def _search_header(source: StreamSource, problem: CodecbookError) -> StreamHeade
     if start.startswith(ECDC_MAGIC):
         raise UnsupportedInput("This is an .ecdc stream of EnCodec; read it with codecbook.coding.ecdc.read_ecdc.")
     if start != HEADER_MAGIC:
-        raise CorruptInput(f"This is no stream of codecbook: it begins with {start!r}. Check which file it is.")
+        raise CorruptInput(
+            f"This is no stream of codecbook: {source.size} bytes that begin with {start!r}; check the file."
+        )
     raise CorruptInput(f"No copy of the stream's header can be read ({problem}); copy the stream again.")
 
 
