@@ -90,7 +90,7 @@ class RangeEncoder(Encoder):
 
     def finish(self) -> bytes:
         """Return all bytes; the encoder is then empty again."""
-        _encode_end(self._state, self._buffer)
+        encode_end(self._state, self._buffer)
         data = self._buffer[: self._state[POSITION]].tobytes()
         self._state = fresh_state()
         return data
@@ -180,7 +180,7 @@ def encode_step(state, buffer, cum_low, cum_high, total_bits):
 
 
 @kernel
-def _encode_end(state, buffer):
+def encode_end(state, buffer):
     """Write the last byte, for which `buffer` needs room."""
     position = state[POSITION]
     top = (state[LOW] + (1 << BOTTOM_BITS) - 1) >> BOTTOM_BITS

@@ -35,7 +35,7 @@ CONFIG_NAME = "config.json"
 class Weights:
     """Where a model's weights are from; printed in every table and figure that used them."""
 
-    kind: str  # "bundled" (trained by this project's own code), "pretrained" or "random"
+    kind: str  # "bundled" (trained by this project's own code), "pretrained", "random" or "compressed"
     source: str  # file, hub repository or seed
     sha256: str = ""  # over the parameters, hex; equal weights have equal hashes whatever file they came from
 

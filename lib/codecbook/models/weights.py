@@ -15,6 +15,7 @@ from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, Unsup
 from codecbook.models.store import is_bundled
 
 CONNECT_TIMEOUT_S = 15.0
+COMPRESSED_SUFFIX = ".cbw"  # of what codecbook.probes.weights writes
 _RANDOM = re.compile(r"random(?::([0-9]{1,19}))?")
 # codecs of this project alone have no weights of other authors; TensorFlow Lite files cannot be drawn at random
 _LACKING = {"fsq_50hz": "pretrained", "units_25hz": "pretrained", "lyra_v2": "random:SEED"}
@@ -24,7 +25,7 @@ _LACKING = {"fsq_50hz": "pretrained", "units_25hz": "pretrained", "lyra_v2": "ra
 class WeightsRequest:
     """What a caller asked for."""
 
-    kind: str  # "bundled", "pretrained" or "random"
+    kind: str  # "bundled", "pretrained", "random" or "compressed"
     seed: int = 0  # of random weights
     path: Path | None = None  # of bundled or pretrained weights; None where they are to be fetched, or drawn
 
@@ -50,6 +51,8 @@ def parse_weights(name: str, weights: str | Path) -> WeightsRequest:
         raise MissingWeights(
             f"There are no weights at {path}; give a path, or one of bundled, pretrained, random:SEED."
         )
+    if path.suffix == COMPRESSED_SUFFIX:
+        return WeightsRequest("compressed", path=path)
     config = path / "config.json"
     is_own = config.is_file() and '"format": 1' in config.read_text(encoding="utf-8", errors="replace")
     return WeightsRequest("bundled" if is_own else "pretrained", path=path)

@@ -12,6 +12,7 @@ import zstandard
 from codecbook.coding.range_coder import RangeDecoder, RangeEncoder
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lazy import optional_module
+from codecbook.measure.information import entropy_bits
 from codecbook.probes.weights.packing import pack, unpack
 
 _TOTAL_BITS = 16
@@ -156,6 +157,14 @@ def decode_exponents(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     decoder.finish()
     bits = _joined(present[np.concatenate(parts)], rest, SOURCES[name])
     return values_of(bits, name).reshape(shape)
+
+
+def exponent_bound_bits(matrix: np.ndarray, source_dtype: str) -> float:
+    """Return the bits of a matrix if exponents took their order-0 entropy, and signs and mantissas all of theirs."""
+    source = SOURCES[source_dtype]
+    exponents, _ = _split(source_bits(matrix, source_dtype).ravel(), source)
+    counts = np.unique(exponents, return_counts=True)[1]
+    return matrix.size * (1 + source.mantissa_bits) + float(entropy_bits(counts)) * matrix.size
 
 
 def _split(bits: np.ndarray, source: Source) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.probes.weights import lossless, published, scalars, vectors
+from codecbook.probes.weights import lossless, predicted, published, scalars, uniform, vectors
 
 Shape = tuple[int, int]
 
@@ -129,6 +129,15 @@ _ALL = [
     _exact("raw", "as they are", lossless.encode_raw, lossless.decode_raw),
     _exact("zstd_planes", "byte planes, zstd", lossless.encode_planes, lossless.decode_planes),
     _exact("exponents", "coded exponents", lossless.encode_exponents, lossless.decode_exponents),
+    _exact("predicted", "predicted intervals, coded", predicted.encode_predicted, predicted.decode_predicted),
+    Scheme(
+        "uniform",
+        "uniform steps with feedback, coded",
+        uniform.encode_uniform,
+        uniform.decode_uniform,
+        options={"step": 0.1},
+        scaled=False,
+    ),
     *(
         Scheme(name.lower(), title, lossless.encode_raw, lossless.decode_raw, options={"to_dtype": name}, scaled=False)
         for name, title in {"F16": "float16", "BF16": "bfloat16"}.items()
