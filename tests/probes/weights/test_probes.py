@@ -16,7 +16,7 @@ from codecbook.probes.weights.probes import (
     row_cosines,
     tree_collapse,
 )
-from codecbook.probes.weights.schemes import SCHEMES
+from codecbook.probes.weights.schemes.table import SCHEMES
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

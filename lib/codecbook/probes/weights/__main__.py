@@ -30,7 +30,7 @@ from codecbook.paths import data_dir
 from codecbook.probes.weights.container import AS_IT_IS, TIED, CompressedFile, Model, account, bits_per_weight, compress
 from codecbook.probes.weights.frontier import SOUND_STEP, Choose, one_scheme, spent_by_loss
 from codecbook.probes.weights.moments import Moments, codec_moments, lm_moments
-from codecbook.probes.weights.schemes import SCHEMES
+from codecbook.probes.weights.schemes.table import SCHEMES
 from codecbook.probes.weights.tensors import ModelFile
 
 _CLIPS, _CLIP_S, _FRAMES = 12, 6, 300  # of calibration

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codecbook.measure.statistics import Interval, share_interval
-from codecbook.probes.weights.published import base17, farthest_points
+from codecbook.probes.weights.schemes.published import base17, farthest_points
 
 ACTIONS = ("skip", "attend", "compose", "escalate")
 SKIP, ATTEND, COMPOSE, ESCALATE = range(4)

@@ -4,9 +4,9 @@
 
 The directory is JSON: of what model the file is, and a list of records in the order of their blocks. A record says of
 one matrix which scheme stored it, of which tensors it is made (from the first row on), and of each block of its rows
-how many bytes it takes and their CRC-32. Schemes are those of `codecbook.probes.weights.schemes`; what is no float is
-stored as it is, and a tensor that equals an earlier one as a reference. Everything is in the file, so that its size is
-the account: four bytes, the blocks, the directory, and eight.
+how many bytes it takes and their CRC-32. Schemes are those of `codecbook.probes.weights.schemes.table`; what is no
+float is stored as it is, and a tensor that equals an earlier one as a reference. Everything is in the file, so that its
+size is the account: four bytes, the blocks, the directory, and eight.
 """
 
 import json
@@ -31,8 +31,8 @@ from codecbook.lm.model_files import LoadedLM
 from codecbook.lm.models import ARCHITECTURES, build_lm
 from codecbook.lm.token_lm import TokenLM
 from codecbook.models import store
-from codecbook.probes.weights.lossless import exponent_bound_bits
-from codecbook.probes.weights.schemes import SCHEMES
+from codecbook.probes.weights.schemes.lossless import exponent_bound_bits
+from codecbook.probes.weights.schemes.table import SCHEMES
 from codecbook.probes.weights.tensors import (
     CODEBOOKS,
     FLOATS,
@@ -221,12 +221,7 @@ def _of_rows(options: Mapping[str, Any], start: int, count: int, R: int) -> dict
 
 
 def _shortest(matrix: np.ndarray, dtype: str) -> str:
-    finite = bool(np.isfinite(matrix).all())
-    sizes = {
-        name: len(SCHEMES[name].encode(matrix, source_dtype=dtype))
-        for name in LOSSLESS
-        if matrix.size and (finite or name != "predicted")
-    }
+    sizes = {name: len(SCHEMES[name].encode(matrix, source_dtype=dtype)) for name in LOSSLESS if matrix.size}
     return min(sizes, key=lambda name: sizes[name], default="raw")
 
 

@@ -276,6 +276,6 @@ def _smoothed(rows: np.ndarray, columns: np.ndarray) -> Moments:
 
 
 def by_name(moments: Mapping[str, Moments], name: str) -> dict[str, np.ndarray]:
-    """Return the options that `codecbook.probes.weights.uniform.encode_uniform` takes of a matrix, none if unknown."""
+    """Return what `codecbook.probes.weights.schemes.uniform.encode_uniform` takes of a matrix, nothing if unknown."""
     found = moments.get(name)
     return {} if found is None else {"rows": found.rows, "gram": found.columns}

@@ -15,8 +15,8 @@ import scipy.stats
 from codecbook.errors import UnsupportedInput
 from codecbook.measure.statistics import Interval, mean_interval, share_interval
 from codecbook.probes.weights.cascade import search, unit_rows
-from codecbook.probes.weights.published import GOLDEN, farthest_points, spiral_places
-from codecbook.probes.weights.schemes import SCHEMES
+from codecbook.probes.weights.schemes.published import GOLDEN, farthest_points, spiral_places
+from codecbook.probes.weights.schemes.table import SCHEMES
 
 PASSTHROUGH_ROWS = 8192  # more rows than these the published pipeline leaves as they are
 _POSITIONS = 256  # of an int8

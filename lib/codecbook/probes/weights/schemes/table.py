@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.probes.weights import lossless, predicted, published, scalars, uniform, vectors
+from codecbook.probes.weights.schemes import lossless, predicted, published, scalars, uniform, vectors
 
 Shape = tuple[int, int]
 

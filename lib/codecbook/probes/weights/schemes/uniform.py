@@ -15,8 +15,8 @@ import numpy as np
 
 from codecbook.compiled import kernel
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.probes.weights.entropy import decode_integers, encode_integers
-from codecbook.probes.weights.packing import pack, unpack
+from codecbook.probes.weights.schemes.entropy import decode_integers, encode_integers
+from codecbook.probes.weights.schemes.packing import pack, unpack
 
 _NO_FEEDBACK = np.zeros((0, 0))
 _ROOT = np.array([1.0, 2.0**0.5])  # 2^(n / 2) for n of 0 and 1

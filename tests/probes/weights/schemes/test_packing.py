@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.probes.weights.packing import pack, unpack
+from codecbook.probes.weights.schemes.packing import pack, unpack
 
 ARRAYS = [
     np.arange(-3, 3, dtype=np.int8).reshape(2, 3),

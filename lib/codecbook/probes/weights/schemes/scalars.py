@@ -6,7 +6,7 @@ that scales fit float16. Decoding is one table look-up and one multiplication pe
 
 import numpy as np
 
-from codecbook.probes.weights.packing import pack, unpack
+from codecbook.probes.weights.schemes.packing import pack, unpack
 
 NF4_LEVELS = np.array(
     [

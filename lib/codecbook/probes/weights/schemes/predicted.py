@@ -1,24 +1,33 @@
 """Weights without loss, below the order-0 entropy of their exponents: coarse integers by prediction, then the rest.
 
 Each value lies in one of many equal intervals, as wide as the spacing of floats at the row's largest. Which one is
-coded like a quantised entry (`codecbook.probes.weights.entropy`): by its column's usual size and, in tables, by what
-the columns before it lead one to expect, none of which a coder of exponents can see. Which of the interval's floats it
-is, where small values have several, is as good as even. But for the two next to zero, intervals hold a power of two of
-floats, so that no bit is lost.
+coded like a quantised entry (module `entropy`): by its column's usual size and, in tables, by what the columns before
+it lead one to expect, none of which a coder of exponents can see. Which of the interval's floats it is, where small
+values have several, is as good as even. But for the two next to zero, intervals hold a power of two of floats, so that no bit
+is lost. What is not finite lies in no interval: such a matrix is stored by its exponents.
 """
 
 import numpy as np
 
-from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.probes.weights.entropy import decode_bits, decode_integers, encode_bits, encode_integers
-from codecbook.probes.weights.lossless import SOURCES, Source, source_bits, values_of
-from codecbook.probes.weights.packing import pack, unpack
+from codecbook.errors import CorruptInput
+from codecbook.probes.weights.schemes.entropy import decode_bits, decode_integers, encode_bits, encode_integers
+from codecbook.probes.weights.schemes.lossless import (
+    SOURCES,
+    Source,
+    decode_exponents,
+    encode_exponents,
+    source_bits,
+    values_of,
+)
+from codecbook.probes.weights.schemes.packing import pack, unpack
+
+_BY_EXPONENTS = 255  # instead of a type
 
 
 def encode_predicted(matrix: np.ndarray, source_dtype: str, **_: object) -> bytes:
-    """Return the bytes of a matrix ``[R, C]``; infinite values and NaN raise UnsupportedInput."""
+    """Return the bytes of a matrix ``[R, C]``."""
     if not np.isfinite(matrix).all():
-        raise UnsupportedInput("Weights that are not finite lie in no interval; store them by their exponents.")
+        return bytes([_BY_EXPONENTS]) + encode_exponents(matrix, source_dtype)
     source, sizes = SOURCES[source_dtype], np.abs(matrix)
     spacings = _spacings(sizes.max(axis=1), source)
     intervals = np.ldexp(sizes.astype(float), -spacings[:, None]).astype(np.int64)
@@ -35,6 +44,8 @@ def encode_predicted(matrix: np.ndarray, source_dtype: str, **_: object) -> byte
 
 def decode_predicted(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     """Return float32 ``[R, C]``."""
+    if data[0] == _BY_EXPONENTS:
+        return decode_exponents(data[1:], shape)
     parts = [part.tobytes() for part in unpack(data[1:])]
     if data[0] >= len(SOURCES) or len(parts) != 3:
         raise CorruptInput("A coded matrix has no type or other than 3 parts; the file is damaged, fetch it again.")

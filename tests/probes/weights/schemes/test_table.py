@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.probes.weights import lossless
-from codecbook.probes.weights.packing import pack
-from codecbook.probes.weights.schemes import SCHEMES
+from codecbook.probes.weights.schemes import lossless
+from codecbook.probes.weights.schemes.packing import pack
+from codecbook.probes.weights.schemes.table import SCHEMES
 
 LOSSLESS = [name for name, scheme in SCHEMES.items() if scheme.lossless]
 LOSSY = [name for name in SCHEMES if name not in LOSSLESS]

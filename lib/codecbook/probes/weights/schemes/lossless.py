@@ -13,7 +13,7 @@ from codecbook.coding.range_coder import RangeDecoder, RangeEncoder
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lazy import optional_module
 from codecbook.measure.information import entropy_bits
-from codecbook.probes.weights.packing import pack, unpack
+from codecbook.probes.weights.schemes.packing import pack, unpack
 
 _TOTAL_BITS = 16
 _AT_ONCE = 1 << 16  # exponents decoded at a time

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from codecbook.probes.weights.cascade import ACTIONS, fisher_table, routes, search
-from codecbook.probes.weights.packing import unpack
-from codecbook.probes.weights.published import base17, farthest_points, rows_of_base17, spiral_places
-from codecbook.probes.weights.schemes import SCHEMES
+from codecbook.probes.weights.schemes.packing import unpack
+from codecbook.probes.weights.schemes.published import base17, farthest_points, rows_of_base17, spiral_places
+from codecbook.probes.weights.schemes.table import SCHEMES
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

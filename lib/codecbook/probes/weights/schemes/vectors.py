@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 
-from codecbook.probes.weights.packing import pack, unpack
+from codecbook.probes.weights.schemes.packing import pack, unpack
 
 _SAMPLE = 1 << 14  # vectors that k-means is fitted to
 _VECTORS_PER_CODE = 8  # at least: of a small matrix the codebook would otherwise outweigh what it saves

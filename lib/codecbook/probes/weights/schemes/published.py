@@ -8,9 +8,9 @@ from functools import cache
 
 import numpy as np
 
-from codecbook.probes.weights.lossless import rounded_bits, values_of
-from codecbook.probes.weights.packing import pack, unpack
-from codecbook.probes.weights.vectors import sum_of_products
+from codecbook.probes.weights.schemes.lossless import rounded_bits, values_of
+from codecbook.probes.weights.schemes.packing import pack, unpack
+from codecbook.probes.weights.schemes.vectors import sum_of_products
 
 BASE = 17
 GOLDEN = (1 + 5**0.5) / 2
