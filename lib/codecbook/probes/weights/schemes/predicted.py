@@ -3,8 +3,8 @@
 Each value lies in one of many equal intervals, as wide as the spacing of floats at the row's largest. Which one is
 coded like a quantised entry (module `entropy`): by its column's usual size and, in tables, by what the columns before
 it lead one to expect, none of which a coder of exponents can see. Which of the interval's floats it is, where small
-values have several, is as good as even. But for the two next to zero, intervals hold a power of two of floats, so that no bit
-is lost. What is not finite lies in no interval: such a matrix is stored by its exponents.
+values have several, is as good as even. But for the two next to zero, intervals hold a power of two of floats, so that
+no bit is lost. What is not finite lies in no interval: such a matrix is stored by its exponents.
 """
 
 import numpy as np
