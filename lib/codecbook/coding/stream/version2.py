@@ -25,6 +25,7 @@ _CODECS = (
     "encodec_24khz", "encodec_48khz", "snac_24khz", "snac_32khz", "snac_44khz", "dac_16khz", "dac_24khz", "dac_44khz",
     "mimi", "neucodec", "lyra_v2", "fsq_50hz", "units_25hz",
 )  # fmt: skip
+_USUAL_WEIGHTS, _USUAL_LM = "bundled: {}_mini", "lm_{}_mini"
 _WEIGHTS = kinds.digest(6)  # what error messages show of a SHA-256
 _EXACT, _ORDER, _SCALES, _COUNT = 0, 1, 8, 9  # bits of the flags without a field of their own, and of one with
 _BODY: tuple[tuple[str, kinds.Kind, int | None], ...] = (
@@ -56,18 +57,10 @@ def _body(header: StreamHeader) -> bytes:
         data += kinds.varint(count) + kinds.varint(size) + kinds.scaled(rate, step, lambda step: rate_hz / step)
     is_known = known.codec in _CODECS
     data += kinds.varint(_CODECS.index(known.codec) + 1) if is_known else b"\0" + kinds.text(known.codec, "-")
-    data += kinds.text(known.weights, _usual_weights(known.codec))
+    data += kinds.text(known.weights, _USUAL_WEIGHTS.format(known.codec))
     if header.coder == "exact":
-        data += _WEIGHTS.write(header.lm_sha256) + kinds.text(header.lm_name, _usual_lm(known.codec))
+        data += _WEIGHTS.write(header.lm_sha256) + kinds.text(header.lm_name, _USUAL_LM.format(known.codec))
     return data
-
-
-def _usual_weights(codec: str) -> str:
-    return f"bundled: {codec}_mini"
-
-
-def _usual_lm(codec: str) -> str:
-    return f"lm_{codec}_mini"
 
 
 def pack_header(header: StreamHeader) -> bytes:
@@ -90,9 +83,9 @@ def unpack_body(body: bytes) -> StreamHeader:
     ]
     number = fields.varint()
     codec = _CODECS[number - 1] if number else fields.text("-")
-    values |= headers.codebooks_of(runs) | {"codec": codec, "weights": fields.text(_usual_weights(codec))}
+    values |= headers.codebooks_of(runs) | {"codec": codec, "weights": fields.text(_USUAL_WEIGHTS.format(codec))}
     if flags >> _EXACT & 1:
-        values |= {"lm_sha256": _WEIGHTS.read(fields), "lm_name": fields.text(_usual_lm(codec))}
+        values |= {"lm_sha256": _WEIGHTS.read(fields), "lm_name": fields.text(_USUAL_LM.format(codec))}
     if fields.place != len(body):
         raise CorruptInput(f"its fields take {fields.place} bytes, not {len(body)}")
     values |= {"order": headers.ROW_ORDERS[flags >> _ORDER & 3], "coder": headers.CODERS[flags >> _EXACT & 1]}

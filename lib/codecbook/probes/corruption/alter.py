@@ -9,7 +9,7 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -22,6 +22,7 @@ from codecbook.coding.stream.header import CRC, FRAME, HEADER_MAGIC
 from codecbook.models.store import arrays_sha256
 from codecbook.probes.corruption.fuzz import Files
 from codecbook.probes.corruption.inject import BYTE_KINDS, RUN_KINDS, draw
+from codecbook.probes.determinism.bundle import digest
 from codecbook.tokens.parquet import CRC_KEY, row_crc32
 
 EVIL: tuple[Any, ...] = (
@@ -191,20 +192,13 @@ def alter_bundle(files: Files, random: Random) -> tuple[Files, bool]:
     return {name: written.getvalue()}, True
 
 
-def alter_signed_json(digest: Callable[[dict[str, Any]], str]) -> Callable[[Files, Random], tuple[Files, bool]]:
-    """Return what alters a JSON file that holds a digest of all else in it, and computes that anew."""
-
-    def alter(files: Files, random: Random) -> tuple[Files, bool]:
-        ((name, data),) = files.items()
-        if random.random() < 0.3:
-            return alter_any(files, random)
-        content = {key: value for key, value in json.loads(data).items() if key != "sha256"}
-        text = altered_json(content, random)
-        try:
-            parsed = json.loads(text)
-            text = json.dumps({**parsed, "sha256": digest(parsed)})
-        except (ValueError, TypeError, RecursionError):  # not all can be signed: what cannot is tried as it is
-            pass
-        return {name: text.encode("utf-8", "surrogatepass")}, True
-
-    return alter
+def alter_result(files: Files, random: Random) -> tuple[Files, bool]:
+    """Alter a result of the determinism probe, JSON that holds a digest of all else in it, and compute that anew."""
+    ((name, data),) = files.items()
+    if random.random() < 0.3:
+        return alter_any(files, random)
+    text = altered_json({key: value for key, value in json.loads(data).items() if key != "sha256"}, random)
+    with contextlib.suppress(ValueError, TypeError, RecursionError):  # what cannot be signed is tried as it is
+        parsed = json.loads(text)
+        text = json.dumps({**parsed, "sha256": digest(parsed)})
+    return {name: text.encode("utf-8", "surrogatepass")}, True

@@ -113,10 +113,9 @@ def costs(
     wheres: Sequence[str] = ("anywhere",),
     count: int = 1,
     seed: int = 0,
-    size: int = 1,
     listen: bool = True,
 ) -> pd.DataFrame:
-    """Measure so many mutations of each target, kind and part that the target has, `size` bytes each, a row each.
+    """Measure so many mutations of each target, kind and part that the target has, a row each.
 
     A part ``"anywhere"`` is the whole file, at which all `CHUNK_KINDS` are aimed. Without `listen`, tokens are compared
     and nothing is decoded to audio.
@@ -133,7 +132,7 @@ def costs(
         for kind, where in aims:
             for number in range(count if where in parts else 0):
                 mutation = draw(
-                    data, kind, seed + number, places=parts[where], size=size, chunks=chunks, other=data[::-1],
+                    data, kind, seed + number, places=parts[where], chunks=chunks, other=data[::-1],
                     where=where,
                 )  # fmt: skip
                 found.append(meter.hear(mutation, listen).cost)

@@ -32,7 +32,7 @@ from codecbook.probes.corruption import alter
 from codecbook.probes.corruption.alter import alter_any
 from codecbook.probes.corruption.fuzz import Reader
 from codecbook.probes.corruption.targets import TableLM
-from codecbook.probes.determinism.bundle import digest, read_bundle, read_result, write_bundle, write_result
+from codecbook.probes.determinism.bundle import read_bundle, read_result, write_bundle, write_result
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import BASELINE
 from codecbook.probes.determinism.compare import CdfDifference, CellResult, CoderResult, LogitDifference
@@ -217,7 +217,7 @@ READERS: dict[str, Reader] = {
     "codec": Reader(_make_codecs, load_model, alter.alter_model),
     "bundle": Reader(lambda f: write_bundle(_case(f.parent / "case"), f / "0" / "input.zip"),
                      lambda f: read_bundle(f / "input.zip", f.parent / "unpacked"), alter.alter_bundle, 6),
-    "result": Reader(_make_result, lambda f: read_result(f / "input.json"), alter.alter_signed_json(digest), 6),
+    "result": Reader(_make_result, lambda f: read_result(f / "input.json"), alter.alter_result, 6),
     "audio": Reader(_make_audio, lambda f: audio.load(next(iter(f.iterdir()))), alter_any, 6),
 }  # fmt: skip
 """All readers of files from outside."""
