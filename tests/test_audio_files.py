@@ -80,6 +80,14 @@ def test_a_damaged_part_is_named(tmp_path):
         audio.load(tmp_path / "b.ogg")
 
 
+@pytest.mark.parametrize("length", [4, 20, 26, 27, 28])
+def test_an_ogg_that_ends_within_its_first_page_is_refused(tmp_path, length):
+    path = write(tmp_path / "a.ogg", noise(8000))
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(CorruptInput, match=r"a\.ogg"):
+        audio.load(path)
+
+
 @pytest.mark.parametrize("length", [0, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFF00, 0xFFFFFFFF])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
 def test_a_wav_from_a_pipe_is_read_whatever_length_it_has(tmp_path, monkeypatch, length, subtype):

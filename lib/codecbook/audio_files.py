@@ -209,7 +209,8 @@ def _ogg_starts(data: mmap.mmap) -> list[int]:
         at = match.start()
         if at != end:
             starts.append(at)
-        lengths = data[at + 27 : at + 27 + data[at + 26]]
+        count = int.from_bytes(data[at + 26 : at + 27], "big")  # 0 where the file ends within this header
+        lengths = data[at + 27 : at + 27 + count]
         end = at + 27 + len(lengths) + sum(lengths)
     return starts
 
