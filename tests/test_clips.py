@@ -249,7 +249,7 @@ def test_what_cannot_be_used_is_skipped_with_a_reason_and_the_rest_goes_on(tmp_p
 
 def test_a_folder_without_a_usable_clip_says_why_of_each_file(tmp_path):
     write_unusable(tmp_path)
-    with pytest.raises(UnsupportedInput, match=r"None of the 6 audio files in .* can be used:\n- ") as caught:
+    with pytest.raises(UnsupportedInput, match=r"None of the 6 audio files in .* is usable:\n- ") as caught:
         clips.load_folder(tmp_path)
     for name in UNUSABLE:
         assert name.partition(".")[0] in str(caught.value)
@@ -263,7 +263,7 @@ def test_a_long_list_of_reasons_is_cut(tmp_path):
 
 
 def test_a_folder_without_audio_or_that_is_missing_is_named(tmp_path):
-    with pytest.raises(UnsupportedInput, match=r"no audio file in .* expected one of \.wav"):
+    with pytest.raises(UnsupportedInput, match=r"No audio file is in .* expected one of \.wav"):
         clips.load_folder(tmp_path)
     with pytest.raises(MissingInput, match=r"There is no folder .*gone; name the one"):
         clips.load_folder(tmp_path / "gone")

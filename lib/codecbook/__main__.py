@@ -26,9 +26,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command of one of the rooms and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = ArgumentParser(
-        prog="codecbook", description="Neural audio codec tokens: codecs, streams, language models."
-    )
+    parser = ArgumentParser(prog="codecbook", description="Neural audio codec tokens: codecs, streams, and models.")
     parser.add_argument("--version", action="version", version=f"codecbook {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, (_, text) in COMMANDS.items():

@@ -287,7 +287,7 @@ def save_pieces(
             ) from error
     if beyond:
         _log.warning(
-            "%d of %d samples were beyond full scale and clipped in %s", beyond, count * channels, path_as_text(path)
+            "%d of %d samples beyond full scale are clipped in %s", beyond, count * channels, path_as_text(path)
         )
     return count
 
@@ -300,9 +300,7 @@ def loudness_lufs(clip: Clip) -> float:
     defined, is resampled first.
     """
     if clip.num_channels > 5:
-        raise UnsupportedInput(
-            f"Loudness is defined for up to 5 channels; received {clip.num_channels}. Convert the clip first."
-        )
+        raise UnsupportedInput(f"Loudness is defined for up to 5 channels; received {clip.num_channels}. Convert it.")
     if clip.num_samples < 2:
         return float("-inf")
     if clip.sample_rate_hz < _LOUDNESS_MIN_RATE_HZ:

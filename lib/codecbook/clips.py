@@ -129,9 +129,7 @@ def load_folder(clips_dir: str | Path, limit: int | None = None) -> tuple[list[C
     folder = Path(clips_dir).expanduser()
     found = _find_files(folder)
     if not found:
-        raise UnsupportedInput(
-            f"There is no audio file in or below {folder}; expected one of {', '.join(AUDIO_SUFFIXES)}."
-        )
+        raise UnsupportedInput(f"No audio file is in or below {folder}; expected one of {', '.join(AUDIO_SUFFIXES)}.")
     clips: dict[Path, Clip] = {}
     skipped: dict[Path, str] = {}
     for file in _in_turn(found):
@@ -148,9 +146,7 @@ def load_folder(clips_dir: str | Path, limit: int | None = None) -> tuple[list[C
         reasons = [f"- {reason}" for reason in islice(skipped.values(), _SHOWN_REASONS)]
         if len(skipped) > _SHOWN_REASONS:
             reasons.append(f"- and {len(skipped) - _SHOWN_REASONS} more")
-        raise UnsupportedInput(
-            f"None of the {len(skipped)} audio files in {folder} can be used:\n" + "\n".join(reasons)
-        )
+        raise UnsupportedInput(f"None of the {len(skipped)} audio files in {folder} is usable:\n" + "\n".join(reasons))
     named = [(path_as_text(path.name), skipped[path]) for path in sorted(skipped)]
     return [clips[path] for path in sorted(clips)], named
 
@@ -225,7 +221,5 @@ def _load_usable(file: _File) -> Clip:
         note = f"{clip.num_channels} channels averaged to mono"
         clip = replace(audio.convert(clip, channels=1), note="; ".join(filter(None, [clip.note, note])))
     if not np.any(clip.samples):
-        raise CorruptInput(
-            f"{shown} is silent: all {clip.num_samples} samples are zero; leave it out, or record it again."
-        )
+        raise CorruptInput(f"{shown} is silent: all {clip.num_samples} samples are zero; leave it out.")
     return clip

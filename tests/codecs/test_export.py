@@ -287,7 +287,7 @@ def summary(outdir):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("export.csv", "price,product", "is no summary, as no"),
+        ("export.csv", "price,product", "beside it; choose another folder"),
         ("export.json", "{}}", "is no JSON text"),
         ("export.json", "[" * 100_000, "nested too deeply"),
         ("export.json", '[{"source": 3, "output": ""}]', "no summary of an export"),

@@ -206,7 +206,7 @@ def test_codes_out_of_range_are_refused(kind: str, bad: int) -> None:
 def test_other_shapes_and_types_are_refused(kind: str) -> None:
     model = small(kind)
     codes = codes_for(model)
-    with pytest.raises(UnsupportedInput, match="this model reads"):
+    with pytest.raises(UnsupportedInput, match="the model reads"):
         model(torch.cat((codes, codes), dim=2))
     with pytest.raises(UnsupportedInput, match=r"torch\.int32"):
         model(codes.int())

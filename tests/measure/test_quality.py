@@ -200,7 +200,7 @@ def test_without_pesq_it_is_refused_clearly(monkeypatch):
     x = clip(speechlike(0))
     with pytest.raises(UnsupportedInput, match=r"pip install 'codecbook\[pesq\]'"):
         quality.pesq_wideband(x, x)
-    with pytest.raises(UnsupportedInput, match="needs the package pesq"):
+    with pytest.raises(UnsupportedInput, match="needs pesq"):
         evaluate(x, x, ["pesq_wideband"])
 
 

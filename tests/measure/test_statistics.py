@@ -144,8 +144,8 @@ def test_a_ratio_of_one_clip_has_no_interval():
 @pytest.mark.parametrize(
     ("bits", "tokens", "message"),
     [
-        ([1.0, np.nan], [1.0, 1.0], "two finite arrays"),
-        ([1.0, 2.0], [1.0], "two finite arrays"),
+        ([1.0, np.nan], [1.0, 1.0], "takes finite arrays"),
+        ([1.0, 2.0], [1.0], "takes finite arrays"),
         ([1.0, 2.0], [0.0, 0.0], "not all 0"),
         ([], [], "not all 0"),
         ([1.0, 2.0], [3.0, -1.0], "0 or more"),

@@ -130,7 +130,7 @@ def test_foreign_files_are_refused(tmp_path):
     with pytest.raises(CorruptInput, match="could not be read as Parquet"):
         read_tokens(path)
     pq.write_table(pa.table({"a": [1]}), path)
-    with pytest.raises(UnsupportedInput, match=r"columns \['a'\] and is not of tokens"):
+    with pytest.raises(UnsupportedInput, match=r"columns \['a'\] are not of tokens"):
         read_tokens(path)
     _rewrite(path, pa.table({"a": [1]}))
     with pytest.raises(CorruptInput, match="or of other types than written"):
@@ -146,8 +146,8 @@ def test_foreign_files_are_refused(tmp_path):
         ([1, 2, 3, 4, 5], r"clip 'clip0' has codebooks \[1\]"),
         ([0, 2, 3, 1, 4, 5], "clip 'clip0' comes twice"),
         ([1, 0, 2, 3, 4, 5], r"has codebooks \[1, 0\]"),
-        ([0, 1, 2, 3], "some are wrong or missing"),
-        ([0, 1, 2, 3, 4], "some are wrong or missing"),
+        ([0, 1, 2, 3], "some are wrong"),
+        ([0, 1, 2, 3, 4], "some are wrong"),
     ],
 )
 def test_missing_and_moved_rows_are_found(tmp_path, rows, message):
@@ -170,7 +170,7 @@ def _set(table: pa.Table, column: str, row: int, value) -> pa.Table:
         ("codes", [1, 2, 4000], "clip 'clip0': Code 4000 at index 2 of codebook 1"),
         ("codec", "d", "clip 'clip0' has codec 'c' in codebook 0 and 'd' in codebook 1"),
         ("frame_rate_hz", -1.0, "frame rate of -1.0"),
-        ("codebook_size", 2048, "some are wrong or missing"),
+        ("codebook_size", 2048, "some are wrong"),
     ],
 )
 def test_altered_rows_are_found(tmp_path, column, value, message):

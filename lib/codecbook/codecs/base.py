@@ -251,9 +251,7 @@ class Codec(ABC):
                 "codec with the weights that made them."
             )
         if tokens.mid_codebooks is not None:
-            raise UnsupportedInput(
-                f"These tokens code mid and side apart, which {self.name} does not; decode each on its own."
-            )
+            raise UnsupportedInput(f"Tokens code mid and side apart, which {self.name} does not; decode each apart.")
         if count > len(self.codebook_sizes):
             raise UnsupportedInput(
                 f"Tokens have {count} codebooks, {self.name} has {len(self.codebook_sizes)}; use tokens.leading(...)."
@@ -327,9 +325,7 @@ def as_clip(sound: SoundLike, sample_rate_hz: int | None = None) -> Clip:
             )
         return clip
     if not hasattr(sound, "__array__"):
-        raise UnsupportedInput(
-            f"Sound is a clip, an array or tensor, or the path of a recording; received {type(sound).__name__}."
-        )
+        raise UnsupportedInput(f"Sound is a clip, array, tensor, or path of a recording, not {type(sound).__name__}.")
     if sample_rate_hz is None:
         raise UnsupportedInput(
             "An array does not say its sampling rate; pass sample_rate_hz=, or make a clip with "

@@ -53,9 +53,7 @@ def offered_bandwidths_kbps(num_codebooks: int, codebook_size: int, frame_rate_h
 
 def _check_codebooks(num_codebooks: int, codebook_size: int) -> None:
     if num_codebooks < 1 or codebook_size < 2 or codebook_size & (codebook_size - 1):
-        raise UnsupportedInput(
-            f"{num_codebooks} codebooks of {codebook_size}: give 1 or more, of a size that is a power of two."
-        )
+        raise UnsupportedInput(f"{num_codebooks} codebooks of {codebook_size}: give 1 or more, of a power of two.")
 
 
 def _seanet(
@@ -164,9 +162,7 @@ def build_snac(
     """
     _check_codebooks(len(vq_strides), codebook_size)
     if list(vq_strides) != sorted(vq_strides, reverse=True) or any(vq_strides[0] % s for s in vq_strides):
-        raise UnsupportedInput(
-            f"vq_strides must descend and divide the first; received {tuple(vq_strides)}, try (4, 2, 1)."
-        )
+        raise UnsupportedInput(f"vq_strides must descend and divide the first; {tuple(vq_strides)} do not.")
     import snac
 
     model = snac.SNAC(
@@ -248,9 +244,7 @@ def build_architecture(architecture: str, arguments: dict) -> nn.Module:
         raise
     except Exception as error:  # numbers that make no network fail wherever the packages stumble over them
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UnsupportedInput(
-            f"{architecture} cannot be built with {arguments} ({reason}); see codecbook.codecs.build."
-        ) from error
+        raise UnsupportedInput(f"{architecture} with {arguments}: {reason}; see codecbook.codecs.build.") from error
 
 
 def architecture_shapes(architecture: str, arguments: dict) -> dict[str, list[int]]:

@@ -108,9 +108,7 @@ def read_summary(outdir: Path) -> list[dict[str, Any]]:
     path = outdir / _JSON_NAME
     if not path.is_file():
         if (outdir / _CSV_NAME).exists():
-            raise UnsupportedInput(
-                f"{outdir / _CSV_NAME} is no summary, as no {_JSON_NAME} lies beside it; choose another folder."
-            )
+            raise UnsupportedInput(f"{outdir / _CSV_NAME} has no {_JSON_NAME} beside it; choose another folder.")
         return []
     remedy = f"remove it and {_CSV_NAME}, or choose another folder"
     rows = read_json(path, list, remedy, max_bytes=_MAX_BYTES)

@@ -63,9 +63,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m codecbook.coding", description="Recordings to codecbook streams (.cbs) and back."
-    )
+    parser = ArgumentParser(prog="python -m codecbook.coding", description="Recordings to streams (.cbs) and back.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def add(name: str, run: Callable, text: str, source: str, target: str = "", suffix: str = "") -> ArgumentParser:

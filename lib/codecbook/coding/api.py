@@ -124,13 +124,9 @@ def compress_file(
     target = Path(target)
     files.refuse_same_file(source, target)
     if target.suffix.lower() in AUDIO_SUFFIXES:
-        raise UnsupportedInput(
-            f"A stream is no audio file, and {target.name} is the name of one; name it {target.stem}.cbs."
-        )
+        raise UnsupportedInput(f"A stream is no audio file as {target.name} is; name it {target.stem}.cbs.")
     if target.suffix.lower() == ".ecdc":
-        raise UnsupportedInput(
-            f"{target.name} would be no file of EnCodec's format; end it with .cbs, and convert that."
-        )
+        raise UnsupportedInput(f"{target.name} is no name for our own format; end it with .cbs, and convert that.")
     files.check_target(target, overwrite)
     if inner_parity:
         check_inner_parity(inner_parity)

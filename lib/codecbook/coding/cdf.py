@@ -75,9 +75,7 @@ def coded_intervals(symbols: Any, cdf: Any) -> tuple[np.ndarray, np.ndarray]:
     bad = np.argwhere((chosen < 0) | (chosen >= V))
     if bad.size:
         t, k = bad[0]
-        raise CorruptInput(
-            f"Symbol {codes[k, t]} of codebook {k}, frame {t} is outside 0..{V - 1}; the tokens are damaged."
-        )
+        raise CorruptInput(f"Symbol {codes[k, t]} of codebook {k}, frame {t} is outside 0..{V - 1}; they are damaged.")
     t, k = np.arange(T)[:, None], np.arange(K)
     return np.where(chosen > 0, rows[t, k, np.maximum(chosen - 1, 0)], 0), rows[t, k, chosen]
 

@@ -125,13 +125,9 @@ class RangeDecoder(Decoder):
         """Raise CorruptInput unless the encoder of these symbols wrote exactly these bytes."""
         written = int(self._state[POSITION]) - IMPLIED_BYTES
         if written != len(self._data):
-            raise CorruptInput(
-                f"These symbols take {written} bytes, the stream has {len(self._data)}; it is damaged, or cut off."
-            )
+            raise CorruptInput(f"These symbols take {written} bytes, the stream has {len(self._data)}; it is damaged.")
         if int(self._state[OFFSET]) != -int(self._state[LOW]) % (1 << BOTTOM_BITS):
-            raise CorruptInput(
-                "The last bytes are not those of these symbols; the stream is damaged, or the CDF another."
-            )
+            raise CorruptInput("The last bytes are not of these symbols; the stream is damaged, or the CDF another.")
 
 
 def _checked_bits(total_bits: int) -> int:

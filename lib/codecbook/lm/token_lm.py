@@ -162,9 +162,7 @@ def check_codes(codes: Tensor, codebook_sizes: Sequence[int]) -> None:
     """Raise as `TokenLM.forward` does unless these are int64 codes ``[B, T, K]`` of equal codebooks."""
     K, V = len(codebook_sizes), codebook_sizes[0]
     if codes.dtype != torch.int64 or codes.ndim != 3 or codes.shape[2] != K:
-        raise UnsupportedInput(
-            f"Codes are {codes.dtype} {list(codes.shape)}, this model reads torch.int64 [B, T, {K}]."
-        )
+        raise UnsupportedInput(f"Codes are {codes.dtype} {list(codes.shape)}, the model reads int64 [B, T, {K}].")
     if codes.shape[1] < 1:
         raise UnsupportedInput("Codes have no frames; give at least one.")
     # elsewhere it would make the host wait at every step; there, trainer and scorer check before they copy

@@ -57,9 +57,7 @@ def check_pair(reference: Clip, estimate: Clip) -> tuple[np.ndarray, np.ndarray]
         if clip.num_samples == 0:
             raise CorruptInput(f"The {role} {label}holds no samples; leave the clip out.")
         if not np.isfinite(clip.samples).all():
-            raise CorruptInput(
-                f"The {role} {label}has samples that are not finite; count it as a failure, and leave it out."
-            )
+            raise CorruptInput(f"The {role} {label}has samples that are not finite; count it as a failure.")
     if abs(reference.num_samples - estimate.num_samples) > FRAME_SAMPLES:
         raise UnsupportedInput(
             f"The reference {label}has {reference.num_samples} samples and the estimate {estimate.num_samples}, "
@@ -308,6 +306,4 @@ def _check_measures(measures: Sequence[str]) -> None:
     if unknown:
         raise UnsupportedInput(f"There is no measure {', '.join(unknown)}; choose from {', '.join(MEASURES)}.")
     if "pesq_wideband" in measures and not pesq_available():
-        raise UnsupportedInput(
-            "pesq_wideband needs the package pesq; run pip install 'codecbook[pesq]', or leave it out."
-        )
+        raise UnsupportedInput("pesq_wideband needs pesq; run pip install 'codecbook[pesq]', or leave it out.")

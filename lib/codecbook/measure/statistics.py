@@ -115,9 +115,7 @@ def ratio_interval(numerators: np.ndarray, denominators: np.ndarray) -> Interval
     """
     top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     if top.ndim != 1 or top.shape != bottom.shape or not (np.isfinite(top).all() and np.isfinite(bottom).all()):
-        raise UnsupportedInput(
-            f"A ratio takes two finite arrays [clips]; received {list(top.shape)} and {list(bottom.shape)}."
-        )
+        raise UnsupportedInput(f"A ratio takes finite arrays [clips], not {list(top.shape)} and {list(bottom.shape)}.")
     if bottom.min(initial=0.0) < 0 or bottom.sum() <= 0:
         raise UnsupportedInput("The denominators of a ratio must be 0 or more, and not all 0; leave such clips out.")
     count, ratio = len(top), float(top.sum() / bottom.sum())

@@ -83,9 +83,7 @@ def refuse_existing(folder: Path, overwrite: bool, architectures: Collection[str
         path = folder / CONFIG_NAME
         found = read_json(path, dict, "remove it, or choose another folder").get("architecture")
         if found not in architectures:
-            raise UnsupportedInput(
-                f"{path} is of another kind (architecture {found!r}) and is not replaced; choose another folder."
-            )
+            raise UnsupportedInput(f"{path} is of another architecture, {found!r}; choose another folder.")
 
 
 def check_save(folder: Path, architectures: Collection[str]) -> None:
@@ -120,9 +118,7 @@ def save_tensors(
 
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise CorruptInput(
-                f"Parameter {name} is not finite as float16; the training has diverged, save an earlier state."
-            )
+            raise CorruptInput(f"Parameter {name} is not finite as float16; training diverged, save an earlier state.")
     sha256 = tensors_sha256(tensors)
     config = {"architecture": architecture, "arguments": arguments, "sha256": sha256, "provenance": provenance}
     write_model(folder, safetensors.torch.save(dict(tensors)), config)

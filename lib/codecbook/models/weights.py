@@ -48,9 +48,7 @@ def parse_weights(name: str, weights: str | Path) -> WeightsRequest:
         return WeightsRequest("bundled", path=_bundled_folder(name))
     path = Path(text).expanduser()
     if not path.exists():
-        raise MissingWeights(
-            f"There are no weights at {path}; give a path, or one of bundled, pretrained, random:SEED."
-        )
+        raise MissingWeights(f"No weights are at {path}; give a path, or one of bundled, pretrained, random:SEED.")
     if path.suffix == COMPRESSED_SUFFIX:
         return WeightsRequest("compressed", path=path)
     config = path / "config.json"

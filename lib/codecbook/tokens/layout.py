@@ -82,9 +82,7 @@ class Layout:
             )
         wrong = [size for size in self.format.codebook_sizes if not _is_power_of_256(size)]
         if self.order == "bytes" and wrong:
-            raise UnsupportedInput(
-                f"order='bytes' needs codebooks of a power of 256, not of {wrong[0]} codes; take 'parallel'."
-            )
+            raise UnsupportedInput(f"order='bytes' needs sizes of powers of 256, not {wrong[0]}; take 'parallel'.")
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:

@@ -105,9 +105,7 @@ def read_npq(path: str | Path) -> Tokens:
         file.seek(header.header_bytes)
         stored = np.fromfile(file, header.dtype, num_frames * count)
         if stored.size != num_frames * count:
-            raise CorruptInput(
-                f"the payload ends within its {num_frames} frames, as the file has just changed; open it again."
-            )
+            raise CorruptInput(f"the payload ends within its {num_frames} frames, as the file changed; open it again.")
         frames = stored.reshape(num_frames, count)
         for k, size in enumerate(header.codebook_sizes):
             if num_frames and frames[:, k].max() >= size:
@@ -205,9 +203,7 @@ def _parse(layout: str, head: bytes) -> NpqHeader:
     """Read a header as one of this layout; vocabularies are known to lie within the file before they are read."""
     fixed, names = _LAYOUTS[layout]
     if len(head) < fixed.size:
-        raise CorruptInput(
-            f"the header is cut off: {len(head)} bytes, of {fixed.size} before vocab alone; copy the file again."
-        )
+        raise CorruptInput(f"the header is cut off: {len(head)} bytes, of {fixed.size} before vocab; copy it again.")
     fields = dict(zip(names.split(), fixed.unpack_from(head), strict=True))
     if fields.get("version", 1) != 1:
         raise UnsupportedInput(f"field version is {fields['version']}; version 1 is read, write the file as that.")
@@ -225,9 +221,7 @@ def _parse(layout: str, head: bytes) -> NpqHeader:
     is_legacy, further = layout.startswith("legacy"), int("frames" not in fields)  # legacy B has T behind vocab
     end = fixed.size + 4 * (count + further)
     if end > len(head):
-        raise CorruptInput(
-            f"field K claims {count} codebooks, but the file ends after {len(head)} bytes; it is cut off or damaged."
-        )
+        raise CorruptInput(f"field K claims {count} codebooks, but ends after {len(head)} bytes; it is damaged.")
     sizes = np.frombuffer(head, "<i4" if is_legacy else "<u4", count + further, fixed.size).tolist()
     num_frames = sizes.pop() if further else fields["frames"]
     storage, bitrate_kbps = "u16", fields.get("bitrate", 0.0)

@@ -150,9 +150,7 @@ def _row_groups(clips: Iterable[tuple[str, Tokens]]) -> Iterator[list[dict]]:
 def _rows_of(name: str, tokens: Tokens) -> list[dict]:
     largest = max(tokens.codebook_sizes)
     if largest > _MAX_CODEBOOK_SIZE:
-        raise UnsupportedInput(
-            f"Clip {name!r} has a codebook of {largest} codes, above {_MAX_CODEBOOK_SIZE}; split the codebook."
-        )
+        raise UnsupportedInput(f"Clip {name!r} has a codebook of {largest}, above {_MAX_CODEBOOK_SIZE}; split it.")
     of_clip = {field.name: getattr(tokens, field.name) for field in _CLIP_FIELDS}
     of_codebooks = zip(tokens.codebook_sizes, tokens.frame_rates_hz, tokens.codes, strict=True)
     return [
@@ -165,9 +163,7 @@ def _rows_of(name: str, tokens: Tokens) -> list[dict]:
 def _check_schema(schema: pa.Schema) -> None:
     version = (schema.metadata or {}).get(_VERSION_KEY)
     if version is None:
-        raise UnsupportedInput(
-            f"this Parquet file has columns {schema.names} and is not of tokens; give one that write_tokens made."
-        )
+        raise UnsupportedInput(f"columns {schema.names} are not of tokens; give a file that write_tokens made.")
     if version not in _SCHEMAS:
         raise UnsupportedInput(
             f"the layout has version {version!r}, and {' and '.join(map(repr, _SCHEMAS))} are read; update codecbook."
@@ -188,9 +184,7 @@ def _rows(file: pq.ParquetFile) -> Iterator[dict]:
             yield row
     written = (file.metadata.metadata or {}).get(CRC_KEY)
     if written != b"%08x" % crc:
-        raise CorruptInput(
-            f"the rows have the checksum {crc:08x}, not {written!r}: some are wrong or missing; copy the file again."
-        )
+        raise CorruptInput(f"the rows have the checksum {crc:08x}, not {written!r}: some are wrong; copy it again.")
 
 
 def row_crc32(row: dict, before: int) -> int:

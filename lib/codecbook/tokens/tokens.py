@@ -41,9 +41,7 @@ class TokenFormat:
         if not self.codebook_sizes:
             raise UnsupportedInput("A format needs at least one codebook; received none.")
         if self.sample_rate_hz < 0 or self.channels < 0:
-            raise UnsupportedInput(
-                f"sample_rate_hz={self.sample_rate_hz} or channels={self.channels} is negative; leave it out."
-            )
+            raise UnsupportedInput(f"sample_rate_hz={self.sample_rate_hz} or channels={self.channels} is negative.")
         for name in ("bandwidth_kbps", "source_bitrate_kbps"):
             value = getattr(self, name)
             if value is not None and not (isfinite(value) and value > 0):
@@ -145,7 +143,7 @@ class Tokens:
             )
         if self.scales and len(self.scales) != max(1, len(self.segment_frames)):
             raise CorruptInput(
-                f"{len(self.scales)} scales for {max(1, len(self.segment_frames))} segments; give one per segment."
+                f"{len(self.scales)} scales for {max(1, len(self.segment_frames))} segments; they differ."
             )
         if not all(isfinite(scale) for scale in self.scales):
             raise CorruptInput(f"Scales {self.scales} are not all finite float32 numbers; encode the clip again.")
@@ -198,9 +196,7 @@ class Tokens:
         UnsupportedInput: there are fewer, or `num_codebooks` is below 1.
         """
         if not 1 <= num_codebooks <= self.num_codebooks:
-            raise UnsupportedInput(
-                f"num_codebooks={num_codebooks}, but these tokens have {self.num_codebooks}; choose 1 to that."
-            )
+            raise UnsupportedInput(f"num_codebooks={num_codebooks}, not 1 to {self.num_codebooks}, as tokens have.")
         return replace(
             self,
             codes=self.codes[:num_codebooks],
@@ -221,9 +217,7 @@ def _checked_codes(k: int, codes: np.ndarray, codebook_size: int) -> np.ndarray:
     """Return the codes of codebook `k` as contiguous int64 ``[T]``, or raise as `Tokens` says."""
     array = np.asarray(codes)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise UnsupportedInput(
-            f"Codes of codebook {k} must be integers [T]; received {array.dtype} {list(array.shape)}."
-        )
+        raise UnsupportedInput(f"Codes of codebook {k} must be integers [T], not {array.dtype} {list(array.shape)}.")
     # compared before the cast: an unsigned value above 2^63 would turn negative, and so would its message
     if array.size and (array.min() < 0 or array.max() >= codebook_size):
         at = int(np.flatnonzero((array < 0) | (array >= codebook_size))[0])
@@ -275,9 +269,7 @@ def checked_codes(codes: np.ndarray, codebook_sizes: Sequence[int], source: str)
     codes = np.asarray(codes)
     K = len(codebook_sizes)
     if not np.issubdtype(codes.dtype, np.integer) or codes.ndim < 2 or codes.shape[-1] != K:
-        raise UnsupportedInput(
-            f"{source}: codes are {codes.dtype} {list(codes.shape)}, and the model reads integers [..., {K}]."
-        )
+        raise UnsupportedInput(f"{source}: codes are {codes.dtype} {list(codes.shape)}, not integers [..., {K}].")
     outside = (codes < 0) | (codes >= np.asarray(codebook_sizes))
     if outside.any():
         at = tuple(int(i) for i in np.argwhere(outside)[0])

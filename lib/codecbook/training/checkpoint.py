@@ -44,9 +44,7 @@ def read_checkpoint(path: Path, keys: Iterable[str]) -> dict[str, Any]:
         ) from error
     missing = [key for key in keys if not isinstance(state, dict) or key not in state]
     if missing:
-        raise CorruptInput(
-            f"{path} is no complete checkpoint ({', '.join(missing)} missing); use another one, or delete it."
-        )
+        raise CorruptInput(f"{path} is no complete checkpoint ({', '.join(missing)} missing); use another.")
     return state
 
 

@@ -50,9 +50,7 @@ class RunLog:
             try:
                 is_later = json.loads(line)["step"] > last_step
             except (ValueError, TypeError, KeyError) as error:
-                raise CorruptInput(
-                    f"{self.path}, line {number} is no record of a step ({error!r}); move the file away."
-                ) from error
+                raise CorruptInput(f"{self.path}, line {number} is no record ({error!r}); move it away.") from error
             if is_later:
                 break
             kept.append(line)

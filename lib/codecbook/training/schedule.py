@@ -25,9 +25,7 @@ class Budget:
     def __post_init__(self) -> None:
         given = [value for value in (self.steps, self.minutes) if value is not None]
         if not given or not all(math.isfinite(value) and value > 0 for value in given):
-            raise UnsupportedInput(
-                f"A budget of steps={self.steps}, minutes={self.minutes} is none; give a positive number."
-            )
+            raise UnsupportedInput(f"A budget of steps={self.steps}, minutes={self.minutes} is none; give one.")
 
     def progress(self, step: int, elapsed_s: float) -> float:
         """Return how much of the budget is used up, 0 to 1."""

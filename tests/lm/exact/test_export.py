@@ -140,7 +140,7 @@ def test_refused_input(make_float_model, draw_codes) -> None:
     codes = draw_codes(source, 10)
     with pytest.raises(UnsupportedInput, match="no calibration clips"):
         export_exact(source, [])
-    with pytest.raises(UnsupportedInput, match="reads integers"):
+    with pytest.raises(UnsupportedInput, match="not integers"):
         export_exact(source, [codes[:, :2]])
     rotary = make_float_model("rotary")
     with pytest.raises(UnsupportedInput, match="keep its floats"):

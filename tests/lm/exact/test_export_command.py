@@ -41,7 +41,7 @@ def test_export_writes_a_certified_model(
     monkeypatch.setattr("codecbook.lm.__main__.load_lm", None)
     for more, message in (
         ([], "pass --overwrite"),
-        (["--overwrite", "--out", str(tmp_path / "float")], "is of another kind"),
+        (["--overwrite", "--out", str(tmp_path / "float")], "is of another architecture"),
         (["--out", str(tmp_path / "float" / "config.json")], "is no folder"),
     ):
         assert main([*command, *more]) == 2

@@ -60,7 +60,7 @@ def _edit(folder: Path, **changes: object) -> None:
         ({"identity": "0" * 64}, CorruptInput, "identity"),
         ({"identity": 5}, CorruptInput, "identity"),
         ({"format": 2}, UnsupportedInput, "format 2"),
-        ({"window_frames": 7}, CorruptInput, "configuration needs"),
+        ({"window_frames": 7}, CorruptInput, "as configured"),
         ({"window_frames": "six"}, CorruptInput, "describes no model"),
         ({"layers": 0}, CorruptInput, "describes no model"),
         ({"arguments": {"dim": 3}}, CorruptInput, "arguments"),

@@ -50,9 +50,7 @@ def show(figure: Figure, alt: str, caption: str) -> None:
 def to_html(figure: Figure, alt: str, caption: str) -> str:
     """Return ``<figure>`` with the image as a data URI; see `show`."""
     if not alt.strip() or not caption.strip():
-        raise UnsupportedInput(
-            f"A figure needs alternative text and a caption; received alt={alt!r}, caption={caption!r}."
-        )
+        raise UnsupportedInput(f"A figure needs alternative text and a caption, not alt={alt!r}, caption={caption!r}.")
     return (
         '<figure class="codecbook-figure" style="margin:1em 0">'
         f'<div class="scroll" style="overflow-x:auto">{image_html(figure, alt)}</div>'

@@ -13,9 +13,7 @@ from codecbook.measure.statistics import mean_interval
 from codecbook.probes.corruption.damage import OUTCOMES, Heard
 
 _COLORS = dict(zip(OUTCOMES, (GRID, MUTED, BLUE, RED), strict=True))
-_WORDS = dict(
-    zip(OUTCOMES, ("nothing wrong", "refused", "wrong part reported", "wrong, and no word of it"), strict=True)
-)
+_WORDS = dict(zip(OUTCOMES, ("nothing wrong", "refused", "wrong part reported", "wrong without a word"), strict=True))
 
 
 def wrong_tokens(heard: Mapping[str, Heard]) -> Figure:
@@ -70,9 +68,7 @@ def bad_durations(costs: pd.DataFrame, targets: Sequence[str]) -> Figure:
                 part["position"], part["bad_duration_s"] / part["duration_s"], MARKERS[i], color=PALETTE[i],
                 markersize=4.5, alpha=0.75, linestyle="none", label=name, clip_on=False, zorder=3,
             )  # fmt: skip
-        axes.set(
-            xlim=(0, 1), ylim=(0, 1), xlabel="Place of the damage in the file", ylabel="Share of the clip that is bad"
-        )
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="Place of the damage in the file", ylabel="Bad share of the clip")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
         figure.legend(loc="outside upper left", ncols=6, columnspacing=1.0, handletextpad=0.2)

@@ -44,10 +44,8 @@ def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
     )
     results = {name: _result(run_dir / "results" / f"{name}.json") for name in names}
     stages = [_stage(name, run_dir, notebooks, results[name]) for name in names]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True
-    )
-    page = environment.get_template("index_page.html.j2").render(
+    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
+    page = pages.get_template("index_page.html.j2").render(
         policy=CONTENT_POLICY,
         css=(ASSETS / "report.css").read_text(encoding="utf-8"),
         preset=run_dir.name,

@@ -62,9 +62,7 @@ def find_clips(
     clips: dict[Path, indices.ClipRow] = {}
     for name, folder in folders.items():
         if name not in sources:
-            raise UnsupportedInput(
-                f"{indices.SOURCES_NAME} has no {name!r}; add it there, or choose of {', '.join(sources)}."
-            )
+            raise UnsupportedInput(f"{indices.SOURCES_NAME} has no {name!r}; add it, or take of {', '.join(sources)}.")
         source = sources[name]
         inside = {path: path.relative_to(folder) for path in search(folder)[0]}
         stems = Counter(path.with_suffix("") for path in inside.values())
@@ -84,9 +82,7 @@ def _speaker(path: Path, source: indices.Source) -> str:
     if not source.speaker:
         return source.voice
     if not (speaker := speaker_of(path, source.speaker)):
-        raise UnsupportedInput(
-            f"No speaker in the name of {path} by {source.speaker!r}; correct {indices.SOURCES_NAME}."
-        )
+        raise UnsupportedInput(f"No speaker in the name of {path} by {source.speaker!r}; fix {indices.SOURCES_NAME}.")
     return f"{source.name}-{speaker}"
 
 

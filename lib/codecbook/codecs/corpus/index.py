@@ -86,9 +86,7 @@ class TokenIndex:
     def entry(self, codec: str) -> CorpusEntry:
         """Return a codec's entry; `MissingWeights` if there are no tokens of it."""
         if codec not in self.corpora:
-            raise MissingWeights(
-                f"{self.folder} holds no tokens of {codec!r}; choose of {', '.join(self.corpora)}, or make them."
-            )
+            raise MissingWeights(f"{self.folder} holds no tokens of {codec!r}; choose of {', '.join(self.corpora)}.")
         return self.corpora[codec]
 
     def path(self, codec: str) -> Path:

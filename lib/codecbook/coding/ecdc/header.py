@@ -70,9 +70,7 @@ class EcdcHeader:
 def write_ecdc_header(header: EcdcHeader) -> bytes:
     """Return the bytes of a header; refuse what `read_ecdc_header` would refuse, and a model without a name."""
     if header.model_name in ("", _UNSET_MODEL):
-        raise UnsupportedInput(
-            f"No reader could find a model of the name {header.model_name!r}; set model.name, as 'encodec_24khz'."
-        )
+        raise UnsupportedInput(f"No reader finds the model {header.model_name!r}; set model.name, as 'encodec_24khz'.")
     text = json.dumps(header.metadata()).encode()
     data = _FIXED.pack(MAGIC, 0, len(text)) + text
     read_ecdc_header(data)

@@ -92,9 +92,7 @@ class PackageStepper:
         with contextlib.nullcontext() if self.dialect is None else _without_mkldnn():
             values, are_logits = self._outputs(indices)
         if values.dim() != 4 or values[:, 0].shape != (1, self._num_codebooks, 1):
-            raise UnsupportedInput(
-                f"The language model returned {list(values.shape)}; expected [1, V, {self._num_codebooks}, 1]."
-            )
+            raise UnsupportedInput(f"The model returns {list(values.shape)}, not [1, V, {self._num_codebooks}, 1].")
         if self.dialect is not None:
             logits = values if are_logits else values.log()
             return self.dialect.cdf(logits[..., 0])[0]
@@ -252,9 +250,7 @@ def load_upstream_lm(model: Any, source: str | Path = "default") -> "LMModel":
         path = Path(source)
         file = path / checkpoint if path.is_dir() else path
         if not file.is_file():
-            raise weights.missing(
-                name, str(path), f"there is no file {file}", "load_upstream_lm(model, source=...) with the file"
-            )
+            raise weights.missing(name, str(path), f"there is no file {file}", "load_upstream_lm(model, source=FILE)")
         state = weights.read_state(file)
     elif checkpoint:
         url = f"{_ROOT_URL}{checkpoint}"
@@ -264,9 +260,7 @@ def load_upstream_lm(model: Any, source: str | Path = "default") -> "LMModel":
         except (OSError, RuntimeError) as error:
             raise weights.missing(name, url, error, f"load_upstream_lm(model, source=...) with {checkpoint}") from error
     else:
-        raise UnsupportedInput(
-            f"There is no language model of upstream's for {shape.name!r}; give a file, or 'random:0'."
-        )
+        raise UnsupportedInput(f"Upstream has no language model for {shape.name!r}; give a file, or 'random:0'.")
     lm = upstream_lm(shape.num_codebooks, shape.codebook_size, shape.frame_rate_hz, seed)
     if state is not None:
         weights.load_state(lm, state, file)

@@ -102,9 +102,7 @@ def read_ecdc_codes(
         dialect = dialect_of(header, qstep, lm_dtype)
         dialect.check_alphabet(shape.codebook_size)
     if header.uses_lm and lm is None:
-        raise MissingWeights(
-            f"The stream needs the language model of {header.model_name}; pass lm=, of load_upstream_lm for one."
-        )
+        raise MissingWeights(f"The stream needs the language model of {header.model_name}; pass lm=.")
     lost = {}
     for index, chunk in enumerate(outline.chunks):
         if not chunk.is_intact:
@@ -150,9 +148,7 @@ def _lost(outline: segments.EcdcOutline, index: int, kind: str, reason: str, str
     segments.check_silence(outline, index, kind)
     start, end = outline.chunks[index].start, outline.chunks[index].end
     if strict:
-        raise CorruptInput(
-            f"Segment {index}, bytes {start} to {end}, is damaged ({kind}): {reason}; leave out strict=True."
-        )
+        raise CorruptInput(f"Segment {index}, bytes {start} to {end}, is damaged ({kind}): {reason}; set strict=False.")
     return DamagedSegment(index, start, end, kind, reason)
 
 
@@ -170,9 +166,7 @@ def _decode_segment(
     most = start + shape.most_bytes(K, T)
     codes, taken = decode_steps(outline.data[first : min(end, most)], stepper, K, T, index)
     if outline.chunks and first + taken != end:
-        raise CorruptInput(
-            f"its frames take {first + taken - start} of its {end - start} bytes; they are not what was encoded"
-        )
+        raise CorruptInput(f"frames take {first + taken - start} of its {end - start} bytes, and not what was encoded")
     return codes, scale, first + taken
 
 

@@ -153,9 +153,7 @@ def chunks_of(data: bytes, body: int, count: int) -> tuple[Chunk, ...]:
             )
         chunks.append(Chunk(start, position, zlib.crc32(data[start:position]), expected))
     if position != len(data):
-        raise CorruptInput(
-            f"{len(data) - position} bytes follow the last of {count} chunks; the stream is damaged, or goes on."
-        )
+        raise CorruptInput(f"{len(data) - position} bytes follow the last of {count} chunks; the stream is damaged.")
     return tuple(chunks)
 
 
@@ -204,9 +202,7 @@ def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: f
     available = len(data) - body
     count = shape.num_segments(header.num_samples)
     if count > available:
-        raise CorruptInput(
-            f"{available} bytes cannot hold the {count} segment(s) of the header; the stream is damaged or cut off."
-        )
+        raise CorruptInput(f"{available} bytes cannot hold the header's {count} segment(s); the stream is cut off.")
     frames = tuple(shape.frames(samples) for samples in shape.segments(header.num_samples))
     outline = EcdcOutline(data, header, body, shape, frames)
     if header.uses_lm:

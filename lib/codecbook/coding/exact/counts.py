@@ -62,9 +62,7 @@ def cdf_exact(logits: Any, total_bits: int = EXACT_TOTAL_BITS) -> np.ndarray:
         raise UnsupportedInput(f"{V} codes do not fit a total of 2^{total_bits}; raise total_bits.")
     rows = columns.transpose(0, 2, 1).reshape(-1, V).astype(np.int64)
     if rows.size and (rows.min() < -(2**31) or rows.max() >= 2**31):
-        raise UnsupportedInput(
-            f"Integer logits reach from {rows.min()} to {rows.max()}, outside int32; rescale or clip them before."
-        )
+        raise UnsupportedInput(f"Integer logits reach from {rows.min()} to {rows.max()}, outside int32; rescale them.")
     cdf = np.empty_like(rows)
     _exact_rows(rows, exact_exp_table(), total_bits, cdf)
     return cdf.reshape(shape)

@@ -36,9 +36,7 @@ class TokenCost:
 def check_corpora(train: Corpus | None, held_out: Corpus) -> None:
     """Raise UnsupportedInput where corpora have different codebooks, or there are no tokens to charge."""
     if train is not None and train.codebook_sizes != held_out.codebook_sizes:
-        raise UnsupportedInput(
-            f"Codebooks {train.codebook_sizes} and {held_out.codebook_sizes} differ; split one corpus into both."
-        )
+        raise UnsupportedInput(f"Codebooks {train.codebook_sizes} and {held_out.codebook_sizes} differ; they must not.")
     if held_out.num_tokens == 0:
         raise UnsupportedInput("The held-out corpus has no tokens; hold out clips that have some.")
 

@@ -194,9 +194,7 @@ class _Exporter:
         """Add integers ``m`` and one shift ``s`` with ``m / 2^s`` near the ratios, ``|m| < 2^20`` as large as fits."""
         peak = float(np.abs(ratios).max())
         if not math.isfinite(peak) or peak >= spec.MULTIPLIER_LIMIT / 2**spec.MIN_SHIFT - 1:
-            raise UnsupportedInput(
-                f"Step {step} would have to multiply by {peak:g}, more than 20 bits can; the model is degenerate."
-            )
+            raise UnsupportedInput(f"Step {step} would multiply by {peak:g}, over 20 bits; the model is degenerate.")
         shift = spec.MAX_SHIFT
         while shift > spec.MIN_SHIFT and np.rint(peak * 2.0**shift) >= spec.MULTIPLIER_LIMIT:
             shift -= 1

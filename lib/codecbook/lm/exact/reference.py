@@ -105,7 +105,7 @@ class ReferenceEvaluator:
         codes = checked_codes(frame, self.model.codebook_sizes, "The frame")
         if codes.shape[:-1] != self._hidden.shape[:1]:
             raise UnsupportedInput(
-                f"The frame's codes are {list(codes.shape)}, and {len(self._hidden)} clips are read side by side."
+                f"A frame of {len(self._hidden)} clips side by side has codes {list(codes.shape)}; give one of each."
             )
         self._hidden = self._read(codes)
 
@@ -122,9 +122,7 @@ class ReferenceEvaluator:
     def _read(self, codes: np.ndarray) -> np.ndarray:
         config = self.model.config
         if config.rotary and self._position >= config.window_frames:
-            raise UnsupportedInput(
-                f"A sequence longer than this model's {config.window_frames} tokens (BOS included); start again."
-            )
+            raise UnsupportedInput(f"A sequence beyond this model's {config.window_frames} tokens (with BOS); restart.")
         firsts = np.arange(config.num_codebooks) * (config.codebook_size + 1)
         stream = saturate(self._rows("embedding", firsts + codes).sum(axis=1))  # [B, D]
         for layer in range(config.layers):

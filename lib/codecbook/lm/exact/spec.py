@@ -175,9 +175,7 @@ class ExactLM:
             has = "none" if found is None else f"{found.dtype.name} {list(found.shape)}"
             needs = f"{specs[name][0]} {list(specs[name][1])}" if name in specs else "none"
             if has != needs:
-                raise CorruptInput(
-                    f"Array {name!r} of an exact model is {has}, its configuration needs {needs}; export it again."
-                )
+                raise CorruptInput(f"Array {name!r} of the model is {has}, not {needs} as configured; export it again.")
         # in this machine's byte order
         kept = {name: np.array(self.arrays[name], dtype=kind, order="C") for name, (kind, _) in specs.items()}
         for array in kept.values():

@@ -49,9 +49,7 @@ def codebook_weights(kind: str, num_codebooks: int, alpha: float) -> Tensor:
     if kind == "auto":
         weights += alpha * torch.arange(num_codebooks, dtype=torch.float64) / max(1, num_codebooks - 1)
     if not (weights.min() >= 0 and weights.sum().isfinite()):
-        raise UnsupportedInput(
-            f"codebook_alpha={alpha} gives codebooks the weights {weights.tolist()}; choose another."
-        )
+        raise UnsupportedInput(f"codebook_alpha={alpha} gives the weights {weights.tolist()}; choose another.")
     return weights.div(weights.sum()).float()
 
 

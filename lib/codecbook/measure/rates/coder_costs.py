@@ -173,9 +173,7 @@ def saving(better: TokenCost, worse: TokenCost, codebooks: slice = slice(None)) 
         UnsupportedInput: Costs of different clips.
     """
     if not np.array_equal(better.clip_tokens, worse.clip_tokens):
-        raise UnsupportedInput(
-            f"{better.name!r} and {worse.name!r} charge other clips; compare costs of the same clips."
-        )
+        raise UnsupportedInput(f"{better.name!r} and {worse.name!r} charge other clips; compare the same.")
     saved, spent = (cost.clip_bits[:, codebooks] for cost in (better, worse))
     share = saved.shape[1] / better.clip_bits.shape[1]
     return ratio_interval(spent.sum(axis=1) - saved.sum(axis=1), share * better.clip_tokens)

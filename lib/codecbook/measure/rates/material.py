@@ -139,9 +139,7 @@ class Material:
             tokens = dict(iterate_tokens(self.index.path(codec)))
             absent = sorted(set(wanted) - tokens.keys())
             if absent:
-                raise UnsupportedInput(
-                    f"{len(absent)} clips, such as {absent[0]}, have no tokens of {codec}; choose others."
-                )
+                raise UnsupportedInput(f"{len(absent)} clips, as {absent[0]}, have no tokens of {codec}; choose other.")
         elif recordings_dir is None:
             raise MissingWeights(
                 f"{self.index.folder.name} holds no tokens of {codec}, and the recordings to make them from are not "
@@ -179,9 +177,7 @@ def named(tokens_dir: str, clips_dir: str) -> str:
         UnsupportedInput: They name both tokens and recordings.
     """
     if tokens_dir and clips_dir:
-        raise UnsupportedInput(
-            f"Both tokens_dir={tokens_dir!r} and clips_dir={clips_dir!r} are given; leave one empty."
-        )
+        raise UnsupportedInput(f"Both tokens_dir={tokens_dir!r} and clips_dir={clips_dir!r} are given; take one.")
     return f"recordings in {clips_dir}" if clips_dir else f"tokens in {tokens_dir}" if tokens_dir else ""
 
 

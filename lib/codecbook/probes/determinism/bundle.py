@@ -96,9 +96,7 @@ def read_bundle(path: str | Path, folder: str | Path) -> Case:
                 raise CorruptInput(f"{name} in {path} is altered (SHA-256 differs); export the bundle again.")
     case = open_case(folder)
     if case.identity != manifest["case"]:
-        raise CorruptInput(
-            f"{path} names the case {manifest['case'][:16]}..., and holds {case.identity[:16]}...; export it again."
-        )
+        raise CorruptInput(f"{path} names case {manifest['case'][:16]}, not {case.identity[:16]}; export it again.")
     return case
 
 

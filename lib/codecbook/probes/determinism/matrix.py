@@ -123,9 +123,7 @@ def run_process(case: Case, cell: Cell, timeout_s: float, write_baseline: bool =
         root = roots_folder() / cell.processor
         python = str(root / "python")
         if not (root / "python").is_file():
-            return CellResult(
-                cell, "skipped", f"there is no {root}; make it with python tools/foreign.py {cell.processor}"
-            )
+            return CellResult(cell, "skipped", f"no {root}; make it with python tools/foreign.py {cell.processor}")
         if cell.backend in ("torch", "numba") and not (root / "sp").is_dir():
             add = f"add it with python tools/foreign.py {cell.processor} --torch"
             return CellResult(cell, "skipped", f"{root} has no {cell.backend}; {add}")
