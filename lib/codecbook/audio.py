@@ -52,8 +52,7 @@ class Clip:
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or self.samples.dtype != np.float32:
             raise UnsupportedInput(
-                f"Clip.samples must be float32 [channels, samples]; received {self.samples.dtype} "
-                f"{list(self.samples.shape)}. Use clip_from_array(...) to convert."
+                f"Clip.samples are {self.samples.dtype} {list(self.samples.shape)}, not float32; use clip_from_array."
             )
         object.__setattr__(self, "sample_rate_hz", _checked_rate_hz(self.sample_rate_hz))
 
@@ -282,8 +281,7 @@ def save_pieces(
                 message = "It could not be written at first, and can be now: try again"
                 raise OSError(errno.EIO, message, str(path)) from error
             raise UnsupportedInput(
-                f"Cannot write {path.name} with {channels} channels at {sample_rate_hz} Hz ({error.error_string}); "
-                "write wav, or convert the clip first."
+                f"{path.name} takes no {channels} channels at {sample_rate_hz} Hz ({error.error_string}); write wav."
             ) from error
     if beyond:
         _log.warning(

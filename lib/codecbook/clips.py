@@ -87,8 +87,7 @@ def load_entry(entry: ClipEntry) -> Clip:
     digest = sha256_of(path)
     if digest != entry.sha256:
         raise CorruptInput(
-            f"The bundled clip {path} has SHA-256 {digest}, and the catalogue says {entry.sha256}; restore it from "
-            "the repository, or remake all clips with data/clips/make_clips.py."
+            f"The clip {path} has SHA-256 {digest}, the catalogue says {entry.sha256}; restore it from the repository."
         )
     return replace(audio.load(path), domain=entry.domain)
 
@@ -214,8 +213,7 @@ def _load_usable(file: _File) -> Clip:
     shown = path_as_text(file.path)
     if clip.duration_s < _MIN_DURATION_S:
         raise UnsupportedInput(
-            f"{shown} is too short for any measure: {clip.num_samples} sample(s) at {clip.sample_rate_hz} Hz, "
-            f"{clip.duration_s:.4g} s of at least {_MIN_DURATION_S:g} s; leave it out, or record more."
+            f"{shown} lasts {clip.duration_s:.4g} s; no measure takes less than {_MIN_DURATION_S:g} s, so leave it out."
         )
     if clip.num_channels > 2:
         note = f"{clip.num_channels} channels averaged to mono"

@@ -324,7 +324,7 @@ def test_tokens_of_another_recording_are_not_replaced(music, tmp_path, small_cod
     audio.save(audio.load(music / "b/one.wav"), music / "c/one.wav")
     (third,) = export(find_recordings([f"{music}/c/one.wav"]), codec, out)
     assert third.status == "failed"
-    assert f"holds the tokens of another recording, {music}/a/one.wav" in third.error
+    assert f"is of another recording, {music}/a/one.wav" in third.error
     assert summary(out) == {"one.npq": "exported", "one.wav.npq": "exported", "": "failed"}
     # what was moved is the same recording
     (music / "a/one.wav").rename(music / "a/moved.wav")

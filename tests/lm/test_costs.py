@@ -52,7 +52,7 @@ def test_positions_are_those_of_windows_read_from_bos(model):
     # batches may add up products in another order: float32, some 20 bits
     np.testing.assert_allclose(bits[0], expected, rtol=1e-4)
     np.testing.assert_allclose(bits[1], token_bits(model, corpus.clip(2)[2:]).mean(axis=1), rtol=1e-4)
-    with pytest.raises(UnsupportedInput, match="longest has 9"):
+    with pytest.raises(UnsupportedInput, match="lower num_frames"):
         bits_by_position(model, corpus, num_frames=10, stride_frames=2)
 
 

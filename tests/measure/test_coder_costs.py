@@ -100,7 +100,7 @@ def test_tables_hold_models_codebooks_and_savings():
     assert books[["codebook", "bits_per_token"]].to_numpy().tolist() == [[0.0, 6.0], [1.0, 8.0]]
     gain = saving(first, second)
     assert (gain.mean, gain.low, gain.high) == pytest.approx((1.0, 1.0, 1.0), rel=1e-12)
-    with pytest.raises(UnsupportedInput, match="same clips"):
+    with pytest.raises(UnsupportedInput, match="compare the same"):
         saving(first, _cost("c", second.clip_bits, tokens + 2))
 
 

@@ -1,4 +1,4 @@
-"""Stored costs: they come back as they were, and belong to their tokens, weights, clips and vocabulary alone."""
+"""Stored costs: they come back as they were, and are of their tokens, weights, clips and vocabulary alone."""
 
 import dataclasses
 import json
@@ -78,7 +78,7 @@ def test_scaling_is_of_the_widest_models_and_needs_four_shares() -> None:
 @pytest.mark.parametrize("field", ["sha256", "codec_weights_sha256"])
 def test_costs_of_other_tokens_or_weights_are_refused(index: TokenIndex, field: str) -> None:
     other = dataclasses.replace(index.entry("codec"), **{field: "other"})
-    with pytest.raises(UnsupportedInput, match="belong to"):
+    with pytest.raises(UnsupportedInput, match="are of"):
         read_costs(dataclasses.replace(index, corpora={"codec": other}), [stream_of()], PARTS)
 
 

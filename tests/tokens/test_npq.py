@@ -45,7 +45,7 @@ BAD = {
     "bad_trailing_bytes": (CorruptInput, "trailing bytes"),
     "bad_header_only": (CorruptInput, "header is cut off: 15 bytes"),
     "bad_npq2_channel_mode": (UnsupportedInput, "field channel mode is 2"),
-    "bad_npq2_no_mid": (CorruptInput, "fields k_mid = 0"),
+    "bad_npq2_no_mid": (CorruptInput, "k_mid = 0"),
     "bad_npq2_side_in_mono": (CorruptInput, "k_side = 1 contradict channel mode 0"),
     "bad_npq2_version": (UnsupportedInput, "field version is 2"),
 }

@@ -89,8 +89,7 @@ def flac_bytes(clip: Clip, gain: float = 1.0) -> bytes:
     """Encode a clip as 16-bit FLAC; samples that `gain` leaves beyond full scale are clipped."""
     if clip.num_samples == 0 or not 1 <= clip.num_channels <= 8:
         raise UnsupportedInput(
-            f"Clip {clip.name!r} has {clip.num_channels} channels and {clip.num_samples} samples; FLAC takes 1 to 8 "
-            "channels and at least one sample. Leave it out, or mix it down."
+            f"FLAC takes 1 to 8 channels; clip {clip.name!r} has {clip.num_channels}, of {clip.num_samples} samples."
         )
     buffer = io.BytesIO()
     samples = np.clip(clip.samples.T * np.float32(gain), -1.0, 1.0)

@@ -229,8 +229,7 @@ class Codec(ABC):
             return count, self.chunk_s
         if self.chunk_s == math.inf:
             raise UnsupportedInput(
-                f"Every token of {self.name} depends on the whole clip, so chunk_s={chunk_s} cannot be kept to; "
-                "leave it out, and cut long recordings."
+                f"Every token of {self.name} depends on the whole clip, so chunk_s={chunk_s} cannot be; leave it out."
             )
         if not (math.isfinite(chunk_s) and chunk_s >= _MIN_CHUNK_S):
             raise UnsupportedInput(f"chunk_s={chunk_s} is no length of a chunk; give {_MIN_CHUNK_S:g} s or more.")
@@ -328,8 +327,7 @@ def as_clip(sound: SoundLike, sample_rate_hz: int | None = None) -> Clip:
         raise UnsupportedInput(f"Sound is a clip, array, tensor, or path of a recording, not {type(sound).__name__}.")
     if sample_rate_hz is None:
         raise UnsupportedInput(
-            "An array does not say its sampling rate; pass sample_rate_hz=, or make a clip with "
-            "codecbook.audio.clip_from_array(samples, sample_rate_hz)."
+            "An array does not say its sampling rate; pass sample_rate_hz=, or a codecbook.audio.Clip."
         )
     detach = getattr(sound, "detach", None)
     return audio.clip_from_array(np.asarray(detach().cpu() if detach else sound), sample_rate_hz)

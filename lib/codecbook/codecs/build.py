@@ -105,8 +105,7 @@ def build(
     hop_length = math.prod(strides)
     if hop_length < 1 or sample_rate_hz < 1 or sample_rate_hz % hop_length:
         raise UnsupportedInput(
-            f"The strides {tuple(strides)} multiply to {hop_length}, which does not divide {sample_rate_hz} Hz; "
-            "choose strides that give a whole number of frames a second."
+            f"The strides {tuple(strides)} give {hop_length}, which must divide {sample_rate_hz} Hz; choose others."
         )
     quantizer = encodec.quantization.vq.ResidualVectorQuantizer(
         hidden_dim, n_q=num_codebooks, bins=codebook_size, kmeans_init=False

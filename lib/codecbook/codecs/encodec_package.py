@@ -19,8 +19,7 @@ from codecbook.errors import UnsupportedInput
 
 def _unavailable(name: str, *_args: Any, **_settings: Any) -> NoReturn:
     raise ImportError(
-        f"{name} was called, but torchaudio is not installed; codecbook does not need it: use codecbook.audio for "
-        "files and resampling."
+        f"{name} was called, but torchaudio is not installed; use codecbook.audio for files and resampling."
     )
 
 
@@ -41,8 +40,7 @@ if "torchaudio" not in sys.modules and importlib.util.find_spec("torchaudio") is
 
 if importlib.util.find_spec("encodec") is None:
     raise UnsupportedInput(
-        "EnCodec and the codecs made of its parts need the package encodec, which is not installed; install it with "
-        "pip install --no-deps encodec==0.1.1 (its own dependencies would bring torchaudio)."
+        "This codec needs the package encodec; run pip install --no-deps encodec==0.1.1 (else it brings torchaudio)."
     )
 
 import encodec  # noqa: E402

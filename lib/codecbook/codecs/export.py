@@ -228,8 +228,7 @@ def _free_name(recording: Recording, outdir: Path, file_format: str) -> str:
         if owners[name] is None:
             return name
     raise UnsupportedInput(
-        f"{outdir / plain}.{file_format} holds the tokens of another recording, {path_as_text(owners[plain] or '')}; "
-        "export to another folder."
+        f"{plain}.{file_format} is of another recording, {path_as_text(owners[plain] or '')}; choose another folder."
     )
 
 

@@ -161,8 +161,7 @@ def _upstream(values: Any, are_logits: bool) -> np.ndarray:
         if len(invalid):
             t, v, k = invalid[0].tolist()
             raise CorruptInput(
-                f"Frame {start + t}, codebook {k} gives code {v} the probability {pdf[t, v, k]}; the model's output "
-                "holds NaN or infinities: check its weights and input."
+                f"Frame {start + t}, codebook {k} gives code {v} the probability {pdf[t, v, k]}; check the model."
             )
         share = (1 - _UPSTREAM_MIN_RANGE * V / TOTAL) * TOTAL
         floored = (pdf / _UPSTREAM_ROUNDOFF).floor() * _UPSTREAM_ROUNDOFF

@@ -37,8 +37,7 @@ class TinyGPTConfig(LMConfig):
         super().__post_init__()
         if len(self.codebook_sizes) != 1:
             raise UnsupportedInput(
-                f"A TinyGPT reads one flat stream, and was given {len(self.codebook_sizes)} codebooks; flatten the "
-                "frames with codecbook.tokens.layout, or use an RVQTransformer."
+                f"A TinyGPT reads one flat stream, not {len(self.codebook_sizes)} codebooks; use an RVQTransformer."
             )
         object.__setattr__(self, "places", tuple(int(level) for level in self.places))
         if set(self.places) != set(range(len(set(self.places)))):

@@ -127,8 +127,7 @@ class _Floats(Graph):
         for name, tensor in self._weights.items():
             if tensor.dtype != torch.float32:
                 raise UnsupportedInput(
-                    f"Parameter {name} is {tensor.dtype}; onnxruntime has all operators for float32 alone, call "
-                    "model.float() first."
+                    f"Parameter {name} is {tensor.dtype}, of which onnxruntime lacks operators; call model.float()."
                 )
 
     def rows(self, name: str, indices: str) -> str:

@@ -107,8 +107,7 @@ class TokenLM(nn.Module, ABC):
         """Raise UnsupportedInput where rotary positions do not reach as far as a sequence of this many frames."""
         if self.rotation is not None and position > self.remembered_frames:
             raise UnsupportedInput(
-                f"A sequence of {position} tokens (BOS included) is longer than this model's context of "
-                f"{self.remembered_frames}; cut it, or train with a larger context."
+                f"{position} tokens (with BOS) exceed this model's context of {self.remembered_frames}; cut it."
             )
 
     def forward(self, codes: Tensor) -> Tensor:

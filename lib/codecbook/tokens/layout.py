@@ -125,8 +125,7 @@ class Layout:
             lengths = [len(codes) for codes in tokens.codes]
             if any(length != lengths[0] << level for level, length in enumerate(lengths)):
                 raise UnsupportedInput(
-                    f"Levels of {lengths} codes do not double from each to the next, which order {self.order!r} needs; "
-                    "take 'flat' or 'parallel' for codebooks of one rate."
+                    f"Levels of {lengths} codes do not double, as {self.order!r} needs; take 'flat' or 'parallel'."
                 )
             parts = [codes.reshape(-1, 1 << level) for level, codes in enumerate(tokens.codes)]
         else:

@@ -211,10 +211,7 @@ def _parse(layout: str, head: bytes) -> NpqHeader:
     if mode not in (0, 1):
         raise UnsupportedInput(f"field channel mode is {mode}; 0 (mono) and 1 (mid/side) are known.")
     if layout == "npq2" and (mid == 0 or (mode == 0 and side)):
-        raise CorruptInput(
-            f"fields k_mid = {mid} and k_side = {side} contradict channel mode {mode}: k_mid must be 1 or more, and "
-            "k_side 0 in mono; the header is damaged."
-        )
+        raise CorruptInput(f"k_mid = {mid} and k_side = {side} contradict channel mode {mode}; the header is damaged.")
     count = fields.get("k", mid + side)
     if not 1 <= count <= 2 * _MAX_CODEBOOKS:
         raise CorruptInput(f"field K is {count}, where 1 to {_MAX_CODEBOOKS} codebooks are plausible.")

@@ -203,8 +203,7 @@ def _tokens_of(name: str, rows: list[dict]) -> Tokens:
         for key, value in of_clip.items():
             if row[key] != value:
                 raise CorruptInput(
-                    f"clip {name!r} has {key} {value!r} in codebook 0 and {row[key]!r} in codebook "
-                    f"{row['codebook']}; the rows are of different clips."
+                    f"clip {name!r} has {key} {value!r} and {row[key]!r}; its rows are of different clips."
                 )
     try:
         return Tokens(

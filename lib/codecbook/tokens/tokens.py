@@ -184,8 +184,7 @@ class Tokens:
         """
         if len({len(codes) for codes in self.codes}) != 1:
             raise UnsupportedInput(
-                f"Codebooks of {[len(codes) for codes in self.codes]} codes have no common frames; use an order "
-                "of codecbook.tokens.layout, such as 'orpheus', instead."
+                f"Codebooks of {[len(codes) for codes in self.codes]} codes have no common frames; see tokens.layout."
             )
         return np.stack(self.codes, axis=1)
 
@@ -274,7 +273,6 @@ def checked_codes(codes: np.ndarray, codebook_sizes: Sequence[int], source: str)
     if outside.any():
         at = tuple(int(i) for i in np.argwhere(outside)[0])
         raise CorruptInput(
-            f"{source}: code {codes[at]} at {list(at)} is outside 0..{codebook_sizes[at[-1]] - 1}; the tokens are "
-            "damaged, or belong to a codec with larger codebooks."
+            f"{source}: code {codes[at]} at {list(at)} is outside 0..{codebook_sizes[at[-1]] - 1}; they are damaged."
         )
     return codes.astype(np.int64, copy=False)

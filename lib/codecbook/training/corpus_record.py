@@ -48,8 +48,7 @@ def continued(
     spoiled = [names[i] for i in was.keys() & now.keys() if now[i] == HELD_OUT != was[i]]
     if spoiled:
         raise UnsupportedInput(
-            f"{source} was trained on clips that are now held out ({_listed(spoiled)}): they would be scored as "
-            "unheard. Split as before, leave them out, or train in another folder."
+            f"{source} was trained on clips that are now held out ({_listed(spoiled)}); split as before, or start anew."
         )
     here = {identity for identity, side in was.items() if side != TRAINED_BEFORE}
     differences = {
@@ -60,8 +59,7 @@ def continued(
     changes = "; ".join(f"{kind}: {_listed(names[i] for i in found)}" for kind, found in differences.items() if found)
     if changes and not changed_corpus:
         raise UnsupportedInput(
-            f"{source} was trained on another corpus ({changes}); take the same clips and the same split, choose "
-            "another folder, or go on knowingly with changed_corpus=True."
+            f"{source} was trained on another corpus ({changes}); take the same, or set changed_corpus=True."
         )
     gone = [(n, i, TRAINED_BEFORE) for n, i, side in saved if i not in now and side != HELD_OUT]
     apart = [{i for i, side in each.items() if side == HELD_OUT} for each in (was, now)]

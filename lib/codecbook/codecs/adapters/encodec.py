@@ -102,8 +102,7 @@ class SegmentedEncodec(EncodecCodec):
         least = math.ceil((stride + 1) / self.hop_length)
         if any(count != full for count in whole) or not least <= before <= full or frames[-1] > full:
             raise CorruptInput(
-                f"Segments of {frames} frames, but those of {self.name} have {full}, except for shorter ones at the "
-                "end; encode the clip again."
+                f"Segments of {frames} frames, not of {full}, as {self.name} has before the last; encode again."
             )
         return frames
 

@@ -34,8 +34,7 @@ class NeuCodec(NetworkCodec):
         features = config.semantic_model_config.feature_projection_input_dim
         if config.input_sampling_rate != 16_000 or features != 160:
             raise UnsupportedInput(
-                f"This NeuCodec takes {features} features at {config.input_sampling_rate} Hz; 160 at 16000 Hz are "
-                "supported, as published."
+                f"NeuCodec with {features} features at {config.input_sampling_rate} Hz; 160 at 16000 are supported."
             )
         super().__init__(name, model, weights, device)
         self.sample_rate_hz = int(config.output_sampling_rate)

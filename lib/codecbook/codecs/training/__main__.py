@@ -118,8 +118,7 @@ def _load_start(folder: Path, recipe: Recipe) -> tuple[torch.nn.Module, str]:
     held = config["architecture"], config["arguments"]
     if held != (recipe.architecture, asked):
         raise UnsupportedInput(
-            f"{folder} holds {held[0]} {held[1]}, and the recipe trains {recipe.architecture} {asked}; choose the "
-            "recipe that the model was trained with."
+            f"{folder} holds {held[0]} {held[1]}, not {recipe.architecture} {asked}; choose the recipe it was made by."
         )
     return module, config["sha256"]
 

@@ -177,7 +177,6 @@ class Crops:
             silent += 1
             if silent == _MAX_SILENT_CROPS:
                 raise UnsupportedInput(
-                    f"{silent} crops in a row were below -60 dB of full scale; the recordings are silent, or far too "
-                    "quiet: choose others, or amplify them."
+                    f"{silent} crops in a row were below -60 dB of full scale; choose others, or amplify them."
                 )
         return np.stack(crops)

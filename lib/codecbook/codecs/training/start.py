@@ -187,8 +187,7 @@ def _decoding(layer: Any, convolution: Any, signal: _Signal, is_last: bool, stag
     carriers, count = directions.shape[1] // stride, min(len(directions), signal.carriers)
     if carriers > convolution.out_channels:
         raise UnsupportedInput(
-            f"A decoder layer gives {convolution.out_channels} channels where the encoder's took {carriers}; build "
-            "the decoder at least as wide as the encoder."
+            f"A decoder layer has {convolution.out_channels} channels, the encoder's {carriers}; make it as wide."
         )
     back = directions[:count].view(count, carriers, stride) * signal.scales[:count, None, None]
     weight = _weight(convolution) * (not is_last)

@@ -159,10 +159,7 @@ def _header_of(values: dict[str, Any]) -> EcdcHeader:
     if acv is not None and acv > 4:
         raise UnsupportedInput(f"The stream has acv = {acv}, of a later coder; known are 0 to 4.")
     if not isinstance(values["m"], str) or not isinstance(values["lm"], bool):
-        raise CorruptInput(
-            f"The header says m = {str(values['m'])[:40]!r} and lm = {str(values['lm'])[:40]!r}; they must be a name "
-            "and true or false: it is damaged."
-        )
+        raise CorruptInput(f"The header's m = {str(values['m'])[:40]!r} or lm = {str(values['lm'])[:40]!r} is damaged.")
     if acv is not None and values["lm"] != (acv > 0):
         raise CorruptInput(f"The header contradicts itself: lm = {values['lm']} with acv = {acv}; it is damaged.")
     if tau is not None:

@@ -125,8 +125,7 @@ def read_ecdc_codes(
         scales.append(scale)
     if not outline.chunks and position != len(outline.data):
         raise CorruptInput(
-            f"{len(outline.data) - position} bytes follow the last segment; the stream goes on, or it was decoded "
-            "wrongly: another language model, or its rounding, made it."
+            f"{len(outline.data) - position} bytes follow the last segment; another language model or rounding made it."
         )
     tokens = Tokens(
         codes=tuple(np.concatenate(parts, axis=1)),

@@ -148,8 +148,7 @@ def chunks_of(data: bytes, body: int, count: int) -> tuple[Chunk, ...]:
         position = start + length
         if position > len(data):
             raise CorruptInput(
-                f"Chunk {index} of {count} claims {length} bytes, where {len(data) - start} follow; the stream is cut "
-                "off, or a length is damaged."
+                f"Chunk {index} of {count} claims {length} bytes, where {len(data) - start} follow; it is cut off."
             )
         chunks.append(Chunk(start, position, zlib.crc32(data[start:position]), expected))
     if position != len(data):
@@ -231,8 +230,7 @@ def check_model(header: EcdcHeader, shape: ModelShape) -> None:
         raise UnsupportedInput(f"The stream is of the model {header.model_name[:60]!r}, not {shape.name!r}; load that.")
     if header.num_codebooks > shape.num_codebooks:
         raise UnsupportedInput(
-            f"The stream has {header.num_codebooks} codebooks, {shape.name} has {shape.num_codebooks}; it is of "
-            "another model, or damaged."
+            f"The stream has {header.num_codebooks} codebooks, {shape.name} up to {shape.num_codebooks}; it is damaged."
         )
 
 
@@ -242,8 +240,7 @@ def check_silence(outline: EcdcOutline, index: int, kind: str) -> None:
     num_bytes = outline.chunks[index].end - outline.chunks[index].start
     if 8 * num_bytes < tokens * _LEAST_BITS_OF_SILENCE:
         raise CorruptInput(
-            f"Segment {index} is damaged ({kind}), and its {num_bytes} bytes are too few for the {tokens} tokens that "
-            "the header claims; the header is damaged too."
+            f"Segment {index} is damaged ({kind}): {num_bytes} bytes are too few for {tokens} tokens; so is the header."
         )
 
 

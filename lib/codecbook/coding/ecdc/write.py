@@ -139,8 +139,7 @@ def _written(
     expected = [shape.frames(samples) for samples in shape.segments(num_samples)]
     if counts != expected:
         raise UnsupportedInput(
-            f"The model makes segments of {counts[:3]} frames, where the format expects {expected[:3]}; its hop length "
-            "does not fit its frame rate."
+            f"The model makes segments of {counts[:3]} frames, not {expected[:3]}; its hop length does not fit."
         )
     header = EcdcHeader(shape.name, num_samples, len(frames[0][0]), uses_lm=stepper is not None)
     if grid is not None:
@@ -171,8 +170,7 @@ def _checked_samples(wav: Clip | np.ndarray | Tensor, network: "EncodecModel") -
     samples = torch.as_tensor(wav)
     if samples.dim() != 2 or samples.shape[0] != network.channels or not samples.is_floating_point():
         raise UnsupportedInput(
-            f"{network.name} takes float samples [{network.channels}, S]; received {samples.dtype} "
-            f"{list(samples.shape)}."
+            f"{network.name} takes float [{network.channels}, S], not {samples.dtype} {list(samples.shape)}."
         )
     if samples.shape[1] == 0:
         raise CorruptInput("The clip holds no samples; leave it out.")

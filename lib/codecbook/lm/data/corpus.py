@@ -191,8 +191,7 @@ class Corpus:
         if len(distinct) < 2:
             what = "distinct content(s)" if by == "clip" else f"label(s) ({', '.join(distinct)})"
             raise UnsupportedInput(
-                f"The {len(self)} clips have {len(distinct)} {what}, so one side of the split would be empty; add "
-                "clips, or split by something that differs."
+                f"The {len(self)} clips have {len(distinct)} {what}, too few for two sides; add clips."
             )
         apart = held_out(distinct, 1 / held_out_every)
         is_held_out = np.array([label in apart for label in labels])
@@ -258,8 +257,7 @@ class Windows:
             )
         if corpus.num_rows < context_frames:
             raise UnsupportedInput(
-                f"The corpus of {len(corpus)} clips has {corpus.num_rows} rows, fewer than context_frames="
-                f"{context_frames}; lower the context, or add clips."
+                f"{corpus.num_rows} rows are fewer than context_frames={context_frames}; lower it, or add clips."
             )
         self.context_frames, self._corpus = int(context_frames), corpus
         # two epochs at most meet in a batch, unless it is larger than the corpus

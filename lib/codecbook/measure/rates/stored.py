@@ -101,8 +101,7 @@ def read_costs(index: TokenIndex, streams: Iterable[Stream], parts: ClipParts) -
     for name in {_codec_of(stream) for stream in by_key.values()}:
         if name in about["origins"] and about["origins"][name] != (found := origin(index, name)):
             raise UnsupportedInput(
-                f"The stored costs of {name} belong to {about['origins'][name]}, and here are {found}; take the tokens "
-                "and weights that they were made of, or make them again."
+                f"The stored costs of {name} are of {about['origins'][name]}, not of {found}; make them again."
             )
     costs = {key: group for key, group in pd.read_parquet(costs_path).groupby(_KEYS)}
     runs = []

@@ -63,8 +63,7 @@ def wrong_decodes(case: Case, results: Sequence[CellResult]) -> list[WrongDecode
                 codes = unpack_codes(text)
                 if not 0 <= segment < shape[0] or codes.shape != shape[1:]:
                     raise CorruptInput(
-                        f"Cell {result.cell.name!r} left codes {list(codes.shape)} of segment {segment}; the case has "
-                        f"{list(shape)}. Read the results together with the case that they are of."
+                        f"Cell {result.cell.name!r} left codes {list(codes.shape)}, not {list(shape)}; run it again."
                     )
                 error = part.wrong_errors.get(segment, "")
                 found.append(WrongDecode(result.cell.name, coder, segment, codes, error))
