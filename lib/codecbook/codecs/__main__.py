@@ -95,16 +95,10 @@ def _export(options: argparse.Namespace) -> int:
             progress.set_postfix_str("")
 
         reports = export(
-            recordings,
-            codec,
-            options.outdir,
-            file_format=options.format,
-            bandwidth_kbps=options.bandwidth,
-            num_codebooks=options.codebooks,
-            chunk_s=options.chunk_seconds,
-            on_report=show,
+            recordings, codec, options.outdir, file_format=options.format, bandwidth_kbps=options.bandwidth,
+            num_codebooks=options.codebooks, chunk_s=options.chunk_seconds, on_report=show,
             on_progress=lambda done_s: progress.set_postfix_str(f"{done_s:.0f} s of the next one"),
-        )
+        )  # fmt: skip
     found = [report.status for report in reports]
     counts = ", ".join(f"{found.count(status)} {status}" for status in ("exported", "skipped", "failed"))
     print(f"{counts}; see {options.outdir}/export.csv")

@@ -100,14 +100,9 @@ def _power_spectrogram(signal: np.ndarray, window_s: float, sample_rate_hz: int)
     """Return ``|STFT|^2``, float64 ``[T, F]``, Hann window, hop of a quarter of it, centred with zeros."""
     length = _window_samples(window_s, sample_rate_hz)
     spectrum = torch.stft(
-        torch.from_numpy(signal),
-        n_fft=length,
-        hop_length=max(1, length // 4),
-        window=torch.hann_window(length, dtype=torch.float64),
-        center=True,
-        pad_mode="constant",
-        return_complex=True,
-    )
+        torch.from_numpy(signal), n_fft=length, hop_length=max(1, length // 4),
+        window=torch.hann_window(length, dtype=torch.float64), center=True, pad_mode="constant", return_complex=True,
+    )  # fmt: skip
     return (spectrum.real.square() + spectrum.imag.square()).numpy().T
 
 
@@ -122,12 +117,8 @@ def _mel_filters(window_s: float, sample_rate_hz: int, limit_hz: float) -> np.nd
     spacing_mel = 2 / window_s / _LINEAR_HZ_PER_MEL
     intervals = int(hertz_to_mel(limit_hz, mel_scale="slaney") / spacing_mel + 1e-9)
     bank = mel_filter_bank(
-        num_frequency_bins=_window_samples(window_s, sample_rate_hz) // 2 + 1,
-        num_mel_filters=intervals - 1,
-        min_frequency=0.0,
-        max_frequency=float(mel_to_hertz(intervals * spacing_mel, mel_scale="slaney")),
-        sampling_rate=sample_rate_hz,
-        norm=None,
-        mel_scale="slaney",
-    )
+        num_frequency_bins=_window_samples(window_s, sample_rate_hz) // 2 + 1, num_mel_filters=intervals - 1,
+        min_frequency=0.0, max_frequency=float(mel_to_hertz(intervals * spacing_mel, mel_scale="slaney")),
+        sampling_rate=sample_rate_hz, norm=None, mel_scale="slaney",
+    )  # fmt: skip
     return bank / bank.sum(axis=0, keepdims=True)

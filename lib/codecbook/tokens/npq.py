@@ -115,13 +115,9 @@ def read_npq(path: str | Path) -> Tokens:
                     f"vocab[{k}] = {size}); the file is damaged: copy or make it again."
                 )
         return tokens_from_frames(
-            frames,
-            header.codebook_sizes,
-            header.frame_rate_hz,
-            channels=header.channels,
-            source_bitrate_kbps=header.source_bitrate_kbps,
-            mid_codebooks=header.mid_codebooks,
-        )
+            frames, header.codebook_sizes, header.frame_rate_hz, channels=header.channels,
+            source_bitrate_kbps=header.source_bitrate_kbps, mid_codebooks=header.mid_codebooks,
+        )  # fmt: skip
 
 
 def write_npq(path: str | Path, tokens: Tokens, *, overwrite: bool = False) -> Path:
@@ -147,14 +143,11 @@ def write_npq(path: str | Path, tokens: Tokens, *, overwrite: bool = False) -> P
     frames = tokens.to_frames()
     largest = max(tokens.codebook_sizes)
     header = NpqHeader(
-        layout="v1" if tokens.mid_codebooks is None else "npq2",
-        codebook_sizes=tokens.codebook_sizes,
-        frame_rate_hz=tokens.frame_rates_hz[0],
-        num_frames=len(frames),
+        layout="v1" if tokens.mid_codebooks is None else "npq2", codebook_sizes=tokens.codebook_sizes,
+        frame_rate_hz=tokens.frame_rates_hz[0], num_frames=len(frames),
         storage="u8" if largest <= 1 << 8 else "u16" if largest < 1 << 16 else "u32",
-        source_bitrate_kbps=tokens.source_bitrate_kbps,
-        mid_codebooks=tokens.mid_codebooks,
-    )
+        source_bitrate_kbps=tokens.source_bitrate_kbps, mid_codebooks=tokens.mid_codebooks,
+    )  # fmt: skip
     if reason := _implausible_field(header):
         raise UnsupportedInput(f"NPQ cannot hold these tokens: {reason}.")
     count, mid = header.num_codebooks, header.mid_codebooks

@@ -120,16 +120,11 @@ class CodecTrainer:
         crops = self.processes.gather(self.crops.random.bit_generator.state)
         if self.processes.rank == 0:
             state = {
-                "recipe": asdict(self.recipe),
-                "module": self.model.module.state_dict(),
-                "average": self.average,
-                "optimizer": self.optimizer.state_dict(),
-                "random": self.random.bit_generator.state,
-                "torch_random": self.torch_random.get_state(),
-                "crops": crops,
-                "corpus": self.record,
+                "recipe": asdict(self.recipe), "module": self.model.module.state_dict(), "average": self.average,
+                "optimizer": self.optimizer.state_dict(), "random": self.random.bit_generator.state,
+                "torch_random": self.torch_random.get_state(), "crops": crops, "corpus": self.record,
                 **{name: getattr(self, name) for name in _PLACE},
-            }
+            }  # fmt: skip
             write_checkpoint(self.path, state)
 
     def _batch(self) -> Tensor:

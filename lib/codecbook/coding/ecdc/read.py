@@ -128,17 +128,13 @@ def read_ecdc_codes(
             f"{len(outline.data) - position} bytes follow the last segment; another language model or rounding made it."
         )
     tokens = Tokens(
-        codes=tuple(np.concatenate(parts, axis=1)),
-        codebook_sizes=(shape.codebook_size,) * K,
-        frame_rates_hz=(float(shape.frame_rate_hz),) * K,
-        codec=shape.codec,
-        weights=f"bundled: {shape.name}" if shape.weights == "bundled" else "",
-        sample_rate_hz=shape.sample_rate_hz,
-        channels=shape.channels,
-        num_samples=header.num_samples,
+        codes=tuple(np.concatenate(parts, axis=1)), codebook_sizes=(shape.codebook_size,) * K,
+        frame_rates_hz=(float(shape.frame_rate_hz),) * K, codec=shape.codec,
+        weights=f"bundled: {shape.name}" if shape.weights == "bundled" else "", sample_rate_hz=shape.sample_rate_hz,
+        channels=shape.channels, num_samples=header.num_samples,
         segment_frames=outline.frames if shape.segment_samples else (),
         scales=tuple(scales) if shape.normalises else (),
-    )
+    )  # fmt: skip
     return DecodedCodes(tokens, header, dialect, tuple(lost[index] for index in sorted(lost)))
 
 

@@ -106,16 +106,11 @@ def shape_named(name: str) -> ModelShape:
 def shape_of(network: Any) -> ModelShape:
     """Return the shape of an ``EncodecModel``."""
     return ModelShape(
-        name=network.name,
-        num_codebooks=network.quantizer.n_q,
-        codebook_size=network.quantizer.bins,
-        sample_rate_hz=int(network.sample_rate),
-        frame_rate_hz=int(network.frame_rate),
-        channels=network.channels,
-        normalises=bool(network.normalize),
-        segment_samples=network.segment_length,
+        name=network.name, num_codebooks=network.quantizer.n_q, codebook_size=network.quantizer.bins,
+        sample_rate_hz=int(network.sample_rate), frame_rate_hz=int(network.frame_rate), channels=network.channels,
+        normalises=bool(network.normalize), segment_samples=network.segment_length,
         stride_samples=network.segment_stride,
-    )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -53,18 +53,15 @@ def kernel_state(model: ExactLM, streams: int, rows: int) -> KernelState:
     outputs = max(3 * c.dim, c.hidden, c.num_codebooks * c.head_dim, c.head_hidden, c.codebook_size)
     ring = (c.layers, streams, c.heads, c.window_frames, c.dim // c.heads)
     return KernelState(
-        keys=np.zeros(ring, dtype=np.int8),
-        values=np.zeros(ring, dtype=np.int8),
-        positions=np.zeros(streams, dtype=np.int64),
-        row_positions=np.zeros(rows, dtype=np.int64),
+        keys=np.zeros(ring, dtype=np.int8), values=np.zeros(ring, dtype=np.int8),
+        positions=np.zeros(streams, dtype=np.int64), row_positions=np.zeros(rows, dtype=np.int64),
         hidden=np.zeros((rows, c.dim), dtype=np.int16),
         projected=np.zeros((rows, c.num_codebooks * c.head_dim), dtype=np.int32),
         known=np.zeros((rows, c.head_dim), dtype=np.int32),
         residual=np.zeros((rows, max(c.dim, c.head_dim)), dtype=np.int32),
-        activations=np.zeros((rows, inputs), dtype=np.int16),
-        sums=np.zeros((rows, outputs), dtype=np.int32),
+        activations=np.zeros((rows, inputs), dtype=np.int16), sums=np.zeros((rows, outputs), dtype=np.int32),
         shares=np.zeros(c.window_frames, dtype=np.int32),
-    )
+    )  # fmt: skip
 
 
 class ExactStepper:

@@ -266,18 +266,13 @@ class _Run:
     def _save(self, is_best: bool = False) -> None:
         if self.is_first:
             state = {
-                "format": progress.FORMAT,
-                "architecture": self.model.architecture,
-                "arguments": self.model.config.arguments(),
-                "options": self.options.stored(),
-                "decisive": self.options.decisive(),
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "run": asdict(self.state) | {"elapsed_s": self.meter.elapsed_s()},
-                "meter": asdict(self.meter),
+                "format": progress.FORMAT, "architecture": self.model.architecture,
+                "arguments": self.model.config.arguments(), "options": self.options.stored(),
+                "decisive": self.options.decisive(), "model": self.model.state_dict(),
+                "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "run": asdict(self.state) | {"elapsed_s": self.meter.elapsed_s()}, "meter": asdict(self.meter),
                 "corpus": self.record,
-            }
+            }  # fmt: skip
             latest = self.folder / progress.LATEST_NAME
             write_checkpoint(latest, state)
             if is_best:

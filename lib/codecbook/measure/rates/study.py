@@ -84,15 +84,9 @@ class StudyRecipe:
 
 
 CONVERGED = StudyRecipe(
-    dropout=0.1,
-    passes=12,
-    overlap=3,
-    decay=0.4,
-    average=0.998,
-    evaluations=12,
-    validation_tokens=40_000,
+    dropout=0.1, passes=12, overlap=3, decay=0.4, average=0.998, evaluations=12, validation_tokens=40_000,
     precision="bfloat16",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -220,19 +214,15 @@ def learn(
     test = stream.columns.subset(parts.test)
     bits = charged(stream, report.model, parts)
     return Learned(
-        stream=stream,
-        clips=test.clips,
+        stream=stream, clips=test.clips,
         level_bits={code: by_level(stream, test, each) for code, each in bits.items()},
         level_tokens=by_level(stream, test, np.ones((test.num_rows, len(stream.places)))).astype(np.int64),
-        durations_s=test.clip_durations_s,
-        trunk_parameters=num_trunk_parameters(report.model),
-        row_parameters=row_parameters(report.model),
-        tokens_seen=report.evaluations[-1].tokens_seen,
-        passes=report.evaluations[-1].tokens_seen / training.num_tokens,
-        evaluations=report.evaluations,
+        durations_s=test.clip_durations_s, trunk_parameters=num_trunk_parameters(report.model),
+        row_parameters=row_parameters(report.model), tokens_seen=report.evaluations[-1].tokens_seen,
+        passes=report.evaluations[-1].tokens_seen / training.num_tokens, evaluations=report.evaluations,
         distinct_share=distinct_share(stream.columns.subset(parts.train)),
         weights_sha256=tensors_sha256(report.model.state_dict()),
-    )
+    )  # fmt: skip
 
 
 def context_rows(clip_rows: np.ndarray, longest: int, multiple: int = 1) -> int:
