@@ -69,7 +69,7 @@ def test_a_codec_without_bundled_weights_says_which_kinds_it_has(monkeypatch, tm
 
 @pytest.mark.parametrize("name", codec_names())
 def test_a_path_that_does_not_exist_is_named(name, tmp_path):
-    with pytest.raises(MissingWeights, match=r"no weights at .*gone"):
+    with pytest.raises(MissingWeights, match=r"No weights are at .*gone"):
         load_codec(name, weights=tmp_path / "gone")
 
 

@@ -77,8 +77,8 @@ def test_half_a_model_is_not_overwritten_unasked_either(name: str, folder: Path)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "another kind (architecture 'none')"),
-        ('{"model_type": "encodec"}', "another kind (architecture None"),
+        (None, "another architecture, 'none'"),
+        ('{"model_type": "encodec"}', "another architecture, None"),
         ("null", "no JSON object"),
         ("{", "no JSON text"),
     ],

@@ -202,7 +202,7 @@ def test_codebooks_that_do_not_fit_are_refused():
     one_rate = tokens_from_frames(np.zeros((3, 2), dtype=int), 1024, 75.0)
     with pytest.raises(UnsupportedInput, match="double"):
         Layout("grouped", one_rate)
-    with pytest.raises(UnsupportedInput, match="power of 256"):
+    with pytest.raises(UnsupportedInput, match="powers of 256"):
         Layout("bytes", one_rate)
     with pytest.raises(UnsupportedInput, match="of one rate"):
         Layout("bytes", _tree(2, (256, 256)))

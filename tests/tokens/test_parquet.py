@@ -96,7 +96,7 @@ def test_two_clips_of_one_name_are_refused(tmp_path):
 
 
 def test_a_codebook_beyond_32_bits_is_refused(tmp_path):
-    with pytest.raises(UnsupportedInput, match="4294967297 codes"):
+    with pytest.raises(UnsupportedInput, match="4294967297"):
         write_tokens(tmp_path / "x.parquet", {"a": tokens_from_frames(np.zeros((1, 1), int), 2**32 + 1, 75.0)})
 
 
@@ -168,7 +168,7 @@ def _set(table: pa.Table, column: str, row: int, value) -> pa.Table:
     ("column", "value", "message"),
     [
         ("codes", [1, 2, 4000], "clip 'clip0': Code 4000 at index 2 of codebook 1"),
-        ("codec", "d", "clip 'clip0' has codec 'c' in codebook 0 and 'd' in codebook 1"),
+        ("codec", "d", "clip 'clip0' has codec 'c' and 'd'"),
         ("frame_rate_hz", -1.0, "frame rate of -1.0"),
         ("codebook_size", 2048, "some are wrong"),
     ],

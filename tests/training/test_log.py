@@ -39,6 +39,6 @@ def test_a_damaged_log_is_refused_with_its_line(tmp_path, damage):
     log = RunLog(tmp_path, is_first=True)
     before = b'{"step": 1}\n' + damage + b"\n"
     log.path.write_bytes(before)
-    with pytest.raises(CorruptInput, match=r"log\.jsonl, line 2 is no record of a step"):
+    with pytest.raises(CorruptInput, match=r"log\.jsonl, line 2 is no record"):
         log.truncate(5)
     assert log.path.read_bytes() == before

@@ -12,6 +12,7 @@ nothing: it is part of the gain of the norm before, or of the requantisation of 
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -301,5 +302,5 @@ def _gelu_units(table: np.ndarray) -> tuple[float, float]:
         return float((outputs.clamp(-spec.ACTIVATION_MAX, spec.ACTIVATION_MAX) - entries).square().sum())
 
     start = min(np.linspace(-10, 10, 101), key=misfit)
-    best = minimize_scalar(misfit, bounds=(start - 0.2, start + 0.2), method="bounded", options={"xatol": 1e-8})
+    best: Any = minimize_scalar(misfit, bounds=(start - 0.2, start + 0.2), method="bounded", options={"xatol": 1e-8})
     return units(best.x)
