@@ -257,7 +257,7 @@ def test_clipped_samples_are_counted_and_said(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "codecbook.audio"):
         path = audio.save(clip, tmp_path / "loud.wav")
     assert [record.getMessage() for record in caplog.records] == [
-        f"2 of 4 samples were beyond full scale and clipped in {path}"
+        f"2 of 4 samples beyond full scale are clipped in {path}"
     ]
     np.testing.assert_allclose(audio.load(path).samples, [[0.5, 1.0, -1.0, 1.0]], rtol=0, atol=PCM16_STEP)
 

@@ -309,7 +309,7 @@ def test_arrays_tensors_and_paths_are_sound_too(codec_of, tmp_path):
     for sound in (clip.samples, clip.samples[0], torch.from_numpy(clip.samples).requires_grad_()):
         assert compress(sound, codec, lm=None, sample_rate_hz=24_000) == wanted
         assert codec.encode(sound, sample_rate_hz=24_000) == codec.encode(clip)
-        with pytest.raises(UnsupportedInput, match=r"sample_rate_hz=.*Clip"):
+        with pytest.raises(UnsupportedInput, match=r"sample_rate_hz=.*clip_from_array"):
             compress(sound, codec)
         with pytest.raises(UnsupportedInput, match="clip_from_array"):
             codec.encode(sound)
@@ -326,7 +326,7 @@ def test_arrays_tensors_and_paths_are_sound_too(codec_of, tmp_path):
     ):
         with pytest.raises(UnsupportedInput, match="sample_rate_hz=8000 was given for a recording at 24000 Hz"):
             call(clip)
-        with pytest.raises(UnsupportedInput, match="received dict"):
+        with pytest.raises(UnsupportedInput, match="not dict"):
             call({})
     with pytest.raises(UnsupportedInput, match="clip_from_array"):
         codec.encode(clip.samples)

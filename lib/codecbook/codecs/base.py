@@ -326,8 +326,6 @@ def as_clip(sound: SoundLike, sample_rate_hz: int | None = None) -> Clip:
     if not hasattr(sound, "__array__"):
         raise UnsupportedInput(f"Sound is a clip, array, tensor, or path of a recording, not {type(sound).__name__}.")
     if sample_rate_hz is None:
-        raise UnsupportedInput(
-            "An array does not say its sampling rate; pass sample_rate_hz=, or a codecbook.audio.Clip."
-        )
+        raise UnsupportedInput("An array does not say its rate; pass sample_rate_hz=, or use audio.clip_from_array.")
     detach = getattr(sound, "detach", None)
     return audio.clip_from_array(np.asarray(detach().cpu() if detach else sound), sample_rate_hz)
