@@ -151,7 +151,7 @@ def test_the_corpus_of_a_run_is_recorded_and_another_one_refused(
     capfd.readouterr()
     assert main([*command, "--steps", "3"]) == 2
     error = capfd.readouterr().err
-    assert "another corpus (removed: " in error
+    assert "had another corpus (removed: " in error
     assert error.endswith("go on knowingly with --changed-corpus.\n")
     assert main([*command, "--steps", "3", "--changed-corpus"]) == 0
 

@@ -48,9 +48,9 @@ def test_equal_models_have_equal_identities(make_integer_model) -> None:
 def test_arrays_that_do_not_fit_are_refused(make_integer_model) -> None:
     model = make_integer_model("in_frame")
     arrays = dict(model.arrays)
-    with pytest.raises(CorruptInput, match=r"'epsilon' of an exact model is none"):
+    with pytest.raises(CorruptInput, match=r"'epsilon' of the model is none"):
         ExactLM(model.config, {name: array for name, array in arrays.items() if name != "epsilon"})
-    with pytest.raises(CorruptInput, match="needs none"):
+    with pytest.raises(CorruptInput, match="not none as configured"):
         ExactLM(model.config, arrays | {"more": np.zeros(1)})
     with pytest.raises(CorruptInput, match=r"int64 .* needs int8"):
         ExactLM(model.config, arrays | {"embedding.weight": arrays["embedding.weight"].astype(np.int64)})
