@@ -52,7 +52,7 @@ def test_arrays_that_do_not_fit_are_refused(make_integer_model) -> None:
         ExactLM(model.config, {name: array for name, array in arrays.items() if name != "epsilon"})
     with pytest.raises(CorruptInput, match="not none as configured"):
         ExactLM(model.config, arrays | {"more": np.zeros(1)})
-    with pytest.raises(CorruptInput, match=r"int64 .* needs int8"):
+    with pytest.raises(CorruptInput, match=r"int64 .* not int8"):
         ExactLM(model.config, arrays | {"embedding.weight": arrays["embedding.weight"].astype(np.int64)})
     with pytest.raises(CorruptInput, match=r"norm\.gain"):
         ExactLM(model.config, arrays | {"norm.gain": arrays["norm.gain"][:-1]})
