@@ -33,9 +33,12 @@ _TOTAL_BITS = 22
 _COUNT, _MOST = 24, 1 << 17  # what a symbol adds to its histogram, which is halved above
 _PRIOR_SYMBOLS = 30  # that a histogram pretends to have seen
 _MAX_BITS = 40  # of an entry's size
+_MOST_SIZE = 1 << 36  # that a column is expected to have, so that sums of all columns stay below 2^63
+_PRODUCT_BITS = 62
 _NO_PREDICTOR = np.zeros((0, 0), dtype=np.int64)
 _PREDICTOR_POINTS = (5, 8)  # bits behind the point of a predictor's coefficients
 _MOST_PREDICTED = 256  # columns; a predictor of more would cost more than it saves
+_MOST_COEFFICIENTS = 1 << 22  # sum of a column's, so that no expectation reaches 2^63
 _ROW_PRIOR = 6  # columns' worth of doubt that a row is unlike others
 
 
@@ -68,8 +71,9 @@ def encode_integers(entries: np.ndarray) -> bytes:
         for point in _PREDICTOR_POINTS:
             predictor = _predictor(entries, point)
             stored = _encode(_by_lag(predictor), _NO_PREDICTOR, 0)
-            head = bytes([point]) + len(stored).to_bytes(4, "little")
-            ways.append(head + stored + _encode(entries, predictor, point))
+            rest = _encode(entries, predictor, point) if _is_moderate(predictor) else b""
+            if rest:
+                ways.append(bytes([point]) + len(stored).to_bytes(4, "little") + stored + rest)
     return min(ways, key=len)
 
 
@@ -88,7 +92,10 @@ def decode_integers(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     if point not in _PREDICTOR_POINTS or shape[1] > _MOST_PREDICTED:
         raise CorruptInput(f"A coded matrix names a predictor of {point} bits; the file is damaged, fetch it again.")
     lags = _decode(data[5:end], (shape[1], shape[1] - 1), _NO_PREDICTOR, 0)
-    return _decode(data[end:], shape, _from_lags(lags), point)
+    predictor = _from_lags(lags)
+    if not _is_moderate(predictor):
+        raise CorruptInput("A coded matrix has a predictor beyond all bounds; the file is damaged, fetch it again.")
+    return _decode(data[end:], shape, predictor, point)
 
 
 def _predictor(entries: np.ndarray, point: int) -> np.ndarray:
@@ -98,6 +105,10 @@ def _predictor(entries: np.ndarray, point: int) -> np.ndarray:
     factor = np.linalg.cholesky(moment)
     factor /= np.diag(factor)
     return np.rint(np.tril(np.eye(len(factor)) - np.linalg.inv(factor), -1) * (1 << point)).astype(np.int64)
+
+
+def _is_moderate(predictor: np.ndarray) -> bool:
+    return bool(np.abs(predictor).sum(axis=1).max() < _MOST_COEFFICIENTS)
 
 
 def _by_lag(predictor: np.ndarray) -> np.ndarray:
@@ -117,17 +128,19 @@ def _from_lags(lags: np.ndarray) -> np.ndarray:
 
 
 def _encode(entries: np.ndarray, predictor: np.ndarray, point: int) -> bytes:
+    """Return the bytes of entries, none where a predictor expects what is no entry."""
     # the mean size by its leading bits, in one byte
-    first = _level(int(np.abs(entries).mean() * (1 << _POINT)) if entries.size else 0)
+    first = _level(min(int(np.abs(entries).mean() * (1 << _POINT)), _MOST_SIZE) if entries.size else 0)
     buffer, state = np.zeros(16 * entries.size + 16, dtype=np.uint8), fresh_state()
-    _code(state, buffer, entries, predictor, point, _PRIORS.copy(), _size(first), True)
+    if not _code(state, buffer, entries, predictor, point, _PRIORS.copy(), _size(first), True):
+        return b""
     encode_end(state, buffer)
     return bytes([first]) + buffer[: state[POSITION]].tobytes()
 
 
 def _decode(data: bytes, shape: tuple[int, int], predictor: np.ndarray, point: int) -> np.ndarray:
-    if len(data) < 2:
-        raise CorruptInput("A coded matrix is cut off; fetch the file again.")
+    if len(data) < 2 or data[0] > _level(_MOST_SIZE):
+        raise CorruptInput("A coded matrix is cut off or damaged; fetch the file again.")
     entries, state = np.zeros(shape, dtype=np.int64), fresh_state()
     coded = np.frombuffer(bytearray(data[1:]), dtype=np.uint8)
     start_decoding(state, coded)
@@ -175,17 +188,29 @@ def _level(size):
 
 
 @kernel
+def _scaled(size, above, below):
+    """Return ``size * above // below``, less exactly where the product would not fit."""
+    bits = 0
+    while size >> bits:
+        bits += 1
+    while above >> (_PRODUCT_BITS - bits):
+        above >>= 1
+        below >>= 1
+    return size * above // max(below, 1)
+
+
+@kernel
 def _code(state, buffer, entries, predictor, point, counts, first_size, encode):
     """Encode entries ``[R, C]`` to the buffer, or decode them in place; return whether the bytes could be those."""
     R, C = entries.shape
     sizes = np.full(C, first_size, dtype=np.int64)
     totals = counts.sum(axis=1)
     interval = np.zeros(2, dtype=np.int64)
-    for r in range(R):
+    for r in range(R if C else 0):
         mean = sizes.sum() // C * _ROW_PRIOR + 1
         found = expected = mean
         for c in range(C):
-            level = _level(sizes[c] * found // expected)
+            level = _level(_scaled(sizes[c], found, expected))
             shift = max(0, level // 4 + 1 - _SMALL_OCTAVES)
             row = min(level, 4 * _SMALL_OCTAVES - 4 + level % 4)
             expectation = np.int64(0)
@@ -194,6 +219,8 @@ def _code(state, buffer, entries, predictor, point, counts, first_size, encode):
                     expectation += predictor[c, d] * entries[r, d]
                 expectation = (expectation + (1 << point >> 1)) >> point
             value = entries[r, c] - expectation
+            if encode and abs(value) >> _MAX_BITS:
+                return False
             if encode:
                 symbol = (value >> shift) + _HALF
                 if not 0 < symbol < _SYMBOLS:
@@ -219,12 +246,14 @@ def _code(state, buffer, entries, predictor, point, counts, first_size, encode):
                 if low < 0:
                     return False
                 value = ((symbol - _HALF) << shift) | low
+            if abs(value + expectation) >> _MAX_BITS:
+                return False
             entries[r, c] = value + expectation
-            size = abs(value) << _POINT
+            size = min(abs(value) << _POINT, _MOST_SIZE)
             found += size
             expected += sizes[c]
             # against its row's, as the column's expectation is of a usual row
-            seen = size * expected // found if found else size
+            seen = min(_scaled(size, expected, found), _MOST_SIZE)
             sizes[c] += (seen - sizes[c]) // min(r + 3, 48)
     return True
 

@@ -46,9 +46,14 @@ def encode_uniform(
     """
     R, C = matrix.shape
     if gram is None:
-        gram = np.eye(C) / max(float(np.mean(matrix.astype(float) ** 2)), 1e-30)
+        gram = np.eye(C) / (float(np.mean(matrix.astype(float) ** 2)) or 1.0)
     rows, grams = np.ones(R) if rows is None else rows, gram.reshape(-1, *gram.shape[-2:])
-    if rows.shape not in ((R,), (R, R)) or grams.shape[1:] != (C, C) or R % len(grams) or not step > 0:
+    if (
+        rows.shape not in ((R,), (R, R))
+        or grams.shape[1:] != (C, C)
+        or R % len(grams)
+        or not 0 < np.float32(step) < np.inf
+    ):
         raise UnsupportedInput(
             f"Moments of rows {list(rows.shape)} and columns {list(gram.shape)} and a step of {step} do not fit a "
             f"matrix of {R} x {C}; measure them on the same model, and give a step above 0."
@@ -91,7 +96,7 @@ def _conditional(moment: np.ndarray, damping: float) -> tuple[np.ndarray, np.nda
     From the Cholesky factor of the inverse, as GPTQ does; row ``c`` of the answer has 1 at ``c`` and zeros before.
     """
     size = len(moment)
-    inverse = np.linalg.inv(moment + (damping * np.trace(moment) / size + 1e-30) * np.eye(size))
+    inverse = np.linalg.inv(moment + (damping * np.trace(moment) / size or 1.0) * np.eye(size))
     upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
     diagonal = np.diag(upper)
     return 1 / diagonal**2, upper / diagonal[:, None]
