@@ -1,5 +1,6 @@
 """What compressed weights change: tokens, sound, predictions; each against the model as it was."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -114,7 +115,9 @@ def noise_floor(codec: Codec, clips: Sequence[Clip], reference: Sequence[Tokens]
     for count in (1, 2):
         with torch_threads(count):
             found[f"{count} thread(s)"] = [codec.encode(clip) for clip in clips]
-    with torch.backends.mkldnn.flags(enabled=False):
-        found["without oneDNN"] = [codec.encode(clip) for clip in clips]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch's of Intel GPUs, at any change of these flags
+        with torch.backends.mkldnn.flags(enabled=False):
+            found["without oneDNN"] = [codec.encode(clip) for clip in clips]
     rows = [(name, *changed_tokens(reference, tokens)) for name, tokens in found.items()]
     return pd.DataFrame(rows, columns=["setting", "changed", "tokens"]).assign(against=f"{threads} thread(s)")
