@@ -40,7 +40,7 @@ class TinyGPTConfig(LMConfig):
                 f"A TinyGPT reads one flat stream, not {len(self.codebook_sizes)} codebooks; use an RVQTransformer."
             )
         object.__setattr__(self, "places", tuple(int(level) for level in self.places))
-        if set(self.places) != set(range(len(set(self.places)))):
+        if not self.places or set(self.places) != set(range(len(set(self.places)))):
             raise UnsupportedInput(f"places={self.places} are not levels from 0 on, each at least once.")
         if self.context < len(self.places):
             raise UnsupportedInput(f"context={self.context} holds no frame of {len(self.places)} tokens; raise it.")

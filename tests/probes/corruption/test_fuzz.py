@@ -7,6 +7,7 @@ import pytest
 
 from codecbook.coding import inspect
 from codecbook.errors import UnsupportedInput
+from codecbook.lm.models import build_lm
 from codecbook.probes.corruption import __main__, fuzz
 from codecbook.probes.corruption.alter import altered_json
 from codecbook.probes.corruption.fuzz import Trial
@@ -150,3 +151,7 @@ class TestCasesThatFailedOnce:
         trial = Trial("parquet", READERS["parquet"], tmp_path)
         found = [trial.run(seed) for seed in range(8, 16)]
         assert "crash" not in [outcome for outcome, _ in found], found
+
+    def test_a_model_whose_tokens_have_no_places(self) -> None:
+        with pytest.raises(UnsupportedInput, match="not levels from 0 on"):
+            build_lm("tiny_gpt", {"codebook_sizes": [5], "places": []})
