@@ -278,8 +278,10 @@ class CompressedFile:
         (R, C), scheme = record.matrix, SCHEMES.get(record.scheme)
         if scheme is None or sum(block[0] for block in record.blocks) != R:
             raise CorruptInput(f"{record.names[0]} in {self.path} has a scheme or rows that cannot be; fetch it again.")
-        parts = [scheme.decode(data, (block[0], C)) for data, block in zip(blocks, record.blocks, strict=True)]
-        matrix = torch.from_numpy(np.concatenate(parts))
+        matrix, end = torch.empty((R, C)), 0  # filled block by block, as a large table is there only once
+        for data, (height, *_) in zip(blocks, record.blocks, strict=True):
+            matrix[end : end + height] = torch.from_numpy(scheme.decode(data, (height, C)))
+            end += height
         rows = [matrix_shape(tuple(shape), record.role)[0] for shape in record.shapes]
         dtype = FLOATS[record.dtype] if scheme.lossless else torch.float32
         return [part.reshape(shape).to(dtype) for part, shape in zip(matrix.split(rows), record.shapes, strict=True)]
