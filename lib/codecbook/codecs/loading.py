@@ -47,7 +47,7 @@ def load_network(
         return module, Weights("bundled", model_source(request.path), config["sha256"])
     if request.kind == "compressed":
         # the room of probes is above this one; it reads what it wrote
-        return import_module("codecbook.probes.weights.container").load_network(request.path, own, name)
+        return import_module("codecbook.probes.weights.loading").load_network(request.path, own, name)
     if request.kind == "random":
         with seeded(request.seed), torch.no_grad():
             module, source = draw(), f"seed {request.seed}"

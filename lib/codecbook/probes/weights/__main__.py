@@ -26,9 +26,10 @@ from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.model_files import load_lm
 from codecbook.lm.models import ARCHITECTURES
 from codecbook.paths import data_dir
-from codecbook.probes.weights.container import AS_IT_IS, TIED, CompressedFile, Model, account, bits_per_weight, compress
+from codecbook.probes.weights.container import Model, account, bits_per_weight, compress
 from codecbook.probes.weights.frontier import SOUND_STEP, Choose, one_scheme, spent_by_loss
 from codecbook.probes.weights.moments import Moments, codec_moments, lm_moments
+from codecbook.probes.weights.records import AS_IT_IS, TIED, CompressedFile
 from codecbook.probes.weights.schemes.table import SCHEMES
 from codecbook.probes.weights.tensors import ModelFile
 

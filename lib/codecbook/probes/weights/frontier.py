@@ -18,7 +18,8 @@ from codecbook.codecs.base import Codec
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.model_files import LoadedLM
 from codecbook.probes.weights import gates
-from codecbook.probes.weights.container import Choice, Model, account, bits_per_weight, compress, load_lm
+from codecbook.probes.weights.container import Choice, Model, account, bits_per_weight, compress
+from codecbook.probes.weights.loading import load_lm
 from codecbook.probes.weights.moments import Moments, by_name
 from codecbook.probes.weights.tensors import CODEBOOKS
 from codecbook.tokens import Tokens

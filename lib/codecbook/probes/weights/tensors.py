@@ -35,7 +35,7 @@ _ROLES = (
 )
 REGIMES = {"codebook": "index", "embedding": "index", "norm": "kept", "bias": "kept", "vector": "kept"}
 FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
-_TRAINING_ONLY = (".embed_avg", ".cluster_size", ".inited")
+TRAINING_ONLY = (".embed_avg", ".cluster_size", ".inited")
 
 
 @dataclass(frozen=True)
@@ -149,15 +149,15 @@ def effective(module: Any) -> dict[str, Tensor]:
     return {
         name: tensor.detach()
         for name, tensor in module.state_dict().items()
-        if tensor.is_floating_point() and not name.endswith(_TRAINING_ONLY)
+        if tensor.is_floating_point() and not name.endswith(TRAINING_ONLY)
     }
 
 
 def stacks(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, list[str]]]:
-    """Group the names of tensors into what is stored together: codebooks of one width, all others alone."""
+    """Group the names of tensors into what is stored together: codebooks of one width and type, all others alone."""
     codebooks = [name for name, t in tensors.items() if role_of(name, tuple(t.shape)) == "codebook"]
-    widths = {tensors[name].shape[1:] for name in codebooks}
-    together = len(codebooks) > 1 and len(widths) == 1
+    kinds = {(tensors[name].shape[1:], tensors[name].dtype) for name in codebooks}
+    together = len(codebooks) > 1 and len(kinds) == 1
     if together:
         yield CODEBOOKS, codebooks
     for name in tensors:
