@@ -53,6 +53,14 @@ def test_inspect_names_codec_coder_and_length(stream, capsys):
         assert words in out
 
 
+def test_inspect_says_how_a_stream_is_protected(recording, tmp_path, capsys):
+    target = tmp_path / "protected.cbs"
+    given = ["--codec", "fsq_50hz", "--lm", "none", "--segment-seconds", "1", "--parity", "2,1"]
+    assert main(["compress", str(recording), str(target), *given]) == 0
+    assert main(["inspect", str(target)]) == 0
+    assert "parity 1 to 2, 1 group(s) side by side: 2 segment(s) found" in capsys.readouterr().out
+
+
 def test_verify_says_intact_or_where_it_is_damaged(stream, tmp_path, capsys):
     assert main(["verify", str(stream)]) == 0
     assert "intact" in capsys.readouterr().out

@@ -189,5 +189,5 @@ def test_a_run_on_exported_tokens(stage, parameters, count, tmp_path, monkeypatc
 def test_a_folder_without_any_recording_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("CODECBOOK_RUN_DIR", str(tmp_path / "run"))
     monkeypatch.chdir(ROOT / "notebooks")
-    with pytest.raises(CodecbookError, match="no audio file"):
+    with pytest.raises(CodecbookError, match="No audio file"):
         run_notebook("01_tokenize", {"clips_dir": str(tmp_path)}, tmp_path / "run")

@@ -185,7 +185,7 @@ def _inspect(options: argparse.Namespace) -> int:
     if parity := header.parity:
         print(
             f"  parity {parity.parity} to {parity.count}, {parity.groups} group(s) side by side: "
-            f"{header.num_parity_segments} segment(s)"
+            f"{len(report.parity_segments)} segment(s) found"
         )
     return _damage(report.damage, report.notes)
 
