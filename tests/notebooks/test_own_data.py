@@ -105,6 +105,7 @@ FOLLOWED_BY = {"05_determinism": ("05b_consequences", {"random_segments": 0, "he
 SURVIVE = {"fuzz_inputs": 0, "protected_s": 8.0, "segments_at_stake": 8, "byte_error_rates": [1e-3], "conceal_clips": 1,
            "conceal_methods": ["hold"], "packet_clips": 1, "packet_loss_percent": [10.0]}  # fmt: skip
 DAMAGE = {"damage_clip_s": 1.0, "damage_count": 1, "unheard_count": 1, "bit_error_clips": 1, "bit_error_rates": [1e-3]}
+COMPRESS = {"codec_name": "fsq_50hz", "codec_steps": [0.0], "codec_schemes": ["bf16"], "lm_clips": 0, "clip_s": 1.0}
 TRAIN = {"steps": 20, "num_codebooks": 2, "num_filters": 2, "hidden_dim": 8}
 
 # notebook, kind of recordings, the parameters that keep it small
@@ -122,6 +123,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     *(("05_determinism", kind, CELLS) for kind in ("one_short_clip", "odd_files")),
     *(("06_corruption", kind, SURVIVE) for kind in ("one_short_clip", "one_song")),
     *(("06b_damage", kind, DAMAGE) for kind in ("one_short_clip", "odd_files")),
+    *(("07_weight_compression", kind, COMPRESS) for kind in ("one_short_clip", "odd_files")),
     *(("08_train_codec", kind, TRAIN) for kind in KINDS),
 ]
 
