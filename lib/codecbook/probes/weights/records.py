@@ -129,7 +129,7 @@ class CompressedFile:
             if zlib.crc32(packed) != checksum or length > size:
                 raise ValueError("its checksum is another")
             text = zlib.decompressobj().decompress(packed, 1000 + _MOST_DIRECTORY_RATIO * length)
-            # a list is a tuple in JSON, and nothing else is taken for another
+            # strict: 6.0 and true are no counts
             directory = _READ_DIRECTORY.validate_json(text, strict=True)
         except (ValueError, zlib.error) as error:
             reason = " ".join(str(error).split())[:200]

@@ -128,7 +128,7 @@ def _from_lags(lags: np.ndarray) -> np.ndarray:
 
 
 def _encode(entries: np.ndarray, predictor: np.ndarray, point: int) -> bytes:
-    """Return the bytes of entries, none where a predictor expects what is no entry."""
+    """Return the bytes of entries; none where one is too far from what the predictor expects."""
     # the mean size by its leading bits, in one byte
     first = _level(min(int(np.abs(entries).mean() * (1 << _POINT)), _MOST_SIZE) if entries.size else 0)
     buffer, state = np.zeros(16 * entries.size + 16, dtype=np.uint8), fresh_state()
@@ -201,7 +201,7 @@ def _scaled(size, above, below):
 
 @kernel
 def _code(state, buffer, entries, predictor, point, counts, first_size, encode):
-    """Encode entries ``[R, C]`` to the buffer, or decode them in place; return whether the bytes could be those."""
+    """Encode entries ``[R, C]`` to the buffer, or decode them in place; return whether all are below 2^_MAX_BITS."""
     R, C = entries.shape
     sizes = np.full(C, first_size, dtype=np.int64)
     totals = counts.sum(axis=1)
