@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from codecbook import __version__
 from codecbook.command_line import ArgumentParser, call_as
 
-# each is a module of the same name below codecbook, determinism below its probes
+# each is a module of the same name below codecbook, the last three below its probes
 COMMANDS = {
     "codecs": ("codecbook.codecs.__main__", "audio to token files and back"),
     "codecs.corpus": ("codecbook.codecs.corpus.__main__", "recordings to corpora of tokens"),
@@ -20,6 +20,8 @@ COMMANDS = {
     "coding": ("codecbook.coding.__main__", "recordings to streams and back"),
     "lm": ("codecbook.lm.__main__", "language models on tokens"),
     "determinism": ("codecbook.probes.determinism.__main__", "whether streams decode elsewhere"),
+    "corruption": ("codecbook.probes.corruption.__main__", "try every reader with altered inputs"),
+    "weights": ("codecbook.probes.weights.__main__", "models as smaller files"),
 }
 
 
