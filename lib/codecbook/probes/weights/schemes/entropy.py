@@ -68,7 +68,8 @@ def encode_integers(entries: np.ndarray) -> bytes:
         raise UnsupportedInput(f"Entries of shape {entries.shape} are no matrix below 2^{_MAX_BITS}; use larger steps.")
     ways = [b"\0" + _encode(entries, _NO_PREDICTOR, 0)]
     if 2 <= entries.shape[1] <= _MOST_PREDICTED and entries.shape[0] >= 2 * entries.shape[1]:
-        for point in _PREDICTOR_POINTS:
+        # of many rows a fine predictor is a small part, and always the better one
+        for point in _PREDICTOR_POINTS[-1:] if entries.shape[0] >= 32 * entries.shape[1] else _PREDICTOR_POINTS:
             predictor = _predictor(entries, point)
             stored = _encode(_by_lag(predictor), _NO_PREDICTOR, 0)
             rest = _encode(entries, predictor, point) if _is_moderate(predictor) else b""
