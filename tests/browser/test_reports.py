@@ -15,6 +15,7 @@ from scipy.stats import binomtest
 
 from codecbook.audio import clip_from_array
 from codecbook.book import figures, listen, tables
+from codecbook.book.listen import blind
 from codecbook.book.pages.render import render_report
 from codecbook.paths import repository_dir
 
@@ -52,9 +53,9 @@ def small_report(tmp_path_factory) -> Path:
     shown = [
         figures.to_html(figures.waveforms({"tone": tone, "noise": noise}), "a tone and noise", "Two clips"),
         tables.to_html(wide, "A table that is wider than a telephone"),
-        listen.grid_html({"tone": tone, "noise": noise}, "Listen"),
-        listen.grid_html({"tone alone": tone}),
-        listen.static_html((tone, tone, noise), ("tone", "tone", "noise"), 1.0, 3, "Tone or noise?"),
+        listen.player_html({"tone": tone, "noise": noise}, "Listen"),
+        listen.player_html({"tone alone": tone}),
+        blind.static_html((tone, tone, noise), ("tone", "tone", "noise"), 1.0, 3, "Tone or noise?"),
     ]
     cells = [nbf.new_markdown_cell("# A small report\n\nDoes $H_k$ fit?\n\n## Section\n\n### Part")]
     cells += [
@@ -88,6 +89,7 @@ def test_every_player_sounds(report, visit):
         assert heard["label"], "a player without a label"
         assert heard["duration"] > 0, heard
         assert heard["peak"] > SOUNDING_PEAK, heard
+        audio.evaluate("(audio) => audio.load()")
         wait_until(page, lambda audio=audio: audio.evaluate("(audio) => audio.readyState >= 1"))
         assert audio.evaluate("(audio) => audio.duration") == pytest.approx(heard["duration"], abs=0.1)
 
@@ -186,7 +188,7 @@ def test_abx_falls_back_to_plain_players_without_scripts(small_report, browser):
 
 def test_abx_p_value_equals_scipys(visit):
     page = visit().page
-    source = (Path(listen.__file__).parent / "assets" / "abx.js").read_text()
+    source = (tables.ASSETS / "abx.js").read_text()
     address = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
     cases = [(correct, n) for n in (1, 7, 10, 40) for correct in range(n + 1)]
     values = page.evaluate(

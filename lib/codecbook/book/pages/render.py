@@ -21,6 +21,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from codecbook.book import provenance
+from codecbook.book.listen.widgets import share_media
 from codecbook.book.notebooks import clean, error_line, failing_cell, first_heading
 from codecbook.book.pages.index_page import CONTENT_POLICY
 from codecbook.book.tables import ASSETS
@@ -159,6 +160,7 @@ def _with_contents(body: str) -> str:
         own = soup.new_tag("a", attrs={"class": "anchor", "href": f"#{anchor}", "aria-label": "Link to this section"})
         own.string = "#"
         heading.append(own)
+    share_media(soup)
     if navigation is not None and contents is not None and not contents.contents:
         navigation.decompose()
     return str(soup)
