@@ -163,7 +163,9 @@ lab)
     cd "$root"
     # who works as root, as in a container, means to; JupyterLab would refuse
     [ "$EUID" -ne 0 ] || set -- --allow-root "$@"
-    exec "$python" -m jupyterlab "$@" notebooks/00_index.ipynb
+    # the file browser shows the checkout, and nobody is asked whether to fetch news
+    exec "$python" -m jupyterlab --ServerApp.root_dir="$root" --LabApp.default_url=/lab/tree/notebooks/00_index.ipynb \
+        --LabApp.app_settings_dir="$root/config/lab" "$@"
     ;;
 bench)
     shift

@@ -51,6 +51,7 @@ class Job:
 
 
 SHARES = (0.5, 0.25, 0.125)
+DIMS = (64, 256)
 # streams with fewer tokens are read more often, with more dropout
 WHOLE = (
     Job("text:trained", passes=16, dropout=0.3),
@@ -59,8 +60,14 @@ WHOLE = (
     Job("encodec_24khz:parallel", passes=8),
     Job("encodec_24khz:flat", passes=9),
 )
-SCALED = ("text:trained",)
-JOBS = (*WHOLE, *(replace(job, share=share) for job in WHOLE if job.stream in SCALED for share in SHARES))
+SCALED = ("text:trained", "units_25hz:parallel")
+_SCALED = [job for job in WHOLE if job.stream in SCALED]
+JOBS = (
+    *WHOLE,
+    *(replace(job, share=share) for job in _SCALED for share in SHARES),
+    *(replace(job, dim=dim) for job in _SCALED for dim in DIMS),
+    *(replace(job, dim=DIMS[0]) for job in WHOLE if job.stream in ("fsq_50hz:parallel", "encodec_24khz:parallel")),
+)
 
 
 def open_stream(specification: str, material: Material) -> Stream:

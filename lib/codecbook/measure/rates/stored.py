@@ -130,25 +130,23 @@ def scaling(runs: Sequence[Run]) -> tuple[pd.DataFrame, dict[str, Interval]]:
 
     Returns:
         One row per run: ``stream``, ``share``, ``dim``, ``bits_per_s``, with its interval. And of streams with four
-        shares or more at the greatest width, the floor of a fitted curve (`bits_per_second.floor_of`).
+        shares or more at one width, the floor of a fitted curve (`bits_per_second.floor_of`).
     """
     rows = []
     for run in runs:
         bits, seconds = run.learned.level_bits[MODEL].sum(axis=1), run.learned.durations_s
         rate = ratio_interval(bits, seconds).columns("bits_per_s")
         rows.append({"stream": run.learned.stream.label, "share": run.share, "dim": run.dim, **rate})
-    widest = max((run.dim for run in runs), default=0)
-    by_stream: dict[str, list[Run]] = {}
+    by_width: dict[tuple[str, int], list[Run]] = {}
     for run in runs:
-        if run.dim == widest:
-            by_stream.setdefault(run.learned.stream.label, []).append(run)
+        by_width.setdefault((run.learned.stream.label, run.dim), []).append(run)
     floors = {
         label: floor_of(
             [run.share for run in group],
             np.stack([run.learned.level_bits[MODEL].sum(axis=1) for run in group]),
             group[0].learned.durations_s,
         )
-        for label, group in by_stream.items()
+        for (label, _), group in by_width.items()
         if len(group) > 3
     }
     return pd.DataFrame(rows), floors
