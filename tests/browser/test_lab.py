@@ -1,5 +1,6 @@
-"""The listening test as a widget in JupyterLab: it renders, and a vote reaches Python."""
+"""JupyterLab: what `./run_all.sh lab` opens, and the listening test as a widget whose votes reach Python."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -15,10 +16,13 @@ import nbformat
 import nbformat.v4 as nbf
 import pytest
 
+from codecbook.paths import repository_dir
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 TOKEN = "test"
 START_S = 90
+NO_NEWS = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"
 CELL = """
 import json, pathlib
 import numpy as np
@@ -40,30 +44,31 @@ def lab(tmp_path, monkeypatch):
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbf.new_notebook(cells=[nbf.new_code_cell(CELL)], metadata={"kernelspec": kernel})
     nbformat.write(notebook, tmp_path / "abx.ipynb")
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={tmp_path}", NO_NEWS]
+    with serving(command, tmp_path) as address:
+        yield f"{address}/lab/tree/abx.ipynb?token={TOKEN}"
+
+
+@contextlib.contextmanager
+def serving(command: list[str], folder: Path):
+    """Start JupyterLab by a command, with settings, logs and workspaces in a folder; yield its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = [
         "--no-browser", "--allow-root", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
-        "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={tmp_path}", f"--IdentityProvider.token={TOKEN}",
-        "--LabApp.expose_app_in_browser=True", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        f"--LabApp.user_settings_dir={tmp_path / '.settings'}",
-        f"--LabApp.workspaces_dir={tmp_path / '.workspaces'}",
+        "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={TOKEN}", "--LabApp.expose_app_in_browser=True",
+        f"--LabApp.user_settings_dir={folder / '.settings'}", f"--LabApp.workspaces_dir={folder / '.workspaces'}",
     ]  # fmt: skip
     # neither the user's settings nor their extensions have a say
-    own_folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / f".{kind}") for kind in ("CONFIG", "DATA", "RUNTIME")}
-    with (tmp_path / "lab.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=tmp_path,
-            env={**os.environ, **own_folders},
-        )
+    own_folders = {f"JUPYTER_{kind}_DIR": str(folder / f".{kind}") for kind in ("CONFIG", "DATA", "RUNTIME")}
+    environment = {**os.environ, **own_folders}
+    with (folder / "lab.log").open("w") as log:
+        server = subprocess.Popen([*command, *options], stdout=log, stderr=log, cwd=folder, env=environment)
     try:
         address = f"http://127.0.0.1:{port}"
-        wait_for_server(server, f"{address}/api/status?token={TOKEN}", tmp_path / "lab.log")
-        yield f"{address}/lab/tree/abx.ipynb?token={TOKEN}"
+        wait_for_server(server, f"{address}/api/status?token={TOKEN}", folder / "lab.log")
+        yield address
     finally:
         server.terminate()
         server.wait(timeout=30)
@@ -79,6 +84,23 @@ def wait_for_server(server: subprocess.Popen, address: str, log: Path) -> None:
         except (urllib.error.URLError, TimeoutError):
             time.sleep(0.3)
     raise AssertionError(f"JupyterLab did not start within {START_S} s:\n{log.read_text()}")
+
+
+def test_the_index_opens_with_the_checkout_as_root_and_without_questions(browser, tmp_path):
+    checkout = repository_dir()
+    with serving([str(checkout / "run_all.sh"), "lab"], tmp_path) as address:
+        page = browser.new_page()
+        page.set_default_timeout(START_S * 1000)
+        page.goto(f"{address}/?token={TOKEN}")
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
+        assert page.url.endswith("/lab/tree/notebooks/00_index.ipynb")
+        page.locator(".jp-BreadCrumbs-home").click()
+        listed = page.locator(".jp-DirListing-itemText")
+        page.wait_for_function("document.querySelector('.jp-DirListing-content').textContent.includes('README.md')")
+        assert {"config", "data", "docs", "notebooks", "reports"} <= set(listed.all_inner_texts())
+        page.wait_for_timeout(2_000)  # the question would come with the first look for news
+        assert page.get_by_text("Jupyter news").count() == 0
+        page.close()
 
 
 def test_a_vote_reaches_python(lab, browser, tmp_path):
