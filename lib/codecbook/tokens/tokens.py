@@ -221,7 +221,8 @@ def _checked_codes(k: int, codes: np.ndarray, codebook_size: int) -> np.ndarray:
     if array.size and (array.min() < 0 or array.max() >= codebook_size):
         at = int(np.flatnonzero((array < 0) | (array >= codebook_size))[0])
         raise CorruptInput(
-            f"Code {array[at]} at index {at} of codebook {k} is outside 0..{codebook_size - 1}; the tokens are damaged."
+            f"Code {array[at]} at index {at} of codebook {k} is outside 0..{codebook_size - 1}; "
+            "the tokens are damaged, make or fetch them again."
         )
     own = np.array(array, dtype=np.int64, order="C")  # a copy: what the caller does to its array is not ours
     own.flags.writeable = False
@@ -273,6 +274,7 @@ def checked_codes(codes: np.ndarray, codebook_sizes: Sequence[int], source: str)
     if outside.any():
         at = tuple(int(i) for i in np.argwhere(outside)[0])
         raise CorruptInput(
-            f"{source}: code {codes[at]} at {list(at)} is outside 0..{codebook_sizes[at[-1]] - 1}; they are damaged."
+            f"{source}: code {codes[at]} at {list(at)} is outside 0..{codebook_sizes[at[-1]] - 1}; "
+            "they are damaged, make or fetch them again."
         )
     return codes.astype(np.int64, copy=False)

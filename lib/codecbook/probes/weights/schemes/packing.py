@@ -39,7 +39,9 @@ def unpack(data: bytes) -> list[np.ndarray]:
     reader = _Reader(data)
     arrays = [_read_array(reader) for _ in range(min(reader.number(), len(data) + 1))]
     if reader.place != len(data):
-        raise CorruptInput(f"The packed arrays end at byte {reader.place} of {len(data)}; the bytes are damaged.")
+        raise CorruptInput(
+            f"The packed arrays end at byte {reader.place} of {len(data)}; the bytes are damaged, fetch the file again."
+        )
     return arrays
 
 
@@ -65,7 +67,7 @@ def _read_array(reader: "_Reader") -> np.ndarray:
     shape = tuple(reader.number() for _ in range(ndim))
     count = math.prod(shape)
     if max(math.prod(max(size, 1) for size in shape), count) > MAX_VALUES or ndim > 8:
-        raise CorruptInput(f"A packed array has the shape {list(shape)}; the bytes are damaged.")
+        raise CorruptInput(f"A packed array has the shape {list(shape)}; the bytes are damaged, fetch the file again.")
     if kind < len(PLAIN_TYPES):
         dtype = PLAIN_TYPES[kind]
         values = np.frombuffer(reader.take(count * dtype.itemsize), dtype)
@@ -80,7 +82,9 @@ def _read_codes(reader: "_Reader", kind: int, count: int) -> np.ndarray:
     if kind == 48:
         dtype, width = CODE_TYPES[32], 16
     if dtype is None or not 1 <= width <= 8 * dtype.itemsize:
-        raise CorruptInput(f"A packed array has the type {kind}, which there is not; the bytes are damaged.")
+        raise CorruptInput(
+            f"A packed array has the type {kind}, which there is not; the bytes are damaged, fetch the file again."
+        )
     data = reader.take(-(-count * width // 8))
     if width == 8 * dtype.itemsize:
         return np.frombuffer(data, dtype)
@@ -117,4 +121,4 @@ class _Reader:
             yield byte
             if byte < 128:
                 return
-        raise CorruptInput("A number in packed arrays does not end; the bytes are damaged.")
+        raise CorruptInput("A number in packed arrays does not end; the bytes are damaged, fetch the file again.")
