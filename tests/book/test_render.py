@@ -86,9 +86,11 @@ def test_code_is_foldable_and_parameters_are_named(tmp_path):
         nbf.new_code_cell("seed = 8", metadata={"tags": ["injected-parameters"]}, execution_count=2),
         nbf.new_code_cell("x = '</details>'"),
     ]
+    cells[1].metadata["papermill"] = {"duration": 2.345}
     soup = rendered(tmp_path, cells)
     heads = [summary.get_text() for summary in soup.select("details.source > summary")]
-    assert heads == ["Parameters", "Parameters of this run [2]", "Code"]
+    assert heads == ["Parameters", "Parameters of this run [2] 2.3 s", "Code"]
+    assert soup.select("details.source[open]") == []
     assert soup.select(".highlight pre")[2].get_text().strip() == "x = '</details>'"
 
 

@@ -30,8 +30,8 @@ def test_finish_writes_figures_in_order_with_provenance(batch_dir):
     stored = json.loads((batch_dir / "results" / "02_entropy_model.json").read_text())
     assert stored == returned == results.read("02_entropy_model")
     assert list(stored) == [
-        "bits_per_token", "tokens", "repeatable", "exact.frame_ms", "weights", "skipped.pesq", "claims",
-        "provenance",
+        "bits_per_token", "tokens", "repeatable", "exact.frame_ms", "weights", "skipped.pesq", "headlines",
+        "claims", "provenance",
     ]  # fmt: skip
     assert stored["bits_per_token"] == 8.5
     assert stored["repeatable"] is True
@@ -53,7 +53,7 @@ def test_skip_takes_any_name_and_loses_none(batch_dir):
 
 
 @pytest.mark.parametrize(
-    "key", ["BitsPerToken", "bits per token", "bits-per-token", ".x", "x.", "claims", "provenance", "1x"]
+    "key", ["BitsPerToken", "bits per token", "bits-per-token", ".x", "x.", "headlines", "claims", "provenance", "1x"]
 )
 def test_record_refuses_keys_that_are_not_flat_snake_case(batch_dir, key):
     with pytest.raises(UnsupportedInput, match="snake_case"):

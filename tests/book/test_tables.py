@@ -1,3 +1,6 @@
+import io
+from urllib.parse import unquote
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,13 +19,27 @@ def test_heads_rows_and_caption_are_accessible():
     frame = pd.DataFrame({"codec": ["a<b", "c"], "si_sdr_db": [1.0, -12.25]})
     soup = BeautifulSoup(tables.to_html(frame, "Codecs & quality"), "html.parser")
     assert soup.caption is not None
-    assert soup.caption.get_text() == "Codecs & quality"
+    assert soup.caption.get_text() == "Codecs & quality CSV"
     assert [th["scope"] for th in soup.select("thead th")] == ["col", "col"]
     assert [th["scope"] for th in soup.select("tbody th")] == ["row", "row"]
     assert [cell.get("style") for cell in soup.select("thead th")] == ["text-align:left", "text-align:right"]
     assert [[c.get_text() for c in row] for row in soup.select("tr")] == [
         ["Codec", "SI-SDR (dB)"], ["a<b", "1.00"], ["c", "\u221212.25"],
     ]  # fmt: skip
+
+
+def test_the_csv_beside_a_table_has_exact_values_and_no_formulas():
+    texts = ["=1+1", "@x", "-1+A1", "-12.5", "+3", "a\nb", '"q", r']
+    frame = pd.DataFrame({"=name": texts, "x": [1 / 3, None, -2.0, 0.1, 1e-9, 5.0, 6.0], "n": range(7)})
+    link = BeautifulSoup(tables.to_html(frame, "Rates: <all>"), "html.parser").select_one("a.csv")
+    assert link["download"] == "rates-all.csv"
+    kind, _, data = link["href"].partition(",")
+    assert kind == "data:text/csv;charset=utf-8"
+    read = pd.read_csv(io.StringIO(unquote(data)))
+    assert read.columns.tolist() == ["'=name", "x", "n"]
+    assert read["'=name"].tolist() == ["'=1+1", "'@x", "'-1+A1", *texts[3:]]
+    np.testing.assert_array_equal(read["x"], frame["x"].astype(float))
+    assert read["n"].tolist() == [*range(7)]
 
 
 @pytest.mark.parametrize(

@@ -132,13 +132,13 @@ def relative_luminance(css: str) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-def test_code_folds_away_and_comes_back(small_report, visit):
+def test_code_comes_and_folds_away(small_report, visit):
     page = visit().open(small_report)
-    toggle = page.get_by_role("button", name="Hide code")
-    toggle.click()
     assert page.locator("details.source[open]").count() == 0
     page.get_by_role("button", name="Show code").click()
     assert page.locator("details.source[open]").count() == 5
+    page.get_by_role("button", name="Hide code").click()
+    assert page.locator("details.source[open]").count() == 0
 
 
 def test_contents_fold_on_narrow_pages_only(small_report, visit):

@@ -2,7 +2,7 @@
 
 Layout of a run's folder, ``reports/<preset>`` (in a notebook that is run by hand, ``reports/interactive``)::
 
-    results/<stage>.json        headline figures, flat snake_case keys with units, "claims" and "provenance"
+    results/<stage>.json        figures, flat snake_case keys with units, "headlines", "claims" and "provenance"
     artifacts/<stage>/          tables, tokens, streams, models
 
 The environment variable ``CODECBOOK_RUN_DIR`` names that folder in a batch run.
@@ -40,6 +40,7 @@ from codecbook.files import read_json, write_file
 from codecbook.paths import repository_dir
 
 Basis = Literal["construction", "data", "machine"]
+RESERVED = ("headlines", "claims", "provenance")  # keys of a results file that are no figures
 BASES: tuple[Basis, ...] = ("construction", "data", "machine")
 
 
@@ -92,11 +93,31 @@ class Claim:
         display({"text/plain": f"{self.mark} {self.sentence}", "text/html": page}, raw=True)
 
 
+@dataclass(frozen=True)
+class Headline:
+    """A figure that a report opens with."""
+
+    label: str  # what was measured, as a reader would say it
+    figure: str  # in digits, with its interval where it has one
+    unit: str  # empty where there is none
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """The figure alone, and its interval with all that follows."""
+        value, bracket, rest = self.figure.partition(" [")
+        return value, f"[{rest}" if bracket else ""
+
+    def to_html(self) -> str:
+        """Return the term and its description, for a ``<dl>``."""
+        value, interval = map(html.escape, self.parts)
+        unit = f' <span class="unit">{html.escape(self.unit)}</span>' if self.unit else ""
+        interval = f' <span class="interval">{interval}</span>' if interval else ""
+        return f"<div><dt>{html.escape(self.label)}</dt> <dd><strong>{value}</strong>{unit}{interval}</dd></div>"
+
+
 def judge(text: str, holds: Any, figure: Any, *, hard: bool) -> Claim:
     """Make a claim from what a notebook measured; see `codecbook.book.results.Run.claim`."""
-    if isinstance(figure, numbers.Real) and not isinstance(figure, numbers.Integral):
-        figure = f"{float(figure):.4g}" if math.isfinite(figure) else float(figure)
-    text, shown = " ".join(text.split()), " ".join(str(figure).split())
+    text, shown = " ".join(text.split()), _shown(figure)
     if not text:
         raise UnsupportedInput("A claim needs a sentence; received an empty one.")
     if holds is not None and type(holds).__name__ not in ("bool", "bool_"):
@@ -106,6 +127,13 @@ def judge(text: str, holds: Any, figure: Any, *, hard: bool) -> Claim:
     if holds is None and not shown:
         raise UnsupportedInput(f"{text!r} is not judged: give the reason as its figure.")
     return Claim(text, None if holds is None else bool(holds), hard, shown)
+
+
+def _shown(figure: Any) -> str:
+    """Return a number, a text, or what prints itself as one line."""
+    if isinstance(figure, numbers.Real) and not isinstance(figure, numbers.Integral):
+        figure = f"{float(figure):.4g}" if math.isfinite(figure) else float(figure)
+    return " ".join(str(figure).split())
 
 
 _STAGE = re.compile(r"[a-z0-9][a-z0-9_.~+-]*", re.IGNORECASE)
@@ -135,6 +163,7 @@ class Run:
     started: datetime  # in UTC
     default: bool = False  # the parameters are those of the notebook itself
     figures: dict[str, Figure] = field(default_factory=dict)  # in order; the index page shows the first ones
+    headlines: list[Headline] = field(default_factory=list)  # what the report opens with
     claims: list[Claim] = field(default_factory=list)
     own_data: str = ""  # what was measured instead of the bundled data
     code: dict[str, Any] = field(default_factory=dict)  # the checkout at the start: what is committed later did not run
@@ -153,11 +182,25 @@ class Run:
         Keys with dots (``"exact.frame_ms"``) come in a mapping, others may be keywords.
         """
         for key, value in {**(figures or {}), **named}.items():
-            if not _KEY.fullmatch(key) or key in ("claims", "provenance"):
+            if not _KEY.fullmatch(key) or key in RESERVED:
                 raise UnsupportedInput(
                     f"Result key {key!r} is reserved, or not snake_case with dots, like 'exact.frame_ms'; rename it."
                 )
             self.figures[key] = _scalar(key, value)
+
+    def headline(self, label: str, figure: Any, unit: str = "") -> None:
+        """Keep one of the four to six figures that the report opens with, the most telling one first.
+
+        Args:
+            label: What was measured, as a reader would say it.
+            figure: A number, a text, or an interval; what is missing (NaN, None) is left out.
+            unit: Its unit, as printed.
+        """
+        mean = getattr(figure, "mean", figure)
+        if figure is None or (isinstance(mean, numbers.Real) and not math.isfinite(mean)):
+            return
+        shown = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", _shown(figure))
+        self.headlines.append(Headline(" ".join(label.split()), shown, unit))
 
     def skip(self, what: str, reason: str) -> None:
         """Record that something (a file, a codec, a measure) was not measured, and why, under ``skipped.<what>``."""
@@ -196,16 +239,20 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Write ``results/<stage>.json`` in one step and return what it holds.
 
-        Called last: a notebook that fails before leaves no result, so nothing downstream mistakes it for one. Raises
-        ClaimsFailed: a claim that must hold does not; the file is written all the same.
+        Called last, it shows the headlines: a notebook that fails before leaves no result, so nothing downstream
+        mistakes it for one. Raises ClaimsFailed: a claim that must hold does not; the file is written all the same.
         """
         self.provenance = provenance.collect(self.parameters, self.started, self.code)
         if self.own_data:
             self.provenance["own_data"] = self.own_data
-        claims = [asdict(claim) for claim in self.claims]
-        content = {**self.figures, "claims": claims, "provenance": self.provenance}
+        told = {"headlines": list(map(asdict, self.headlines)), "claims": list(map(asdict, self.claims))}
+        content = {**self.figures, **told, "provenance": self.provenance}
         path = self.folder / "results" / f"{self.stage}.json"
         write_file(path, json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", overwrite=True)
+        if self.headlines:
+            page = "".join(headline.to_html() for headline in self.headlines)
+            text = "\n".join(f"{each.label}: {each.figure} {each.unit}".rstrip() for each in self.headlines)
+            display({"text/plain": text, "text/html": f'<dl class="headlines">{page}</dl>'}, raw=True)
         failed = [claim for claim in self.claims if claim.failed]
         if failed:
             hard = sum(claim.hard for claim in self.claims)

@@ -3,9 +3,11 @@
 import html
 import math
 import numbers
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -16,12 +18,17 @@ from codecbook.errors import UnsupportedInput
 
 ASSETS = Path(__file__).parent / "assets"
 Format = str | Callable[[Any], str]
+# what a spreadsheet would compute: all that begins so, signs before a number aside
+_FORMULA = re.compile(r"\s*([=@＝＠\t\r]|[-+＋－](?!(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$))", re.IGNORECASE)
 _MISSING = '<span aria-label="no value">–</span>'
 
 
-def show(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format] | None = None) -> None:
-    """Display a table; see `to_html`."""
-    display(HTML(to_html(dataframe, caption, formats)))
+def show(
+    dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format] | None = None, *, story: bool = False
+) -> None:
+    """Display a table; see `to_html`. One with `story` stands at the top of the report too."""
+    page = to_html(dataframe, caption, formats)
+    display(HTML(page.replace('class="', 'class="story ', 1) if story else page))
 
 
 def published(name: str) -> pd.DataFrame:
@@ -78,7 +85,31 @@ def to_html(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format]
     title = html.escape(caption)
     return (
         f'<div class="codecbook-table scroll" tabindex="0" role="group" aria-label="{title}" style="overflow-x:auto">\n'
-        f"<table>\n<caption>{title}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
+        f"<table>\n<caption><span>{title} {_csv_link(table, caption)}</span></caption>\n"
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
+    )
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Return a table's columns as CSV with exact values, which no spreadsheet takes for formulas.
+
+    Text that begins like a formula has an apostrophe before it (OWASP, "CSV Injection").
+    """
+
+    def guarded(value: Any) -> Any:
+        if isinstance(value, numbers.Number) or _is_missing(value):
+            return value
+        return f"'{value}" if _FORMULA.match(str(value)) else str(value)
+
+    return table.rename(columns=guarded).map(guarded).to_csv(index=False)
+
+
+def _csv_link(table: pd.DataFrame, caption: str) -> str:
+    """Return a link that holds the CSV itself, and so works from any page, without scripts."""
+    name = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:60].strip("-") or "table"
+    return (
+        f'<a class="csv" download="{name}.csv" href="data:text/csv;charset=utf-8,{quote(to_csv(table), safe=" ,;:")}" '
+        f'aria-label="CSV of the table: {html.escape(caption)}">CSV</a>'
     )
 
 

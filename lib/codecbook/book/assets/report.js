@@ -1,4 +1,5 @@
-// Folding of code, the contents' place mark, and unfolding for print. The page reads well without any of it.
+// Folding of code, the way to the search, the contents' place mark, and unfolding for print. The page reads well
+// without any of it.
 "use strict";
 {
   const sources = [...document.querySelectorAll("details.source")];
@@ -6,10 +7,18 @@
   if (toggle && sources.length) {
     toggle.hidden = false;
     toggle.addEventListener("click", () => {
-      const hide = toggle.getAttribute("aria-pressed") === "false";
-      for (const source of sources) source.open = !hide;
-      toggle.setAttribute("aria-pressed", String(hide));
-      toggle.textContent = hide ? "Show code" : "Hide code";
+      const show = toggle.textContent === "Show code";
+      for (const source of sources) source.open = show;
+      toggle.textContent = show ? "Hide code" : "Show code";
+    });
+  }
+
+  const search = document.getElementById("search");
+  if (search) {
+    search.hidden = false;
+    search.addEventListener("submit", (event) => {
+      event.preventDefault();
+      location.href = "index.html#q=" + encodeURIComponent(search.firstElementChild.value);
     });
   }
 
@@ -34,7 +43,23 @@
     mark();
   }
 
+  // what can be scrolled can be reached by keys
+  const reach = () => {
+    for (const box of document.querySelectorAll("main pre, .highlight, math[display]"))
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  };
+  addEventListener("resize", reach);
+  addEventListener("toggle", reach, true);
+  reach();
+
+  // paper has no folds: code and all else that is folded is printed
+  const folds = [...document.querySelectorAll("main details")];
+  let folded = [];
   addEventListener("beforeprint", () => {
-    for (const fold of document.querySelectorAll("main details")) fold.open = true;
+    folded = folds.filter((fold) => !fold.open);
+    for (const fold of folded) fold.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const fold of folded) fold.open = false;
   });
 }

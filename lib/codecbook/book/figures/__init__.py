@@ -17,6 +17,7 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from PIL import Image
 
+from codecbook.book.figures import points
 from codecbook.book.figures.audio import waveforms
 from codecbook.book.figures.rates import rate_quality
 from codecbook.book.figures.style import NEUTRALS, PALETTE, RC, axis_label
@@ -38,12 +39,14 @@ def style() -> None:
     mpl.rcParams.update(RC)
 
 
-def show(figure: Figure, alt: str, caption: str) -> None:
+def show(figure: Figure, alt: str, caption: str, *, story: bool = False) -> None:
     """Display a figure with its caption, and close it; one that was drawn after `style` follows the colour scheme.
 
-    `alt` is what a reader who cannot see the figure must know: what is plotted, and what it shows.
+    `alt` is what a reader who cannot see the figure must know: what is plotted, and what it shows. The first one with
+    `story` stands at the top of the report too.
     """
-    display(HTML(to_html(figure, alt, caption)))
+    page = to_html(figure, alt, caption)
+    display(HTML(page.replace('class="', 'class="story ', 1) if story else page))
     plt.close(figure)  # else the notebook's own backend shows it a second time, without a description
 
 
@@ -51,10 +54,11 @@ def to_html(figure: Figure, alt: str, caption: str) -> str:
     """Return ``<figure>`` with the image as a data URI; see `show`."""
     if not alt.strip() or not caption.strip():
         raise UnsupportedInput(f"A figure needs alternative text and a caption, not alt={alt!r}, caption={caption!r}.")
+    image, caption = image_html(figure, alt), html.escape(caption)
     return (
-        '<figure class="codecbook-figure" style="margin:1em 0">'
-        f'<div class="scroll" style="overflow-x:auto">{image_html(figure, alt)}</div>'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        '<figure class="codecbook-figure" style="margin:1em 0"><div class="scroll" tabindex="0" role="group" '
+        f'aria-label="{caption}" style="overflow-x:auto"{points.attribute(figure)}>{image}</div>'
+        f"<figcaption>{caption}</figcaption></figure>"
     )
 
 

@@ -1,4 +1,4 @@
-"""The index page of a run: which stages ran, what they found, what was skipped."""
+"""The index page of a run: which stages ran, what they found, what was skipped, and where a word is in all of it."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,8 @@ import nbformat
 
 from codecbook.book.figures.style import axis_label
 from codecbook.book.notebooks import error_line, failing_cell, first_heading, lead
-from codecbook.book.results import Claim
+from codecbook.book.pages.search import texts
+from codecbook.book.results import RESERVED, Claim, Headline
 from codecbook.book.tables import ASSETS, value_text
 from codecbook.errors import UnsupportedInput
 from codecbook.files import read_json, write_file
@@ -22,7 +23,7 @@ CONTENT_POLICY = (
     "default-src 'none'; img-src data:; media-src data: blob:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'"
 )
-_HEADLINES = 4
+_HEADLINES = 4  # figures that stand for headlines where a stage has none
 _SKIPPED = "skipped."
 
 
@@ -45,7 +46,10 @@ def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
     results = {name: _result(run_dir / "results" / f"{name}.json") for name in names}
     stages = [_stage(name, run_dir, notebooks, results[name]) for name in names]
     pages = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
+    reports = [run_dir / stage["report"] for stage in stages if stage["report"]]
     page = pages.get_template("index_page.html.j2").render(
+        texts=texts(reports),
+        script=(ASSETS / "search.js").read_text(encoding="utf-8"),
         policy=CONTENT_POLICY,
         css=(ASSETS / "report.css").read_text(encoding="utf-8"),
         preset=run_dir.name,
@@ -90,8 +94,11 @@ def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any]) ->
     figures = [
         (_label(key), value_text(value))
         for key, value in shown.items()
-        if key not in ("claims", "provenance") and not key.startswith(_SKIPPED)
+        if key not in RESERVED and not key.startswith(_SKIPPED)
     ]
+    headlines = [_headline(Headline(**headline)) for headline in shown.get("headlines", [])]
+    if not headlines:
+        headlines, figures = [(*figure, "") for figure in figures[:_HEADLINES]], figures[_HEADLINES:]
     return {
         "name": name,
         "title": (first_heading(notebook) if notebook is not None else "") or name,
@@ -101,13 +108,19 @@ def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any]) ->
         # papermill notes how long a notebook took also where it failed
         "wall_s": shown.get("provenance", {}).get("wall_s")
         or (run or {}).get("metadata", {}).get("papermill", {}).get("duration"),
-        "headlines": figures[:_HEADLINES],
-        "further": figures[_HEADLINES:],
+        "headlines": headlines,
+        "further": figures,
         # those that do not hold first
         "claims": sorted(claims_of(shown), key=lambda claim: (claim.holds is not False, claim.holds is True)),
         "skipped": [(key[len(_SKIPPED) :], str(v)) for key, v in shown.items() if key.startswith(_SKIPPED)],
         "error": (error_line(failing) or "It stopped before its result was written.") if status == "failed" else "",
     }
+
+
+def _headline(headline: Headline) -> tuple[str, str, str]:
+    """Return label, figure with unit, and interval."""
+    value, interval = headline.parts
+    return headline.label, f"{value} {headline.unit}".strip(), interval
 
 
 def _notebook(path: Path) -> nbformat.NotebookNode | None:

@@ -24,11 +24,12 @@ from codecbook.book import provenance
 from codecbook.book.listen.widgets import share_media
 from codecbook.book.notebooks import clean, error_line, failing_cell, first_heading
 from codecbook.book.pages.index_page import CONTENT_POLICY
+from codecbook.book.pages.summary import add_summary
 from codecbook.book.tables import ASSETS
 from codecbook.errors import CorruptInput
 from codecbook.files import write_file
 
-REPORT_LIMIT_BYTES = 4_000_000
+REPORT_LIMIT_BYTES = 6_000_000
 
 
 def render_report(executed_ipynb: Path, html: Path, failed: bool = False) -> Path:
@@ -36,7 +37,7 @@ def render_report(executed_ipynb: Path, html: Path, failed: bool = False) -> Pat
 
     A cell that raised is marked, with a banner at the top that leads to it; `failed` says that the run failed even if
     no cell says so (its kernel died). The report is replaced in one step, and its path returned. A warning tells of one
-    that is larger than 4 MB, or of a formula that could not be rendered.
+    that is larger than 6 MB, or of a formula that could not be rendered.
     """
     executed_ipynb, html = Path(executed_ipynb), Path(html)
     try:
@@ -53,7 +54,7 @@ def render_report(executed_ipynb: Path, html: Path, failed: bool = False) -> Pat
     context = {
         "policy": CONTENT_POLICY,
         "css": (ASSETS / "report.css").read_text(encoding="utf-8"),
-        "script": (ASSETS / "report.js").read_text(encoding="utf-8"),
+        "scripts": [(ASSETS / name).read_text(encoding="utf-8") for name in ("report.js", "points.js")],
         "title": first_heading(notebook) or executed_ipynb.stem,
         "stage": html.stem,
         "footer": _footer(notebook, executed_ipynb.stem),
@@ -72,7 +73,10 @@ def render_report(executed_ipynb: Path, html: Path, failed: bool = False) -> Pat
     )
     # links to notebooks, which work in JupyterLab, lead to their reports, which lie beside this one
     body = re.sub(r'(<a [^>]*href="(?:\./)?[\w.+~-]+)\.ipynb(?=["#])', r"\1.html", body)
-    page = _with_contents(body)
+    soup = BeautifulSoup(body, "html.parser")
+    _add_contents(soup)
+    add_summary(soup)
+    page = str(soup)
     size_bytes = len(page.encode())
     if size_bytes > REPORT_LIMIT_BYTES:
         warnings.warn(
@@ -138,9 +142,8 @@ def _footer(notebook: NotebookNode, stage: str) -> str:
     return ", ".join(parts) + "."
 
 
-def _with_contents(body: str) -> str:
+def _add_contents(soup: BeautifulSoup) -> None:
     """Fill the list of contents from the headings, and give headings a link to themselves."""
-    soup = BeautifulSoup(body, "html.parser")
     navigation, contents = soup.select_one("nav.toc"), soup.select_one("nav.toc ol")
     seen: set[str] = set()
     for heading in soup.select("main .prose h2, main .prose h3, main .prose h4"):
@@ -163,4 +166,3 @@ def _with_contents(body: str) -> str:
     share_media(soup)
     if navigation is not None and contents is not None and not contents.contents:
         navigation.decompose()
-    return str(soup)
