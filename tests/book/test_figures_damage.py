@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ from codecbook.audio import Clip
 from codecbook.book import figures
 from codecbook.book.figures import damage
 from codecbook.probes.corruption.damage import Heard
+from codecbook.probes.corruption.targets import Read
 
 NAN = float("nan")
 
@@ -18,12 +20,12 @@ def heard(target: str, outcome: str) -> Heard:
     lost[:5] = outcome == "reported"
     cost = SimpleNamespace(target=target, outcome=outcome, position=0.3, bad_duration_s=0.3, duration_s=0.5)
     clean = Clip(np.zeros((1, 50), dtype=np.float32), 100)
-    return Heard(cost, wrong, lost, clean, clean)
+    return Heard(cost, wrong, lost, clean, clean, Read())
 
 
 def test_maps_of_wrong_tokens() -> None:
     recording = heard("mp3", "silent")
-    recording = Heard(recording.cost, np.zeros((0, 0), dtype=bool), np.zeros(0, dtype=bool), None, recording.clean)
+    recording = replace(recording, wrong=np.zeros((0, 0), dtype=bool), lost=np.zeros(0, dtype=bool), clip=None)
     drawn = damage.wrong_tokens({"raw": heard("raw", "silent"), "cbs": heard("cbs", "reported"), "mp3": recording})
     states = [axes.images[0].get_array() for axes in drawn.axes]
     assert len(states) == 2  # a recording has no tokens

@@ -13,7 +13,9 @@ from codecbook.measure.statistics import mean_interval
 from codecbook.probes.corruption.damage import OUTCOMES, Heard
 
 _COLORS = dict(zip(OUTCOMES, (GRID, MUTED, BLUE, RED), strict=True))
-_WORDS = dict(zip(OUTCOMES, ("nothing wrong", "refused", "wrong part reported", "wrong without a word"), strict=True))
+OUTCOME_WORDS = dict(
+    zip(OUTCOMES, ("nothing wrong", "refused", "wrong part reported", "wrong without a word"), strict=True)
+)
 
 
 def wrong_tokens(heard: Mapping[str, Heard]) -> Figure:
@@ -45,7 +47,9 @@ def outcomes(summary: pd.DataFrame) -> Figure:
         left = np.zeros(len(names))
         for outcome in OUTCOMES:
             shares = summary[outcome].to_numpy(dtype=float)
-            axes.barh(range(len(names)), shares, left=left, height=0.72, color=_COLORS[outcome], label=_WORDS[outcome])
+            axes.barh(
+                range(len(names)), shares, left=left, height=0.72, color=_COLORS[outcome], label=OUTCOME_WORDS[outcome]
+            )
             left += shares
         axes.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1), xlabel="Share of mutations")
         axes.set_yticks(range(len(names)), names)

@@ -36,6 +36,7 @@ class Heard:
     lost: np.ndarray  # bool [T], frames reported as lost
     clip: Clip | None  # None where the file is refused, or nothing of it could be decoded
     clean: Clip
+    read: Read  # what the reader made of it
 
 
 class Meter:
@@ -45,7 +46,7 @@ class Meter:
         self.target, self._codec = target, codec
         self._good = target.read(target.data)
         assert not self._good.refused, self._good.refused
-        clean = self._sound(self._good)
+        clean = self.sound(self._good)
         assert clean is not None
         self.clean = clean
 
@@ -62,7 +63,7 @@ class Meter:
             wrong[:count] = (found.rows[:count, :K] != good.rows[:count]) & ~lost[:count, None]
         is_same = good.rows is not None and not (wrong.any() or lost.any())
         listen = listen or good.rows is None
-        clip = self.clean if is_same else self._sound(found) if listen else None
+        clip = self.clean if is_same else self.sound(found) if listen else None
         first_s, last_s, duration_s = _bad(self.clean, clip) if listen else (nan, nan, nan)
         if found.refused:
             outcome = "refused"
@@ -76,16 +77,16 @@ class Meter:
             wrong_share=float(wrong.mean()) if wrong.size else nan, lost_share=float(lost.mean()) if T else nan,
             first_bad_s=first_s, last_bad_s=last_s, bad_duration_s=duration_s, duration_s=self.clean.duration_s,
         )  # fmt: skip
-        return Heard(cost, wrong, lost, clip, self.clean)
+        return Heard(cost, wrong, lost, clip, self.clean, found)
 
-    def _sound(self, read: Read) -> Clip | None:
-        """Return the audio, concealed where frames are lost; None where there is none."""
+    def sound(self, read: Read, method: str = "interpolate") -> Clip | None:
+        """Return the audio, concealed where frames are lost (`codecbook.coding.conceal`); None where there is none."""
         if read.rows is None:
             return read.clip
         codec, K = self._codec, read.rows.shape[1]
         lost = np.zeros(len(read.rows), dtype=bool) if read.lost is None else read.lost
         try:
-            return conceal(codec, codec.token_format(K).tokens(tuple(read.rows.T)), np.tile(lost, (K, 1)))
+            return conceal(codec, codec.token_format(K).tokens(tuple(read.rows.T)), np.tile(lost, (K, 1)), method)
         except CodecbookError:  # no rows, or codes that the codec does not have
             return None
 

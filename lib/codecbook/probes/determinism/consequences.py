@@ -21,7 +21,11 @@ from codecbook.codecs.base import Codec
 from codecbook.coding.arithmetic import GridDecoder, GridEncoder
 from codecbook.coding.counts import cdf_grid, cdf_grid_unclamped
 from codecbook.coding.ecdc.damage import compare_decodes
+from codecbook.coding.exact.counts import cdf_exact
+from codecbook.coding.range_coder import RangeDecoder
 from codecbook.errors import CodecbookError, CorruptInput
+from codecbook.lm.exact.spec import ExactLM
+from codecbook.lm.exact.stepper import ExactStepper
 from codecbook.measure.quality import log_mel_distance_db, snr_db
 from codecbook.measure.statistics import Interval, median_interval, ratio_interval
 from codecbook.probes.determinism.case import Case
@@ -51,6 +55,48 @@ def decode_codes(codes: np.ndarray, codec: Codec) -> Clip:
         codes, codec.codebook_sizes[:K], codec.frame_rates_hz[0], codec=codec.name, weights=str(codec.weights)
     )
     return codec.decode(tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class OddDecode:
+    """What a decoder made of a segment when one of its logits was not the encoder's."""
+
+    codes: np.ndarray  # what came out, int64 [T, K]; zeros from where it broke off
+    num_frames: int  # that came out whole
+    ends_moved: int  # ends of intervals that the change moved, of V
+    is_hit: bool  # whether those of the code that was decoded there are among them, which alone matter
+    error: str  # what the decoder raised; empty if it noticed nothing
+
+
+def decode_with_changed_logit(
+    model: ExactLM, payload: bytes, num_frames: int, place: tuple[int, int], code: int, delta: int
+) -> OddDecode:
+    """Decode a segment of `codecbook.coding.exact.frames.encode_frames` with one logit off by `delta`, in 2^-8 bit.
+
+    `place` is frame and codebook, `code` whose logit it is. The model has no rotary positions. A payload of another
+    model, or a place that is not there, leaves an error, or codes that were never sent.
+    """
+    stepper, decoder = ExactStepper(model), RangeDecoder(payload)
+    codes = np.zeros((num_frames, model.num_codebooks), dtype=np.int64)
+    moved = np.zeros(model.codebook_sizes[place[1]], dtype=bool)
+    error, count = "", 0
+    try:
+        for t, k in np.ndindex(codes.shape):
+            logits = stepper.logits(codes[t : t + 1, :k])[0]
+            cdf = cdf_exact(logits)
+            if (t, k) == place:
+                logits[code] += delta
+                cdf, sent = cdf_exact(logits), cdf
+                moved = cdf != sent
+            codes[t, k] = decoder.pull(cdf)
+            if k == codes.shape[1] - 1:
+                stepper.push(codes[t : t + 1])
+                count += 1
+        decoder.finish()
+    except CorruptInput as problem:
+        error = str(problem)
+    code = codes[place]
+    return OddDecode(codes, count, int(moved.sum()), bool(moved[max(code - 1, 0) : code + 1].any()), error)
 
 
 def wrong_decodes(case: Case, results: Sequence[CellResult]) -> list[WrongDecode]:
