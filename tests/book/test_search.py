@@ -24,7 +24,7 @@ def test_the_index_holds_the_text_of_all_reports(tmp_path):
     report = render_report(source, run_dir / "01_a.html")
     assert search.sections(report.read_text()) == [
         ["Title", "", "Question?"],
-        ["Rates", "Rates", "Code measure() Rates of codecs Codec Rate </script><b>wide</b> 1.500"],
+        ["Rates", "Rates", "measure() Rates of codecs Codec Rate </script><b>wide</b> 1.500"],
     ]
     page = render_index(run_dir, tmp_path).read_text()
     held = page.partition('id="texts">')[2].partition("</script>")[0]
