@@ -133,6 +133,19 @@ class NetworkCodec(Codec):
         """Return float32 ``[D, T]``; see `Codec.latents`."""
         return self._dequantize(self._tensor(np.stack(codes)))[0].cpu().numpy()
 
+    @torch.inference_mode()
+    def encode_beside(self, waves: np.ndarray) -> list[np.ndarray]:
+        """Return the codes ``[T_k]`` of the first of several waves that go through the network as one batch.
+
+        `encode` takes clips one by one; this is for those who want to know what batches change. `waves` are float32
+        ``[B, C, S]``, of a codec with segments at most one long.
+        """
+        return [codes.cpu().numpy() for codes in self._first_codes(torch.tensor(waves).to(self.device))]
+
+    def _first_codes(self, waves: Tensor) -> Iterable[Tensor]:
+        """Return codes ``[T_k]`` of the first of a batch ``[B, C, S]``, with all codebooks."""
+        raise UnsupportedInput(f"{self.name} encodes clips one by one; there are no batches to compare.")
+
     def _dequantize(self, codes: Tensor) -> Tensor:
         """Return latents ``[1, D, T]`` of codes ``[1, K, T]``."""
         raise UnsupportedInput(f"{self.name} has no decoder, and so no latents; use another codec.")
@@ -152,7 +165,11 @@ class CausalCodec(NetworkCodec):
 
     @abstractmethod
     def _quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
-        """Return codes ``[K, T]`` of latents ``[1, D, T]``."""
+        """Return codes ``[K, T]`` of latents ``[1, D, T]``, or of the first of a batch in the first `K` rows."""
+
+    def _first_codes(self, waves: Tensor) -> Iterable[Tensor]:
+        count = len(self.codebook_sizes)
+        return self._quantize(self._encoder(in_pieces=False)(waves), count)[:count]
 
     # clips of one piece take the package's own path, whose padding also serves clips of a few samples
     def _encoder(self, in_pieces: bool) -> Callable[[Tensor], Tensor]:
@@ -201,6 +218,9 @@ class ContextCodec(NetworkCodec):
     @abstractmethod
     def _codes(self, wave: Tensor, num_codebooks: int) -> Sequence[Tensor]:
         """Return codes ``[T_k]`` per codebook of ``[1, 1, S]``, which may need padding to a multiple of `align`."""
+
+    def _first_codes(self, waves: Tensor) -> Iterable[Tensor]:
+        return self._codes(waves, len(self.codebook_sizes))
 
     def _frames(self, tokens: Tokens) -> np.ndarray:
         """Return what `_dequantize` takes, ``[D, T]``, of each frame alone: its codes, or vectors made of them."""

@@ -65,11 +65,16 @@ class SegmentedEncodec(EncodecCodec):
         while queue.has(1):
             segment = self._tensor(queue.peek(model.segment_length))
             if model.normalize:
-                scale = 1e-8 + segment.mean(dim=1, keepdim=True).pow(2).mean(dim=2, keepdim=True).sqrt()
+                scale = _level(segment)
                 segment, scales = segment / scale, (scale.item(),)
             codes = self._quantize(model.encoder(segment), num_codebooks).cpu().numpy()
             yield Encoded(list(codes), (codes.shape[1],), scales)
             queue.drop(model.segment_stride)
+
+    def _first_codes(self, waves: Tensor) -> Iterable[Tensor]:
+        if waves.shape[-1] > self.module.segment_length:
+            raise UnsupportedInput(f"{waves.shape[-1]} samples are more than a segment of {self.name}; cut them.")
+        return super()._first_codes(waves / _level(waves) if self.module.normalize else waves)
 
     @torch.inference_mode()
     def _decode(self, tokens: Tokens, mend: Mend | None = None) -> Iterator[np.ndarray]:
@@ -105,6 +110,11 @@ class SegmentedEncodec(EncodecCodec):
                 f"Segments of {frames} frames, not of {full}, as {self.name} has before the last; encode again."
             )
         return frames
+
+
+def _level(segments: Tensor) -> Tensor:
+    """Return by what segments ``[B, C, S]`` are divided, ``[B, 1, 1]``."""
+    return 1e-8 + segments.mean(dim=1, keepdim=True).pow(2).mean(dim=2, keepdim=True).sqrt()
 
 
 def overlap_add(waves: Iterable[Tensor], stride: int) -> Iterator[Tensor]:
