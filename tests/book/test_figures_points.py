@@ -6,7 +6,7 @@ from bs4 import BeautifulSoup
 
 from codecbook.book import figures
 from codecbook.book.figures.rates import level_bars, stream_dots
-from codecbook.book.figures.style import new_figure
+from codecbook.book.figures.style import PERCENT, new_figure
 
 
 def points_of(figure):
@@ -35,6 +35,14 @@ def test_bars_are_read_at_their_ends_by_their_labels():
     assert [point[2:] for point in first["points"]] == [["10", "a"], ["5", "b"]]
     assert [point[2:] for point in second["points"]] == [["20", "a"]]
     assert second["points"][0][0] > first["points"][0][0]
+
+
+def test_categories_and_shares_are_read_as_their_ticks_say():
+    with new_figure(3, 2) as figure:
+        axes = figure.subplots()
+        axes.barh(["codebooks", "decoder"], [0.25, 0.5])
+        axes.xaxis.set_major_formatter(PERCENT)
+    assert [point[2:] for point in points_of(figure)[0]["points"]] == [["25 %", "codebooks"], ["50 %", "decoder"]]
 
 
 def test_a_line_from_a_point_on_is_no_interval():

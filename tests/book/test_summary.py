@@ -50,6 +50,7 @@ def run_with(outputs, finish=True):
     run.headline("A token <i>", Interval(-7.719, -7.83, -7.6, 36), "bits")
     run.headline("Clips", 12)
     run.headline("Not measured", float("nan"))
+    run.headline("Speed", 12345.678, "tokens/s")
     if finish:
         run.finish()
 
@@ -62,7 +63,11 @@ def test_the_first_screen_says_what_was_found(outputs, rendered):
     assert soup.select_one(".lead").get_text(" ", strip=True) == "Do bits fall? Question. By how much?"
     summary = soup.select_one(".summary")
     terms = [(row.dt.get_text(), row.dd.get_text(" ", strip=True)) for row in summary.select("dl > div")]
-    assert terms == [("A token <i>", "\u22127.72 bits [\u22127.83, \u22127.60] (95 %, n=36)"), ("Clips", "12")]
+    assert terms == [
+        ("A token <i>", "\u22127.72 bits [\u22127.83, \u22127.60] (95 %, n=36)"),
+        ("Clips", "12"),
+        ("Speed", "12,346 tokens/s"),
+    ]
     assert len(soup.select("dl.headlines")) == 1, "moved, not repeated"
     assert summary.select_one(".count").get_text() == "1 of 2 claims hold here, 1 not judged"
     assert [item.get_text(" ", strip=True) for item in summary.select("li")] == [
@@ -97,5 +102,6 @@ def test_headlines_are_kept_and_an_index_shows_them(outputs, tmp_path):
     assert results.read("a")["headlines"] == [
         {"label": "A token <i>", "figure": "\u22127.72 [\u22127.83, \u22127.60] (95 %, n=36)", "unit": "bits"},
         {"label": "Clips", "figure": "12", "unit": ""},
+        {"label": "Speed", "figure": "12,346", "unit": "tokens/s"},
     ]
     assert "\u22127.72 [" in outputs[-1].data["text/plain"]

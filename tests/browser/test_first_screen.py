@@ -123,7 +123,7 @@ def test_words_are_found_in_all_reports(run_dir, visited):
     page.get_by_role("searchbox").fill("Of  ZEBRAS")
     page.keyboard.press("Enter")
     page.wait_for_url("**/index.html#q=*")
-    found = page.locator("#found")
+    found = page.locator("#hits")
     assert found.get_by_role("status").inner_text() == "2 sections"
     assert [link.inner_text() for link in found.get_by_role("link").all()] == [
         "Other things: Of zebras", "What is measured?: Rates",

@@ -33,6 +33,9 @@ class Judge:
         assert basis in ("data", "construction", "machine")
         self.holds[text] = None if holds is None else bool(holds)
 
+    def headline(self, label: str, figure: object, unit: str = "") -> None:
+        assert label
+
     def of(self, part: str) -> bool | None:
         (found,) = [holds for text, holds in self.holds.items() if part in text]
         return found

@@ -199,6 +199,8 @@ class Run:
         mean = getattr(figure, "mean", figure)
         if figure is None or (isinstance(mean, numbers.Real) and not math.isfinite(mean)):
             return
+        if isinstance(figure, numbers.Real) and not isinstance(figure, numbers.Integral):
+            figure = f"{figure:.3g}" if abs(figure) < 1000 else f"{figure:,.0f}"
         shown = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", _shown(figure))
         self.headlines.append(Headline(" ".join(label.split()), shown, unit))
 

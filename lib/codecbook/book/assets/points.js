@@ -32,10 +32,14 @@ for (const plot of document.querySelectorAll("[data-points]")) {
     const top = `${point.y / 100}%`;
     for (const mark of marks) Object.assign(mark.style, { left, top });
     marks[0].style.left = marks[1].style.top = "0";
-    // on the side where there is more room
-    const beyond = (place) => (place > 5000 ? "calc(-100% - 12px)" : "12px");
-    Object.assign(readout.style, { left, top, transform: `translate(${beyond(point.x)}, ${beyond(point.y)})` });
     canvas.classList.add("reading");
+    // beside the point, on the side where there is room
+    const beside = (place, whole, own) => {
+      const at = (place * whole) / 1e4;
+      return `${Math.max(0, at + 12 + own > whole ? at - 12 - own : at + 12)}px`;
+    };
+    readout.style.left = beside(point.x, canvas.clientWidth, readout.offsetWidth);
+    readout.style.top = beside(point.y, canvas.clientHeight, readout.offsetHeight);
   };
 
   const distance = (point, x, y, box) => Math.hypot(((point.x - x) * box.width) / 1e4, ((point.y - y) * box.height) / 1e4);
@@ -60,12 +64,14 @@ for (const plot of document.querySelectorAll("[data-points]")) {
     if (event.key === "Escape") hide();
     if (!along && !over) return;
     event.preventDefault();
-    if (current === null || !canvas.classList.contains("reading")) return show(current ?? points[0]);
-    if (along) {
+    if (current === null || !canvas.classList.contains("reading")) show(current ?? points[0]);
+    else if (along) {
       const own = points.filter((point) => point.n === current.n);
-      return show(own[(own.indexOf(current) + along + own.length) % own.length]);
+      show(own[(own.indexOf(current) + along + own.length) % own.length]);
+    } else {
+      const next = (current.n + over + series.length) % series.length;
+      show(nearest(points.filter((point) => point.n === next), current.x, current.y));
     }
-    const next = (current.n + over + series.length) % series.length;
-    show(nearest(points.filter((point) => point.n === next), current.x, current.y));
+    readout.scrollIntoView({ block: "nearest", inline: "nearest" });
   });
 }

@@ -5,7 +5,7 @@
   const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   const form = document.getElementById("search");
   const input = form.querySelector("input");
-  const found = document.getElementById("found");
+  const found = document.getElementById("hits");
   const count = found.querySelector("p");
   const list = found.querySelector("ol");
   let sections = null;

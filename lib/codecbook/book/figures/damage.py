@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
-from codecbook.book.figures.style import BLUE, GREEN, GRID, LINES, MARKERS, MUTED, PALETTE, RED, new_figure
+from codecbook.book.figures.style import BLUE, GREEN, GRID, LINES, MARKERS, MUTED, PALETTE, PERCENT, RED, new_figure
 from codecbook.measure.statistics import mean_interval
 from codecbook.probes.corruption.damage import OUTCOMES, Heard
 
@@ -53,7 +52,7 @@ def outcomes(summary: pd.DataFrame) -> Figure:
             left += shares
         axes.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1), xlabel="Share of mutations")
         axes.set_yticks(range(len(names)), names)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+        axes.xaxis.set_major_formatter(PERCENT)
         axes.grid(visible=False, axis="y")
         figure.legend(loc="outside upper left", ncols=4)
     return figure
@@ -74,7 +73,7 @@ def bad_durations(costs: pd.DataFrame, targets: Sequence[str]) -> Figure:
             )  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="Place of the damage in the file", ylabel="Bad share of the clip")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+            axis.set_major_formatter(PERCENT)
         figure.legend(loc="outside upper left", ncols=6, columnspacing=1.0, handletextpad=0.2)
     return figure
 

@@ -39,7 +39,7 @@ def failure_rates(rates: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             if row["cells"] > 1:
                 axes.plot(
                     each, _spread_out(each, y, 0.26), ".", color=MUTED, alpha=0.55, markersize=5, linestyle="none",
-                    clip_on=False,
+                    clip_on=False, label="one cell",
                 )  # fmt: skip
             _interval(axes, row, y)
             words.append(f"{titles[name]}\n{row['wrong']:.0f} of {row['decodes']:.0f} decodes")
@@ -154,11 +154,11 @@ def _interval(axes: Axes, row: Mapping[Any, Any], y: int) -> None:
         axes.hlines(y, 0, high, color=BLUE, linewidth=1.1, zorder=4)
         axes.hlines(y, 0, alone, color=BLUE, linewidth=2.6, zorder=4)
         axes.plot([alone], [y], "|", color=BLUE, markersize=9, markeredgewidth=2, zorder=5)
-        axes.plot([high], [y], "<", color=BLUE, markersize=7, zorder=5)
+        axes.plot([high], [y], "<", color=BLUE, markersize=7, zorder=5, label="none wrong, upper bound")
         return
     if np.isfinite(low) and np.isfinite(high):
         axes.hlines(y, low, high, color=RED, linewidth=2.2, zorder=4)
-    axes.plot([share], [y], "o", color=RED, markersize=7, zorder=5)
+    axes.plot([share], [y], "o", color=RED, markersize=7, zorder=5, label="pooled")
 
 
 def _spread_out(values: np.ndarray, y: float, most: float) -> np.ndarray:

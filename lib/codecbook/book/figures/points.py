@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.category import StrCategoryFormatter, StrCategoryLocator
 from matplotlib.collections import LineCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
@@ -92,7 +93,8 @@ def _place(axes: Axes, point: np.ndarray) -> list[int | None]:
 def _text(axis: Axis, point: np.ndarray, i: int, segments: list[np.ndarray]) -> str:
     """Return a point's value on one axis as its ticks would say it, and its interval."""
     value, formatter = point[i], axis.get_major_formatter()
-    if isinstance(axis.get_major_locator(), FixedLocator) and isinstance(formatter, FuncFormatter):  # named ticks
+    named = isinstance(axis.get_major_locator(), FixedLocator | StrCategoryLocator)
+    if named and isinstance(formatter, FuncFormatter | StrCategoryFormatter):
         names = [label.get_text() for label in axis.get_majorticklabels()]
         ticks = np.asarray(axis.get_majorticklocs(), dtype=float)
         return " ".join(names[int(np.argmin(np.abs(ticks - value)))].split())
