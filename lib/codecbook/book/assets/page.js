@@ -1,7 +1,7 @@
 // Chooses the widget by "kind". On a page, where nobody imports this module, it puts widgets in the place of the plain
 // players that work without scripts, and stands in for the model that JupyterLab would give them.
 
-const RENDERERS = { player: renderPlayer };
+const RENDERERS = { player: renderPlayer, abx: renderAbx, mushra: renderMushra };
 
 export function render(widget) {
   if (typeof AudioContext === "function" && typeof OfflineAudioContext === "function") {

@@ -195,5 +195,6 @@ export class Engine {
     this.stop();
     document.removeEventListener("codecbook-play", this.hush);
     this.context?.close?.();
+    this.context = null;
   }
 }

@@ -32,7 +32,7 @@ const STYLE = `
 .cb-detail { overflow-x: auto; }
 .cb-rate { display: grid; grid-template-columns: 7.5em minmax(6em, 1fr) 2.5em; gap: .3em .8em; align-items: center; margin: .4em 0; }
 .cb-rate input { width: 100%; accent-color: #00629b; }
-.cb-scale { display: flex; justify-content: space-between; font-size: .82em; }
+.cb-scale { font-size: .78em; grid-template-columns: 9.5em repeat(5, 1fr) 3.2em; column-gap: 0; text-align: center; }
 .cb-sound table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .cb-sound :is(td, th) { text-align: left; padding: .2em .8em .2em 0; }
 @media print { .cb-sound :is(button, select, .cb-hint, .cb-level) { display: none; } }

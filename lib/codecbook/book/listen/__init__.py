@@ -5,8 +5,20 @@ files of ``assets``: in JupyterLab they are a widget whose state reaches Python;
 report beside plain players, which stay where no script runs.
 """
 
-from codecbook.book.listen.blind import abx
+from codecbook.book.listen.answers import read_answers
+from codecbook.book.listen.blind import abx, mushra
 from codecbook.book.listen.player import player, player_html, player_widget
+from codecbook.book.listen.pooling import measure_conditions, pool
 from codecbook.book.listen.takes import Take
 
-__all__ = ["Take", "abx", "player", "player_html", "player_widget"]
+__all__ = [
+    "Take",
+    "abx",
+    "measure_conditions",
+    "mushra",
+    "player",
+    "player_html",
+    "player_widget",
+    "pool",
+    "read_answers",
+]

@@ -12,7 +12,9 @@ from bs4 import BeautifulSoup
 from codecbook.book.tables import ASSETS
 
 # one module, in this order; the last one chooses the widget
-_SCRIPTS = ("sound.js", "picture.js", "transport.js", "player.js", "page.js")
+_SCRIPTS = (
+    "sound.js", "picture.js", "transport.js", "anytime.js", "answers.js", "player.js", "abx.js", "mushra.js", "page.js",
+)  # fmt: skip
 
 
 @cache
