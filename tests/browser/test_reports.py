@@ -1,6 +1,5 @@
 """Reports in a real browser: nothing is requested, everything can be seen, heard and operated."""
 
-import base64
 import re
 import time
 from itertools import pairwise
@@ -11,11 +10,9 @@ import nbformat.v4 as nbf
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
 
 from codecbook.audio import clip_from_array
 from codecbook.book import figures, listen, tables
-from codecbook.book.listen import blind
 from codecbook.book.pages.render import render_report
 from codecbook.paths import repository_dir
 
@@ -55,7 +52,6 @@ def small_report(tmp_path_factory) -> Path:
         tables.to_html(wide, "A table that is wider than a telephone"),
         listen.player_html({"tone": tone, "noise": noise}, "Listen"),
         listen.player_html({"tone alone": tone}),
-        blind.static_html((tone, tone, noise), ("tone", "tone", "noise"), 1.0, 3, "Tone or noise?"),
     ]
     cells = [nbf.new_markdown_cell("# A small report\n\nDoes $H_k$ fit?\n\n## Section\n\n### Part")]
     cells += [
@@ -136,7 +132,7 @@ def test_code_comes_and_folds_away(small_report, visit):
     page = visit().open(small_report)
     assert page.locator("details.source[open]").count() == 0
     page.get_by_role("button", name="Show code").click()
-    assert page.locator("details.source[open]").count() == 5
+    assert page.locator("details.source[open]").count() == 4
     page.get_by_role("button", name="Hide code").click()
     assert page.locator("details.source[open]").count() == 0
 
@@ -144,57 +140,3 @@ def test_code_comes_and_folds_away(small_report, visit):
 def test_contents_fold_on_narrow_pages_only(small_report, visit):
     assert visit(390).open(small_report).locator(".toc details[open]").count() == 0
     assert visit(1280).open(small_report).locator(".toc details[open]").count() == 1
-
-
-def test_abx_counts_votes_and_ends_with_a_p_value(small_report, visit):
-    visited = visit()
-    page = visited.open(small_report)
-    test = page.locator("section.abx")
-    for vote in ("X is A", "X is B", "X is A"):
-        test.get_by_role("button", name=vote).click()
-    outcome = re.fullmatch(
-        r"Done: (\d) of 3 correct, p = ([\d.]+) \(binomial, one-sided\)\..*", test.get_by_role("status").inner_text()
-    )
-    assert outcome, test.get_by_role("status").inner_text()
-    assert float(outcome[2]) == pytest.approx(0.5**3 * [8, 7, 4, 1][int(outcome[1])], abs=5e-4)
-    assert test.get_by_role("button", name="X is A").is_disabled()
-    test.get_by_role("button", name="Start again").click()
-    assert test.get_by_role("status").inner_text().startswith("Trial 1 of 3")
-    assert visited.complaints == []
-
-
-def test_abx_plays_and_switches_by_keys(small_report, visit):
-    page = visit().open(small_report)
-    test = page.locator("section.abx")
-    test.get_by_role("button", name="Play").focus()
-    page.keyboard.press("0")
-    test.get_by_role("button", name="Pause").wait_for()
-    wait_until(page, lambda: page.evaluate("document.querySelector('.abx progress').value > 0"))
-    page.keyboard.press("4")
-    assert test.get_by_role("button", name="X", exact=True).get_attribute("aria-pressed") == "true"
-    assert test.get_by_role("button", name="Reference").get_attribute("aria-pressed") == "false"
-    page.keyboard.press("0")
-    test.get_by_role("button", name="Play").wait_for()
-
-
-def test_abx_falls_back_to_plain_players_without_scripts(small_report, browser):
-    context = browser.new_context(java_script_enabled=False, offline=True)
-    page = context.new_page()
-    page.goto(small_report.as_uri())
-    assert page.locator(".codecbook-abx audio[controls]").count() == 3
-    assert page.locator("section.abx").count() == 0
-    context.close()
-
-
-def test_abx_p_value_equals_scipys(visit):
-    page = visit().page
-    source = (tables.ASSETS / "abx.js").read_text()
-    address = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
-    cases = [(correct, n) for n in (1, 7, 10, 40) for correct in range(n + 1)]
-    values = page.evaluate(
-        "async ([address, cases]) => { const m = await import(address); return cases.map((c) => m.pValue(...c)) }",
-        [address, cases],
-    )
-    expected = [binomtest(correct, n, 0.5, alternative="greater").pvalue for correct, n in cases]
-    # the same sum of binomial terms in another order: float64 rounding over at most 41 terms
-    np.testing.assert_allclose(values, expected, rtol=1e-12)

@@ -41,7 +41,7 @@ function mushraPage(host, content, item, done) {
     const row = { take, score: null, button: listen(take) };
     row.button.append(`Listen to ${name}`);
     row.slider = element("input", { type: "range", min: "0", max: "100", value: "0", disabled: "", "aria-label": `Score of ${name}` });
-    row.value = element("output", {}, "\u2013");
+    row.value = element("span", {}, "\u2013");
     row.slider.addEventListener("input", () => {
       row.score = Number(row.slider.value);
       row.value.textContent = row.slider.value;

@@ -62,7 +62,7 @@ function renderPlayer({ model, el }) {
   const selectors = element("div");
   const level = element("input", { type: "checkbox" });
   level.checked = content.match;
-  const gain = element("output");
+  const gain = element("span");
   const levels = element("label", { class: "cb-level" }, level, " Match levels: ", gain);
   const note = element("p");
   const detail = element("div", { class: "cb-detail" });
@@ -107,7 +107,7 @@ function renderPlayer({ model, el }) {
     now = index;
     showSelectors(take);
     const applied = level.checked ? take.gain_db : 0;
-    gain.textContent = take.gain_db === null ? `no gain, ${take.level}` : `${signed(applied ?? 0)} dB (${take.level})`;
+    gain.textContent = take.gain_db === null ? `no gain, ${take.level}` : `${signed(applied)} dB (${take.level})`;
     note.textContent = take.note;
     note.hidden = !take.note;
     const shown = typeof take.detail === "string" ? document.createRange().createContextualFragment(take.detail) : take.detail;

@@ -2,7 +2,7 @@
 // All widgets of this folder are built on it. It needs nothing but Web Audio.
 
 const LEAD_S = 0.02; // between asking for sound and its first sample
-const FADE_S = 0.004; // time constant of a switch: 99 % after 18 ms, and no click
+const FADE_S = 0.003; // time constant of a switch: 99 % after 14 ms, and no click
 const PATIENCE_MS = 1500;
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
