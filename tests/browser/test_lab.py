@@ -16,6 +16,7 @@ import nbformat
 import nbformat.v4 as nbf
 import pytest
 
+from codecbook.book import listen
 from codecbook.paths import repository_dir
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -29,9 +30,12 @@ import numpy as np
 from codecbook.audio import clip_from_array
 from codecbook.book import listen
 
-tone = clip_from_array(0.4 * np.sin(np.arange(8_000) / 8), 16_000)
-test = listen.abx(tone, tone, tone, labels=("original", "3 kbps", "6 kbps"), trials=2)
-test.observe(lambda change: pathlib.Path("votes.json").write_text(json.dumps(test.votes)), "votes")
+tone = clip_from_array(0.4 * np.sin(np.arange(8_000) / 8), 16_000, name="tone")
+low = clip_from_array(0.1 * tone.samples, 16_000)
+test = listen.abx(tone, low, tone, labels=("original", "3 kbps", "6 kbps"), trials=2, folder=pathlib.Path("answers"))
+player = listen.player_widget({"original": tone, "3 kbps": low}, "Two versions")
+player.observe(lambda change: pathlib.Path("chosen.json").write_text(json.dumps(player.take.choice)), "chosen")
+display(player)
 """
 
 
@@ -103,7 +107,14 @@ def test_the_index_opens_with_the_checkout_as_root_and_without_questions(browser
         page.close()
 
 
-def test_a_vote_reaches_python(lab, browser, tmp_path):
+def wait_until(page, condition) -> None:
+    deadline = time.monotonic() + START_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to it in time"
+        page.wait_for_timeout(100)
+
+
+def test_votes_answers_and_choices_reach_python(lab, browser, tmp_path):
     page = browser.new_page()
     page.set_default_timeout(START_S * 1000)
     page.goto(lab)
@@ -111,22 +122,33 @@ def test_a_vote_reaches_python(lab, browser, tmp_path):
     # to run before the session has its kernel opens a dialog that asks for one
     page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    test = page.locator("section.abx")
+    test = page.locator("section.cb-abx")
     test.wait_for()
-    assert "Trial 1 of 2" in test.get_by_role("status").inner_text()
-    test.get_by_role("button", name="X is B").click()
-    votes_file = tmp_path / "votes.json"
-    deadline = time.monotonic() + START_S
-    while not votes_file.exists() and time.monotonic() < deadline:
-        page.wait_for_timeout(200)
-    (vote,) = json.loads(votes_file.read_text())
-    assert vote["vote"] == "B"
-    assert vote["correct"] == (vote["x"] == "B")
-    assert "Trial 2 of 2" in test.get_by_role("status").inner_text()
-
-    # digits belong to the test while it has the focus: JupyterLab would turn the cell into a heading
+    outcome = test.locator(".cb-outcome")
+    assert "Trial 1 of 2" in outcome.inner_text()
     test.get_by_role("button", name="Play").focus()
-    page.keyboard.press("4")
+    # digits belong to the test while it has the focus: JupyterLab would turn the cell into a heading
+    for key in "04":
+        page.keyboard.press(key)
     assert test.get_by_role("button", name="X", exact=True).get_attribute("aria-pressed") == "true"
     assert page.locator(".jp-CodeCell").count() == 1
+    test.get_by_role("button", name="X is B").click()  # once X was heard
+    saved = tmp_path / "answers"
+    wait_until(page, lambda: list(saved.glob("abx-*.csv")))
+    (vote,) = listen.read_answers(saved).itertuples()
+    assert (vote.vote, vote.trial, vote.item) == ("6 kbps", 1, "tone")
+    assert vote.played_s > 0
+    assert ("Right" if vote.condition == vote.vote else "Wrong") in outcome.inner_text()
+    with page.expect_download() as download:
+        test.get_by_role("button", name="Download").click()
+    download.value.save_as(tmp_path / "downloaded.csv")
+    assert listen.read_answers(tmp_path / "downloaded.csv").equals(listen.read_answers(saved))
+
+    player = page.locator("section.cb-player")
+    player.get_by_role("button", name="Play").click()
+    player.get_by_role("button", name="Pause").wait_for()
+    assert test.get_by_role("button", name="Play").is_visible(), "one sounds at a time"
+    player.get_by_role("radio", name="3 kbps").check()
+    wait_until(page, (tmp_path / "chosen.json").exists)
+    assert json.loads((tmp_path / "chosen.json").read_text()) == {"version": "3 kbps"}
     page.close()
