@@ -24,7 +24,7 @@ if PRESET.startswith("file:"):  # a path that the engine, which reads values as 
     PRESET = Path(unquote(PRESET.removeprefix("file://"), errors="surrogateescape"))
 else:
     PRESET = ROOT / "config" / f"{PRESET}.yaml"
-PLAN = read_plan(PRESET, ROOT)
+PLAN = read_plan(PRESET, ROOT, str(config.get("name", "")).removeprefix("name:"))
 RUN_DIR = PLAN.run_dir
 PYTHON = sys.executable
 

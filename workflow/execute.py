@@ -6,6 +6,7 @@ notebook's own error message as the last line. Called by the Snakefile from the 
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -79,6 +80,7 @@ def _execute(notebook: Path, executed: Path, parameters: dict) -> str | None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    _log_as_it_comes()
     try:
         _copy_with_code(notebook, executed)
         papermill.execute_notebook(
@@ -88,6 +90,7 @@ def _execute(notebook: Path, executed: Path, parameters: dict) -> str | None:
             kernel_name="python3",
             cwd=str(notebook.parent),  # as in JupyterLab
             progress_bar=False,
+            log_output=True,
             store_widget_state=False,
         )
     except PapermillExecutionError as error:
@@ -98,6 +101,21 @@ def _execute(notebook: Path, executed: Path, parameters: dict) -> str | None:
         print(repr(error), flush=True)
         return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
     return None
+
+
+def _log_as_it_comes() -> None:
+    """Write into the stage's log when each cell begins, and what it prints, at once; not that a figure was shown."""
+
+    def worth_reading(record: logging.LogRecord) -> bool:
+        record.msg = str(record.msg).rstrip("-\n ")
+        return not record.msg.startswith(("<", "Ending Cell"))
+
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.addFilter(worth_reading)
+    logger = logging.getLogger("papermill")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
 
 
 def _copy_with_code(notebook: Path, executed: Path) -> None:

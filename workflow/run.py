@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_USAGE = 2
-COMMANDS = ("test", "lab", "bench")  # of run_all.sh, which are no stages
+COMMANDS = ("test", "lab", "bench", "compare")  # of run_all.sh, which are no stages
 MOST_JOBS = 1000
 DATA_VARIABLES = ("CODECBOOK_DATA", "CODECBOOK_EXTRA")
-PRESET_NOTE = ".preset"  # in a run's folder: the path of its preset
+PRESET_NOTE = ".preset"  # in a run's folder: the path of its preset, from the root on or absolute
 OTHER_RUNS = ("interactive", "sample")  # folders of reports/ that belong to no preset
 
 # jsonschema, below nbformat, builds a grammar of international addresses wherever it finds this package: seconds of
@@ -44,7 +44,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
         if arguments.check:
             return 0
         _refuse_missing_executor(arguments.executor)
-        plan = _checked_plan(arguments.preset)
+        plan = _checked_plan(arguments.preset, arguments.name or "")
         _refuse_place(plan)
         wanted = plan.with_needs(arguments.stages)
         if arguments.dry_run:
@@ -69,6 +69,7 @@ def _arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("stages", nargs="*", metavar="STAGE")
     parser.add_argument("--preset", type=_preset, default="fast")
+    parser.add_argument("--name", type=_name)
     parser.add_argument("--jobs", type=_jobs)
     parser.add_argument("--executor", type=_executor, default="default")
     parser.add_argument("--keep-going", action=argparse.BooleanOptionalAction, default=True)
@@ -93,8 +94,22 @@ def _nearest(wanted: str, names: Collection[str]) -> str:
     return f"; did you mean {nearest[0]}?" if nearest else "."
 
 
+def _own_presets() -> list[str]:
+    return sorted(path.stem for path in (ROOT / "config").glob("*.yaml") if path.stem != "stages")
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", value, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is no name for a folder of reports; take letters, digits, '_', '-' and '.', no sign first."
+        )
+    if value in (*_own_presets(), *OTHER_RUNS):
+        raise argparse.ArgumentTypeError(f"reports/{value} is a folder of the project's own; give another name.")
+    return value
+
+
 def _preset(value: str) -> Path:
-    own = sorted(path.stem for path in (ROOT / "config").glob("*.yaml") if path.stem != "stages")
+    own = _own_presets()
     if value in own:
         return ROOT / "config" / f"{value}.yaml"
     try:
@@ -152,7 +167,7 @@ def _refuse(message: str) -> NoReturn:
     sys.exit(EXIT_USAGE)
 
 
-def _checked_plan(preset: Path) -> "Plan":
+def _checked_plan(preset: Path, run_name: str) -> "Plan":
     """Read the plan and hold every parameter against its notebook, as papermill itself would only warn."""
     from stages import read_plan
 
@@ -164,7 +179,7 @@ def _checked_plan(preset: Path) -> "Plan":
             os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))  # noqa: PTH100, PTH111
     try:
         paths.data_dir()
-        return read_plan(preset, ROOT)
+        return read_plan(preset, ROOT, run_name)
     except CodecbookError as error:
         _refuse(str(error))
 
@@ -178,14 +193,15 @@ def _refuse_place(plan: "Plan") -> None:
             _refuse(f"{folder} is no folder that you can write to; use a checkout of your own.")
     owner = run_dir / PRESET_NOTE
     if owner.is_file() and not _is_own(plan):
-        other = Path(owner.read_text(encoding="utf-8", errors="surrogateescape"))
+        other = ROOT / owner.read_text(encoding="utf-8", errors="surrogateescape")
         if other != plan.preset and other.is_file():
-            _refuse(f"{plan.run_dir} holds the report of {other}; rename {plan.preset}, or delete that folder.")
+            remedy = f"rename {plan.preset}" if plan.run_dir.name == plan.preset.stem else "give another --name"
+            _refuse(f"{plan.run_dir} holds the report of {other}; {remedy}, or delete that folder.")
 
 
 def _is_own(plan: "Plan") -> bool:
-    """Say whether the preset is one of the project's: no other may use its folder, and a checkout may be moved."""
-    return plan.preset.parent == ROOT / "config"
+    """Say whether the folder is that of one of the project's presets, which no other may use."""
+    return plan.preset.parent == ROOT / "config" and plan.run_dir.name == plan.preset.stem
 
 
 @contextlib.contextmanager
@@ -199,7 +215,9 @@ def _only_run(plan: "Plan") -> Iterator[TextIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_own(plan):
-            (path.parent / PRESET_NOTE).write_text(str(plan.preset), encoding="utf-8", errors="surrogateescape")
+            # from the root on where it lies there: a checkout may be moved
+            preset = plan.preset.relative_to(ROOT) if plan.preset.is_relative_to(ROOT) else plan.preset
+            (path.parent / PRESET_NOTE).write_text(str(preset), encoding="utf-8", errors="surrogateescape")
         lock_file = path.open("a+")
     except OSError as error:  # a full disk, a link to nothing
         _refuse(f"{path.parent} cannot be written ({error.strerror}); make room there, or use another checkout.")
@@ -291,6 +309,7 @@ def _command(plan: "Plan", wanted: list[str], arguments: argparse.Namespace) -> 
     command += ["--workflow-profile", f"profiles/{arguments.executor}", "--logger", "codecbook", "--nolock"]
     # as an address, since the engine reads values as YAML: "Music #1" would end early, "x: y" would be a mapping
     command += ["--config", f"preset={plan.preset.as_uri()}"]
+    command += [f"name=name:{arguments.name}"] * bool(arguments.name)
     if arguments.jobs:
         # a local executor counts cores, a remote one jobs
         command += ["--cores" if arguments.executor == "default" else "--jobs", str(arguments.jobs)]

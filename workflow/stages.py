@@ -61,7 +61,7 @@ class Plan:
 
     Attributes:
         preset: The YAML file.
-        run_dir: ``reports/<preset>``, relative to the root of the checkout.
+        run_dir: ``reports/<preset>`` or ``reports/<name>``, relative to the root of the checkout.
         stages: By name; every stage stands after those it needs.
     """
 
@@ -97,13 +97,14 @@ class Plan:
         return [name for name in self.stages if name in found]
 
 
-def read_plan(preset: Path, root: Path = ROOT) -> Plan:
+def read_plan(preset: Path, root: Path = ROOT, run_name: str = "") -> Plan:
     """Read ``config/stages.yaml`` and a preset, and check every parameter against its notebook.
 
     Args:
-        preset: YAML that maps stages to parameters; its stem names the run's folder. Relative paths in it start from
-            its own folder, those in the project's presets from `root`.
+        preset: YAML that maps stages to parameters. Relative paths in it start from its own folder, those in the
+            project's presets from `root`.
         root: The checkout.
+        run_name: Name of the run's folder; the preset's stem if empty.
 
     Raises:
         CodecbookError: A file is no such YAML, a key or stage is unknown or stands there twice, a notebook is missing,
@@ -132,7 +133,7 @@ def read_plan(preset: Path, root: Path = ROOT) -> Plan:
         }
         inputs = stage_inputs(declared.code, {**defaults(declared), **parameters}.items())
         stages[name] = replace(stage, parameters=parameters, inputs=tuple(inputs))
-    return Plan(preset, Path("reports") / preset.stem, stages)
+    return Plan(preset, Path("reports") / (run_name or preset.stem), stages)
 
 
 def library_files(root: Path = ROOT) -> list[str]:

@@ -133,6 +133,11 @@ def refused(workbook: Workbook, arguments: list[str], capsys: pytest.CaptureFixt
         (["--preset", "full.yaml"], "would write into reports/full, the folder of the project's own; rename the file"),
         (["--preset", "sample.yaml"], "would write into reports/sample"),
         (["--preset", ".yaml.yaml"], "names no folder for its report; rename the file"),
+        (["--name", "full"], "argument --name: reports/full is a folder of the project's own; give another name."),
+        (["--name", "sample"], "reports/sample is a folder of the project's own"),
+        (["--name", "../x"], "'../x' is no name for a folder of reports; take letters, digits"),
+        (["--name", ""], "'' is no name for a folder of reports"),
+        (["--name", "é"], "'é' is no name for a folder of reports"),
         (["--preset", "{stage}.yaml"], "names no folder for its report; rename the file"),
     ],
 )  # fmt: skip
@@ -197,6 +202,16 @@ def test_a_report_belongs_to_one_preset(workbook: Workbook, capsys: pytest.Captu
     said = refused(workbook, ["--preset", "mine.yaml"], capsys)
     other, own = (workbook.root / folder / "mine.yaml" for folder in ("taken", "own"))
     assert f"reports/mine holds the report of {other}; rename {own}, or delete that folder." in said
+
+
+def test_a_name_belongs_to_one_preset_wherever_the_checkout_lies(
+    workbook: Workbook, capsys: pytest.CaptureFixture
+) -> None:
+    note = workbook.root / "reports" / "before" / ".preset"
+    note.parent.mkdir()
+    note.write_text("config/fast.yaml")
+    said = refused(workbook, ["--preset", "full", "--name", "before"], capsys)
+    assert f"reports/before holds the report of {workbook.root}/config/fast.yaml; give another --name, or" in said
 
 
 @pytest.mark.parametrize("folder", ["", "reports"])

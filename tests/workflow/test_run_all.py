@@ -173,6 +173,11 @@ def test_only_what_is_out_of_date_runs(finished: Project) -> None:
     assert finished.results() == first
     assert "Stage 02_middle" in (finished.run_dir / "02_middle.html").read_text()
 
+    said = finished.run("--name", "2e5", "00_alone")
+    assert said.rstrip().endswith(f"Report: {finished.root}/reports/2e5/index.html")
+    assert (finished.root / "reports" / "2e5" / "results" / "00_alone.json").is_file()
+    assert finished.results() == first
+
     finished.write_preset("02_middle: {x: 5}\n")
     finished.write_notebook("00_alone", RESULT_CELL + "# edited\n")
     finished.run()
@@ -282,7 +287,7 @@ def test_a_long_cell_gives_signs_of_life(project: Project) -> None:
     heartbeat.write_text(text.replace("HEARTBEAT_S = 30.0", "HEARTBEAT_S = 1.0"))
     project.write_preset("00_alone: {sleep_s: 6.0}\n")
     said = project.run("00_alone")
-    assert re.search(r"      00_alone: cell [123] of 3, \d+ s; log: reports/fast/logs/00_alone.log\n", said), said
+    assert re.search(r"      00_alone: cell [123] of 3, \d+ s;.* log: reports/fast/logs/00_alone.log\n", said), said
 
 
 @pytest.mark.slow
