@@ -5,7 +5,7 @@ import nbformat.v4 as nbf
 import pytest
 from bs4 import BeautifulSoup
 
-from codecbook.book.pages.index_page import render_index
+from codecbook.book.pages.index_page import last_runs, render_index
 from codecbook.errors import CorruptInput, UnsupportedInput
 
 PROVENANCE = {
@@ -127,3 +127,18 @@ def test_bad_folders_and_results_are_refused(run_dir):
     (run_dir / "results" / "01_tokens.json").write_text("{")
     with pytest.raises(CorruptInput, match="no JSON"):
         render_index(run_dir)
+
+
+def test_the_newest_run_of_each_stage_is_found(run_dir, monkeypatch):
+    monkeypatch.delenv("CODECBOOK_BATCH", raising=False)
+    other = run_dir.parent / "a run" / "results"
+    other.mkdir(parents=True)
+    headline = {"label": "<b>cost</b>", "figure": "8.1 [8.0, 8.2]", "unit": "bits a token"}
+    (other / "02_entropy.json").write_text(json.dumps({"headlines": [headline], "provenance": PROVENANCE}))
+    (other / "03_probe.json").write_text("{}}")
+    found = last_runs(run_dir.parent)
+    assert found["01_tokens"] == ("1 of 2 claims hold here, 1 not judged; [fast](../reports/fast/01_tokens.html)")
+    assert found["02_entropy"] == "&lt;b&gt;cost&lt;/b&gt;: **8.1 [8.0, 8.2]** bits a token; a run"
+    assert "delete it and run the stage again" in found["03_probe"]
+    monkeypatch.setenv("CODECBOOK_BATCH", "1")
+    assert last_runs(run_dir.parent) == {}

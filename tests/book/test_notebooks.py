@@ -91,4 +91,8 @@ def test_contents_come_from_the_notebooks(tmp_path):
         r"| [01_a](01_a.ipynb) What is it? | Is it a \| or b? |",
         "| [02_b](02_b.ipynb) Second | Quoted. |",
     ]
+    assert notebooks.contents(tmp_path, {"02_b": "fast"}).splitlines()[2:] == [
+        r"| [01_a](01_a.ipynb) What is it? | Is it a \| or b? | not run yet |",
+        "| [02_b](02_b.ipynb) Second | Quoted. | fast |",
+    ]
     assert "[01_tokenize](01_tokenize.ipynb)" in notebooks.contents()

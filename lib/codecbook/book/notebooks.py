@@ -1,6 +1,7 @@
 """What a reader of an executed notebook wants to know of it, and what must not reach the report."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
@@ -60,13 +61,16 @@ def _prose(notebook: NotebookNode) -> str:
     return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
-def contents(folder: Path | None = None) -> str:
-    """Return a folder's notebooks, but for the first one, as a Markdown table: link with title, and question."""
-    lines = ["| notebook | question |", "|---|---|"]
+def contents(folder: Path | None = None, states: Mapping[str, str] | None = None) -> str:
+    """Return a folder's notebooks, but for the first one, as a Markdown table: link with title, question, and state.
+
+    `states` says of notebooks, by name, what is known of their last run; without any, there is no such column.
+    """
+    lines = ["| notebook | question |" + " last run |" * bool(states), "|---|---|" + "---|" * bool(states)]
     for path in sorted((folder or repository_dir() / "notebooks").glob("*.ipynb"))[1:]:
         notebook = nbformat.read(path, as_version=4)
-        title, question = first_heading(notebook), lead(notebook)
-        cells = [f"[{path.stem}]({path.name}) {title}", question]
+        cells = [f"[{path.stem}]({path.name}) {first_heading(notebook)}", lead(notebook)]
+        cells += [states.get(path.stem, "not run yet")] if states else []
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import nbformat
@@ -12,9 +14,9 @@ import nbformat
 from codecbook.book.figures.style import axis_label
 from codecbook.book.notebooks import error_line, failing_cell, first_heading, lead
 from codecbook.book.pages.search import texts
-from codecbook.book.results import RESERVED, Claim, Headline
+from codecbook.book.results import RESERVED, Claim, Headline, batch
 from codecbook.book.tables import ASSETS, value_text
-from codecbook.errors import UnsupportedInput
+from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.files import read_json, write_file
 from codecbook.paths import repository_dir
 
@@ -162,3 +164,30 @@ def _label(key: str) -> str:
     label = axis_label(last)
     label = label if label[:2].isupper() else label[:1].lower() + label[1:]
     return f"{scope.replace('_', ' ').replace('.', ' ')}: {label}" if scope else label
+
+
+def last_runs(reports: Path | None = None) -> dict[str, str]:
+    """Say of each stage, as Markdown, what its newest run found: first headline, claims, link to the report.
+
+    Runs are looked for in `reports`, None for the checkout's; in a batch run, whose own stages are yet to come, there
+    are none.
+    """
+    if batch():
+        return {}
+    reports = repository_dir() / "reports" if reports is None else reports
+    paths = sorted(reports.glob("*/results/*.json"), key=lambda path: path.stat().st_mtime)
+    return {path.stem: _found(path) for path in paths}
+
+
+def _found(path: Path) -> str:
+    """Say in a line of Markdown what a result file holds."""
+    run = path.parent.parent
+    try:
+        result = _result(path)
+        heads = [Headline(**headline) for headline in result.get("headlines", [])][:1]
+        found = [f"{escape(head.label)}: **{escape(head.figure)}** {escape(head.unit)}".strip() for head in heads]
+        found += [text] if (text := claims_text(claims_of(result))) else []
+    except (CodecbookError, TypeError) as error:  # written by another version, or by hand
+        found = [escape(str(error))]
+    report = f"[{run.name}](../reports/{quote(run.name)}/{path.stem}.html)"
+    return "; ".join([*found, report if (run / f"{path.stem}.html").is_file() else run.name])
