@@ -62,5 +62,5 @@ rule notebook:
     # exec: a signal to the job then reaches the script and not a shell around it
     shell:
         "exec {PYTHON:q} {input.script:q} --stage {wildcards.stage:q} --notebook {input.notebook:q}"
-        " --run-dir {RUN_DIR:q} --threads {threads} --parameters {params.parameters:q}"
+        " --run-dir {RUN_DIR:q} --threads {threads} --parameters {params.parameters:q} --inputs {params.inputs:q}"
         " > {log.text:q} 2>&1"

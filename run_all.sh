@@ -13,6 +13,7 @@ usage() {
 Usage: ./run_all.sh [OPTIONS] [STAGE...]   run the notebooks that are out of date
        ./run_all.sh test [PYTEST OPTIONS]  lint, types, unit, notebook and browser tests
        ./run_all.sh lab                    JupyterLab on the index notebook
+       ./run_all.sh compare RUN_A RUN_B    what moved between two runs, see ./run_all.sh compare --help
        ./run_all.sh bench [PART...]        time this code against the usual way, see ./run_all.sh bench --help
 
 STAGE is a notebook's name, such as 01_tokenize: it and what it needs are run; without one, all are.
@@ -168,17 +169,18 @@ lab)
     exec "$python" -m jupyterlab --ServerApp.root_dir="$root" --LabApp.default_url=/lab/tree/notebooks/00_index.ipynb \
         --LabApp.app_settings_dir="$root/config/lab" "$@"
     ;;
-bench)
+bench | compare)
+    command="$1"
     shift
     case " $* " in *" -h "* | *" --help "*) set -- --help ;; esac
-    check_bench() {
+    check_command() {
         local base
         base="$(find_python)"
-        "$base" "$root/workflow/bench.py" --check "$@" || exit
+        "$base" "$root/workflow/$command.py" --check "$@" || exit
         [ "$*" != --help ] || exit 0 # needs no environment
     }
-    choose_python check_bench "$@"
-    exec "$python" "$root/workflow/bench.py" "$@"
+    choose_python check_command "$@"
+    exec "$python" "$root/workflow/$command.py" "$@"
     ;;
 *)
     for argument in "$@"; do

@@ -45,6 +45,7 @@ def collect(parameters: dict[str, Any], started: datetime, code: Mapping[str, An
         "device": _device(parameters),
         "parameters": parameters,
         "seed": parameters.get("seed"),
+        "inputs": os.environ.get("CODECBOOK_INPUTS", ""),  # a digest of the files that parameters name, in a batch run
         "started_utc": started.astimezone(UTC).isoformat(timespec="seconds"),
         "wall_s": round((datetime.now(UTC) - started).total_seconds(), 3),
         "peak_memory_mb": round(peak / 1e6, 1),
