@@ -101,6 +101,17 @@ def test_this_browser_adds_its_row_of_zeros(opened):
     assert opened.locator(".here table").first.locator("tbody tr").count() == 2
 
 
+def test_as_a_widget_it_does_the_same(content, visit):
+    page = visit().page
+    render = """async ([script, content]) => {
+      const widget = await import("data:text/javascript;base64," + script), el = document.createElement("div");
+      document.body.append(el);
+      widget.default.render({ model: { get: () => content }, el });
+    }"""
+    page.evaluate(render, [base64_of(str(browser_decoder.widget_class()._esm)), content])
+    assert "0 of 60 steps differ" in says(page, "steps differ", 0)
+
+
 def test_what_differs_is_counted(content, report_of, visit):
     other = {kind: list(hashes) for kind, hashes in content["hashes"].items()}
     other["logits"][7], other["intervals"][5], other["intervals"][7] = "0" * 16, "0" * 16, "0" * 16

@@ -37,7 +37,7 @@ def script(*parts: str) -> str:
 def show(case: Case, results: Sequence[CellResult]) -> None:
     """Display what the exact coder did in every cell, the baseline first, and in the browser of who reads it."""
     content = content_of(case, results)
-    display(HTML(static_html(content)) if batch() else _widget_class()(content=content))
+    display(HTML(static_html(content)) if batch() else widget_class()(content=content))
 
 
 def content_of(case: Case, results: Sequence[CellResult]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def static_html(content: dict[str, Any]) -> str:
 
 
 @cache
-def _widget_class() -> type:
+def widget_class() -> type:
     """Make the widget's class when a session first needs it: a batch run has no use for widgets."""
     import anywidget
     import traitlets

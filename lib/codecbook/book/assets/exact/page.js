@@ -19,8 +19,11 @@ const STYLE = `
 .here :focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
 .here .good { color: var(--good, var(--jp-success-color0, #00714f)); font-weight: 600; }
 .here .bad { color: var(--bad, var(--jp-error-color0, #b3261e)); font-weight: 600; }
+.here :is(th, td) { padding: .3em .8em; }
+.here :is(th, td, caption) { text-align: left; }
 .here :is(th, td):not(:last-child) { white-space: nowrap; }
-.here td.number { text-align: right; }
+.here .number { text-align: right; }
+.here td:last-child:not(.number) { min-width: 12em; }
 .here tr.mine > * { font-weight: 650; }
 @media print { .here .row, .here .drop { display: none; } }`;
 
@@ -33,14 +36,17 @@ function node(tag, attributes = {}, ...children) {
   return made;
 }
 
+const kind = (value) => (typeof value === "number" ? { class: "number" } : {});
+
 function tableRow([name, ...values]) {
-  const cell = (value) => node("td", typeof value === "number" ? { class: "number" } : {}, group(value));
+  const cell = (value) => node("td", kind(value), group(value));
   return node("tr", {}, node("th", { scope: "row" }, group(name)), ...values.map(cell));
 }
 
 function table(caption, head, rows) {
-  const heads = node("thead", {}, node("tr", {}, ...head.map((name) => node("th", { scope: "col" }, name))));
-  const made = node("table", {}, node("caption", {}, caption), heads, node("tbody", {}, ...rows.map(tableRow)));
+  const heads = head.map((name, i) => node("th", { scope: "col", ...(i ? kind(rows[0]?.[i]) : {}) }, name));
+  const parts = [node("caption", {}, caption), node("thead", {}, node("tr", {}, ...heads))];
+  const made = node("table", {}, ...parts, node("tbody", {}, ...rows.map(tableRow)));
   const scrolls = { class: "codecbook-table scroll", style: "overflow-x:auto", tabindex: "0", role: "group" };
   return node("div", { ...scrolls, "aria-label": caption }, made);
 }
@@ -66,7 +72,7 @@ function build(content, el) {
   const stop = node("button", { type: "button", disabled: "" }, "Stop");
   const progress = node("progress", { max: "1", value: "0", "aria-label": "Progress of decoding" });
   const choose = node("input", { type: "file", accept: ".cbs,.safetensors" });
-  const hint = "It is read in this page and goes nowhere. Another language model's: add its model.safetensors.";
+  const hint = "It is read in this page and goes nowhere. For another language model's, add its model.safetensors.";
   const label = node("label", {}, "Drop a stream (.cbs) here, or choose one: ", choose);
   const drop = node("div", { class: "drop" }, label, node("p", {}, hint));
   const status = node("p", { role: "status" }), verdict = node("p", { role: "status" }), details = node("div");
@@ -263,9 +269,9 @@ function details(bytes, { header: h, segments, parity, lost, notes }, problems, 
     ["file", plural(bytes.length, "byte")],
     ["codec", `${shown(h.codec) || "not said"}; weights ${shown(h.weights) || "not said"}`],
     ["audio", audio.filter(Boolean).join(", ") || "not said"],
-    ["codes", `${plural(h.numRows, "row")} of ${h.columns.length}${order}; ${seconds(h.numRows)} s`],
+    ["codes", `${plural(h.numRows, "row")} of ${plural(h.columns.length, "code")}${order}; ${seconds(h.numRows)} s`],
     ["coded", h.exact ? `by the language model ${shown(h.lmName)} (SHA-256 ${h.lmSha256}…)` : "raw, at fixed width"],
-    ["rate", `${h.numRows ? rate.toFixed(3) : "no"} kbps, all headers included; ${h.kbps ?? "no"} kbps nominally`],
+    ["rate", `${h.numRows ? rate.toFixed(3) : "no"} kbps with all headers${h.kbps ? `; ${h.kbps} nominally` : ""}`],
     ["parity", parity ? `${plural(parity, "segment")}, from which Python restores others; this page does not` : "none"],
     ["decoded audio", h.audioSha256 ? `SHA-256 ${h.audioSha256}…; not checked: it needs the codec` : "not said"],
     ...notes.map((note) => ["note", note]),
