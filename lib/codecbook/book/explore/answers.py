@@ -220,7 +220,7 @@ def of_weights(codec: Codec, files: Mapping[str, Path], clip: Clip) -> Question:
         changed, total = changed_tokens([whole], [found])
         decoded = small.decode(found)
         values = {
-            "file_kb": paths[bits_per_weight].stat().st_size / 1000, "equal_tokens": token_match([whole], [found]).mean,
+            "file_mb": paths[bits_per_weight].stat().st_size / 1e6, "equal_tokens": token_match([whole], [found]).mean,
             "equal_tokens_of_8_codebooks": token_match([whole], [found], 8).mean,
             "changed_tokens": f"{changed} of {total}", **evaluate(clip, decoded, ("si_sdr_db",))[0],
         }  # fmt: skip
