@@ -45,7 +45,7 @@ class Answer:
 
 def explore(
     title: str, controls: Controls, answer: Callable[..., Answer], prepared: Mapping[str, int] | None = None
-) -> Any:
+) -> None:
     """Display controls and the answer to what they are set to; sliders begin in their middle, lists at their top.
 
     Args:
@@ -53,16 +53,11 @@ def explore(
         controls: See `Controls`; each has at least one option.
         answer: Called with a value for each control, by name. Where it raises, the error is shown in its place.
         prepared: For a report, how many options of a control are answered, spread evenly; of others, all.
-
-    Returns:
-        The `Explorer`, and None in a batch run.
     """
     if batch():
         display(HTML(static_html(title, controls, answer, prepared)))
-        return None
-    explorer = Explorer(title, controls, answer)
-    display(explorer.widget)
-    return explorer
+    else:
+        display(Explorer(title, controls, answer).widget)
 
 
 def offered(controls: Controls, before: Labels, most: Mapping[str, int] | None = None) -> Options:
