@@ -37,16 +37,29 @@ player = listen.player_widget({"original": tone, "3 kbps": low}, "Two versions")
 player.observe(lambda change: pathlib.Path("chosen.json").write_text(json.dumps(player.take.choice)), "chosen")
 display(player)
 """
+EXPLORING = """
+import numpy as np
+from codecbook.audio import clip_from_array
+from codecbook.book.explore import Answer, explore
+
+def answer(codec, codebooks):
+    tone = clip_from_array(0.4 * np.sin(np.arange(8_000) * codebooks / 8), 16_000)
+    return Answer({"codes": codebooks ** 2}, "", {f"{codebooks} heard": tone})
+
+explore("How many?", {"codec": {"<b>one</b>": "one"}, "codebooks": {f"{n} of 5": n for n in range(1, 6)}}, answer)
+"""
 
 
 @pytest.fixture
-def lab(tmp_path, monkeypatch):
-    """Start JupyterLab in a folder with one notebook, and stop it afterwards; yield its address."""
+def lab(request, tmp_path, monkeypatch):
+    """Start JupyterLab in a folder with a notebook of one cell, and stop it afterwards; yield its address."""
     if importlib.util.find_spec("jupyterlab") is None:
         pytest.skip("JupyterLab is not installed; pip install jupyterlab")
     monkeypatch.delenv("CODECBOOK_BATCH", raising=False)
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = nbf.new_notebook(cells=[nbf.new_code_cell(CELL)], metadata={"kernelspec": kernel})
+    notebook = nbf.new_notebook(
+        cells=[nbf.new_code_cell(getattr(request, "param", CELL))], metadata={"kernelspec": kernel}
+    )
     nbformat.write(notebook, tmp_path / "abx.ipynb")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={tmp_path}", NO_NEWS]
     with serving(command, tmp_path) as address:
@@ -114,7 +127,8 @@ def wait_until(page, condition) -> None:
         page.wait_for_timeout(100)
 
 
-def test_votes_answers_and_choices_reach_python(lab, browser, tmp_path):
+def run_all(browser, lab):
+    """Open a notebook and run it; return the page."""
     page = browser.new_page()
     page.set_default_timeout(START_S * 1000)
     page.goto(lab)
@@ -122,6 +136,24 @@ def test_votes_answers_and_choices_reach_python(lab, browser, tmp_path):
     # to run before the session has its kernel opens a dialog that asks for one
     page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    return page
+
+
+@pytest.mark.parametrize("lab", [EXPLORING], indirect=True, ids=["exploring"])
+def test_a_moved_slider_is_answered(lab, browser):
+    page = run_all(browser, lab)
+    slider = page.locator(".widget-hslider [role=slider]")
+    slider.focus()
+    page.get_by_text("Codec: <b>one</b>; Codebooks: 3 of 5").wait_for()  # the middle; a label is text
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("Codec: <b>one</b>; Codebooks: 4 of 5").wait_for()
+    assert page.locator("dd").inner_text() == "16"
+    page.get_by_role("radio", name="4 heard").wait_for(state="attached")  # and the player has the new sound
+    page.close()
+
+
+def test_votes_answers_and_choices_reach_python(lab, browser, tmp_path):
+    page = run_all(browser, lab)
     test = page.locator("section.cb-abx")
     test.wait_for()
     outcome = test.locator(".cb-outcome")
