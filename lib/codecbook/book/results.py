@@ -107,12 +107,14 @@ class Headline:
         value, bracket, rest = self.figure.partition(" [")
         return value, f"[{rest}" if bracket else ""
 
-    def to_html(self) -> str:
-        """Return the term and its description, for a ``<dl>``."""
+    def show(self) -> None:
+        """Display it, in JupyterLab and in reports."""
         value, interval = map(html.escape, self.parts)
         unit = f' <span class="unit">{html.escape(self.unit)}</span>' if self.unit else ""
         interval = f' <span class="interval">{interval}</span>' if interval else ""
-        return f"<div><dt>{html.escape(self.label)}</dt> <dd><strong>{value}</strong>{unit}{interval}</dd></div>"
+        page = f"<div><dt>{html.escape(self.label)}</dt> <dd><strong>{value}</strong>{unit}{interval}</dd></div>"
+        text = f"{self.label}: {self.figure} {self.unit}".rstrip()
+        display({"text/plain": text, "text/html": f'<dl class="headlines">{page}</dl>'}, raw=True)
 
 
 def judge(text: str, holds: Any, figure: Any, *, hard: bool) -> Claim:
@@ -189,7 +191,7 @@ class Run:
             self.figures[key] = _scalar(key, value)
 
     def headline(self, label: str, figure: Any, unit: str = "") -> None:
-        """Keep one of the four to six figures that the report opens with, the most telling one first.
+        """Show and keep one of the four to six figures that the report opens with, the most telling one first.
 
         Args:
             label: What was measured, as a reader would say it.
@@ -202,7 +204,9 @@ class Run:
         if isinstance(figure, numbers.Real) and not isinstance(figure, numbers.Integral):
             figure = f"{figure:.3g}" if abs(figure) < 1000 else f"{figure:,.0f}"
         shown = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", _shown(figure))
-        self.headlines.append(Headline(" ".join(label.split()), shown, unit))
+        headline = Headline(" ".join(label.split()), shown, unit)
+        self.headlines = [each for each in self.headlines if each.label != headline.label] + [headline]
+        headline.show()
 
     def skip(self, what: str, reason: str) -> None:
         """Record that something (a file, a codec, a measure) was not measured, and why, under ``skipped.<what>``."""
@@ -241,8 +245,8 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Write ``results/<stage>.json`` in one step and return what it holds.
 
-        Called last, it shows the headlines: a notebook that fails before leaves no result, so nothing downstream
-        mistakes it for one. Raises ClaimsFailed: a claim that must hold does not; the file is written all the same.
+        Called last: a notebook that fails before leaves no result, so nothing downstream mistakes it for one. Raises
+        ClaimsFailed: a claim that must hold does not; the file is written all the same.
         """
         self.provenance = provenance.collect(self.parameters, self.started, self.code)
         if self.own_data:
@@ -251,10 +255,6 @@ class Run:
         content = {**self.figures, **told, "provenance": self.provenance}
         path = self.folder / "results" / f"{self.stage}.json"
         write_file(path, json.dumps(content, indent=2, allow_nan=False, default=str) + "\n", overwrite=True)
-        if self.headlines:
-            page = "".join(headline.to_html() for headline in self.headlines)
-            text = "\n".join(f"{each.label}: {each.figure} {each.unit}".rstrip() for each in self.headlines)
-            display({"text/plain": text, "text/html": f'<dl class="headlines">{page}</dl>'}, raw=True)
         failed = [claim for claim in self.claims if claim.failed]
         if failed:
             hard = sum(claim.hard for claim in self.claims)

@@ -1,7 +1,7 @@
 """The first screen of a report: title, question, and what this run found.
 
-All of it is taken from the outputs of the executed notebook: the headlines that `Run.finish` shows, the claims, and the
-figure or table that was shown with ``story=True``. Of a notebook that failed, what it came to.
+All of it is taken from the outputs of the executed notebook: headlines, claims, and the figure or table that was shown
+with ``story=True``. Of a notebook that failed, what it came to.
 """
 
 import copy
@@ -21,11 +21,13 @@ def add_summary(soup: BeautifulSoup) -> None:
     summary = _tag(soup, "section", {"class": "summary", "aria-labelledby": "found"})
     summary.append(_tag(soup, "h2", {"id": "found"}, "What this run found"))
     if headlines:
-        shown = headlines[-1].find_parent("section")
-        summary.append(headlines[-1].extract())
-        outputs = shown.select_one(".outputs") if shown is not None else None
-        if shown is not None and outputs is not None and not outputs.get_text(strip=True):
-            outputs.decompose()
+        together = _tag(soup, "dl", {"class": "headlines"})
+        for headline in headlines:
+            shown = headline.find_parent(class_="outputs")
+            together.extend(headline.extract().find_all("div", recursive=False))
+            if shown is not None and not shown.find(True):
+                shown.decompose()  # nothing else is in it
+        summary.append(together)
     columns = _tag(soup, "div", {"class": "columns"})
     if story is not None:
         columns.append(_story(soup, story))
