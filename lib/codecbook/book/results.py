@@ -202,7 +202,8 @@ class Run:
         if figure is None or (isinstance(mean, numbers.Real) and not math.isfinite(mean)):
             return
         if isinstance(figure, numbers.Real) and not isinstance(figure, numbers.Integral):
-            figure = f"{figure:.3g}" if abs(figure) < 1000 else f"{figure:,.0f}"
+            number = float(figure)
+            figure = f"{number:.3g}" if abs(number) < 1000 else f"{number:,.0f}"
         shown = re.sub(r"(?<![\w.])-(?=\d)", "\u2212", _shown(figure))
         headline = Headline(" ".join(label.split()), shown, unit)
         self.headlines = [each for each in self.headlines if each.label != headline.label] + [headline]
