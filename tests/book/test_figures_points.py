@@ -5,6 +5,7 @@ import pandas as pd
 from bs4 import BeautifulSoup
 
 from codecbook.book import figures
+from codecbook.book.figures.matrix import divergence_timeline
 from codecbook.book.figures.rates import level_bars, stream_dots
 from codecbook.book.figures.style import PERCENT, new_figure
 
@@ -43,6 +44,15 @@ def test_categories_and_shares_are_read_as_their_ticks_say():
         axes.barh(["codebooks", "decoder"], [0.25, 0.5])
         axes.xaxis.set_major_formatter(PERCENT)
     assert [point[2:] for point in points_of(figure)[0]["points"]] == [["25 %", "codebooks"], ["50 %", "decoder"]]
+
+
+def test_panels_that_share_an_axis_have_its_names():
+    rows = [{"cell": cell, "coder": coder, "segment": 0, "row_frame": 3, "token_frame": 5}
+            for cell in ("batch", "AVX2", "GPU") for coder in ("a", "b", "c")]  # fmt: skip
+    series = points_of(divergence_timeline(pd.DataFrame(rows), 10, ["a", "b", "c"]))
+    assert [[point[2:] for point in one["points"]] for one in series[-2:]] == [
+        [[frame, cell] for cell in ("batch", "AVX2", "GPU")] for frame in ("3", "5")
+    ]
 
 
 def test_a_line_from_a_point_on_is_no_interval():
