@@ -173,26 +173,24 @@ def of_damage(targets: Mapping[str, Target], codec: Codec, tokens: Tokens, known
     """
     meter, sent, T = cache(lambda name: Meter(targets[name], codec)), packets.send(tokens, known), len(tokens.codes[0])
     clean = codec.decode(tokens)
-    methods = ("silence", "hold", "interpolate", "pitch")
+
+    def concealed(lost: np.ndarray, sound: Callable[[str], Clip | None]) -> dict[str, Clip]:
+        methods = ("silence", "hold", "interpolate", "pitch") if lost.any() else ("as decoded",)
+        tried = {method: sound(method if lost.any() else "hold") for method in methods}
+        return {method: clip for method, clip in tried.items() if clip is not None}
 
     def of_bits(name: str, rate: float) -> Answer:
         target = targets[name]
         heard = meter(name).hear(draw(target.data, "flip", seed, places=target.parts["body"], rate=rate), listen=False)
-        tried = {
-            method: meter(name).sound(heard.read, method) for method in (methods if heard.lost.any() else ("hold",))
-        }
-        clips = {method if heard.lost.any() else "as decoded": clip for method, clip in tried.items() if clip}
+        clips = concealed(heard.lost, lambda method: meter(name).sound(heard.read, method))
         states = np.where(heard.wrong, 1, 2 * heard.lost[:, None].astype(int))
         return shown(states.T, OUTCOME_WORDS[heard.cost.outcome], clips)
 
     def of_packets(burst: float, rate: float) -> Answer:
-        # one long pattern, so that a higher rate loses what a lower one does
         gone = independent(len(sent), rate, seed) if burst == 1 else gilbert_elliott(len(sent), rate, burst, seed)
         got = packets.receive([sent[i] for i in np.flatnonzero(~gone)], known, T)
         lossy = replace(tokens, codes=got.tokens.codes)
-        clips = {
-            method: conceal(codec, lossy, got.lost, method) for method in (methods if got.lost.any() else ("hold",))
-        }
+        clips = concealed(got.lost, lambda method: conceal(codec, lossy, got.lost, method))
         return shown(2 * got.lost.astype(int), f"{gone.sum()} of {len(sent)} packets did not come", clips)
 
     def shown(states: np.ndarray, outcome: str, clips: Mapping[str, Clip]) -> Answer:
@@ -215,12 +213,13 @@ def of_weights(codec: Codec, files: Mapping[str, Path], clip: Clip) -> Question:
     heard, paths = codec.decode(whole), list(files.values())
 
     def answer(bits_per_weight: int) -> Answer:
-        small = loaded(paths[bits_per_weight])
+        path = paths[bits_per_weight]
+        small = loaded(path)
         found = small.encode(clip)
         changed, total = changed_tokens([whole], [found])
         decoded = small.decode(found)
         values = {
-            "file_mb": paths[bits_per_weight].stat().st_size / 1e6, "equal_tokens": token_match([whole], [found]).mean,
+            "file": path.stem, "file_mb": path.stat().st_size / 1e6, "equal_tokens": token_match([whole], [found]).mean,
             "equal_tokens_of_8_codebooks": token_match([whole], [found], 8).mean,
             "changed_tokens": f"{changed} of {total}", **evaluate(clip, decoded, ("si_sdr_db",))[0],
         }  # fmt: skip
