@@ -93,6 +93,8 @@ KINDS: dict[str, Callable[[Path], None]] = {
 }
 
 TOKENIZE = {"codecs": ["fsq_50hz", "snac_24khz"], "player_s": 0.5}
+DRIFT = {"codecs": ["fsq_50hz", "snac_24khz"], "clip_s": 0.6, "max_clips": 8, "times": [1], "bit_error_rates": [1e-2],
+         "learned_clips": 1, "learned_s": 1.6}  # fmt: skip
 PREDICT = {"codec": "units_25hz", "steps": 10, "dim": 16, "layers": 1, "window_frames": 16, "sizes": [16],
            "sample_s": 0.5}  # fmt: skip
 STUDY = {"streams": ["text:trained", "units_25hz:parallel", "encodec_24khz:flat"], "num_codebooks": 2,
@@ -113,6 +115,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     *(("01_tokenize", kind, TOKENIZE) for kind in KINDS),
     ("01_tokenize", "one_short_clip", {**TOKENIZE, "codecs": ["units_25hz"]}),
     ("01_tokenize", "odd_files", {**TOKENIZE, "codecs": ["encodec_48khz"]}),
+    *(("01b_drift_passport", kind, DRIFT) for kind in ("one_short_clip", "one_song", "odd_files")),
     ("02_entropy_model", "one_short_clip", {**PREDICT, "codec": "encodec_24khz"}),
     *(("02_entropy_model", kind, PREDICT) for kind in KINDS if kind != "one_short_clip"),
     *(("03_bits_per_second", kind, STUDY) for kind in KINDS),

@@ -52,12 +52,13 @@ def missing_packages(table: pd.DataFrame) -> list[str]:
 
 def optional_tools() -> pd.DataFrame:
     """List what single sections or tests use (``tool``, ``serves``), whether it is ``here``, and the ``remedy``."""
-    modules = {name: importlib.util.find_spec(name) is not None for name in ("pesq", "ai_edge_litert")}
+    modules = {name: importlib.util.find_spec(name) is not None for name in ("pesq", "ai_edge_litert", "visqol")}
     browser = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
     synthesisers = all(map(shutil.which, ("flite", "espeak-ng", "fluidsynth")))
     rows = [
         ("pesq", "PESQ among the quality measures", modules["pesq"], "pip install pesq (needs a C compiler)"),
         ("ai-edge-litert", "the codec Lyra V2", modules["ai_edge_litert"], "pip install ai-edge-litert"),
+        ("learned measures", "voice, words, opinions", modules["visqol"], "pip install 'codecbook[measures]'"),
         ("Chromium", "browser tests of the reports", browser, "install the Debian package chromium"),
         ("flite, espeak-ng, fluidsynth", "remaking the bundled clips", synthesisers,
          "install the Debian packages flite, espeak-ng, fluidsynth, fluid-soundfont-gm"),

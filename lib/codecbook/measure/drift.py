@@ -19,6 +19,7 @@ from codecbook.codecs.networks import NetworkCodec
 from codecbook.errors import UnsupportedInput
 from codecbook.measure.quality import check_pair, log_mel_8khz_distance_db, misalignment_note, si_sdr_db
 from codecbook.measure.statistics import Interval, mean_interval
+from codecbook.measure.survey import typical
 from codecbook.tokens.tokens import Tokens
 
 _LEAST_POINTS = 3
@@ -191,3 +192,19 @@ def percent_interval(log_ratios: Iterable[float]) -> Interval:
     found = mean_interval(np.asarray(list(log_ratios), dtype=np.float64))
     ends = {name: 100 * float(np.expm1(getattr(found, name))) for name in ("mean", "low", "high")}
     return replace(found, **ends)
+
+
+def passport(lines: Sequence[tuple[str, pd.DataFrame, str, float]], codecs: Sequence[str]) -> pd.DataFrame:
+    """Return a table with a row a line and a column a codec: what is `typical` of a figure, with its 95 % interval.
+
+    A line is a label, a table with a column ``codec``, the column of the figure, and a factor. Its median is taken of
+    SI-SDR, the mean of all else; missing values are left out.
+    """
+    page: dict[str, list[str]] = {"figure": [label for label, *_ in lines], **{codec: [] for codec in codecs}}
+    for _, table, column, factor in lines:
+        measure = "si_sdr_db" if column.endswith("si_sdr_db") else column
+        for codec in codecs:
+            found = typical(measure, factor * table[table["codec"] == codec][column].to_numpy(float))
+            ends = f" [{found.low:.3g}, {found.high:.3g}]" if found.defined else ""
+            page[codec].append(f"{found.mean:.3g}{ends}" if found.count else "–")
+    return pd.DataFrame(page)

@@ -98,7 +98,7 @@ def evaluate(reference: Clip, estimate: Clip, measures: Sequence[str]) -> tuple[
 
 def stand_ins(clip: Clip, other: Clip, seed: int = 0) -> dict[str, Clip]:
     """Return what each measure must tell from a clip: ``other`` speaker, pieces of 0.3 s ``shuffled``, all played 6 %
-    ``faster``, white ``noise`` 5 dB below it, and 20 % of frames of 20 ms ``lost``, in bursts of 200 ms.
+    ``faster``, white ``noise`` 5 dB below it, and 20 % ``lost`` in gaps of 200 ms.
 
     `other` has the same rate and channels; each is as long as the clip, and zero where there is nothing.
     """
@@ -106,7 +106,8 @@ def stand_ins(clip: Clip, other: Clip, seed: int = 0) -> dict[str, Clip]:
     pieces = np.array_split(clip.samples, max(2, round(clip.duration_s / 0.3)), axis=1)
     order = random.permutation(len(pieces))
     noise = random.standard_normal(clip.samples.shape) * rms(clip) * 10 ** (-5 / 20)
-    bursts = np.repeat(random.random(-(-clip.num_samples // (rate_hz // 5))) < 0.2, rate_hz // 5)[: clip.num_samples]
+    places = -(-clip.num_samples // (rate_hz // 5))
+    bursts = np.repeat(random.permutation(places) < max(1, round(0.2 * places)), rate_hz // 5)[: clip.num_samples]
     made = {
         "other": other.samples,
         "shuffled": np.concatenate([pieces[i] for i in order], axis=1),
