@@ -10,7 +10,7 @@ from codecbook.book.listen.widgets import page_html, widget_class
 from codecbook.book.results import batch
 
 
-def player(takes: Takes, title: str = "", match: bool = True) -> None:
+def player(takes: Takes, title: str = "", match: bool = True, selector: str = "version") -> None:
     """Display a player of takes: a widget in JupyterLab, a part of the report in a batch run.
 
     All takes run on one clock and are switched by gains, so that a comparison has no gap; the stretch that a reader
@@ -21,9 +21,12 @@ def player(takes: Takes, title: str = "", match: bool = True) -> None:
         takes: `Take` objects; or clips by version, ``{"original": clip, "6 kbps": clip}``; or clips by version and
             recording, ``{"original": {"speech": clip}, ...}``.
         title: What to listen for.
-        match: Whether loudness is matched at first; a switch changes it. Loudness is that of ITU-R BS.1770-4.
+        match: Whether loudness is matched at first; a switch changes it. Loudness is that of ITU-R BS.1770-4, which a
+            single loud click raises: leave it out where clips are damaged.
+        selector: What tells versions apart that are given by name.
     """
-    display(HTML(player_html(takes, title, match)) if batch() else player_widget(takes, title, match))
+    found = as_takes(takes, selector)
+    display(HTML(player_html(found, title, match)) if batch() else player_widget(found, title, match))
 
 
 def player_html(takes: Takes, title: str = "", match: bool = True) -> str:

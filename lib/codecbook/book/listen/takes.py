@@ -34,14 +34,18 @@ class Take:
 Takes = Sequence[Take] | Mapping[str, Clip] | Mapping[str, Mapping[str, Clip]]
 
 
-def as_takes(takes: Takes) -> list[Take]:
+def as_takes(takes: Takes, selector: str = "version") -> list[Take]:
     """Return takes from `Take` objects, from clips by version, or from clips by version and recording.
+
+    Versions are chosen by a selector of a name that is given.
 
     Raises:
         UnsupportedInput: No takes, one without a choice or samples, or two with the same choice.
     """
     if isinstance(takes, Mapping):
-        takes = _from_table({label: {"": row} if isinstance(row, Clip) else row for label, row in takes.items()})
+        takes = _from_table(
+            {label: {"": row} if isinstance(row, Clip) else row for label, row in takes.items()}, selector
+        )
     if not takes:
         raise UnsupportedInput("A player needs takes; received none.")
     for take in takes:
@@ -55,11 +59,11 @@ def as_takes(takes: Takes) -> list[Take]:
     return list(takes)
 
 
-def _from_table(versions: Mapping[str, Mapping[str, Clip]]) -> list[Take]:
+def _from_table(versions: Mapping[str, Mapping[str, Clip]], selector: str) -> list[Take]:
     """Return the takes of all recordings, one recording after the other; one without a name is no choice."""
     recordings = dict.fromkeys(name for row in versions.values() for name in row)
     return [
-        Take(({"recording": name} if name else {}) | {"version": version}, row[name])
+        Take(({"recording": name} if name else {}) | {selector: version}, row[name])
         for name in recordings
         for version, row in versions.items()
         if name in row
