@@ -33,9 +33,12 @@ from codecbook.book import listen
 tone = clip_from_array(0.4 * np.sin(np.arange(8_000) / 8), 16_000, name="tone")
 low = clip_from_array(0.1 * tone.samples, 16_000)
 test = listen.abx(tone, low, tone, labels=("original", "3 kbps", "6 kbps"), trials=2, folder=pathlib.Path("answers"))
-player = listen.player_widget({"original": tone, "3 kbps": low}, "Two versions")
+ramp = np.arange(1, 16_001, dtype=np.float32) / 2**15
+up, down = (clip_from_array(sign * ramp, 16_000, name="ramp") for sign in (1, -1))
+player = listen.player_widget({"up": up, "down": down}, "Two versions", match=False)
 player.observe(lambda change: pathlib.Path("chosen.json").write_text(json.dumps(player.take.choice)), "chosen")
 display(player)
+rated = listen.mushra({"original": {"tone": tone}, "3 kbps": {"tone": low}}, folder=pathlib.Path("answers"))
 """
 EXPLORING = """
 import numpy as np
@@ -127,9 +130,10 @@ def wait_until(page, condition) -> None:
         page.wait_for_timeout(100)
 
 
-def run_all(browser, lab):
-    """Open a notebook and run it; return the page."""
+def run_all(browser, lab, script=""):
+    """Open a notebook, with a script of the page's own if given, and run it; return the page."""
     page = browser.new_page()
+    page.add_init_script(script)
     page.set_default_timeout(START_S * 1000)
     page.goto(lab)
     page.wait_for_selector(".jp-Notebook .jp-Cell")
@@ -152,8 +156,8 @@ def test_a_moved_slider_is_answered(lab, browser):
     page.close()
 
 
-def test_votes_answers_and_choices_reach_python(lab, browser, tmp_path):
-    page = run_all(browser, lab)
+def test_votes_answers_and_choices_reach_python(lab, browser, tmp_path, loudspeaker):
+    page = run_all(browser, lab, loudspeaker.tap)
     test = page.locator("section.cb-abx")
     test.wait_for()
     outcome = test.locator(".cb-outcome")
@@ -180,7 +184,24 @@ def test_votes_answers_and_choices_reach_python(lab, browser, tmp_path):
     player.get_by_role("button", name="Play").click()
     player.get_by_role("button", name="Pause").wait_for()
     assert test.get_by_role("button", name="Play").is_visible(), "one sounds at a time"
-    player.get_by_role("radio", name="3 kbps").check()
+    page.wait_for_timeout(900)
+    player.get_by_role("slider").focus()
+    page.keyboard.press("2")
+    page.wait_for_timeout(900)
+    loudspeaker.assert_switched(page, 16_000, 16_000)
     wait_until(page, (tmp_path / "chosen.json").exists)
-    assert json.loads((tmp_path / "chosen.json").read_text()) == {"version": "3 kbps"}
+    assert json.loads((tmp_path / "chosen.json").read_text()) == {"version": "down"}
+    for key in "[]":
+        page.keyboard.press(key)
+        page.wait_for_timeout(300)
+    assert "loop" in player.get_by_role("slider").get_attribute("aria-valuetext")
+
+    rated = page.locator("section.cb-mushra")
+    for letter in "ABCD":
+        rated.get_by_role("button", name=f"Listen to {letter}").click()
+        wait_until(page, rated.get_by_label(f"Score of {letter}").is_enabled)
+        rated.get_by_label(f"Score of {letter}").fill("60")
+    rated.get_by_role("button", name="Next").click()
+    wait_until(page, lambda: list(saved.glob("mushra-*.csv")))
+    assert set(listen.read_answers(saved.glob("mushra-*.csv")).score) == {60.0}
     page.close()

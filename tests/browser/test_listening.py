@@ -19,42 +19,7 @@ from codecbook.measure.anytime import evidence
 pytestmark = pytest.mark.browser
 
 RATE_HZ = 16_000
-FRAMES = 20_000  # of a ramp, whose samples say where they are
-SWITCH_S = 0.05
-# whatever is connected to the loudspeaker is also connected to a recorder in the audio thread, which misses no frame
-TAP = """
-window.tap = { chunks: [], frames: [], pressed: null };
-const code = `registerProcessor("tap", class extends AudioWorkletProcessor {
-  process([input]) {
-    this.port.postMessage([currentFrame, input[0] ? input[0].slice() : new Float32Array(128)]);
-    return true;
-  }
-})`;
-const connect = AudioNode.prototype.connect;
-const recorders = new Map();
-AudioNode.prototype.connect = function (target, ...rest) {
-  if (target === this.context.destination && this.context instanceof AudioContext) {
-    if (!recorders.has(this.context)) {
-      const made = (async (context) => {
-        await context.audioWorklet.addModule("data:text/javascript," + encodeURIComponent(code));
-        const node = new AudioWorkletNode(context, "tap");
-        node.port.onmessage = ({ data: [frame, samples] }) => {
-          window.tap.frames.push(frame);
-          window.tap.chunks.push(samples);
-        };
-        connect.call(node, context.destination);
-        return node;
-      })(this.context);
-      window.tap.context = this.context;
-      recorders.set(this.context, made);
-    }
-    recorders.get(this.context).then((node) => connect.call(this, node));
-  }
-  return connect.call(this, target, ...rest);
-};
-addEventListener("keydown", () => (window.tap.pressed = window.tap.context?.currentTime), true);
-"""
-RECORDED = "() => ({ ...tap, context: null, chunks: tap.chunks.map((chunk) => [...chunk]) })"
+FRAMES = 16_000  # of a ramp, whose samples say where they are
 
 
 def ramp(sign: int) -> Clip:
@@ -111,52 +76,27 @@ def pressed(button) -> bool:
 
 
 @pytest.fixture
-def tapped(browser, page_of_sound):
+def tapped(browser, page_of_sound, loudspeaker):
     """Open the page with a recorder before the loudspeaker; the recorder is a module that the policy would refuse."""
     context = browser.new_context(offline=True, bypass_csp=True)
     page = context.new_page()
-    page.add_init_script(TAP)
+    page.add_init_script(loudspeaker.tap)
     page.goto(page_of_sound.as_uri())
     yield page
     context.close()
 
 
-def heard(page) -> tuple[np.ndarray, np.ndarray]:
-    """Return the frames of the audio thread that were recorded, and their samples in steps of 16 bits, both int."""
-    recorded = page.evaluate(RECORDED)
-    frames = np.array(recorded["frames"])[:, None] + np.arange(128)
-    return frames.ravel(), np.round(np.ravel(recorded["chunks"]) * 2**15).astype(int)
-
-
-def assert_in_step(frames: np.ndarray, samples: np.ndarray, start: int = 0, end: int = FRAMES) -> None:
-    """The position in the ramp goes on with the frames, from its end to its start: no gap and no repetition."""
-    places = np.abs(samples) - 1
-    assert places.min() >= start
-    assert places.max() < end
-    assert len(set((places - frames) % (end - start))) == 1
-
-
-def test_a_switch_takes_less_than_50_ms_and_keeps_the_place(tapped):
+def test_a_switch_takes_less_than_50_ms_and_keeps_the_place(tapped, loudspeaker):
     player = tapped.locator(".cb-player").first
     player.get_by_role("button", name="Play").click()
     tapped.wait_for_timeout(900)
     player.get_by_role("slider").focus()
     tapped.keyboard.press("2")
     tapped.wait_for_timeout(900)
-    pressed_at = round(tapped.evaluate("tap.pressed") * RATE_HZ)
-    frames, samples = heard(tapped)
-    faded_in = frames[samples > 0][0] + SWITCH_S * RATE_HZ
-    before = (frames > faded_in) & (frames < pressed_at)
-    after = frames > pressed_at + SWITCH_S * RATE_HZ
-    assert (samples[before] > 0).all()
-    assert (samples[after] < 0).all()
-    assert before.sum() > RATE_HZ // 4
-    assert after.sum() > RATE_HZ // 4
-    assert_in_step(frames[before | after], samples[before | after])
-    assert np.diff(frames)[frames[:-1] >= pressed_at].max() == 1, "the recorder has seen every frame of the switch"
+    loudspeaker.assert_switched(tapped, FRAMES, RATE_HZ)
 
 
-def test_a_dragged_loop_repeats_without_a_gap(tapped):
+def test_a_dragged_loop_repeats_without_a_gap(tapped, loudspeaker):
     player = tapped.locator(".cb-player").first
     picture = player.get_by_role("slider")
     player.get_by_role("button", name="Play").click()
@@ -171,22 +111,22 @@ def test_a_dragged_loop_repeats_without_a_gap(tapped):
     assert float(ends[1]) == pytest.approx(0.25 * FRAMES / RATE_HZ, abs=0.01)
     assert float(ends[2]) == pytest.approx(0.4 * FRAMES / RATE_HZ, abs=0.01)
     tapped.wait_for_timeout(900)
-    frames, samples = (values[-RATE_HZ // 2 :] for values in heard(tapped))
+    frames, samples = (values[-RATE_HZ // 2 :] for values in loudspeaker.heard(tapped))
     assert np.ptp(samples) + 1 == pytest.approx(0.15 * FRAMES, abs=0.02 * FRAMES)
-    assert_in_step(frames, samples, samples.min() - 1, samples.max())
+    loudspeaker.assert_in_step(frames, samples, samples.min() - 1, samples.max())
     player.get_by_role("button", name="Whole clip").click()
     assert "loop" not in picture.get_attribute("aria-valuetext")
 
 
-def test_matched_levels_are_heard_and_said(tapped):
+def test_matched_levels_are_heard_and_said(tapped, loudspeaker):
     player = tapped.locator(".cb-player").nth(1)
     player.get_by_role("button", name="Play").click()
     tapped.wait_for_timeout(400)
 
     def peak() -> float:
-        before = heard(tapped)[0][-1]
+        before = loudspeaker.heard(tapped)[0][-1]
         tapped.wait_for_timeout(400)
-        frames, samples = heard(tapped)
+        frames, samples = loudspeaker.heard(tapped)
         return float(np.abs(samples[frames > before + RATE_HZ // 10]).max())
 
     loud = peak()

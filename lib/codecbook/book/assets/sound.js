@@ -179,7 +179,8 @@ export class Engine {
     const source = new AudioBufferSourceNode(this.context, { buffer, loop: true, loopStart: start, loopEnd: end });
     source.connect(gain).connect(this.context.destination);
     const time = Math.max(this.origin.time, this.next());
-    source.start(time, this.at(time) / this.rate);
+    // a hair inside of the frame that is meant: n / rate * rate may lie below n, and browsers round down
+    source.start(time, (this.at(time) + 1e-6) / this.rate);
     this.voices.set(key, { source, gain, buffer });
   }
 
