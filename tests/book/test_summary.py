@@ -51,6 +51,7 @@ def run_with(outputs, finish=True):
     run.headline("Clips", 12)
     run.headline("Not measured", float("nan"))
     run.headline("Speed", 12345.678, "tokens/s")
+    run.headline("Loss", Interval(0.5, float("nan"), float("nan"), 1), "%")
     if finish:
         run.finish()
 
@@ -67,6 +68,7 @@ def test_the_first_screen_says_what_was_found(outputs, rendered):
         ("A token <i>", "\u22127.72 bits [\u22127.83, \u22127.60] (95 %, n=36)"),
         ("Clips", "12"),
         ("Speed", "12,346 tokens/s"),
+        ("Loss", "0.5 % (n=1; too few for an interval)"),
     ]
     assert len(soup.select("dl.headlines")) == 1, "moved, not repeated"
     assert summary.select_one(".count").get_text() == "1 of 2 claims hold here, 1 not judged"
@@ -85,9 +87,9 @@ def test_a_run_that_stopped_shows_what_it_came_to(outputs, rendered):
     error = nbf.new_output("error", ename="ValueError", evalue="no", traceback=["no"])
     soup = rendered(error)
     assert soup.main.find(recursive=False)["class"] == ["banner"]
-    assert len(soup.select(".summary dl > div")) == 3
+    assert len(soup.select(".summary dl > div")) == 4
     assert len(soup.select(".summary li")) == 3
-    assert [bool(fold.get("open") is not None) for fold in soup.select("details.source")] == [False] * 6 + [True]
+    assert [bool(fold.get("open") is not None) for fold in soup.select("details.source")] == [False] * 7 + [True]
 
 
 @pytest.mark.parametrize("prose", ["", "text without a title"])
@@ -103,6 +105,7 @@ def test_headlines_are_kept_and_an_index_shows_them(outputs, tmp_path):
         {"label": "A token <i>", "figure": "\u22127.72 [\u22127.83, \u22127.60] (95 %, n=36)", "unit": "bits"},
         {"label": "Clips", "figure": "12", "unit": ""},
         {"label": "Speed", "figure": "12,346", "unit": "tokens/s"},
+        {"label": "Loss", "figure": "0.5 (n=1; too few for an interval)", "unit": "%"},
     ]
     run = results.begin("a", {})
     run.headline("Clips", 1)

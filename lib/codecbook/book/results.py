@@ -104,8 +104,8 @@ class Headline:
     @property
     def parts(self) -> tuple[str, str]:
         """The figure alone, and its interval with all that follows."""
-        value, bracket, rest = self.figure.partition(" [")
-        return value, f"[{rest}" if bracket else ""
+        value, _, interval = re.sub(r" (?=[\[(])", "\n", self.figure, count=1).partition("\n")
+        return value, interval
 
     def show(self) -> None:
         """Display it, in JupyterLab and in reports."""
