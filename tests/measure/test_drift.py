@@ -169,3 +169,13 @@ def test_a_table_of_rates_by_clip() -> None:
     assert percent.count == 3
     with pytest.raises(UnsupportedInput, match="The reference 'none' is none of ours, theirs"):
         drift.bd_rates(pd.DataFrame(rows), "none", "distance")
+
+
+def test_a_passport_has_a_line_a_figure_and_a_column_a_codec() -> None:
+    table = pd.DataFrame(
+        {"codec": ["a", "a", "a", "b"], "kept_share": [0.1, 0.2, 0.3, 0.5], "si_sdr_db": [-9.0, 1.0, 2.0, np.nan]}
+    )
+    page = drift.passport([("kept (%)", table, "kept_share", 100), ("SI-SDR", table, "si_sdr_db", 1)], ["a", "b"])
+    assert page["figure"].tolist() == ["kept (%)", "SI-SDR"]
+    assert page["a"].tolist() == ["20 [−4.84,\N{NO-BREAK SPACE}44.8]", "1"], "the median of SI-SDR"
+    assert page["b"].tolist() == ["50", "–"]

@@ -70,7 +70,8 @@ def judged(given: dict[str, Any]) -> Judge:
     notebook = nbformat.read(ROOT / "notebooks" / "01b_drift_passport.ipynb", as_version=4)
     run = Judge()
     namespace = {"np": np, "pd": pd, "drift": drift, "mean_interval": mean_interval, "times": [1, 10],
-                 "sounds": dict.fromkeys(CODECS), "against": CODECS[0], "run": run, **given}  # fmt: skip
+                 "sounds": dict.fromkeys(CODECS), "against": CODECS[0], "run": run,
+                 "once": given["drifted"][given["drifted"].times == 1], **given}  # fmt: skip
     for cell in notebook.cells:
         if cell.cell_type == "code" and "run.claim(" in cell.source:
             exec(compile(cell.source, str(cell.id), "exec"), namespace)

@@ -205,6 +205,6 @@ def passport(lines: Sequence[tuple[str, pd.DataFrame, str, float]], codecs: Sequ
         measure = "si_sdr_db" if column.endswith("si_sdr_db") else column
         for codec in codecs:
             found = typical(measure, factor * table[table["codec"] == codec][column].to_numpy(float))
-            ends = f" [{found.low:.3g}, {found.high:.3g}]" if found.defined else ""
-            page[codec].append(f"{found.mean:.3g}{ends}" if found.count else "–")
+            ends = f" [{found.low:.3g},\N{NO-BREAK SPACE}{found.high:.3g}]" if found.defined else ""
+            page[codec].append(f"{found.mean:.3g}{ends}".replace("-", "−") if found.count else "–")
     return pd.DataFrame(page)
