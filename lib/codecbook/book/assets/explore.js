@@ -1,5 +1,5 @@
 // Prepared answers of a report: controls choose which of the sections on the page is shown. Everything is on the page
-// already; this file makes the controls, hides what is not chosen, and carries sound over from one answer to the next.
+// already; this file makes the controls. Answers that are heard are takes of a player instead (player.js).
 
 const STYLE = `
 .codecbook-explore .explore-controls { display: flex; flex-wrap: wrap; gap: .6em 2em; margin: .6em 0; }
@@ -80,7 +80,6 @@ function prepare(root) {
     inputs.forEach(refresh);
     const next = answers.find(({ labels }) => labels.every((label, i) => label === chosen[i]));
     if (next === current) return;
-    carryOver(current.section, next.section);
     current.section.hidden = true;
     next.section.hidden = false;
     current = next;
@@ -90,19 +89,6 @@ function prepare(root) {
   const row = make("div", { className: "explore-controls" }, inputs.map(({ label }) => label));
   answers[0].section.before(row, status);
   show();
-}
-
-/** What plays in one answer goes on in the next, from the same place, in the player of the same name or the first. */
-function carryOver(from, to) {
-  for (const playing of from.querySelectorAll("audio")) {
-    if (playing.paused) continue;
-    playing.pause();
-    const all = [...to.querySelectorAll("audio")];
-    const other = all.find((audio) => audio.ariaLabel === playing.ariaLabel) ?? all[0];
-    if (!other) continue;
-    other.currentTime = playing.currentTime;
-    other.play().catch(() => {}); // refused: the reader presses the button
-  }
 }
 
 if (!document.getElementById("explore-style")) {
