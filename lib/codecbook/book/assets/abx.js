@@ -8,9 +8,14 @@ export function abxText(answers, trials) {
   const { correct, n, e, p, share } = evidence(answers);
   if (n === 0) return `Trial 1 of ${trials}. Listen to X, then vote.`;
   const last = answers[n - 1] ? "Right" : "Wrong";
-  const score = `${correct} of ${n} correct (${percent(share.low)} to ${percent(share.high)}), e-value ${e < 1000 ? e.toPrecision(2) : e.toFixed(0)}, p = ${p < 0.001 ? "< 0.001" : p.toFixed(3)}.`;
-  const reading = p < 0.05 ? " Guessing would rarely do as well." : n < trials ? "" : " Guessing would do as well often enough.";
-  return n < trials ? `${last}. ${score}${reading} Trial ${n + 1} of ${trials}.` : `Done: ${score}${reading} You may go on.`;
+  const range = `${percent(share.low)} to ${percent(share.high)}`;
+  const values = `e-value ${e < 1000 ? e.toPrecision(2) : e.toFixed(0)}, p = ${p < 0.001 ? "< 0.001" : p.toFixed(3)}`;
+  const score = `${correct} of ${n} correct (${range}), ${values}.`;
+  let reading = "";
+  if (p < 0.05) reading = " Guessing would rarely do as well.";
+  else if (n >= trials) reading = " Guessing would do as well often enough.";
+  if (n >= trials) return `Done: ${score}${reading} You may go on.`;
+  return `${last}. ${score}${reading} Trial ${n + 1} of ${trials}.`;
 }
 
 function renderAbx({ model, el }) {
@@ -21,24 +26,26 @@ function renderAbx({ model, el }) {
   const { engine, picture } = transport;
   const heard = new Heard(engine);
   const book = new AnswerBook(model, "abx");
-  const levels = content.takes.map((take) => (take.gain_db === null ? `none, ${take.level}` : `${signed(take.gain_db)} dB`));
-  root.append(
-    element("p", {}, `Reference: ${reference.label}. A: ${A.label}. B: ${B.label}. X is A or B, drawn anew for every trial.`),
-    element("p", { class: "cb-hint" }, content.match ? `Levels are matched by loudness (gains: ${levels.join(", ")}).` : "Levels are as they are."),
+  const gains = content.takes.map(({ gain_db, level }) => (gain_db === null ? `none, ${level}` : `${signed(gain_db)} dB`));
+  const levels = content.match ? `Levels are matched by loudness (gains: ${gains.join(", ")}).` : "Levels are as they are.";
+  const named = `Reference: ${reference.label}. A: ${A.label}. B: ${B.label}. X is A or B, drawn anew for every trial.`;
+  root.append(element("p", {}, named), element("p", { class: "cb-hint" }, levels));
+  const choices = ["Reference", "A", "B", "X"].map((name) =>
+    element("button", { type: "button", "aria-pressed": "false" }, name),
   );
-  const choices = ["Reference", "A", "B", "X"].map((name) => element("button", { type: "button", "aria-pressed": "false" }, name));
   const votes = ["X is A", "X is B"].map((name) => element("button", { type: "button" }, name));
   const restart = element("button", { type: "button" }, "Start again");
   const status = element("p", { role: "status", class: "cb-outcome" });
+  const row = (name, ...parts) => element("div", { class: "cb-row", role: "group", "aria-label": name }, ...parts);
   root.append(
     picture.root,
-    element("div", { class: "cb-row", role: "group", "aria-label": "Listen to" }, transport.button, ...choices, transport.whole),
-    element("div", { class: "cb-row", role: "group", "aria-label": "Vote" }, ...votes, restart),
+    row("Listen to", transport.button, ...choices, transport.whole),
+    row("Vote", ...votes, restart),
     transport.status, status, book.root,
     element("details", { class: "cb-hint" }, element("summary", {}, "Keys and statistics"),
       `Keys: ${Transport.keys} 1 to 4 switch between Reference, A, B and X. `,
-      "You may stop whenever you like: the p-value and the interval of the share hold after every trial, however many follow. "
-      + "A p-value of a fixed number of trials, looked at after each, would not."),
+      "You may stop whenever you like: the p-value and the interval of the share hold after every trial, however many "
+      + "follow. A p-value of a fixed number of trials, looked at after each, would not."),
   );
   let x = 1 + random(2); // index of the take that X is
   let chosen = 0;
@@ -87,7 +94,9 @@ function renderAbx({ model, el }) {
   choose(0);
   allowVotes();
   refresh();
-  const sight = new IntersectionObserver((seen) => seen.some((entry) => entry.isIntersecting) && picture.draw(reference.clip).catch(() => {}));
+  const sight = new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting)) picture.draw(reference.clip).catch(() => {});
+  });
   sight.observe(picture.root);
   return () => {
     model.off("change:answers", refresh);

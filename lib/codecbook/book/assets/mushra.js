@@ -1,8 +1,8 @@
 // MUSHRA (ITU-R BS.1534-3): conditions in an order of chance, the reference and two anchors hidden among them, are
 // rated from 0 to 100 beside the open reference; only what was heard can be rated.
 //
-// content: {title, match, hidden, media, items: [{name, rate, seconds, peak, takes: [{label, clip, gain_db}]}]}; the first
-//   take of an item is the reference, labelled `hidden`.
+// content: {title, match, hidden, media, items: [{name, rate, seconds, peak, takes: [{label, clip, gain_db}]}]}
+//   the first take of an item is the reference, labelled `hidden`.
 
 const SCALE = ["bad", "poor", "fair", "good", "excellent"]; // a fifth of the scale each
 
@@ -40,7 +40,8 @@ function mushraPage(host, content, item, done) {
     const name = String.fromCharCode(65 + i);
     const row = { take, score: null, button: listen(take) };
     row.button.append(`Listen to ${name}`);
-    row.slider = element("input", { type: "range", min: "0", max: "100", value: "0", disabled: "", "aria-label": `Score of ${name}` });
+    const range = { type: "range", min: "0", max: "100", value: "0", disabled: "" };
+    row.slider = element("input", { ...range, "aria-label": `Score of ${name}` });
     row.value = element("span", {}, "\u2013");
     row.slider.addEventListener("input", () => {
       row.score = Number(row.slider.value);
@@ -69,8 +70,9 @@ function mushraPage(host, content, item, done) {
   };
   next.addEventListener("click", () => {
     transport.close();
-    const time = (take) => heard.of(take).toFixed(2);
-    done(rows.map(({ take, score }) => ({ item: item.name, condition: take.label, score, vote: "", played_s: time(take) })));
+    const played_s = (take) => heard.of(take).toFixed(2);
+    const answer = ({ take, score }) => ({ condition: take.label, score, vote: "", played_s: played_s(take) });
+    done(rows.map((row) => ({ item: item.name, ...answer(row) })));
   });
   root.append(
     picture.root,
@@ -81,7 +83,10 @@ function mushraPage(host, content, item, done) {
   );
   choose(item.takes[0], reference);
   picture.draw(item.takes[0].clip).catch(() => {});
-  const press = (key) => (/^[1-9]$/.test(key) && buttons[Number(key) - 1] ? choose(takes[Number(key) - 1], buttons[Number(key) - 1]) : transport.press(key));
+  const press = (key) => {
+    const at = /^[1-9]$/.test(key) ? Number(key) - 1 : -1;
+    return at in buttons ? choose(takes[at], buttons[at]) : transport.press(key);
+  };
   return { press, close: () => transport.close() };
 }
 
@@ -92,9 +97,9 @@ function renderMushra({ model, el }) {
   const place = element("p", { role: "status" });
   const host = element("div");
   const hint = element("details", { class: "cb-hint" }, element("summary", {}, "How to rate, keys and statistics"),
-    "Listen to the reference and to each letter; one of them is the reference itself, which deserves 100, and two are low-pass anchors. "
-    + `Rate what you hear against the reference. Keys: ${Transport.keys} 1 chooses the reference, 2 to 9 the letters. `
-    + "Intervals hold at all times, so you may stop after any page.");
+    "Listen to the reference and to each letter; one of them is the reference itself, which deserves 100, and two are "
+    + `low-pass anchors. Rate what you hear against the reference. Keys: ${Transport.keys} 1 chooses the reference, `
+    + "2 to 9 the letters. Intervals hold at all times, so you may stop after any page.");
   root.append(place, host, book.root, hint);
   let order = [];
   let page = null;
@@ -120,16 +125,19 @@ function renderMushra({ model, el }) {
   function finish() {
     page = null;
     place.textContent = "All rated. Differences to the hidden reference are taken page by page, from your own ratings.";
-    const cells = (tag, texts) => element("tr", {}, ...texts.map((text, i) => element(i === 0 ? "th" : tag, i === 0 ? { scope: "row" } : {}, text)));
+    const cells = ([first, ...others]) =>
+      element("tr", {}, element("th", { scope: "row" }, first), ...others.map((text) => element("td", {}, text)));
     const lines = mushraSummary(model.get("answers"), content.hidden).map(({ condition, mean, n, difference }) => {
       const { mean: gap, low, high } = difference;
       const below = condition === content.hidden ? "" : `${signed(gap, 0)} (${signed(low, 0)} to ${signed(high, 0)})`;
-      return cells("td", [condition, mean.toFixed(0), String(n), below]);
+      return cells([condition, mean.toFixed(0), String(n), below]);
     });
     const again = element("button", { type: "button" }, "Rate again");
     again.addEventListener("click", start);
-    const head = element("tr", {}, ...["Condition", "Mean score", "Ratings", "Difference to it, anytime-valid 95 %"].map((text) => element("th", { scope: "col" }, text)));
-    host.replaceChildren(element("div", { class: "cb-detail" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines))), again);
+    const names = ["Condition", "Mean score", "Ratings", "Difference to it, anytime-valid 95 %"];
+    const head = element("tr", {}, ...names.map((text) => element("th", { scope: "col" }, text)));
+    const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines));
+    host.replaceChildren(element("div", { class: "cb-detail" }, table), again);
   }
 
   onKeys(root, (key) => (page ? page.press(key) : false));

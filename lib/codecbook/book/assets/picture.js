@@ -140,7 +140,8 @@ export class Picture {
     this.cursor.style.left = percent(engine.at());
     if (!this.dragging) this.mark(whole ? [0, 0] : engine.loop);
     const told = Math.floor((4 * engine.at()) / engine.rate) / 4; // a screen reader need not hear every frame
-    const text = `${told.toFixed(2)} s of ${seconds(engine.frames)} s${whole ? "" : `, loop ${seconds(start)} to ${seconds(end)} s`}`;
+    const loop = whole ? "" : `, loop ${seconds(start)} to ${seconds(end)} s`;
+    const text = `${told.toFixed(2)} s of ${seconds(engine.frames)} s${loop}`;
     if (this.told === text) return;
     this.told = text;
     const values = { valuemin: 0, valuemax: seconds(engine.frames), valuenow: told, valuetext: text };

@@ -110,7 +110,8 @@ function renderPlayer({ model, el }) {
     gain.textContent = take.gain_db === null ? `no gain, ${take.level}` : `${signed(applied)} dB (${take.level})`;
     note.textContent = take.note;
     note.hidden = !take.note;
-    const shown = typeof take.detail === "string" ? document.createRange().createContextualFragment(take.detail) : take.detail;
+    const parse = (html) => document.createRange().createContextualFragment(html);
+    const shown = typeof take.detail === "string" ? parse(take.detail) : take.detail;
     detail.replaceChildren(...(shown ? [shown] : []));
     model.set("chosen", index);
     model.save_changes();

@@ -1,6 +1,7 @@
 """What several listeners' answers say together, and which objective measure predicted them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -10,7 +11,7 @@ from codecbook.book.listen.blind import conditions
 from codecbook.errors import UnsupportedInput
 from codecbook.measure.anytime import evidence, mean_sequence
 from codecbook.measure.quality import evaluate
-from codecbook.measure.statistics import mean_interval
+from codecbook.measure.statistics import Interval, mean_interval
 
 _MID_ANCHOR = "anchor 7 kHz"
 _NEAR_PERFECT = 90.0
@@ -80,8 +81,9 @@ def scores(ratings: pd.DataFrame) -> pd.DataFrame:
     for condition in means:
         gap = (means[condition] - means[HIDDEN]).dropna()
         rows.append({"condition": condition, "listeners": int(means[condition].count()),
-                     **mean_interval(means[condition].to_numpy()).columns("score"),
-                     **mean_sequence(gap.to_numpy(), -100, 100).columns("to_reference")})  # fmt: skip
+                     **_within(mean_interval(means[condition].to_numpy()), 0, 100).columns("score"),
+                     **(mean_sequence(gap.to_numpy(), -100, 100).columns("to_reference") if condition != HIDDEN else {})
+                     })  # fmt: skip
     return pd.DataFrame(rows).sort_values("score", ascending=False, ignore_index=True)
 
 
@@ -101,10 +103,19 @@ def agreement(ratings: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name in measures.columns.drop(["item", "condition"]):
         ranked = [own for _, own in both.dropna(subset=[name]).groupby("item") if len(own) >= _FEWEST]
-        found = mean_interval([own[["score", name]].rank().corr().to_numpy()[0, 1] for own in ranked])
+        found = _within(mean_interval([own[["score", name]].rank().corr().to_numpy()[0, 1] for own in ranked]), -1, 1)
         pairs = sum(map(len, ranked))
         rows.append({"measure": name, "items": found.count, "pairs": pairs, **found.columns("rank_correlation")})
     return pd.DataFrame(rows).sort_values("rank_correlation", key=abs, ascending=False, ignore_index=True)
+
+
+def _within(interval: Interval, lowest: float, highest: float) -> Interval:
+    """Return an interval of Student's t, which knows no bounds, without what lies beyond them."""
+    return (
+        replace(interval, low=max(interval.low, lowest), high=min(interval.high, highest))
+        if interval.defined
+        else interval
+    )
 
 
 def measure_conditions(versions: Mapping[str, Mapping[str, Clip]], measures: Sequence[str]) -> pd.DataFrame:
