@@ -14,7 +14,7 @@ from codecbook.measure.statistics import mean_interval
 ROOT = Path(__file__).resolve().parents[2]
 CODECS, CLIPS = ("encodec_24khz", "fsq_50hz"), ("a", "b", "c", "d")
 LEARNED = {"speaker_similarity": ("other", 0.6, 1.0), "word_error_rate": ("shuffled", 0.9, 0.0),
-           "f0_correlation": ("faster", 0.3, 1.0), "visqol_mos": ("noise", 1.5, 4.0),
+           "f0_error_cents": ("faster", 110.0, 0.0), "visqol_mos": ("noise", 1.5, 4.0),
            "plcmos_mos": ("lost", 2.0, 4.0), "dnsmos_mos": ("noise", 1.5, 3.0)}  # fmt: skip
 
 
