@@ -32,8 +32,8 @@ def show(
 
 
 def published(name: str) -> pd.DataFrame:
-    """Return figures that others measured, each with its source: the table ``assets/published_<name>.csv``."""
-    return pd.read_csv(ASSETS / f"published_{name}.csv", keep_default_na=False)
+    """Return figures that others measured, each with its source: the table ``assets/published/<name>.csv``."""
+    return pd.read_csv(ASSETS / "published" / f"{name}.csv", keep_default_na=False)
 
 
 def show_figures(figures: Mapping[str, Any], caption: str = "Headline figures") -> None:
