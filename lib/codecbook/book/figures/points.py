@@ -96,7 +96,7 @@ def _text(axis: Axis, point: np.ndarray, i: int, segments: list[np.ndarray]) -> 
     named = isinstance(axis.get_major_locator(), FixedLocator | StrCategoryLocator)
     if named and isinstance(formatter, FuncFormatter | StrCategoryFormatter):
         ticks = np.asarray(axis.get_majorticklocs(), dtype=float)
-        names = formatter.format_ticks(ticks)  # drawn labels would be missing where panels share an axis
+        names = formatter.format_ticks(ticks.tolist())  # drawn labels would be missing where panels share an axis
         return " ".join(names[int(np.argmin(np.abs(ticks - value)))].split())
 
     def word(number: float) -> str:
