@@ -60,13 +60,12 @@ WHOLE = (
     Job("encodec_24khz:parallel", passes=8),
     Job("encodec_24khz:flat", passes=9),
 )
-SCALED = ("text:trained", "units_25hz:parallel")
-_SCALED = [job for job in WHOLE if job.stream in SCALED]
+SCALED = [job for job in WHOLE if job.stream in ("text:trained", "units_25hz:parallel")]
 JOBS = (
     *WHOLE,
-    *(replace(job, share=share) for job in _SCALED for share in SHARES),
-    *(replace(job, dim=dim) for job in _SCALED for dim in DIMS),
-    *(replace(job, dim=DIMS[0]) for job in WHOLE if job.stream in ("fsq_50hz:parallel", "encodec_24khz:parallel")),
+    *(replace(job, share=share) for job in SCALED for share in SHARES),
+    *(replace(job, dim=64) for job in SCALED),
+    replace(WHOLE[0], dim=256),
 )
 
 
