@@ -6,23 +6,16 @@ Exit status: 0 where every bar is met, 1 where one is not, 2 for a mistyped comm
 import argparse
 import sys
 from datetime import UTC, datetime
-from typing import NoReturn
+
+from usage import Parser
 
 PARTS = ("coders", "counts", "training")  # those of benchmarks, known before it can be imported
-EXIT_MISSED, EXIT_USAGE = 1, 2
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"run_all.sh bench: {message} (./run_all.sh bench --help)", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
+EXIT_MISSED = 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure what the command line names and return the exit status."""
-    parser = _Parser(
+    parser = Parser(
         prog="./run_all.sh bench",
         description="Time this project's code against the usual way, side by side. Ratios are medians over pairs with "
         "their quartiles; leave the machine to it meanwhile.",

@@ -6,23 +6,16 @@ Exit status: 0 where nothing differs that counts, 1 where something does, 2 for 
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
+
+from usage import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
-EXIT_DIFFERENT, EXIT_USAGE = 1, 2
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"run_all.sh compare: {message} (./run_all.sh compare --help)", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
+EXIT_DIFFERENT = 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Compare what the command line names and return the exit status."""
-    parser = _Parser(
+    parser = Parser(
         prog="./run_all.sh compare",
         description="Say which figures and claims moved between two runs, whether beyond their intervals, and which "
         "parameter, version, machine, seed or commit differs.",
