@@ -175,7 +175,9 @@ def test_the_checkout_of_somebody_else_is_refused(checkout: Checkout, tmp_path: 
 def test_lab_starts_as_root_too(checkout: Checkout) -> None:
     checkout.run("lab", "--no-browser")
     root = "--allow-root " if os.geteuid() == 0 else ""
-    assert checkout.calls()[-1] == f"-m jupyterlab {root}--no-browser notebooks/00_index.ipynb"
+    settings = "--ServerApp.root_dir=ROOT --LabApp.default_url=/lab/tree/notebooks/00_index.ipynb "
+    settings += "--LabApp.app_settings_dir=ROOT/config/lab"
+    assert checkout.calls()[-1] == f"-m jupyterlab {settings} {root}--no-browser"
 
 
 def test_help_needs_no_environment(checkout: Checkout) -> None:
