@@ -138,13 +138,13 @@ class Loudspeaker:
         steps = (places - frames) % length
         rising, falling = (samples > 0) & (steps == steps[start + rate_hz // 10]), (samples < 0)
         falling &= steps == steps[-1]
-        last, first = np.flatnonzero(rising)[-1], np.flatnonzero(falling)[0]
-        assert 0 < frames[first] - frames[last] < SWITCH_S * rate_hz
-        assert np.diff(frames)[last - 1 : first + 1].max() == 1, "the recorder has seen every frame of the switch"
         settled = start + round(SWITCH_S * rate_hz)  # sound is faded in
-        assert last - settled > rate_hz // 4
-        assert rising[settled : last + 1].all(), "the first one has a gap"
-        assert falling[first:].all(), "the second one has a gap"
+        # what is mixed may agree by chance where the ramps are low, hence the runs that nothing interrupts
+        last = settled + np.flatnonzero(~rising[settled:])[0] - 1
+        first = np.flatnonzero(~falling)[-1] + 1
+        assert last - settled > rate_hz // 4, "the first one has a gap"
+        assert 0 < frames[first] - frames[last] < SWITCH_S * rate_hz, "one of the two has a gap"
+        assert np.diff(frames)[last - 1 : first + 1].max() == 1, "the recorder has seen every frame of the switch"
         assert steps[last] == steps[first], "the second one went on elsewhere"
 
 

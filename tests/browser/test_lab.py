@@ -191,10 +191,11 @@ def test_votes_answers_and_choices_reach_python(lab, browser, tmp_path, loudspea
     loudspeaker.assert_switched(page, 16_000, 16_000)
     wait_until(page, (tmp_path / "chosen.json").exists)
     assert json.loads((tmp_path / "chosen.json").read_text()) == {"version": "down"}
-    for key in "[]":
+    player.get_by_role("button", name="Pause").click()
+    player.get_by_role("slider").focus()
+    for key in ("Home", "ArrowRight", "[", "ArrowRight", "ArrowRight", "]"):
         page.keyboard.press(key)
-        page.wait_for_timeout(300)
-    assert "loop" in player.get_by_role("slider").get_attribute("aria-valuetext")
+    wait_until(page, lambda: "loop" in player.get_by_role("slider").get_attribute("aria-valuetext"))
 
     rated = page.locator("section.cb-mushra")
     for letter in "ABCD":

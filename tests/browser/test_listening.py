@@ -170,7 +170,10 @@ def test_a_player_is_played_by_keys_and_shows_foreign_text_as_text(page):
 def test_pictures_are_drawn_when_they_come_into_view(page):
     canvas = page.locator(".cb-player canvas").last
     canvas.scroll_into_view_if_needed()
-    drawn = "(c) => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v) => v > 0)"
+    drawn = """(c) => {
+        const { width, height } = c;
+        return c.toDataURL() !== Object.assign(document.createElement("canvas"), { width, height }).toDataURL();
+    }"""
     wait_until(page, lambda: canvas.evaluate(drawn))
 
 
