@@ -14,6 +14,7 @@ Usage: ./run_all.sh [OPTIONS] [STAGE...]   run the notebooks that are out of dat
        ./run_all.sh test [PYTEST OPTIONS]  lint, types, unit, notebook and browser tests
        ./run_all.sh lab                    JupyterLab on the index notebook
        ./run_all.sh compare RUN_A RUN_B    what moved between two runs, see ./run_all.sh compare --help
+       ./run_all.sh doctor                 what this machine lacks, what that costs, and what mends it
        ./run_all.sh bench [PART...]        time this code against the usual way, see ./run_all.sh bench --help
 
 STAGE is a notebook's name, such as 01_tokenize: it and what it needs are run; without one, all are.
@@ -105,7 +106,7 @@ install() {
     cp "$lock" "$stamp"
 }
 
-choose_python() { # sets $python, after an installation where one is due
+has_environment() { # sets $python to that of the environment to use; does it stand, as requirements.lock says?
     local active
     active="$(command -v python3 || command -v python || true)"
     if [ -n "$active" ] && ! [ "$(dirname "$active")" -ef "$venv/bin" ] &&
@@ -114,7 +115,11 @@ choose_python() { # sets $python, after an installation where one is due
         return
     fi
     python="$venv/bin/python"
-    if ! cmp -s "$lock" "$stamp" || ! has_codecbook "$python"; then
+    cmp -s "$lock" "$stamp" && has_codecbook "$python"
+}
+
+choose_python() { # sets $python, after an installation where one is due
+    if ! has_environment; then
         "$@" # refuses a mistyped command line before minutes of installation
         if [ ! -w "$root" ] || { [ -e "$venv" ] && [ ! -w "$venv" ]; }; then
             refuse "$venv is out of date or not there, and you cannot write to it; use a checkout of your own."
@@ -168,6 +173,11 @@ lab)
     # the file browser shows the checkout, and nobody is asked whether to fetch news
     exec "$python" -m jupyterlab --ServerApp.root_dir="$root" --LabApp.default_url=/lab/tree/notebooks/00_index.ipynb \
         --LabApp.app_settings_dir="$root/config/lab" "$@"
+    ;;
+doctor)
+    shift
+    has_environment || python="$(find_python)" # what is missing is said, and not installed
+    exec "$python" "$root/workflow/doctor.py" "$@"
     ;;
 bench | compare)
     command="$1"

@@ -4,8 +4,10 @@ Each function returns a table that `codecbook.book.tables.show` displays and tha
 """
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -14,13 +16,17 @@ from packaging.version import Version
 from codecbook.book.provenance import installed_version
 from codecbook.clips import ClipEntry, load_entry
 from codecbook.codecs import load_codec
+from codecbook.codecs.registry import adapter, codec_names
 from codecbook.errors import CodecbookError, MissingWeights
+from codecbook.models.weights import weight_kinds
 from codecbook.paths import extra_dir, repository_dir
 
 SHOWN_PACKAGES = (
     "torch", "numpy", "scipy", "soxr", "soundfile", "encodec", "snac", "transformers", "numba", "pyarrow",
     "torchmetrics", "pystoi", "auraloss", "matplotlib", "papermill", "nbconvert", "jupyterlab", "snakemake",
 )  # fmt: skip
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def pinned_versions() -> dict[str, str]:
@@ -60,6 +66,10 @@ def optional_tools() -> pd.DataFrame:
         ("ai-edge-litert", "the codec Lyra V2", modules["ai_edge_litert"], "pip install ai-edge-litert"),
         ("learned measures", "voice, words, opinions", modules["visqol"], "pip install 'codecbook[measures]'"),
         ("Chromium", "browser tests of the reports", browser, "install the Debian package chromium"),
+        ("Node.js", "tests of what the reports' pages compute", any(map(shutil.which, ("node", "nodejs"))),
+         "install the Debian package nodejs"),
+        ("C++ compiler", "torch.compile in the matrix", shutil.which(os.environ.get("CXX", "c++")) is not None,
+         "install the Debian package g++"),
         ("flite, espeak-ng, fluidsynth", "remaking the bundled clips", synthesisers,
          "install the Debian packages flite, espeak-ng, fluidsynth, fluid-soundfont-gm"),
         ("CUDA", "longer training, the CUDA column", torch.cuda.is_available(), "none needed: all runs on a CPU"),
@@ -70,6 +80,35 @@ def optional_tools() -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["tool", "serves", "here", "remedy"])
     table.loc[table["here"], "remedy"] = ""
     return table
+
+
+def published_weights() -> pd.DataFrame:
+    """List the codecs whose authors publish weights, whether they are ``here``, their ``place``, and the ``remedy``.
+
+    Nothing is fetched or loaded: a file in the caches of torch and of the hub counts as here.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    def kept(name: str) -> str | None:
+        module = adapter(name)
+        if name == "lyra_v2":
+            return str(module.published_folder() or "") or None
+        if name in getattr(module, "CHECKPOINTS", {}):
+            file = Path(torch.hub.get_dir()) / "checkpoints" / module.CHECKPOINTS[name]
+            return str(file) if file.is_file() else None
+        files = (try_to_load_from_cache(module.REPOSITORY, file) for file in _HUB_FILES)
+        return next((file for file in files if isinstance(file, str)), None)
+
+    rows = []
+    for name in codec_names():
+        if "pretrained" not in weight_kinds(name):
+            continue
+        place = kept(name)
+        remedy = "with a network: codecbook codecs export CLIP.wav --codec NAME --weights pretrained --outdir OUT"
+        if name == "lyra_v2":
+            remedy = f"fetch the .tflite files of {adapter(name).SOURCE}, and give their folder as weights"
+        rows.append((name, place is not None, place or "not here", "" if place else remedy))
+    return pd.DataFrame(rows, columns=["codec", "here", "place", "remedy"])
 
 
 def clips_by_domain(entries: Sequence[ClipEntry]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from codecbook.codecs.base import Codec
 from codecbook.errors import UnsupportedInput
@@ -46,7 +47,12 @@ def load_codec(name: str, weights: str | Path = "bundled", device: str = "cpu") 
         >>> load_codec("encodec_24khz", weights="random:0").codebook_sizes[:3]
         (1024, 1024, 1024)
     """
+    module = adapter(name)
+    return module.load(name, parse_weights(name, weights), device)
+
+
+def adapter(name: str) -> ModuleType:
+    """Return the module of `codecbook.codecs.adapters` for a codec; an unknown name raises UnsupportedInput."""
     if name not in _ADAPTERS:
         raise UnsupportedInput(f"There is no codec {name!r}; choose one of {', '.join(_ADAPTERS)}.")
-    request = parse_weights(name, weights)
-    return import_module(f"codecbook.codecs.adapters.{_ADAPTERS[name]}").load(name, request, device)
+    return import_module(f"codecbook.codecs.adapters.{_ADAPTERS[name]}")

@@ -7,6 +7,7 @@ residual quantiser. Files with float32 and with int8 weights exist and give diff
 import hashlib
 import importlib.util
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,20 +96,23 @@ def _step(interpreter: Any, frame: np.ndarray) -> np.ndarray:
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
+def published_folder() -> Path | None:
+    """Return the folder of the authors' files below ``CODECBOOK_EXTRA``, the float32 ones first; None without any."""
+    extra = paths.extra_dir()
+    return next((extra / name for name in _EXTRA_FOLDERS if (extra / name).is_dir()), None) if extra else None
+
+
 def load(name: str, request: WeightsRequest, device: str) -> LyraCodec:
     """Load Lyra V2; see `codecbook.codecs.load_codec`.
 
-    ``"pretrained"`` looks below ``CODECBOOK_EXTRA``, the float32 files before the int8 ones: there is no hub to fetch
-    them from.
+    ``"pretrained"`` takes `published_folder`: there is no hub to fetch them from.
     """
     if device != "cpu":
         raise UnsupportedInput(f"Lyra runs on the CPU alone, not on {device!r}; leave the device out.")
     remedy = f"a folder with {', '.join(_FILES.values())}"
     if request.kind != "pretrained":
         raise missing(name, SOURCE, f"there are no {request.kind} ones, only the authors'", remedy)
-    folder, extra = request.path, paths.extra_dir()
-    if folder is None and extra is not None:
-        folder = next((extra / name for name in _EXTRA_FOLDERS if (extra / name).is_dir()), None)
+    folder = request.path or published_folder()
     if folder is None:
         raise missing(name, SOURCE, "they are in no hub, and not below CODECBOOK_EXTRA", remedy)
     absent = [file for file in _FILES.values() if not (folder / file).is_file()]
