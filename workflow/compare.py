@@ -7,9 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from usage import Parser
+from usage import Parser, run_folder
 
-ROOT = Path(__file__).resolve().parents[1]
 EXIT_DIFFERENT = 1
 
 
@@ -24,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for name in ("before", "after"):
         parser.add_argument(
-            name, metavar=f"RUN_{'AB'[name == 'after']}", type=_run, help="name below reports/, or folder"
+            name, metavar=f"RUN_{'AB'[name == 'after']}", type=run_folder, help="name below reports/, or folder"
         )
     parser.add_argument("--out", type=Path, metavar="PAGE.html", help="write the comparison as a page, too")
     parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # parse only
@@ -42,16 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
     except CodecbookError as error:
         parser.error(str(error))
     return EXIT_DIFFERENT if any(difference.counts for difference in differences) else 0
-
-
-def _run(value: str) -> Path:
-    for folder in (ROOT / "reports" / value, Path(value)):
-        if value and (folder / "results").is_dir():
-            return folder.resolve()
-    known = ", ".join(sorted(path.parent.name for path in ROOT.glob("reports/*/results")))
-    raise argparse.ArgumentTypeError(
-        f"{value!r} is neither a run below reports/ ({known or 'none yet'}) nor a folder with results/"
-    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from codecbook.book import figures, results, tables
+from codecbook.book.pages.export import export_run
 from codecbook.book.pages.index_page import render_index
 from codecbook.book.pages.render import render_report
 from codecbook.measure.statistics import Interval
@@ -135,6 +136,27 @@ def test_words_are_found_in_all_reports(run_dir, visited):
     page.get_by_role("searchbox").fill("zebras")
     found.get_by_role("link").first.click()
     page.wait_for_url("**/02_b.html#Of-zebras")
+
+
+def test_a_run_in_one_file_follows_links_and_searches(run_dir, visited, tmp_path):
+    page = visited.open(export_run(run_dir, tmp_path / "moved" / "run.html"))
+    report = page.frame_locator("iframe")
+    report.get_by_role("link", name="What is measured?").first.click()
+    report.get_by_role("link", name=f"Claim 9 on {HOSTILE}").click()
+    assert page.url.endswith("/run.html#01_a.html#claim-10")
+    assert "What is measured?" in page.title()
+    report.get_by_role("searchbox").fill("of zebras")
+    page.keyboard.press("Enter")
+    found = report.locator("#hits")
+    found.get_by_role("link", name="Other things: Of zebras").click()
+    report.get_by_role("heading", name="Other things").wait_for()
+    assert page.url.endswith("#02_b.html#Of-zebras")
+    page.go_back()
+    found.get_by_role("link").first.wait_for()
+    assert report.get_by_role("searchbox").input_value() == "of zebras"
+    page.goto("about:blank")
+    page.goto(f"{(tmp_path / 'moved/run.html').as_uri()}#02_b.html")
+    report.get_by_role("heading", name="Other things").wait_for()
 
 
 @pytest.mark.parametrize("name", ["01_a.html", "index.html"])
