@@ -19,12 +19,21 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from stages import data_files, library_files, read_plan
 
+
+
+def path_of(address):
+    """A path, given as an address that the engine, which reads values as YAML, cannot mistake; None for anything else."""
+    is_address = address.startswith("file:")
+    return Path(unquote(address.removeprefix("file://"), errors="surrogateescape")) if is_address else None
+
+
 PRESET = str(config.get("preset", "fast"))
-if PRESET.startswith("file:"):  # a path that the engine, which reads values as YAML, cannot mistake
-    PRESET = Path(unquote(PRESET.removeprefix("file://"), errors="surrogateescape"))
-else:
-    PRESET = ROOT / "config" / f"{PRESET}.yaml"
-PLAN = read_plan(PRESET, ROOT, str(config.get("name", "")).removeprefix("name:"))
+PLAN = read_plan(
+    path_of(PRESET) or ROOT / "config" / f"{PRESET}.yaml",
+    ROOT,
+    str(config.get("name", "")).removeprefix("name:"),
+    path_of(str(config.get("clips", ""))),
+)
 RUN_DIR = PLAN.run_dir
 PYTHON = sys.executable
 

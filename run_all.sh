@@ -24,6 +24,8 @@ STAGE is a notebook's name, such as 01_tokenize: it and what it needs are run; w
                            or a file of your own, where relative paths start from its folder;
                            the report lies in reports/<preset>/index.html
   --name NAME              keep the run in reports/NAME instead, beside others
+  --clips FOLDER           your own recordings instead of the bundled ones, in all notebooks that take any;
+                           the report lies in reports/FOLDER, or where --name says
   --jobs N                 cores to use (default 2); with --executor, jobs at a time
   --executor NAME          run elsewhere, with the settings of profiles/NAME: slurm
   --dry-run                say what would run, and why

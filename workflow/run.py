@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_USAGE = 2
-COMMANDS = ("test", "lab", "bench", "compare")  # of run_all.sh, which are no stages
+COMMANDS = ("test", "lab", "bench", "compare", "export", "doctor")  # of run_all.sh, which are no stages
 MOST_JOBS = 1000
 DATA_VARIABLES = ("CODECBOOK_DATA", "CODECBOOK_EXTRA")
 PRESET_NOTE = ".preset"  # in a run's folder: the path of its preset, from the root on or absolute
@@ -44,9 +44,9 @@ def main(command_line: Sequence[str] | None = None) -> int:
         if arguments.check:
             return 0
         _refuse_missing_executor(arguments.executor)
-        plan = _checked_plan(arguments.preset, arguments.name or "")
+        plan = _checked_plan(arguments.preset, arguments.name or "", arguments.clips)
         _refuse_place(plan)
-        wanted = plan.with_needs(arguments.stages)
+        wanted = plan.with_needs(_stages_that_listen(plan, arguments.stages) if arguments.clips else arguments.stages)
         if arguments.dry_run:
             return _snakemake(plan, wanted, arguments, interrupts, None)
         with _only_run(plan) as lock:
@@ -70,6 +70,7 @@ def _arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("stages", nargs="*", metavar="STAGE")
     parser.add_argument("--preset", type=_preset, default="fast")
     parser.add_argument("--name", type=_name)
+    parser.add_argument("--clips", type=_clips)
     parser.add_argument("--jobs", type=_jobs)
     parser.add_argument("--executor", type=_executor, default="default")
     parser.add_argument("--keep-going", action=argparse.BooleanOptionalAction, default=True)
@@ -84,6 +85,12 @@ def _arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
         if stage not in known:
             hint = _nearest(Path(stage).stem, [*known, *COMMANDS])
             _refuse(f"{stage!r} is neither a command nor a stage{hint} Stages: {', '.join(known)}.")
+    if arguments.clips and not arguments.name:
+        name = re.sub(r"[^A-Za-z0-9._]+", "-", arguments.clips.name).strip("-._")
+        try:
+            arguments.name = _name(name)
+        except argparse.ArgumentTypeError:
+            _refuse(f"{arguments.clips} has no name that could be that of a folder of reports; add --name NAME.")
     return arguments
 
 
@@ -136,6 +143,22 @@ def _preset(value: str) -> Path:
     return path
 
 
+def _clips(value: str) -> Path:
+    path = Path(value).expanduser().resolve()
+    if not value or not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{value!r} is no folder; give one with recordings.")
+    return path
+
+
+def _stages_that_listen(plan: "Plan", stages: Sequence[str]) -> list[str]:
+    """Return the wanted stages, all without an argument, of those that take recordings; refuse others."""
+    listening = [name for name, stage in plan.stages.items() if "clips_dir" in stage.parameters]
+    for stage in stages:
+        if stage not in listening:
+            _refuse(f"{stage} takes no recordings; with --clips, stages are {', '.join(listening)}.")
+    return list(stages) or listening
+
+
 def _jobs(value: str) -> int:
     if not value.isdecimal() or not 1 <= int(value[:9]) <= MOST_JOBS or len(value) > 9:
         raise argparse.ArgumentTypeError(f"{value!r} is no whole number from 1 to {MOST_JOBS}.")
@@ -167,7 +190,7 @@ def _refuse(message: str) -> NoReturn:
     sys.exit(EXIT_USAGE)
 
 
-def _checked_plan(preset: Path, run_name: str) -> "Plan":
+def _checked_plan(preset: Path, run_name: str, clips: Path | None) -> "Plan":
     """Read the plan and hold every parameter against its notebook, as papermill itself would only warn."""
     from stages import read_plan
 
@@ -179,7 +202,7 @@ def _checked_plan(preset: Path, run_name: str) -> "Plan":
             os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))  # noqa: PTH100, PTH111
     try:
         paths.data_dir()
-        return read_plan(preset, ROOT, run_name)
+        return read_plan(preset, ROOT, run_name, clips)
     except CodecbookError as error:
         _refuse(str(error))
 
@@ -310,6 +333,8 @@ def _command(plan: "Plan", wanted: list[str], arguments: argparse.Namespace) -> 
     # as an address, since the engine reads values as YAML: "Music #1" would end early, "x: y" would be a mapping
     command += ["--config", f"preset={plan.preset.as_uri()}"]
     command += [f"name=name:{arguments.name}"] * bool(arguments.name)
+    if arguments.clips:
+        command += [f"clips={arguments.clips.as_uri()}"]
     if arguments.jobs:
         # a local executor counts cores, a remote one jobs
         command += ["--cores" if arguments.executor == "default" else "--jobs", str(arguments.jobs)]

@@ -97,7 +97,7 @@ class Plan:
         return [name for name in self.stages if name in found]
 
 
-def read_plan(preset: Path, root: Path = ROOT, run_name: str = "") -> Plan:
+def read_plan(preset: Path, root: Path = ROOT, run_name: str = "", clips: Path | None = None) -> Plan:
     """Read ``config/stages.yaml`` and a preset, and check every parameter against its notebook.
 
     Args:
@@ -105,6 +105,7 @@ def read_plan(preset: Path, root: Path = ROOT, run_name: str = "") -> Plan:
             project's presets from `root`.
         root: The checkout.
         run_name: Name of the run's folder; the preset's stem if empty.
+        clips: Folder of recordings that every stage takes which takes any, whatever the preset says.
 
     Raises:
         CodecbookError: A file is no such YAML, a key or stage is unknown or stands there twice, a notebook is missing,
@@ -127,9 +128,11 @@ def read_plan(preset: Path, root: Path = ROOT, run_name: str = "") -> Plan:
             )
         declared = read_declarations(notebook)
         own = _mapping(preset, overrides.get(name), name)
+        own_clips = {"clips_dir": str(clips)} if clips and "clips_dir" in declared.parameters else {}
         parameters = {
             **checked(declared, stage.parameters, root, f"{STAGES_FILE}: {name}"),
             **checked(declared, own, base, f"{preset}: {name}"),
+            **checked(declared, own_clips, base, "--clips"),
         }
         inputs = stage_inputs(declared.code, {**defaults(declared), **parameters}.items())
         stages[name] = replace(stage, parameters=parameters, inputs=tuple(inputs))

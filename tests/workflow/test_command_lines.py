@@ -25,6 +25,7 @@ FILES = {
     "own/{stage}.yaml": "{}\n",
     "own/notes.txt": "{}\n",
     "own/recordings/a.wav": "RIFF",
+    "own/full/a.wav": "RIFF",
     "taken/mine.yaml": "{}\n",
     "reports/mine/.preset": "{root}/taken/mine.yaml",
 }
@@ -138,6 +139,12 @@ def refused(workbook: Workbook, arguments: list[str], capsys: pytest.CaptureFixt
         (["--name", "../x"], "'../x' is no name for a folder of reports; take letters, digits"),
         (["--name", ""], "'' is no name for a folder of reports"),
         (["--name", "é"], "'é' is no name for a folder of reports"),
+        (["--clips", "none"], "argument --clips: 'none' is no folder; give one with recordings."),
+        (["--clips", ""], "'' is no folder"),
+        (["--clips", "notes.txt"], "'notes.txt' is no folder"),
+        (["--clips", "/"], "/ has no name that could be that of a folder of reports; add --name NAME."),
+        (["--clips", "../config/../own/full"], "/own/full has no name that could be"),
+        (["--clips", "recordings", "02_middle", "doctor"], "doctor is a command and stands first"),
         (["--preset", "{stage}.yaml"], "names no folder for its report; rename the file"),
     ],
 )  # fmt: skip
@@ -240,6 +247,33 @@ def test_what_a_stage_of_the_workbook_takes_from_elsewhere(monkeypatch: pytest.M
     assert stages["01_tokenize"].parameters == {"clips_dir": str(tmp_path)}
     assert {"00_index", "01_tokenize", "03_bits_per_second"} <= {s.name for s in stages.values() if s.inputs}
     assert stages["04_bitstream"].inputs == ()
+    clips = tmp_path / "recordings"
+    clips.mkdir()
+    plan = read_plan(tmp_path / "own.yaml", run_name="mine", clips=clips)
+    listening = {name for name, stage in plan.stages.items() if stage.parameters.get("clips_dir") == str(clips)}
+    assert {"01_tokenize", "05_determinism", "08_train_codec"} <= listening
+    assert {"00_index", "07b_published_schemes"}.isdisjoint(listening)
+
+
+def test_recordings_of_the_user_have_a_report_of_their_own(
+    workbook: Workbook, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = []
+    monkeypatch.setitem(
+        workbook.main.__globals__, "run_engine", lambda command, *_, **__: commands.append(command) or 0
+    )
+    assert workbook.main(["--clips", "recordings", "--dry-run"]) == 0
+    assert f"clips={(workbook.root / 'own/recordings').as_uri()}" in commands[0]
+    assert "name=name:recordings" in commands[0]
+    assert commands[0][-3:] == [
+        f"reports/recordings/results/{stage}.json" for stage in ("01_source", "02_middle", "03_last")
+    ]
+    (workbook.root / "notebooks/03_last.ipynb").write_text(
+        json.dumps({"cells": [{"cell_type": "code", "source": "", "metadata": {"tags": ["parameters"]}}]})
+    )
+    assert "03_last takes no recordings; with --clips, stages are 01_source, 02_middle." in refused(
+        workbook, ["--clips", "recordings", "03_last"], capsys
+    )
 
 
 def test_data_from_elsewhere_that_is_not_there(
