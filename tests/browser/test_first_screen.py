@@ -141,6 +141,13 @@ def test_words_are_found_in_all_reports(run_dir, visited):
 def test_a_run_in_one_file_follows_links_and_searches(run_dir, visited, tmp_path):
     page = visited.open(export_run(run_dir, tmp_path / "moved" / "run.html"))
     report = page.frame_locator("iframe")
+    assert page.locator("iframe").bounding_box() == {"x": 0, "y": 0, "width": 1280, "height": 800}
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]") == [
+            width,
+            800,
+        ]
     report.get_by_role("link", name="What is measured?").first.click()
     report.get_by_role("link", name=f"Claim 9 on {HOSTILE}").click()
     assert page.url.endswith("/run.html#01_a.html#claim-10")
