@@ -40,17 +40,14 @@ class Finding:
 def main(arguments: list[str] | None = None) -> int:
     """Print the findings and return the exit status."""
     parser = Parser(prog="./run_all.sh doctor", description=(__doc__ or "").split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--check", action="store_true", help="say nothing, and return the exit status alone")
-    quiet = parser.parse_args(arguments).check
+    parser.parse_args(arguments)
     missing = False
     for finding in findings():
         missing |= finding.state == "missing"
-        if not quiet:
-            print(f"{finding.state:8} {finding.what}: {finding.found}", flush=True)
-            for text in filter(None, (finding.cost, finding.remedy and f"remedy: {finding.remedy}")):
-                print(f"           {text}")
-    if not quiet:
-        print("The notebooks cannot be run yet; see `missing` above." if missing else "The notebooks can be run.")
+        print(f"{finding.state:8} {finding.what}: {finding.found}", flush=True)
+        for text in filter(None, (finding.cost, finding.remedy and f"remedy: {finding.remedy}")):
+            print(f"           {text}")
+    print("The notebooks cannot be run yet; see `missing` above." if missing else "The notebooks can be run.")
     return EXIT_MISSING if missing else 0
 
 
