@@ -144,8 +144,12 @@ def _preset(value: str) -> Path:
 
 
 def _clips(value: str) -> Path:
-    path = Path(value).expanduser().resolve()
-    if not value or not path.is_dir():
+    try:
+        path = Path(value).expanduser().resolve()
+        is_folder = bool(value) and path.is_dir()
+    except (OSError, ValueError, RuntimeError):  # as of a preset
+        path, is_folder = Path(value), False
+    if not is_folder:
         raise argparse.ArgumentTypeError(f"{value!r} is no folder; give one with recordings.")
     return path
 

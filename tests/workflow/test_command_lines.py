@@ -141,6 +141,8 @@ def refused(workbook: Workbook, arguments: list[str], capsys: pytest.CaptureFixt
         (["--name", "é"], "'é' is no name for a folder of reports"),
         (["--clips", "none"], "argument --clips: 'none' is no folder; give one with recordings."),
         (["--clips", ""], "'' is no folder"),
+        (["--clips", "~nobody_of_this_name/x"], "'~nobody_of_this_name/x' is no folder"),
+        (["--clips", "a\0b"], "is no folder"),
         (["--clips", "notes.txt"], "'notes.txt' is no folder"),
         (["--clips", "/"], "/ has no name that could be that of a folder of reports; add --name NAME."),
         (["--clips", "../config/../own/full"], "/own/full has no name that could be"),
