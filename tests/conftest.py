@@ -1,12 +1,18 @@
-"""What tests of several rooms share: a Python that has nothing but numpy, and a disk that is full."""
+"""What tests share: a Python that has nothing but numpy, a full disk, and the code that CONTRIBUTING.md spells out."""
 
 import contextlib
+import importlib
+import re
 import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+_MOST_LINES = 30  # of code, in what one adds
 
 _NUMPY_ALONE = """
 import importlib.abc
@@ -51,3 +57,35 @@ def room() -> Callable[[int], contextlib.AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return bounded
+
+
+@pytest.fixture
+def spelled_out() -> Callable[[str], tuple[str, str, str]]:
+    """Return a function that gives the file, the code and the line of a list in a section of CONTRIBUTING.md."""
+
+    def read(heading: str) -> tuple[str, str, str]:
+        text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+        (section,) = re.findall(rf"^## {heading}\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)
+        (code,) = re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+        assert len([line for line in code.splitlines() if line.strip()]) <= _MOST_LINES
+        (line,) = re.findall(r"the line\s(?:is )?`(.*?)`", section, re.IGNORECASE)
+        before, _, _ = section.partition("```python")
+        return re.findall(r"`(\w+/\w+\.(?:py|ipynb))`", before)[-1], code, line
+
+    return read
+
+
+@pytest.fixture
+def added(
+    spelled_out: Callable[[str], tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[str, ModuleType], tuple[ModuleType, str]]:
+    """Return a function that adds the module of a section to a package; gives it, and the line for a list."""
+
+    def add(heading: str, package: ModuleType) -> tuple[ModuleType, str]:
+        file, code, line = spelled_out(heading)
+        (tmp_path / Path(file).name).write_text(code)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+        importlib.invalidate_caches()
+        return importlib.import_module(f"{package.__name__}.{Path(file).stem}"), line
+
+    return add
