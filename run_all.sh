@@ -27,7 +27,7 @@ STAGE is a notebook's name, such as 01_tokenize: it and what it needs are run; w
   --clips FOLDER           your own recordings instead of the bundled ones, in all notebooks that take any;
                            the report lies in reports/FOLDER, or where --name says
   --jobs N                 cores to use (default 2); with --executor, jobs at a time
-  --executor NAME          run elsewhere, with the settings of profiles/NAME: slurm
+  --executor NAME          run elsewhere, with the settings of profiles/NAME: slurm, cluster-generic
   --dry-run                say what would run, and why
   --fresh                  run everything, up to date or not
   --no-keep-going          stop at the first failing notebook (by default the others go on)

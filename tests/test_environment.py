@@ -49,7 +49,7 @@ def test_the_lock_pins_one_public_version_of_each_package() -> None:
     assert names == sorted(set(names))
 
 
-@pytest.mark.parametrize("declared", [*STANDARD, *EXTRAS["lyra"], *EXTRAS["slurm"]])
+@pytest.mark.parametrize("declared", [*STANDARD, *EXTRAS["lyra"], *EXTRAS["cluster"]])
 def test_every_declared_package_is_locked_at_an_allowed_version(declared: str) -> None:
     requirement = Requirement(declared)
     pin = locked()[canonicalize_name(requirement.name)]

@@ -43,7 +43,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
         arguments = _arguments(command_line)
         if arguments.check:
             return 0
-        _refuse_missing_executor(arguments.executor)
+        refuse_missing_executor(arguments.executor)
         plan = _checked_plan(arguments.preset, arguments.name or "", arguments.clips)
         _refuse_place(plan)
         wanted = plan.with_needs(_stages_that_listen(plan, arguments.stages) if arguments.clips else arguments.stages)
@@ -71,8 +71,8 @@ def _arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--preset", type=_preset, default="fast")
     parser.add_argument("--name", type=_name)
     parser.add_argument("--clips", type=_clips)
-    parser.add_argument("--jobs", type=_jobs)
-    parser.add_argument("--executor", type=_executor, default="default")
+    parser.add_argument("--jobs", type=number_of_jobs)
+    parser.add_argument("--executor", type=executor_name, default="default")
     parser.add_argument("--keep-going", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--fresh", action="store_true")
@@ -163,13 +163,15 @@ def _stages_that_listen(plan: "Plan", stages: Sequence[str]) -> list[str]:
     return list(stages) or listening
 
 
-def _jobs(value: str) -> int:
+def number_of_jobs(value: str) -> int:
+    """Read how many jobs are to run at a time."""
     if not value.isdecimal() or not 1 <= int(value[:9]) <= MOST_JOBS or len(value) > 9:
         raise argparse.ArgumentTypeError(f"{value!r} is no whole number from 1 to {MOST_JOBS}.")
     return int(value)
 
 
-def _executor(value: str) -> str:
+def executor_name(value: str) -> str:
+    """Check the name of an executor, which is that of a folder in ``profiles``."""
     own = sorted(path.parent.name for path in (ROOT / "profiles").glob("*/config.yaml"))
     if value not in own:
         raise argparse.ArgumentTypeError(
@@ -178,7 +180,8 @@ def _executor(value: str) -> str:
     return value
 
 
-def _refuse_missing_executor(profile: str) -> None:
+def refuse_missing_executor(profile: str) -> None:
+    """End with a message where the package is missing by which the engine speaks to a cluster."""
     settings = (ROOT / "profiles" / profile / "config.yaml").read_text(encoding="utf-8")
     named = re.search(r"^executor: *([\w-]+)", settings, re.MULTILINE)
     if named and not importlib.util.find_spec(f"snakemake_executor_plugin_{named[1].replace('-', '_')}"):
@@ -328,7 +331,7 @@ def _snakemake(
 ) -> int:
     """Let Snakemake bring the wanted stages up to date."""
     command = _command(plan, wanted, arguments)
-    return run_engine(command, interrupts, cwd=ROOT, env=_environment(), lock=lock)
+    return run_engine(command, interrupts, cwd=ROOT, env=engine_environment(), lock=lock)
 
 
 def _command(plan: "Plan", wanted: list[str], arguments: argparse.Namespace) -> list[str]:
@@ -348,8 +351,10 @@ def _command(plan: "Plan", wanted: list[str], arguments: argparse.Namespace) -> 
     return [*command, "--", *(str(plan.result(stage)) for stage in wanted)]
 
 
-def _environment() -> dict[str, str]:
+def engine_environment() -> dict[str, str]:
+    """Return the environment of the engine, which finds its logger and the scripts of the profiles there."""
     environment = dict(os.environ)
+    environment["PATH"] = os.pathsep.join([str(ROOT / "workflow"), environment.get("PATH", "")])
     environment.pop("SNAKEMAKE_PROFILE", None)  # a user's own profile would mix with the project's
     search_path = [str(ROOT / "workflow" / "logger"), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, search_path))
