@@ -297,7 +297,7 @@ def _run(plan: "Plan", wanted: list[str], arguments: argparse.Namespace, interru
 
 def _say_findings(plan: "Plan", wanted: list[str]) -> None:
     """Name the claims that do not hold here: findings of this run, which decide nothing."""
-    from codecbook.book.pages.index_page import claims_of
+    from codecbook.book.results import claims_of
 
     for stage in wanted:
         result = ROOT / plan.result(stage)

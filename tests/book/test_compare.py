@@ -10,14 +10,14 @@ import pytest
 from bs4 import BeautifulSoup
 
 from codecbook.book.pages.compare import compare_runs, render_comparison, text_of
-from codecbook.errors import UnsupportedInput
+from codecbook.errors import CorruptInput, UnsupportedInput
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT: dict[str, Any] = {
     "bits": 8.0, "bits_low": 7.5, "bits_high": 8.5, "tokens": 100, "codec": "a", "exact.frame_ms": 0.2,
     "exact.encode_speedup_vs_upstream": 12.0, "exact.encode_speedup_vs_upstream_low": 11.0,
-    "exact.encode_speedup_vs_upstream_high": 13.0, "conceal.stoi_107ms": 0.9,
-    "headlines": [],
+    "exact.encode_speedup_vs_upstream_high": 13.0, "conceal.stoi_107ms": 0.9, "codec_48khz.encode_rtf": 0.2,
+    "headlines": [{"label": "Bits", "figure": "8.0 [7.5, 8.5]", "unit": "bits"}],
     "claims": [
         {"text": "bits fall", "holds": True, "hard": True, "figure": "0.2"},
         {"text": "it is fast", "holds": True, "hard": False, "figure": "9 times"},
@@ -61,6 +61,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("tokens", None, "missing", "tokens", True),
         ("more", 1, "missing", "more", True),
         ("conceal.stoi_107ms", 0.91, "moved", "conceal.stoi_107ms", True),
+        ("conceal.stoi_107ms", 0.9 + 1e-8, "rounding", "conceal.stoi_107ms", False),
+        ("codec_48khz.encode_rtf", 0.3, "timing", "codec_48khz.encode_rtf", False),
+        ("headlines/0/figure", "8.1 [7.5, 8.5]", "told", "Bits", False),
+        ("headlines/0", None, "missing", "Bits", True),
+        ("claims/0/figure", "0.3", "told", "bits fall", False),
         ("exact.frame_ms", 0.9, "timing", "exact.frame_ms", False),
         ("exact.encode_speedup_vs_upstream", 40.0, "timing", "exact.encode_speedup_vs_upstream", False),
         ("claims/0/holds", False, "claim", "bits fall", True),
@@ -79,8 +84,49 @@ def test_what_differs_is_named(tmp_path: Path, path: str, value: Any, kind: str,
     for runs in ((before, after), (after, before)):
         (difference,) = [each for each in compare_runs(*runs) if each.kind != "same"]
         assert (difference.kind, difference.stage, difference.name, difference.counts) == (kind, "stage", name, counts)
-        assert difference.before != difference.after
+        assert difference.change or difference.before != difference.after
         assert name in text_of([difference])
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Return all that a result holds by its path."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {whole: each for name, inner in items for whole, each in leaves(inner, f"{path}/{name}").items()}
+    return {path.lstrip("/"): value}
+
+
+def altered(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    return f"other than {value}" if isinstance(value, str) else value + 1
+
+
+def test_whatever_is_altered_is_named(tmp_path: Path) -> None:
+    before = write(tmp_path / "before", stage=RESULT)
+    unsaid = []
+    for number, (path, value) in enumerate(leaves(RESULT).items()):
+        after = write(tmp_path / str(number), stage=changed(path, altered(value)))
+        if all(each.kind == "same" for each in compare_runs(before, after)):
+            unsaid.append(path)
+    # whether a claim must hold follows from parameters and data; times and memory are never the same
+    assert unsaid == ["claims/0/hard", "claims/1/hard", "provenance/wall_s", "provenance/started_utc",
+                      "provenance/peak_memory_mb"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("claims", [{"text": "bits fall", "holds": True}]), ("claims", "none"), ("headlines", {"bits": 8}),
+        ("provenance", "a1"), ("provenance/packages", ["torch"]),
+    ],
+)  # fmt: skip
+def test_a_result_of_another_version_is_refused_with_its_remedy(tmp_path: Path, path: str, value: Any) -> None:
+    runs = write(tmp_path / "a", stage=RESULT), write(tmp_path / "b", stage=changed(path, value))
+    with pytest.raises(
+        CorruptInput, match=r"stage.json was written by another version .*; delete it and run ./run_all"
+    ):
+        compare_runs(*runs)
 
 
 def test_nothing_differs_between_equal_runs_whenever_and_however_fast(tmp_path: Path) -> None:
@@ -88,7 +134,7 @@ def test_nothing_differs_between_equal_runs_whenever_and_however_fast(tmp_path: 
     later["provenance"] |= {"wall_s": 99.0, "started_utc": "2026-02-01T00:00:00+00:00", "peak_memory_mb": 2.0}
     differences = compare_runs(write(tmp_path / "a", stage=RESULT), write(tmp_path / "b", stage=later))
     assert {each.kind for each in differences} == {"same"}
-    assert text_of(differences) == "0 differences that count, 6 figures the same."
+    assert text_of(differences) == "0 differences that count, 7 figures the same."
 
 
 def test_a_stage_of_one_run_alone_and_conditions_of_all(tmp_path: Path) -> None:
@@ -112,7 +158,7 @@ def test_the_page_has_all_figures_and_runs_no_foreign_text(tmp_path: Path) -> No
     soup = BeautifulSoup(page, "html.parser")
     assert not soup.select("script")
     assert [row.get_text() for row in soup.select("tr.counts th")] == ["codec"]
-    assert len(soup.select("tr.same")) == 5
+    assert len(soup.select("tr.same")) == 6
     assert len(soup.select(".pair img")) == 2
 
 

@@ -127,6 +127,11 @@ def test_bad_folders_and_results_are_refused(run_dir):
     (run_dir / "results" / "01_tokens.json").write_text("{")
     with pytest.raises(CorruptInput, match="no JSON"):
         render_index(run_dir)
+    (run_dir / "results" / "01_tokens.json").write_text('{"claims": [{"claim": "It holds."}]}')
+    with pytest.raises(CorruptInput, match=r"01_tokens.json was written by another version .* ./run_all.sh 01_tokens"):
+        render_index(run_dir)
+    (run_dir / "results" / "01_tokens.json").write_text('{"provenance": {"commit": "a1"}}')
+    assert "unknown" in render_index(run_dir).read_text()
 
 
 def test_the_newest_run_of_each_stage_is_found(run_dir, monkeypatch):
@@ -139,6 +144,6 @@ def test_the_newest_run_of_each_stage_is_found(run_dir, monkeypatch):
     found = last_runs(run_dir.parent)
     assert found["01_tokens"] == ("1 of 2 claims hold here, 1 not judged; [fast](../reports/fast/01_tokens.html)")
     assert found["02_entropy"] == "&lt;b&gt;cost&lt;/b&gt;: **8.1 [8.0, 8.2]** bits a token; a run"
-    assert "delete it and run the stage again" in found["03_probe"]
+    assert "delete it and run ./run_all.sh 03_probe" in found["03_probe"]
     monkeypatch.setenv("CODECBOOK_BATCH", "1")
     assert last_runs(run_dir.parent) == {}

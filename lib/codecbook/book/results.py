@@ -282,8 +282,33 @@ def read(stage: str) -> dict[str, Any]:
     A batch run reads its own folder. In an interactive session the newest results under ``reports/`` are taken. Where
     the stage has not been run, the error names the command that runs it.
     """
-    path = _find(stage, Path("results") / f"{stage}.json")
-    return read_json(path, dict, f"delete it and run ./run_all.sh {stage}")
+    return read_result(_find(stage, Path("results") / f"{stage}.json"))
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Return what a result file holds. Raises CorruptInput: it is damaged, or of a version that wrote other fields."""
+    remedy = f"delete it and run ./run_all.sh {path.stem}"
+    result = read_json(path, dict, remedy)
+    try:
+        claims_of(result)
+        headlines_of(result)
+        facts = result.get("provenance", {})
+        for mapping in (facts, facts.get("packages", {}), facts.get("parameters", {})):
+            dict(**mapping)
+    except (AttributeError, TypeError) as error:
+        reason = re.sub(r"^.*?__init__\(\) ", "a part of it ", str(error))
+        raise CorruptInput(f"{path} was written by another version of codecbook ({reason}); {remedy}.") from error
+    return result
+
+
+def claims_of(result: Mapping[str, Any]) -> list[Claim]:
+    """Return the claims of a result file's content."""
+    return [Claim(**claim) for claim in result.get("claims", [])]
+
+
+def headlines_of(result: Mapping[str, Any]) -> list[Headline]:
+    """Return the headlines of a result file's content."""
+    return [Headline(**headline) for headline in result.get("headlines", [])]
 
 
 def artifact(stage: str, name: str) -> Path:

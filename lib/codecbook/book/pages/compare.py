@@ -1,10 +1,12 @@
 """Compare two runs: which figures and claims moved, and what the runs had in common.
 
 A figure with an interval (``x``, ``x_low``, ``x_high``) has moved where the value of one run lies outside the interval
-of the other; one without has moved where it differs at all. Figures that are times, or made of times, move by
-themselves: they are shown, and count for nothing.
+of the other; one without has moved where it differs at all, up to the rounding of long sums of floats, which threads
+may add up in another order. Figures that are times, or made of times, move by themselves. These are shown, and count
+for nothing, and so are headlines and what claims are decided by: they are texts, and their figures stand beside them.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +16,19 @@ from typing import Any, Literal
 import jinja2
 from bs4 import BeautifulSoup
 
-from codecbook.book.pages.index_page import CONTENT_POLICY, claims_of
-from codecbook.book.results import RESERVED
+from codecbook.book.pages.index_page import CONTENT_POLICY
+from codecbook.book.results import RESERVED, claims_of, headlines_of, read_result
 from codecbook.book.tables import ASSETS, value_text
 from codecbook.errors import UnsupportedInput
-from codecbook.files import read_json, write_file
+from codecbook.files import write_file
 
-Kind = Literal["moved", "within", "timing", "claim", "finding", "missing", "condition", "same"]
+Kind = Literal["moved", "within", "rounding", "timing", "claim", "finding", "told", "missing", "condition", "same"]
 _BOUNDS = ("_low", "_high")
+_ROUNDING = 1e-6  # of a figure
 # keys of figures that the clock has made
 _TIMING = re.compile(
-    r"(^|[._])(\w*speedup\w*|\w*_ms|probe_s|\w*frames_per_s|training_\w*|processor_share)(_low|_high)?$"
+    r"(^|[._])(\w*speedup\w*|\w*_ms|probe_s|\w*frames_per_s|training_speed\w*|training_tokens_per_s|\w*_rtf|"
+    r"processor_share)(_low|_high)?$"
 )
 # of a run, what is said elsewhere or never the same
 _OWN = ("started_utc", "wall_s", "peak_memory_mb", "parameters", "packages")
@@ -35,9 +39,10 @@ class Difference:
     """One thing that two runs have, and whether they differ in it.
 
     Attributes:
-        kind: ``moved``, a figure, beyond its interval or without one; ``within`` its interval; ``timing``; ``claim``,
-            one that is judged otherwise and must hold; ``finding``, one that need not; ``missing``, a stage, figure or
-            claim that one run alone has; ``condition``, what the stage was run with; ``same``, a figure that is equal.
+        kind: ``moved``, a figure, beyond its interval or without one; ``within`` its interval; ``rounding``;
+            ``timing``; ``claim``, one that is judged otherwise and must hold; ``finding``, one that need not; ``told``,
+            a headline or a claim judged alike that says another figure; ``missing``, a stage, figure, claim or headline
+            that one run alone has; ``condition``, what the stage was run with; ``same``, a figure that is equal.
         stage: Name of the stage, empty for what all stages have in common.
         name: Key of the figure, text of the claim, or name of the condition.
         before: Value in the first run, as text; empty where it has none.
@@ -73,7 +78,8 @@ def compare_runs(before: Path, after: Path) -> list[Difference]:
             there = ["no result" if result is None else "a result" for result in (one, other)]
             found.append(Difference("missing", stage, "stage", *there))
             continue
-        found += [*_conditions(stage, one, other), *_figures(stage, one, other), *_claims(stage, one, other)]
+        for compare in (_conditions, _figures, _claims, _headlines):
+            found += compare(stage, one, other)
     return _joined(found)
 
 
@@ -82,7 +88,7 @@ def _read(folder: Path) -> dict[str, dict[str, Any]]:
     paths = [*folder.glob("results/failed/*.json"), *folder.glob("results/*.json")]
     if not paths:
         raise UnsupportedInput(f"{folder} holds no results of a run; give a folder such as reports/fast.")
-    return {path.stem: read_json(path, dict, "delete it and run the stage again") for path in paths}
+    return {path.stem: read_result(path) for path in paths}
 
 
 def _conditions(stage: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
@@ -127,11 +133,17 @@ def _moved(one: Mapping[str, Any], other: Mapping[str, Any], name: str) -> Kind:
         return "same"
     if _TIMING.search(name):
         return "timing"
+    if all(map(_is_rounding, (one[name], *_interval(one, name)), (other[name], *_interval(other, name)))):
+        return "rounding"
     for of_value, of_interval in ((one, other), (other, one)):
         value, (low, high) = of_value[name], _interval(of_interval, name)
         if not all(isinstance(each, int | float) for each in (value, low, high)) or not low <= value <= high:
             return "moved"
     return "within"
+
+
+def _is_rounding(a: Any, b: Any) -> bool:
+    return a == b or (isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=_ROUNDING))
 
 
 def _with_interval(result: Mapping[str, Any], name: str) -> str:
@@ -150,6 +162,18 @@ def _claims(stage: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> lis
         elif len({claim.holds for claim in claims if claim}) > 1:
             hard = any(claim.hard for claim in claims if claim)
             found.append(Difference("claim" if hard else "finding", stage, text, *shown))
+        elif shown[0] != shown[1]:
+            found.append(Difference("told", stage, text, *shown))
+    return found
+
+
+def _headlines(stage: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
+    runs = [{each.label: f"{each.figure} {each.unit}".strip() for each in headlines_of(run)} for run in (one, other)]
+    found = []
+    for label in dict.fromkeys([*runs[0], *runs[1]]):
+        shown = [run.get(label, "") for run in runs]
+        if shown[0] != shown[1]:
+            found.append(Difference("told" if all(shown) else "missing", stage, label, *shown))
     return found
 
 
@@ -173,7 +197,8 @@ def _text(value: Any) -> str:
 _HEADINGS: dict[Kind, str] = {
     "condition": "Run with other", "moved": "Figures beyond their interval, or without one", "claim": "Claims",
     "missing": "In one run alone", "finding": "Findings", "within": "Figures within their interval",
-    "timing": "Times, which move by themselves",
+    "rounding": "Last digits of floats", "timing": "Times, which move by themselves",
+    "told": "Headlines and claims that say another figure",
 }  # fmt: skip
 
 

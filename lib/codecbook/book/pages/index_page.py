@@ -1,8 +1,7 @@
 """The index page of a run: which stages ran, what they found, what was skipped, and where a word is in all of it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ import nbformat
 from codecbook.book.figures.style import axis_label
 from codecbook.book.notebooks import error_line, failing_cell, first_heading, lead
 from codecbook.book.pages.search import texts
-from codecbook.book.results import RESERVED, Claim, Headline, batch
+from codecbook.book.results import RESERVED, Claim, Headline, batch, claims_of, headlines_of, read_result
 from codecbook.book.tables import ASSETS, value_text
 from codecbook.errors import CodecbookError, UnsupportedInput
-from codecbook.files import read_json, write_file
+from codecbook.files import write_file
 from codecbook.paths import repository_dir
 
 # of every page: data: and blob: stay on it; script and style are inline because the page is one file
@@ -64,9 +63,7 @@ def render_index(run_dir: Path, notebooks: Path | None = None) -> Path:
 
 
 def _result(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    return read_json(path, dict, "delete it and run the stage again")
+    return read_result(path) if path.is_file() else {}
 
 
 def claims_text(claims: Sequence[Claim]) -> str:
@@ -76,11 +73,6 @@ def claims_text(claims: Sequence[Claim]) -> str:
     if len(judged) < len(claims):
         parts.append(f"{len(claims) - len(judged)} not judged")
     return ", ".join(parts)
-
-
-def claims_of(result: Mapping[str, Any]) -> list[Claim]:
-    """Return the claims of a result file's content."""
-    return [Claim(**claim) for claim in result.get("claims", [])]
 
 
 def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +90,7 @@ def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any]) ->
         for key, value in shown.items()
         if key not in RESERVED and not key.startswith(_SKIPPED)
     ]
-    headlines = [_headline(Headline(**headline)) for headline in shown.get("headlines", [])]
+    headlines = [_headline(headline) for headline in headlines_of(shown)]
     if not headlines:
         headlines, figures = [(*figure, "") for figure in figures[:_HEADLINES]], figures[_HEADLINES:]
     return {
@@ -146,15 +138,14 @@ def _facts(stages: list[dict[str, Any]], provenances: list[dict[str, Any]]) -> l
     if not provenances:
         return facts
     latest = max(provenances, key=lambda facts: facts.get("started_utc", ""))
-    commits = sorted({facts["git_commit"] or "unknown" for facts in provenances})
-    dirty = any(facts["git_dirty"] for facts in provenances)
-    started = datetime.fromisoformat(latest["started_utc"])
+    commits = sorted({facts.get("git_commit") or "unknown" for facts in provenances})
+    dirty = any(facts.get("git_dirty") for facts in provenances)
     return [
         *facts,
-        ("Latest stage (UTC)", started.strftime("%Y-%m-%d %H:%M")),
+        ("Latest stage (UTC)", latest.get("started_utc", "unknown")[:16].replace("T", " ")),
         ("Commit", ", ".join(c[:10] for c in commits) + (" with local changes" if dirty else "")),
-        ("Machine", f"{latest['cpu']}, {latest['cores']} cores"),
-        ("Device", latest["device"]),
+        ("Machine", f"{latest.get('cpu', 'unknown')}, {latest.get('cores', 'unknown')} cores"),
+        ("Device", latest.get("device", "unknown")),
     ]
 
 
@@ -184,10 +175,10 @@ def _found(path: Path) -> str:
     run = path.parent.parent
     try:
         result = _result(path)
-        heads = [Headline(**headline) for headline in result.get("headlines", [])][:1]
+        heads = headlines_of(result)[:1]
         found = [f"{escape(head.label)}: **{escape(head.figure)}** {escape(head.unit)}".strip() for head in heads]
         found += [text] if (text := claims_text(claims_of(result))) else []
-    except (CodecbookError, TypeError) as error:  # written by another version, or by hand
+    except CodecbookError as error:  # written by another version, or by hand
         found = [escape(str(error))]
     report = f"[{run.name}](../reports/{quote(run.name)}/{path.stem}.html)"
     return "; ".join([*found, report if (run / f"{path.stem}.html").is_file() else run.name])
