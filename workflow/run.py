@@ -155,8 +155,8 @@ def _clips(value: str) -> Path:
 
 
 def _stages_that_listen(plan: "Plan", stages: Sequence[str]) -> list[str]:
-    """Return the wanted stages, all without an argument, of those that take recordings; refuse others."""
-    listening = [name for name, stage in plan.stages.items() if "clips_dir" in stage.parameters]
+    """Return the wanted stages, all without an argument, of those that take recordings or sum up; refuse others."""
+    listening = [name for name, stage in plan.stages.items() if stage.last or "clips_dir" in stage.parameters]
     for stage in stages:
         if stage not in listening:
             _refuse(f"{stage} takes no recordings; with --clips, stages are {', '.join(listening)}.")
@@ -271,11 +271,10 @@ def _run(plan: "Plan", wanted: list[str], arguments: argparse.Namespace, interru
         if not plan.stages[stage].inventory.complete:
             print(f"      {stage} takes so many files that only changes among the first are noticed; see --fresh")
     started_s = time.time()
-    returncode = _snakemake(plan, wanted, arguments, interrupts, lock)
+    returncode, blocked = _bring_up_to_date(plan, wanted, arguments, interrupts, lock)
     if returncode == 0 and not any(_started_since(plan, stage, started_s) for stage in wanted):
         print(f"Nothing to do: {len(wanted)} of {len(wanted)} stages are up to date.")
     failed = [stage for stage in wanted if _failed_since(plan, stage, started_s)]
-    blocked = _withdraw_dependants(plan, failed) if returncode == EXIT_FAILED else {}
     if returncode == EXIT_INTERRUPTED:
         print("Stopped; the next call goes on from here.")
     elif returncode:
@@ -324,6 +323,25 @@ def _restore_reports(plan: "Plan", wanted: list[str]) -> None:
             render_report(executed, html)
         except CorruptInput:
             result.unlink()
+
+
+def _bring_up_to_date(
+    plan: "Plan", wanted: list[str], arguments: argparse.Namespace, interrupts: Interrupts, lock: TextIO
+) -> tuple[int, dict[str, str]]:
+    """Run what is out of date; return the exit code, and of stages that could not run the one that they lacked.
+
+    A stage that sums up has a call of its own: it runs whatever became of the others, on what is then there.
+    """
+    started_s = time.time()
+    turns = [[stage for stage in wanted if plan.stages[stage].last == last] for last in (False, True)]
+    returncode, blocked = 0, {}
+    for stages in filter(None, turns):
+        if returncode and not (returncode == EXIT_FAILED and arguments.keep_going):
+            break
+        returncode = max(returncode, _snakemake(plan, stages, arguments, interrupts, lock))
+        if returncode == EXIT_FAILED:
+            blocked |= _withdraw_dependants(plan, [s for s in stages if _failed_since(plan, s, started_s)])
+    return returncode, blocked
 
 
 def _snakemake(

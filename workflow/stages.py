@@ -28,6 +28,7 @@ class Stage:
         needs: Stages whose results it reads.
         threads: Cores that it computes on.
         memory_mb: Memory that a cluster reserves for it.
+        last: It sums up: it runs after all others, and builds on those results that are there.
         parameters: What replaces the values of its parameters cell, checked, with absolute paths.
         inputs: Files and folders that it takes besides those of the checkout.
     """
@@ -36,6 +37,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     threads: int = 1
     memory_mb: int = 4000
+    last: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[Path, ...] = ()
 
@@ -118,6 +120,7 @@ def read_plan(preset: Path, root: Path = ROOT, run_name: str = "", clips: Path |
         if name not in entries:
             raise UnsupportedInput(f"{preset} names the stage {name!r}; {known_names(name, entries)}")
     base = root if preset.parent == root / "config" else preset.parent
+    run_dir = Path("reports") / (run_name or preset.stem)
     stages: dict[str, Stage] = {}
     for name, entry in entries.items():
         stage = _stage(name, _mapping(root / STAGES_FILE, entry, name), list(stages))
@@ -135,8 +138,10 @@ def read_plan(preset: Path, root: Path = ROOT, run_name: str = "", clips: Path |
             **checked(declared, own_clips, base, "--clips"),
         }
         inputs = stage_inputs(declared.code, {**defaults(declared), **parameters}.items())
+        if stage.last:
+            inputs += [root / run_dir / "results" / f"{other}.json" for other in stages]
         stages[name] = replace(stage, parameters=parameters, inputs=tuple(inputs))
-    return Plan(preset, Path("reports") / (run_name or preset.stem), stages)
+    return Plan(preset, run_dir, stages)
 
 
 def library_files(root: Path = ROOT) -> list[str]:
@@ -167,7 +172,7 @@ def _files(root: Path, folder: str) -> list[str]:
 
 
 def _stage(name: str, entry: Mapping[str, Any], above: list[str]) -> Stage:
-    fields = {"needs": list, "threads": int, "memory_mb": int, "parameters": dict}
+    fields = {"needs": list, "threads": int, "memory_mb": int, "last": bool, "parameters": dict}
     for key, value in entry.items():
         if key not in fields:
             raise UnsupportedInput(f"{STAGES_FILE}: {name} has a key {key!r}; {known_names(key, fields)}")

@@ -35,7 +35,7 @@ from IPython.display import display
 
 from codecbook.book import provenance
 from codecbook.book.parameters import defaults, read_declarations
-from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput, require_one_of
+from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput, require_one_of
 from codecbook.files import read_json, write_file
 from codecbook.paths import repository_dir
 
@@ -327,7 +327,7 @@ def _find(stage: str, relative: Path) -> Path:
     where, pattern = (run_dir(), str(relative)) if batch_run else (repository_dir() / "reports", f"*/{relative}")
     found = sorted(where.glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise CodecbookError(f"There is no {relative} under {where}; run ./run_all.sh {stage} to make it.")
+        raise MissingInput(f"There is no {relative} under {where}; run ./run_all.sh {stage} to make it.")
     return found[-1]
 
 
