@@ -255,6 +255,9 @@ def test_what_a_stage_of_the_workbook_takes_from_elsewhere(monkeypatch: pytest.M
     listening = {name for name, stage in plan.stages.items() if stage.parameters.get("clips_dir") == str(clips)}
     assert {"01_tokenize", "05_determinism", "08_train_codec"} <= listening
     assert {"00_index", "07b_published_schemes"}.isdisjoint(listening)
+    assert set(load_run(monkeypatch)._stages_that_listen(plan, [])) == listening | {"09_summary"}
+    results = [ROOT / "reports" / "mine" / "results" / f"{stage}.json" for stage in plan.stages]
+    assert [*plan.stages["09_summary"].inputs, results[-1]] == results
 
 
 def test_recordings_of_the_user_have_a_report_of_their_own(

@@ -239,6 +239,25 @@ def test_a_failing_notebook_is_kept_and_the_next_call_resumes(finished: Project)
 
 
 @pytest.mark.slow
+def test_a_stage_that_sums_up_runs_last_on_what_is_there(project: Project) -> None:
+    (project.root / "config" / "stages.yaml").write_text("00_alone: {}\n01_source: {}\n03_last: {last: true}\n")
+    (project.root / "notebooks" / "02_middle.ipynb").unlink()
+    sums_up = 'found = sorted(path.stem for path in (run_dir / "results").glob("0[012]*.json"))\n'
+    project.write_notebook(
+        "03_last", RESULT_CELL.replace("time.sleep", sums_up + "time.sleep").replace(": x", ": found")
+    )
+    project.write_notebook("01_source", 'raise ValueError("no such luck")')
+    said = project.run(returncode=1)
+    assert "failed   01_source" in said
+    assert "[1/1] ok 03_last" in said
+    assert project.results()["03_last"]["x"] == ["00_alone"]
+    project.write_notebook("01_source")
+    assert "Nothing to do: 1 of 1" in project.run("03_last"), "nor does it make the others run"
+    project.run()
+    assert project.results()["03_last"]["x"] == ["00_alone", "01_source"]
+
+
+@pytest.mark.slow
 def test_a_claim_that_does_not_hold_is_a_finding_unless_it_must(project: Project) -> None:
     for arguments in (["init"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-m", "a"]):
         subprocess.run(["git", "-C", str(project.root), *arguments], check=True, capture_output=True)
