@@ -10,7 +10,7 @@ from bs4 import BeautifulSoup
 from codecbook.audio import Clip, clip_from_array, loudness_lufs
 from codecbook.book import listen
 from codecbook.book.listen.takes import as_takes, flac_bytes, levels
-from codecbook.book.listen.widgets import share_media
+from codecbook.book.pages.render import share_media
 from codecbook.errors import UnsupportedInput
 
 

@@ -10,6 +10,7 @@ import html
 import io
 import re
 import warnings
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -18,16 +19,29 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from codecbook.book.figures import points
-from codecbook.book.figures.audio import waveforms
-from codecbook.book.figures.rates import rate_quality
 from codecbook.book.figures.style import NEUTRALS, PALETTE, RC, axis_label
-from codecbook.book.figures.tokens import codebook_usage, symbol_interval, token_map
 from codecbook.errors import UnsupportedInput
+from codecbook.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from codecbook.book.figures.audio import waveforms
+    from codecbook.book.figures.rates import rate_quality
+    from codecbook.book.figures.tokens import codebook_usage, symbol_interval, token_map
 
 __all__ = [
     "PALETTE", "axis_label", "codebook_usage", "rate_quality", "show", "style", "symbol_interval", "to_html",
     "token_map", "waveforms",
 ]  # fmt: skip
+
+# rendering a report needs the style alone, and not what the figures of sound and tokens import
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "codecbook.book.figures.audio": ("waveforms",),
+        "codecbook.book.figures.rates": ("rate_quality",),
+        "codecbook.book.figures.tokens": ("codebook_usage", "symbol_interval", "token_map"),
+    },
+)
 
 _SVG_LIMIT_BYTES = 250_000
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from bs4 import BeautifulSoup
-
 from codecbook.book.tables import ASSETS
 
 # one module, in this order; the last one chooses the widget
@@ -47,26 +45,6 @@ def page_html(kind: str, content: dict[str, Any], plain: Sequence[tuple[str, str
         f'<div class="codecbook-sound" data-state="{html.escape(json.dumps(passed))}">{title}{"".join(lines)}</div>\n'
         f'<script type="module">\n{script()}</script>'
     )
-
-
-def share_media(soup: BeautifulSoup) -> None:
-    """Keep each clip and each module of a page once, however many players use it.
-
-    Players that had a clip after the first one link to that, for readers without scripts.
-    """
-    seen: set[str] = set()
-    for module in soup.select("script[type=module]"):
-        text = module.get_text()
-        module.decompose() if text in seen else seen.add(text)
-    for audio in soup.select("audio[data-clip]"):
-        key = str(audio["data-clip"])
-        if key in seen:
-            link = soup.new_tag("a", href=f"#clip-{key}")
-            link.string = "the same clip as above"
-            audio.replace_with(link)
-        else:
-            seen.add(key)
-            audio["id"] = f"clip-{key}"
 
 
 @cache

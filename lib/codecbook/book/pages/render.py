@@ -21,7 +21,6 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from codecbook.book import provenance
-from codecbook.book.listen.widgets import share_media
 from codecbook.book.notebooks import clean, error_line, failing_cell, first_heading
 from codecbook.book.pages.index_page import CONTENT_POLICY
 from codecbook.book.pages.summary import add_summary
@@ -166,3 +165,23 @@ def _add_contents(soup: BeautifulSoup) -> None:
     share_media(soup)
     if navigation is not None and contents is not None and not contents.contents:
         navigation.decompose()
+
+
+def share_media(soup: BeautifulSoup) -> None:
+    """Keep each clip and each module of a page once, however many players use it.
+
+    Players that had a clip after the first one link to that, for readers without scripts.
+    """
+    seen: set[str] = set()
+    for module in soup.select("script[type=module]"):
+        text = module.get_text()
+        module.decompose() if text in seen else seen.add(text)
+    for audio in soup.select("audio[data-clip]"):
+        key = str(audio["data-clip"])
+        if key in seen:
+            link = soup.new_tag("a", href=f"#clip-{key}")
+            link.string = "the same clip as above"
+            audio.replace_with(link)
+        else:
+            seen.add(key)
+            audio["id"] = f"clip-{key}"
