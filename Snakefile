@@ -65,6 +65,8 @@ rule notebook:
         parameters=lambda w: PLAN.stages[w.stage].parameters_json,
         inputs=lambda w: PLAN.stages[w.stage].inputs_text,
     threads: lambda w: PLAN.stages[w.stage].threads
+    # what takes all cores goes first: what takes one then fills them to the end
+    priority: lambda w: PLAN.stages[w.stage].threads
     resources:
         mem_mb=lambda w: PLAN.stages[w.stage].memory_mb,
     message:

@@ -15,7 +15,7 @@ from codecbook.measure.quality import evaluate
 from codecbook.measure.statistics import Interval, mean_interval, median_interval
 from codecbook.tokens.tokens import Tokens
 
-DEFAULT_MEASURES = ("si_sdr_db", "stoi", "log_mel_8khz_distance_db", "log_mel_distance_db", "stft_distance")
+DEFAULT_MEASURES = ("si_sdr_db", "stoi", "log_mel_8khz_distance_db", "log_mel_distance_db")
 SPEECH_MEASURES = ("stoi", "pesq_wideband")
 """Measures that model how well speech is understood; of music they are numbers without a meaning."""
 
