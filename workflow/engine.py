@@ -67,6 +67,22 @@ class Interrupts:
             self._ending.start()
 
 
+def engine_environment(root: Path) -> dict[str, str]:
+    """Return the environment of the engine, which finds its logger and the scripts of the profiles there."""
+    environment = dict(os.environ)
+    environment["PATH"] = os.pathsep.join([str(root / "workflow"), environment.get("PATH", "")])
+    environment.pop("SNAKEMAKE_PROFILE", None)  # a user's own profile would mix with the project's
+    search_path = [str(root / "workflow" / "logger"), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, search_path))
+    # a home that is not there or cannot be written, as in a container or a service: the engine would give up
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111
+    there = next((path for path in (cache, *cache.parents) if path.exists()), root)
+    if not (cache.is_absolute() and there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        environment["XDG_CACHE_HOME"] = str(root / ".snakemake" / "cache")
+        environment.setdefault("MPLCONFIGDIR", str(root / ".snakemake" / "cache" / "matplotlib"))
+    return environment
+
+
 def run_engine(
     command: Sequence[str], interrupts: Interrupts, *, cwd: Path, env: Mapping[str, str], lock: TextIO | None = None
 ) -> int:
@@ -94,9 +110,9 @@ def run_engine(
     )
     interrupts.watch(process)
     if lock:
-        lock.truncate(0)
-        lock.write(str(process.pid))
-        lock.flush()
+        with contextlib.suppress(OSError):  # a full disk: who holds the lock is not said then
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), str(process.pid).encode())  # unbuffered: nothing is left to fail again
     with process:
         for line in process.stderr or ():
             if "for setting default command line arguments" not in line:  # said on every start

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from engine import EXIT_FAILED, EXIT_INTERRUPTED, Interrupts, run_engine
+from engine import EXIT_FAILED, EXIT_INTERRUPTED, Interrupts, engine_environment, run_engine
 
 if TYPE_CHECKING:
     from stages import Plan
@@ -279,16 +279,18 @@ def _run(plan: "Plan", wanted: list[str], arguments: argparse.Namespace, interru
         print("Stopped; the next call goes on from here.")
     elif returncode:
         for stage in failed:
-            page = plan.html(stage) if (ROOT / plan.html(stage)).is_file() else plan.log(stage)
-            print(f"failed   {stage}: look at {page}")
+            page = ROOT / plan.html(stage)
+            if page.is_file() and not page.stat().st_size:
+                page.unlink()  # the engine makes a log file that is missing, and for it this is one
+            print(f"failed   {stage}: look at {plan.html(stage) if page.is_file() else plan.log(stage)}")
         for stage, need in blocked.items():
             print(f"not run  {stage}: it needs {need}")
         print("The next call goes on from here.")
     try:
         index = render_index(ROOT / plan.run_dir)
         _say_findings(plan, wanted)
-    except CodecbookError as error:  # a result that was written by hand, or by half
-        print(f"run_all.sh: {error}")
+    except (CodecbookError, OSError) as error:  # a result that was written by hand, or by half; a full disk
+        print(f"run_all.sh: {error}" + "; make room there, and call again." * isinstance(error, OSError))
         return returncode or EXIT_FAILED
     print(f"Report: {index}")
     return returncode
@@ -349,7 +351,7 @@ def _snakemake(
 ) -> int:
     """Let Snakemake bring the wanted stages up to date."""
     command = _command(plan, wanted, arguments)
-    return run_engine(command, interrupts, cwd=ROOT, env=engine_environment(), lock=lock)
+    return run_engine(command, interrupts, cwd=ROOT, env=engine_environment(ROOT), lock=lock)
 
 
 def _command(plan: "Plan", wanted: list[str], arguments: argparse.Namespace) -> list[str]:
@@ -367,16 +369,6 @@ def _command(plan: "Plan", wanted: list[str], arguments: argparse.Namespace) -> 
     command += ["--dry-run"] * arguments.dry_run
     command += ["--forceall"] * arguments.fresh
     return [*command, "--", *(str(plan.result(stage)) for stage in wanted)]
-
-
-def engine_environment() -> dict[str, str]:
-    """Return the environment of the engine, which finds its logger and the scripts of the profiles there."""
-    environment = dict(os.environ)
-    environment["PATH"] = os.pathsep.join([str(ROOT / "workflow"), environment.get("PATH", "")])
-    environment.pop("SNAKEMAKE_PROFILE", None)  # a user's own profile would mix with the project's
-    search_path = [str(ROOT / "workflow" / "logger"), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, search_path))
-    return environment
 
 
 def _started_since(plan: "Plan", stage: str, started_s: float) -> bool:

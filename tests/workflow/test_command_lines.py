@@ -240,6 +240,25 @@ def test_a_folder_of_reports_that_cannot_be_made(workbook: Workbook, capsys: pyt
     assert f"{workbook.root}/reports/fast cannot be written (File exists); make room there" in said
 
 
+def test_a_disk_that_is_full_at_the_end(
+    workbook: Workbook, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, room: Callable
+) -> None:
+    def engine(*_: object, **__: object) -> int:
+        for name in ("logs/01_source.log", "01_source.html"):
+            path = workbook.root / "reports" / "fast" / name
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+            os.utime(path, (2e9, 2e9))  # after the start, which is a few milliseconds ago
+        return 1
+
+    monkeypatch.setitem(workbook.main.__globals__, "run_engine", engine)
+    with room(1000):
+        assert workbook.main(["01_source"]) == 1
+    said = capsys.readouterr().out
+    assert "failed   01_source: look at reports/fast/logs/01_source.log\n" in said, "and not at a page without a word"
+    assert f"File too large: '{workbook.root}/reports/fast/index.html'; make room there, and call again.\n" in said
+
+
 def test_what_a_stage_of_the_workbook_takes_from_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(ROOT / "workflow")
     read_plan = importlib.import_module("stages").read_plan

@@ -108,3 +108,15 @@ def test_what_does_not_end_by_itself_is_killed(
 def test_without_a_signal_the_exit_code_is_the_engines(engine: ModuleType, tmp_path: Path) -> None:
     assert run(engine, ["true"], tmp_path)[0] == 0
     assert run(engine, ["sh", "-c", "exit 3"], tmp_path)[0] == 1
+
+
+@pytest.mark.parametrize("home", ["a file/home", "a folder"])
+def test_without_a_home_to_write_to_caches_lie_in_the_checkout(
+    engine: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    (tmp_path / "a file").touch()
+    (tmp_path / "a folder").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    cache = engine.engine_environment(tmp_path).get("XDG_CACHE_HOME")
+    assert cache == (str(tmp_path / ".snakemake" / "cache") if "file" in home else None)
