@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXIT_USAGE = 2
 COMMANDS = ("test", "lab", "bench", "compare", "export", "doctor")  # of run_all.sh, which are no stages
 MOST_JOBS = 1000
+LEAST_FREE_MB = 50  # in which a few reports and the engine's records have room
 DATA_VARIABLES = ("CODECBOOK_DATA", "CODECBOOK_EXTRA")
 PRESET_NOTE = ".preset"  # in a run's folder: the path of its preset, from the root on or absolute
 OTHER_RUNS = ("interactive", "sample")  # folders of reports/ that belong to no preset
@@ -221,6 +223,9 @@ def _refuse_place(plan: "Plan") -> None:
     for folder in (ROOT, there):  # the engine keeps its records in the checkout itself
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             _refuse(f"{folder} is no folder that you can write to; use a checkout of your own.")
+        free_mb = shutil.disk_usage(folder).free / 1e6
+        if free_mb < LEAST_FREE_MB:
+            _refuse(f"{folder} lies on a disk with {free_mb:.0f} MB free; make room for {LEAST_FREE_MB} MB.")
     owner = run_dir / PRESET_NOTE
     if owner.is_file() and not _is_own(plan):
         other = ROOT / owner.read_text(encoding="utf-8", errors="surrogateescape")

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -238,6 +239,12 @@ def test_a_folder_of_reports_that_cannot_be_made(workbook: Workbook, capsys: pyt
     (workbook.root / "reports" / "fast").symlink_to("nowhere/at/all")
     said = refused(workbook, [], capsys)
     assert f"{workbook.root}/reports/fast cannot be written (File exists); make room there" in said
+
+
+def test_a_full_disk(workbook: Workbook, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = shutil.disk_usage("/")._replace(free=3_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    assert f"{workbook.root} lies on a disk with 3 MB free; make room for 50 MB." in refused(workbook, [], capsys)
 
 
 def test_a_disk_that_is_full_at_the_end(
