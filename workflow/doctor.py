@@ -66,12 +66,20 @@ def findings() -> Iterator[Finding]:
     for row in environment.optional_tools().to_dict("records"):
         cost = "" if row["here"] else f"left out: {row['serves']}"
         yield Finding(row["tool"], "here" if row["here"] else "not here", cost, row["remedy"])
-    alike: dict[tuple[str, str], list[str]] = {}
-    for row in environment.published_weights().to_dict("records"):
-        alike.setdefault((row["place"], row["remedy"]), []).append(row["codec"])
-    for (place, remedy), codecs in alike.items():
-        cost = "left out: what these codecs' authors published; bundled and random weights are used" if remedy else ""
-        yield Finding(f"published weights of {', '.join(codecs)}", place, cost, remedy)
+    yield from _published(environment.published_weights().to_dict("records"))
+
+
+def _published(rows: list[dict]) -> Iterator[Finding]:
+    """Yield a line on each codec whose published weights are here, one on all that can be fetched, and the others."""
+    what, cost = "published weights", "left out: what these codecs' authors published; preset `real` needs a network"
+    wanted = [row for row in rows if row["megabytes"] and not row["here"]]
+    for row in (row for row in rows if row not in wanted):
+        yield Finding(f"{what} of {row['codec']}", row["place"], cost if row["remedy"] else "", row["remedy"])
+    if wanted:
+        sizes = ", ".join(f"{row['codec']} (about {row['megabytes']} MB)" for row in wanted)
+        command = "codecbook" if shutil.which("codecbook") else f"{sys.executable} -m codecbook"
+        fetch = f"with a network: {command} codecs fetch {' '.join(row['codec'] for row in wanted)}"
+        yield Finding(what, f"not here: {sizes}", cost, fetch)
 
 
 def _environment(error: str, others: list[str] | None = None) -> Finding:

@@ -49,9 +49,10 @@ def test_what_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UnsupportedInput, match="for 'mine'"):
         load_upstream_lm(small("mine"))
 
-    def offline(*args, **kwargs):
+    def offline(url):
         raise OSError("no route")
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("codecbook.models.hub._refuse_unanswered", offline)
     with pytest.raises(MissingWeights, match="no route"):
         load_upstream_lm(model)

@@ -47,7 +47,9 @@ def test_a_full_disk_and_a_small_memory_are_noticed(
     assert capsys.readouterr().out.count("disk: 0.1 GB free") == 1
 
 
-def test_weights_in_the_caches_are_found_and_others_are_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weights_in_the_caches_are_found_and_others_are_not(
+    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("CODECBOOK_EXTRA", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
@@ -64,6 +66,10 @@ def test_weights_in_the_caches_are_found_and_others_are_not(monkeypatch: pytest.
     assert table.loc["encodec_24khz", "place"] == str(checkpoint)
     assert (table.loc[~table["here"], "remedy"] != "").all()
     assert ".tflite" in table.loc["lyra_v2", "remedy"]
+    findings = {finding.what: finding for finding in doctor.findings()}
+    assert findings["published weights of mimi"].state == "ok"
+    assert "snac_24khz (about 79 MB)" in findings["published weights"].found
+    assert "codecs fetch encodec_48khz snac_24khz dac_44khz neucodec" in findings["published weights"].remedy
 
 
 def test_without_the_environment_it_says_so_and_makes_none(tmp_path: Path) -> None:

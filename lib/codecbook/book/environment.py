@@ -7,7 +7,6 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -16,8 +15,9 @@ from packaging.version import Version
 from codecbook.book.provenance import installed_version
 from codecbook.clips import ClipEntry, load_entry
 from codecbook.codecs import load_codec
-from codecbook.codecs.registry import adapter, codec_names
+from codecbook.codecs.registry import DOWNLOAD_MB, adapter, codec_names
 from codecbook.errors import CodecbookError, MissingWeights
+from codecbook.models.hub import checkpoint_path
 from codecbook.models.weights import weight_kinds
 from codecbook.paths import extra_dir, repository_dir
 
@@ -85,6 +85,8 @@ def optional_tools() -> pd.DataFrame:
 def published_weights() -> pd.DataFrame:
     """List the codecs whose authors publish weights, whether they are ``here``, their ``place``, and the ``remedy``.
 
+    What a download is, is said in ``megabytes`` (10^6 bytes, about; 0 where there is none).
+
     Nothing is fetched or loaded: a file in the caches of torch and of the hub counts as here.
     """
     from huggingface_hub import try_to_load_from_cache
@@ -94,7 +96,7 @@ def published_weights() -> pd.DataFrame:
         if name == "lyra_v2":
             return str(module.published_folder() or "") or None
         if name in getattr(module, "CHECKPOINTS", {}):
-            file = Path(torch.hub.get_dir()) / "checkpoints" / module.CHECKPOINTS[name]
+            file = checkpoint_path(module.CHECKPOINTS[name])
             return str(file) if file.is_file() else None
         files = (try_to_load_from_cache(module.REPOSITORY, file) for file in _HUB_FILES)
         return next((file for file in files if isinstance(file, str)), None)
@@ -104,11 +106,12 @@ def published_weights() -> pd.DataFrame:
         if "pretrained" not in weight_kinds(name):
             continue
         place = kept(name)
-        remedy = "with a network: codecbook codecs export CLIP.wav --codec NAME --weights pretrained --outdir OUT"
+        remedy = f"with a network: codecbook codecs fetch {name}"
         if name == "lyra_v2":
             remedy = f"fetch the .tflite files of {adapter(name).SOURCE}, and give their folder as weights"
-        rows.append((name, place is not None, place or "not here", "" if place else remedy))
-    return pd.DataFrame(rows, columns=["codec", "here", "place", "remedy"])
+        megabytes = DOWNLOAD_MB.get(name, 0)
+        rows.append((name, megabytes, place is not None, place or "not here", "" if place else remedy))
+    return pd.DataFrame(rows, columns=["codec", "megabytes", "here", "place", "remedy"])
 
 
 def clips_by_domain(entries: Sequence[ClipEntry]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Command line: ``python -m codecbook.codecs list | export | to-wav | inspect``.
+"""Command line: ``python -m codecbook.codecs list | fetch | export | to-wav | inspect``.
 
     python -m codecbook.codecs export "music/**/*.mp3" --codec encodec_24khz --bandwidth 6 --outdir tokens
     python -m codecbook.codecs inspect tokens/song.npq
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from codecbook import audio, files
 from codecbook.codecs.export import FileReport, export
-from codecbook.codecs.registry import codec_names, load_codec
+from codecbook.codecs.registry import DOWNLOAD_MB, codec_names, load_codec
 from codecbook.command_line import ArgumentParser, exit_status
 from codecbook.errors import UnsupportedInput
 from codecbook.models.weights import weight_kinds
@@ -39,6 +39,10 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("list", help="name the codecs, and which weights each can have")
     listing.set_defaults(command=_list)
+
+    fetching = commands.add_parser("fetch", help="download what codecs' authors published, for use without a network")
+    fetching.add_argument("names", nargs="+", metavar="CODEC", choices=tuple(DOWNLOAD_MB), help=", ".join(DOWNLOAD_MB))
+    fetching.set_defaults(command=_fetch)
 
     exporting = commands.add_parser("export", help="encode recordings into token files")
     add = exporting.add_argument
@@ -79,6 +83,13 @@ def _add_model_options(parser: argparse.ArgumentParser, weights: str | None, def
 def _list(_options: argparse.Namespace) -> int:
     for name in codec_names():
         print(f"{name:16} {', '.join(weight_kinds(name))}, or a path")
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    for name in options.names:
+        print(f"{name}: about {DOWNLOAD_MB[name]} MB, unless it is here already", flush=True)
+        print(f"{name}: {load_codec(name, 'pretrained').weights}", flush=True)
     return 0
 
 

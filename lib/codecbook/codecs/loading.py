@@ -17,8 +17,8 @@ from torch.nn.utils import parametrize
 from codecbook.codecs.base import Weights
 from codecbook.codecs.build import ARCHITECTURES, architecture_shapes, build_architecture
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.models import store
-from codecbook.models.weights import CONNECT_TIMEOUT_S, WeightsRequest, missing, model_source, seeded
+from codecbook.models import hub, store
+from codecbook.models.weights import WeightsRequest, missing, model_source, seeded
 
 _TRAINING_ONLY = (".embed_avg", ".cluster_size")
 
@@ -69,42 +69,34 @@ def load_from_hub(
     """Return a codec's network from a folder, or from a repository of the hub where `path` is None, and which it was.
 
     `load` takes a folder or the repository, and ``local_files_only``. A folder must hold the first `needed` of `files`.
-    The hub's client retries for half a minute where there is no network, so it is asked only after one quick request
-    has been answered; what is cached on this machine is used without. Raises as `load_network`.
+    What is cached on this machine is used without a network. Raises as `load_network`.
     """
     remedy = f"a folder with {' and '.join(files)} of {repository}"
     if path is not None:
         absent = [file for file in files[:needed] if not (path / file).is_file()]
         if absent:
             raise missing(name, str(path), f"it is no folder with a {absent[0]}", remedy)
-        try:
-            return load(str(path), local_files_only=True), str(path)
-        except CodecbookError:
-            raise
-        except Exception as error:  # json, pickle, zip, shapes: each reader of a damaged file raises its own
-            reason = " ".join(str(error).split())[:300]
-            raise CorruptInput(
-                f"{path} could not be read as a {name} model ({reason}); fetch {repository} again."
-            ) from error
-    import httpx
-    from huggingface_hub import constants
+        return _read(name, repository, load, str(path), local_files_only=True), str(path)
+    try:
+        return load(repository, local_files_only=True), repository
+    except CodecbookError:
+        raise
+    except Exception:  # not cached, or damaged
+        hub.check_cached(repository, files)
+    hub.fetch_repository(name, repository, files, remedy)
+    return _read(name, repository, load, repository, local_files_only=False), repository
 
-    address = f"{constants.ENDPOINT}/{repository}"
+
+def _read(name: str, repository: str, load: Callable[..., Any], place: str, local_files_only: bool) -> Any:
     try:
-        return load(repository, local_files_only=True), f"{repository} (hub cache)"
+        return load(place, local_files_only=local_files_only)
     except CodecbookError:
         raise
-    except (OSError, ValueError) as error:
-        not_cached = error
-    if constants.HF_HUB_OFFLINE:
-        raise missing(name, address, "HF_HUB_OFFLINE is set", remedy) from not_cached
-    try:
-        httpx.head(constants.ENDPOINT, timeout=CONNECT_TIMEOUT_S)
-        return load(repository, local_files_only=False), f"{repository} (hub)"
-    except CodecbookError:
-        raise
-    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
-        raise missing(name, address, error, remedy) from error
+    except Exception as error:  # json, pickle, zip, shapes: each reader of a damaged file raises its own
+        reason = " ".join(str(error).split())[:300]
+        raise CorruptInput(
+            f"{place} could not be read as a {name} model ({reason}); fetch {repository} again."
+        ) from error
 
 
 def load_transformers(

@@ -22,6 +22,16 @@ _ADAPTERS = {
     "units_25hz": "units",
 }
 
+# what the authors' weights are to download, about, in 10^6 bytes: by the files' own sizes, or 4 bytes a parameter
+DOWNLOAD_MB = {
+    "encodec_24khz": 93,
+    "encodec_48khz": 76,
+    "snac_24khz": 79,
+    "dac_44khz": 306,
+    "mimi": 385,
+    "neucodec": 2520,
+}
+
 
 def codec_names() -> tuple[str, ...]:
     """Return the names that `load_codec` takes."""

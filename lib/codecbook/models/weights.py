@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from codecbook import paths
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights, UnsupportedInput
 from codecbook.models.store import is_bundled
 
-CONNECT_TIMEOUT_S = 15.0
 COMPRESSED_SUFFIX = ".cbw"  # of what codecbook.probes.weights writes
 _RANDOM = re.compile(r"random(?::([0-9]{1,19}))?")
 # codecs of this project alone have no weights of other authors; TensorFlow Lite files cannot be drawn at random
@@ -82,25 +80,19 @@ def model_source(folder: Path) -> str:
     return folder.name if is_bundled(folder) else str(folder)
 
 
-def missing(name: str, source: str, error: Exception | str, remedy: str) -> MissingWeights:
-    """Make the error that says what was tried, why it failed, and which local path would do instead (`remedy`)."""
+def missing(
+    name: str, source: str, error: Exception | str, remedy: str, first: str = "Connect to the internet"
+) -> MissingWeights:
+    """Make the error that says what was tried, why it failed, and what to do.
+
+    That is what `first` says; `remedy` is which local path would do instead.
+    """
     reason = " ".join(str(error).split())
     reason = reason if len(reason) <= 200 else f"{reason[:200]}..."
     return MissingWeights(
-        f"The pretrained weights of {name} could not be fetched from {source} ({reason}). Connect to the "
-        f"internet, or pass weights= a local path: {remedy}."
+        f"The pretrained weights of {name} could not be fetched from {source} ({reason}). {first}, or "
+        f"pass weights= a local path: {remedy}."
     )
-
-
-@contextlib.contextmanager
-def connect_timeout(seconds: float = CONNECT_TIMEOUT_S) -> Iterator[None]:
-    """Give up on a silent server: urllib, by which torch.hub downloads, waits for ever by default."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
 from codecbook.codecs.loading import keep_signal_alive, load_network
 from codecbook.codecs.networks import CausalCodec
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.models.weights import WeightsRequest, connect_timeout, load_state, missing, read_state
+from codecbook.models.hub import fetch_checkpoint
+from codecbook.models.weights import WeightsRequest, load_state, missing, read_state
 from codecbook.tokens.tokens import Tokens
 
 EncodecModel = encodec.model.EncodecModel
@@ -173,14 +174,11 @@ def _published_model(name: str, path: Path | None) -> tuple[Any, str]:
     checkpoint = CHECKPOINTS[name]
     if path is None:
         source = f"{encodec.model.ROOT_URL}{checkpoint}"
-        try:
-            with connect_timeout():
-                return _BUILDERS[name](pretrained=True), source
-        except (OSError, RuntimeError) as error:
-            raise missing(name, source, error, f"the file {checkpoint}, or a folder that holds it") from error
-    file = path / checkpoint if path.is_dir() else path
+        file = fetch_checkpoint(name, source, f"the file {checkpoint}, or a folder that holds it")
+    else:
+        source, file = str(path), path / checkpoint if path.is_dir() else path
     if not file.is_file():
-        raise missing(name, str(path), f"the folder holds no {file.name}", f"a folder with {file.name}, or a file")
+        raise missing(name, source, f"the folder holds no {file.name}", f"a folder with {file.name}, or a file")
     model = _BUILDERS[name](pretrained=False)
     load_state(model, read_state(file), file)
-    return model, str(path)
+    return model, source

@@ -23,7 +23,7 @@ from codecbook.coding.arithmetic import GridDecoder, GridEncoder, UpstreamDecode
 from codecbook.coding.counts import GridDialect, cdf_upstream_from_pdf
 from codecbook.coding.ecdc.segments import ModelShape, shape_of
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
-from codecbook.models import weights
+from codecbook.models import hub, weights
 
 
 class Stepper(Protocol):
@@ -253,12 +253,9 @@ def load_upstream_lm(model: Any, source: str | Path = "default") -> "LMModel":
             raise weights.missing(name, str(path), f"there is no file {file}", "load_upstream_lm(model, source=FILE)")
         state = weights.read_state(file)
     elif checkpoint:
-        url = f"{_ROOT_URL}{checkpoint}"
-        try:
-            with weights.connect_timeout():
-                state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True)
-        except (OSError, RuntimeError) as error:
-            raise weights.missing(name, url, error, f"load_upstream_lm(model, source=...) with {checkpoint}") from error
+        remedy = f"load_upstream_lm(model, source=...) with {checkpoint}"
+        file = hub.fetch_checkpoint(name, f"{_ROOT_URL}{checkpoint}", remedy)
+        state = weights.read_state(file)
     else:
         raise UnsupportedInput(f"Upstream has no language model for {shape.name!r}; give a file, or 'random:0'.")
     lm = upstream_lm(shape.num_codebooks, shape.codebook_size, shape.frame_rate_hz, seed)
