@@ -162,7 +162,7 @@ def _stages_that_listen(plan: "Plan", stages: Sequence[str]) -> list[str]:
     for stage in stages:
         if stage not in listening:
             _refuse(f"{stage} takes no recordings; with --clips, stages are {', '.join(listening)}.")
-    return list(stages) or listening
+    return list(stages) or [name for name in listening if not plan.stages[name].left_out]
 
 
 def number_of_jobs(value: str) -> int:

@@ -29,6 +29,7 @@ class Stage:
         threads: Cores that it computes on.
         memory_mb: Memory that a cluster reserves for it.
         last: It sums up: it runs after all others, and builds on those results that are there.
+        left_out: It runs only where it is asked for by name, or needed.
         parameters: What replaces the values of its parameters cell, checked, with absolute paths.
         inputs: Files and folders that it takes besides those of the checkout.
     """
@@ -38,6 +39,7 @@ class Stage:
     threads: int = 1
     memory_mb: int = 4000
     last: bool = False
+    left_out: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[Path, ...] = ()
 
@@ -88,9 +90,9 @@ class Plan:
         return self.run_dir / "logs" / f"{stage}.log"
 
     def with_needs(self, wanted: Iterable[str]) -> list[str]:
-        """Return the wanted stages, all without an argument, and what they need, in the order of the plan."""
+        """Return the wanted stages and what they need, in the order of the plan; without any, all not left out."""
         found: set[str] = set()
-        pending = list(wanted) or list(self.stages)
+        pending = list(wanted) or [name for name, stage in self.stages.items() if not stage.left_out]
         while pending:
             name = pending.pop()
             if name not in found:
@@ -103,8 +105,8 @@ def read_plan(preset: Path, root: Path = ROOT, run_name: str = "", clips: Path |
     """Read ``config/stages.yaml`` and a preset, and check every parameter against its notebook.
 
     Args:
-        preset: YAML that maps stages to parameters. Relative paths in it start from its own folder, those in the
-            project's presets from `root`.
+        preset: YAML that maps stages to parameters, or to false to leave them out. Relative paths in it start from its
+            own folder, those in the project's presets from `root`.
         root: The checkout.
         run_name: Name of the run's folder; the preset's stem if empty.
         clips: Folder of recordings that every stage takes which takes any, whatever the preset says.
@@ -130,7 +132,8 @@ def read_plan(preset: Path, root: Path = ROOT, run_name: str = "", clips: Path |
                 f"{STAGES_FILE} lists {name!r}, but notebooks/{name}.ipynb does not exist; remove the entry."
             )
         declared = read_declarations(notebook)
-        own = _mapping(preset, overrides.get(name), name)
+        left_out = overrides.get(name) is False
+        own = _mapping(preset, None if left_out else overrides.get(name), name)
         own_clips = {"clips_dir": str(clips)} if clips and "clips_dir" in declared.parameters else {}
         parameters = {
             **checked(declared, stage.parameters, root, f"{STAGES_FILE}: {name}"),
@@ -140,7 +143,7 @@ def read_plan(preset: Path, root: Path = ROOT, run_name: str = "", clips: Path |
         inputs = stage_inputs(declared.code, {**defaults(declared), **parameters}.items())
         if stage.last:
             inputs += [root / run_dir / "results" / f"{other}.json" for other in stages]
-        stages[name] = replace(stage, parameters=parameters, inputs=tuple(inputs))
+        stages[name] = replace(stage, left_out=left_out, parameters=parameters, inputs=tuple(inputs))
     return Plan(preset, run_dir, stages)
 
 

@@ -58,6 +58,13 @@ def test_a_row_for_each_clip_and_bandwidth():
     assert found.skipped == []
 
 
+def test_of_many_bandwidths_a_few_are_measured():
+    codec = Rounder()
+    codec.bandwidths_kbps = tuple(16.0 * count for count in (1, 2, 3, 4, 5, 6, 7))
+    found = survey.survey_codec(codec, CLIPS[:1], measures=("si_sdr_db",))
+    assert found.table.codebooks.tolist() == [1, 2, 4, 7]
+
+
 def test_each_further_digit_is_worth_six_decibels():
     table = survey.survey_codec(Rounder(), CLIPS[:1], measures=("si_sdr_db",)).table
     gain_db = table.si_sdr_db.iloc[1] - table.si_sdr_db.iloc[0]

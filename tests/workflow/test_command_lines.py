@@ -286,6 +286,15 @@ def test_what_a_stage_of_the_workbook_takes_from_elsewhere(monkeypatch: pytest.M
     assert [*plan.stages["09_summary"].inputs, results[-1]] == results
 
 
+def test_what_a_preset_leaves_out_runs_only_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(ROOT / "workflow")
+    plan = importlib.import_module("stages").read_plan(ROOT / "config" / "real.yaml", clips=tmp_path)
+    chosen = ["00_index", "01_tokenize", "01b_drift_passport", "09_summary"]
+    assert plan.with_needs([]) == chosen
+    assert set(load_run(monkeypatch)._stages_that_listen(plan, [])) == set(chosen) - {"00_index"}
+    assert plan.with_needs(["05b_consequences"]) == ["05_determinism", "05b_consequences"]
+
+
 def test_recordings_of_the_user_have_a_report_of_their_own(
     workbook: Workbook, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

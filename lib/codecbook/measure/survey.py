@@ -17,6 +17,7 @@ from codecbook.tokens.tokens import Tokens
 
 DEFAULT_MEASURES = ("si_sdr_db", "stoi", "log_mel_8khz_distance_db", "log_mel_distance_db")
 SPEECH_MEASURES = ("stoi", "pesq_wideband")
+_MOST_BANDWIDTHS = 6  # of a codec that offers one for each of its codebooks; Mimi has 32
 """Measures that model how well speech is understood; of music they are numbers without a meaning."""
 
 
@@ -105,7 +106,8 @@ def survey_codec(
     Args:
         codec: One without a decoder gives its rows all the same, with their measures missing.
         clips: Of any rate and number of channels.
-        counts: Numbers of leading codebooks; None takes those of the bandwidths that the codec offers.
+        counts: Numbers of leading codebooks; None takes those of the bandwidths that the codec offers, and of more than
+            six the powers of two and all.
         measures: Of `codecbook.measure.quality.MEASURES`.
         progress: Called with a line before each step of each clip.
 
@@ -117,6 +119,9 @@ def survey_codec(
     """
     if counts is None:
         offered = {kbps: codec.num_codebooks_at(kbps) for kbps in codec.bandwidths_kbps}
+        if len(offered) > _MOST_BANDWIDTHS:
+            most = max(offered.values())
+            offered = {kbps: count for kbps, count in offered.items() if count.bit_count() == 1 or count == most}
     else:
         offered = {codec.bitrate_kbps(count): count for count in counts}
     rows, kept, skipped = [], {}, []

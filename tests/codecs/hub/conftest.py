@@ -20,9 +20,13 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import safetensors.torch
+import snac as snac_package
 import torch
+from transformers import DacConfig, DacModel, MimiConfig, MimiModel, NeuCodecConfig, NeuCodecModel
 
-from codecbook.codecs.adapters import encodec
+from codecbook.codecs.adapters import encodec, snac
+from codecbook.codecs.encodec_package import deprecated_weight_norm
 
 HOSTS = ("huggingface.co", "cdn-lfs.hf.co", "dl.fbaipublicfiles.com")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -31,6 +35,11 @@ REPOSITORIES = {
     "dac_44khz": "descript/dac_44khz",
     "mimi": "kyutai/mimi",
     "neucodec": "neuphonic/neucodec",
+}
+TRANSFORMERS = {
+    "dac_44khz": lambda: DacModel(DacConfig(sampling_rate=44_100)),
+    "mimi": lambda: MimiModel(MimiConfig()),
+    "neucodec": lambda: NeuCodecModel(NeuCodecConfig()),
 }
 _RESOLVE = re.compile(r"/([\w.-]+/[\w.-]+)/resolve/[\w.-]+/(.+)")
 _LARGE = (".safetensors", ".bin")
@@ -208,15 +217,54 @@ def hub(served: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     huggingface_hub.close_session()
 
 
-@pytest.fixture
-def publish_encodec(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, Any], Path]:
-    """Serve a state dict as EnCodec's file, under a name that ends in its hash."""
+def noise_state(module: Any) -> dict[str, torch.Tensor]:
+    """Fill the shapes of a module on the meta device; gains and norms are 1."""
+    rng = torch.Generator().manual_seed(0)
+    block = (torch.rand(1 << 22, generator=rng) - 0.5) * 0.1
+    state = {}
+    for name, tensor in module.state_dict().items():
+        is_gain = tensor.dim() < 2 or name.endswith(("weight_g", "original0", "alpha")) or "inited" in name
+        filled = torch.ones(tensor.shape, dtype=tensor.dtype)
+        if not is_gain and tensor.is_floating_point():
+            repeats = -(-tensor.numel() // block.numel())
+            filled = block.repeat(repeats)[: tensor.numel()].reshape(tensor.shape).clone()
+        state[name] = filled
+    return state
 
-    def publish(name: str, state: dict[str, torch.Tensor]) -> Path:
-        torch.save(state, tmp_path / name)
-        file = (tmp_path / name).rename(tmp_path / f"{name}-{sha256(tmp_path / name)[:8]}.th")
-        monkeypatch.setitem(encodec.CHECKPOINTS, name, file.name)
+
+def publish(hub: Hub, name: str, folder: Path) -> Path:
+    """Serve a codec's weights at full size in its publisher's layout, and return their file.
+
+    The name of EnCodec's ends in the file's own hash.
+    """
+    folder.mkdir()
+    module: Any
+    with torch.device("meta"), deprecated_weight_norm():
+        if name.startswith("encodec"):
+            module = encodec._BUILDERS[name](pretrained=False)
+        elif name == "snac_24khz":
+            module = snac_package.SNAC(**snac._PUBLISHED_24KHZ)
+        else:
+            module = TRANSFORMERS[name]()
+    state = noise_state(module)
+    if name.startswith("encodec"):
+        torch.save(state, folder / name)
+        file = (folder / name).rename(folder / f"{name}-{sha256(folder / name)[:8]}.th")
         hub.files[f"/encodec/v0/{file.name}"] = file
         return file
+    if name == "snac_24khz":
+        (folder / "config.json").write_text(json.dumps(snac._PUBLISHED_24KHZ))
+        file = folder / "pytorch_model.bin"
+        torch.save(state, file)
+    else:
+        module.config.save_pretrained(folder)
+        file = folder / "model.safetensors"
+        safetensors.torch.save_file(state, file, metadata={"format": "pt"})
+    hub.publish(name, folder)
+    return file
 
+
+@pytest.fixture
+def publish_full_size() -> Callable[[Hub, str, Path], Path]:
+    """Give `publish` to tests, which cannot import a conftest."""
     return publish
