@@ -15,6 +15,7 @@ Usage: ./run_all.sh [OPTIONS] [STAGE...]   run the notebooks that are out of dat
        ./run_all.sh lab                    JupyterLab on the index notebook
        ./run_all.sh compare RUN_A RUN_B    what moved between two runs, see ./run_all.sh compare --help
        ./run_all.sh export [RUN]           one HTML file of a whole run, see ./run_all.sh export --help
+       ./run_all.sh corpus FOLDER --out CORPUS   tokens of many recordings, and a model, see ./run_all.sh corpus --help
        ./run_all.sh doctor                 what this machine lacks, what that costs, and what mends it
        ./run_all.sh bench [PART...]        time this code against the usual way, see ./run_all.sh bench --help
 
@@ -182,7 +183,7 @@ doctor)
     has_environment || python="$(find_python)" # what is missing is said, and not installed
     exec "$python" "$root/workflow/doctor.py" "$@"
     ;;
-bench | compare | export)
+bench | compare | corpus | export)
     command="$1"
     shift
     case " $* " in *" -h "* | *" --help "*) set -- --help ;; esac

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_USAGE = 2
-COMMANDS = ("test", "lab", "bench", "compare", "export", "doctor")  # of run_all.sh, which are no stages
+COMMANDS = ("test", "lab", "bench", "compare", "export", "corpus", "doctor")  # of run_all.sh, which are no stages
 MOST_JOBS = 1000
 LEAST_FREE_MB = 50  # in which a few reports and the engine's records have room
 DATA_VARIABLES = ("CODECBOOK_DATA", "CODECBOOK_EXTRA")

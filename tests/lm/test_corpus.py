@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -296,3 +297,27 @@ def test_bark_prompts():
     train, held_out = corpus.split()
     assert (len(train), len(held_out), corpus.num_tokens) == (189, 20, 937_104)
     assert corpus.codebook_sizes == (1024,) * 8
+
+
+def test_a_packed_corpus_is_the_same_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tokens = {
+        f"clip {index}": tokens_from_frames(rng.integers(0, 16, size=(index + 3, 2)), 16, 50.0, codec="fsq_50hz")
+        for index in range(6)
+    }
+    corpus = Corpus.from_tokens(tokens, "flat")
+    corpus.pack(tmp_path / "packed")
+    packed = Corpus.from_files(tmp_path / "packed", "flat")
+    for ours, theirs in zip((corpus, *corpus.split(3)), (packed, *packed.split(3)), strict=True):
+        assert (theirs.clips, theirs.layout, theirs.identities) == (ours.clips, ours.layout, ours.identities)
+        assert theirs.duration_s == ours.duration_s
+        assert all(np.array_equal(theirs.clip(index), ours.clip(index)) for index in range(len(ours)))
+
+    with pytest.raises(UnsupportedInput, match="order='parallel' with num_codebooks=None is not how"):
+        Corpus.from_files(tmp_path / "packed")
+    rows = tmp_path / "packed" / "rows.bin"
+    content = rows.read_bytes()
+    for damaged in (content[:-1], content + b"\0", b""):
+        rows.write_bytes(damaged)
+        with pytest.raises(CorruptInput, match="pack it again"):
+            Corpus.from_files(tmp_path / "packed", "flat")

@@ -1,4 +1,4 @@
-"""Command line: ``python -m codecbook.lm train | inspect | export``.
+"""Command line: ``python -m codecbook.lm train | pack | inspect | export``.
 
     python -m codecbook.lm train tokens --out run --minutes 30 --save model
     python -m codecbook.lm inspect run          a run, a checkpoint, a model, or tokens
@@ -7,6 +7,11 @@
 The same command continues a run that was stopped. With several processes::
 
     torchrun --nproc-per-node 2 -m codecbook.lm train tokens --out run --steps 5000
+
+Many hours of tokens are packed once, and then opened at once by every process::
+
+    python -m codecbook.lm pack tokens --out packed
+    python -m codecbook.lm train packed --out run --steps 5000
 
 Errors are one line on stderr, and exit status 2.
 """
@@ -57,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(prog="python -m codecbook.lm", description="Language models on codec tokens.")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_train(commands.add_parser("train", help="train a model, or continue a run"))
+    packing = commands.add_parser("pack", help="put tokens into one folder that training opens at once")
+    packing.add_argument("tokens", nargs="+", type=Path, help="as for train")
+    packing.add_argument("--out", type=Path, required=True, help="folder to train on")
+    packing.add_argument("--order", choices=ORDERS, default="parallel", help="of tokens (default: parallel)")
+    packing.add_argument("--codebooks", type=int, help="how many leading codebooks (default: all)")
+    packing.set_defaults(command=_pack)
     inspecting = commands.add_parser("inspect", help="say what a checkpoint, a model or token files hold")
     text = f"a checkpoint, a run's folder for its {LATEST_NAME}, a model's folder, or tokens"
     inspecting.add_argument("source", type=Path, help=text)
@@ -169,6 +180,14 @@ def _finish(options: argparse.Namespace, report: TrainReport, corpus: Corpus) ->
     }  # fmt: skip
     sha256 = save_lm(options.save, report.model, provenance, overwrite=True)
     print(f"{options.save}: {sha256}")
+
+
+def _pack(options: argparse.Namespace) -> int:
+    check_folder(options.out)
+    corpus = Corpus.from_files(options.tokens, options.order, options.codebooks)
+    corpus.pack(options.out)
+    print(f"{options.out}: {corpus}")
+    return 0
 
 
 def _inspect(options: argparse.Namespace) -> int:

@@ -36,7 +36,7 @@ class LogHandler(LogHandlerBase):
         if event == LogEvent.RUN_INFO:
             stats = fields.get("stats", {})
             self._total = stats.get("total", 0) - stats.get("all", 0)
-        elif event == LogEvent.JOB_INFO and "stage" in fields["wildcards"]:
+        elif event == LogEvent.JOB_INFO and fields["rule_msg"]:
             self._announce(record)
         elif event == LogEvent.JOB_FINISHED and fields["job_id"] in self._stages:
             self._say_end("ok", fields["job_id"], record.created)
@@ -49,14 +49,16 @@ class LogHandler(LogHandlerBase):
 
     def _announce(self, record: logging.LogRecord) -> None:
         fields = record.__dict__
-        stage = fields["wildcards"]["stage"]
+        stage = fields["rule_msg"]
         self._stages[fields["jobid"]] = stage
         self._started_s[fields["jobid"]] = record.created
         if self.common_settings.dryrun:
             print(f"would run {stage}: {fields['reason']}", flush=True)
         else:
             print(f"      running {stage}", flush=True)
-            self._heartbeat.begin(stage, record.created, _file(fields["log"], ".ipynb"), _file(fields["log"], ".log"))
+            if "stage" in fields["wildcards"]:
+                executed, log = (_file(fields["log"], suffix) for suffix in (".ipynb", ".log"))
+                self._heartbeat.begin(stage, record.created, executed, log)
 
     def _say_end(self, state: str, job: int, now_s: float) -> None:
         self._heartbeat.end(self._stages[job])

@@ -8,25 +8,35 @@ A *row* is what the model sees at one step: a frame of K codes, or a single one 
 temporary file, which is memory-mapped: a corpus may be larger than memory, but not than the folder for temporary files
 (the environment variable ``TMPDIR`` names another).
 
+For a corpus of many hours, `Corpus.pack` keeps this once for all in a folder, which `Corpus.from_files` opens at once:
+``rows.bin``, the rows of all clips as little-endian numbers; ``clips.parquet``, with name, rows, duration and identity;
+``packed.json``, which says of which codec, in which order, and is written last.
+
 `Windows` of equal length over a corpus are what training sees.
 """
 
 import itertools
+import json
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from codecbook.errors import UnsupportedInput
+from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.files import new_file, read_json, write_file
 from codecbook.lm.data.sources import check_same_codec, find_files, read_clips
 from codecbook.recordings import content_identity, held_out
-from codecbook.tokens import Tokens
+from codecbook.tokens import TokenFormat, Tokens
 from codecbook.tokens.layout import Layout
 from codecbook.tokens.text import TextTokens
+
+PACKED_NAME = "packed.json"
+_ROWS_NAME, _CLIPS_NAME = "rows.bin", "clips.parquet"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,6 +50,7 @@ class Corpus:
     layout: Layout | None  # how codes become rows and rows become `Tokens`; None for text
     _mapped: np.ndarray
     _starts: np.ndarray  # first row of each clip in the map
+    _identities: np.ndarray | None = None  # see `identities`; None where they have not been packed
 
     @classmethod
     def from_files(
@@ -49,7 +60,7 @@ class Corpus:
         num_codebooks: int | None = None,
         bark: bool = False,
     ) -> "Corpus":
-        """Open NPQ, Parquet and NPZ files, or folders that are searched to the bottom, in sorted order.
+        """Open NPQ, Parquet and NPZ files, folders that are searched to the bottom, sorted, or one folder of `pack`.
 
         Clips are named by their path without suffix, relative to the files' common folder; in Parquet they have names.
         The order is one of `codecbook.tokens.layout.ORDERS`; `num_codebooks` takes so many of each clip, from the
@@ -60,7 +71,10 @@ class Corpus:
                 codecs, or an order that does not fit them.
             CorruptInput: A damaged file.
         """
-        files = find_files([paths] if isinstance(paths, str | Path) else paths)
+        paths = [paths] if isinstance(paths, str | Path) else list(paths)
+        if len(paths) == 1 and (Path(paths[0]) / PACKED_NAME).is_file():
+            return cls._packed(Path(paths[0]), order, num_codebooks)
+        files = find_files(paths)
         return cls._of_tokens(read_clips(files, bark), order, num_codebooks)
 
     @classmethod
@@ -121,6 +135,45 @@ class Corpus:
             np.asarray(mapped), np.cumsum(clip_rows) - clip_rows,
         )  # fmt: skip
 
+    def pack(self, folder: str | Path) -> None:
+        """Write a whole corpus of tokens to a folder, from which `from_files` maps it as it lies there."""
+        assert self.layout is not None, "of tokens, not of text"
+        assert len(self._mapped) == self.num_rows, "all of a corpus"
+        folder = Path(folder)
+        (folder / PACKED_NAME).unlink(missing_ok=True)
+        with new_file(folder / _ROWS_NAME, overwrite=True) as path:
+            self._mapped.astype(self._mapped.dtype.newbyteorder("<"), copy=False).tofile(path)
+        columns = {
+            "clip": self.clips, "rows": self.clip_rows, "duration_s": self.clip_durations_s,
+            "identity": self.identities,
+        }  # fmt: skip
+        with new_file(folder / _CLIPS_NAME, overwrite=True) as path:
+            pd.DataFrame(columns).to_parquet(path)
+        about = {"order": self.layout.order, "dtype": self._mapped.dtype.name, "format": asdict(self.layout.format)}
+        write_file(folder / PACKED_NAME, json.dumps(about, indent=2) + "\n", overwrite=True)
+
+    @classmethod
+    def _packed(cls, folder: Path, order: str, num_codebooks: int | None) -> "Corpus":
+        about = read_json(folder / PACKED_NAME, dict, "pack the corpus again")
+        try:
+            layout, dtype = Layout(about["order"], TokenFormat(**about["format"])), np.dtype(about["dtype"])
+            table = pd.read_parquet(folder / _CLIPS_NAME)
+            clip_rows, K = table["rows"].to_numpy(), len(layout.codebook_sizes)
+            rows = np.memmap(folder / _ROWS_NAME, dtype.newbyteorder("<"), "r", shape=(int(clip_rows.sum()), K))
+            if rows.nbytes != (folder / _ROWS_NAME).stat().st_size:
+                raise ValueError(f"{_ROWS_NAME} has more bytes than its clips")
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise CorruptInput(f"{folder} is no packed corpus, or damaged ({error}); pack it again.") from error
+        if order != layout.order or num_codebooks not in (None, layout.format.num_codebooks):
+            raise UnsupportedInput(
+                f"order={order!r} with num_codebooks={num_codebooks} is not how {folder} was packed: "
+                f"{layout.order!r}, {layout.format.num_codebooks} codebooks; pack the tokens again."
+            )
+        return cls(
+            tuple(table["clip"]), clip_rows, table["duration_s"].to_numpy(), layout.codebook_sizes, layout,
+            np.asarray(rows), np.cumsum(clip_rows) - clip_rows, table["identity"].to_numpy(),
+        )  # fmt: skip
+
     @property
     def frame_rate_hz(self) -> float:
         """Rows per second: the codec's, or for text, which has no rate of its own, the measured mean."""
@@ -149,6 +202,8 @@ class Corpus:
     @cached_property
     def identities(self) -> tuple[str, ...]:
         """SHA-256, hex, of each clip's first codebook, which tells clips apart in whatever order and by any name."""
+        if self._identities is not None:
+            return tuple(self._identities)
         clips = (self.clip(index) for index in range(len(self)))
         return tuple(
             content_identity(rows[:, 0] if self.layout is None else self.layout.to_tokens(rows).codes[0])
@@ -218,7 +273,8 @@ class Corpus:
     def _part(self, chosen: np.ndarray) -> "Corpus":
         names = tuple(itertools.compress(self.clips, chosen))
         columns = {name: getattr(self, name)[chosen] for name in ("clip_rows", "clip_durations_s", "_starts")}
-        return replace(self, clips=names, **columns)
+        identities = None if self._identities is None else self._identities[chosen]
+        return replace(self, clips=names, _identities=identities, **columns)
 
 
 def _label(name: str, by: str) -> str:
