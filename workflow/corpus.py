@@ -35,6 +35,11 @@ def main(command_line: list[str] | None = None) -> int:
     from codecbook.errors import CodecbookError
     from codecbook.files import check_folder
 
+    if not options.folder.is_dir():
+        parser.error(f"{options.folder} is no folder; give one with recordings")
+    options.folder, options.out = options.folder.resolve(), options.out.resolve()
+    if options.weights and Path(options.weights).exists():  # jobs run in another folder
+        options.weights = str(Path(options.weights).resolve())
     try:
         check_folder(options.out)
         options.out.mkdir(parents=True, exist_ok=True)
@@ -49,7 +54,7 @@ def main(command_line: list[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="./run_all.sh corpus", description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = Parser(prog="./run_all.sh corpus", description=(__doc__ or "").partition(": ")[0], allow_abbrev=False)
     add = parser.add_argument
     add("folder", metavar="FOLDER", type=Path, help="recordings, searched to the bottom")
     add("--out", metavar="CORPUS", type=Path, required=True, help="folder to write; on a cluster, one that all share")
@@ -67,12 +72,15 @@ def _parser() -> Parser:
 
 
 def _run(options: argparse.Namespace, interrupts: Interrupts, lock: Any) -> int:
+    from codecbook.errors import UnsupportedInput
+    from codecbook.files import write_file
     from codecbook.recordings import log_left_out, search
 
-    folder = options.folder.resolve()
-    paths, left_out = search(folder)
+    paths, left_out = search(options.folder)
     log_left_out(left_out)
-    found = _found(folder, paths)
+    if not paths:
+        raise UnsupportedInput(f"{options.folder} holds no recording that can be read; name the folder that does")
+    found = _found(options.folder, paths)
     settings = _settings(options, sum(int(row[2]) for row in found))
     _write_shards(
         options.out / "found", found, [hashlib.sha256(row[0].encode()).hexdigest() for row in found], settings["shards"]
@@ -86,8 +94,6 @@ def _run(options: argparse.Namespace, interrupts: Interrupts, lock: Any) -> int:
         _write_shards(options.out / "shards", rows, list(chosen["identity"]), settings["shards"])
         status = _engine(options, "all", interrupts, lock)
         manifest = _manifest(options.out, found, settings["shards"])
-    from codecbook.files import write_file
-
     path = write_file(options.out / "manifest.csv", manifest.to_csv(index=False), overwrite=True)
     counts = ", ".join(f"{count} {name}" for name, count in manifest["status"].value_counts().items())
     print(f"{len(manifest)} recordings: {counts or 'none'}; see {path}")
@@ -136,6 +142,10 @@ def _settings(options: argparse.Namespace, num_bytes: int) -> dict[str, Any]:
     settings |= given
     require_one_of("codec", settings["codec"], codec_names())
     require_one_of("order", settings["order"], ORDERS)
+    if settings["codebooks"] < 0:
+        raise UnsupportedInput(
+            f"--codebooks {settings['codebooks']} is out of range; choose 1 or more, or leave it out"
+        )
     if not 1 <= settings["shards"] <= MAX_SHARDS:
         raise UnsupportedInput(f"--shards {settings['shards']} is out of range; choose 1 to {MAX_SHARDS}")
     write_file(path, json.dumps(settings, indent=2) + "\n")
@@ -181,9 +191,19 @@ def _manifest(out: Path, found: list[tuple[str, str, str, str]], count: int) -> 
     table.loc[table["same_as"] != "", "status"] = "duplicate"
     table.loc[table["error"] != "", "status"] = "failed"
     shards = [f"{int(identity[:15], 16) % count:05d}" if identity else "" for identity in table["identity"]]
-    return table.assign(shard=shards)[
-        ["name", "status", "same_as", "error", "shard", "duration_s", "tokens", "encode_s", "num_bytes", "identity"]
+    columns = [
+        "name",
+        "status",
+        "same_as",
+        "error",
+        "shard",
+        "duration_s",
+        "tokens",
+        "encode_s",
+        "num_bytes",
+        "identity",
     ]
+    return table.assign(shard=shards).reindex(columns=columns)
 
 
 def _engine(options: argparse.Namespace, target: str, interrupts: Interrupts, lock: Any) -> int:

@@ -32,11 +32,12 @@ def write_table(path: Path, rows: list[tuple], columns: tuple[str, ...]) -> None
 def identify(options: argparse.Namespace) -> None:
     """Write what tells the audio of each recording from others, its duration, and why it cannot be read."""
     rows = []
-    for row in read_table(options.recordings).itertuples():
+    table = read_table(options.recordings)
+    for name, path in zip(table["name"], table["path"], strict=True):
         try:
-            rows.append((row.name, *identity_of(path_from_text(str(row.path))), ""))
+            rows.append((name, *identity_of(path_from_text(path)), ""))
         except (CodecbookError, OSError) as error:
-            rows.append((row.name, "", 0.0, " ".join(str(error).split())))
+            rows.append((name, "", 0.0, " ".join(str(error).split())))
             print(f"cannot be read: {error}", flush=True)
     write_table(options.identities, rows, IDENTIFIED)
 

@@ -1,0 +1,1 @@
+"""Rules and jobs of a corpus; `workflow/corpus.py` calls them."""
