@@ -101,7 +101,9 @@ def _execute(notebook: Path, executed: Path, parameters: dict) -> str | None:
         return f"{error.ename}: {first_line} (cell [{error.exec_count}])"
     except Exception as error:  # a dead kernel, an unreadable notebook: the stage fails, the others go on
         print(repr(error), flush=True)
-        return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+        said = (str(error).strip() or "no message").splitlines()[0]
+        killed = " by something else, as where memory runs out" * (type(error).__name__ == "DeadKernelError")
+        return f"{type(error).__name__}: {said}{killed}"
     return None
 
 

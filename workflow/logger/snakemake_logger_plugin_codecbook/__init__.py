@@ -23,6 +23,9 @@ class LogHandler(LogHandlerBase):
     needs_rulegraph = False  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
+        logging.raiseExceptions = (
+            False  # else a full disk is told by a traceback for every line of the engine's own log
+        )
         self._stages: dict[int, str] = {}  # by job id
         self._started_s: dict[int, float] = {}
         self._heartbeat = Heartbeat()
