@@ -138,6 +138,23 @@ def test_words_are_found_in_all_reports(run_dir, visited):
     page.wait_for_url("**/02_b.html#Of-zebras")
 
 
+def test_links_to_reports_that_a_file_does_not_hold_are_text(visited, tmp_path):
+    link = '<a href="{0}">{0}</a>'.format
+    (tmp_path / "02_b.html").write_text("b")
+    (tmp_path / "index.html").write_text(" ".join(map(link, ("gone.html#x", "02_b.html", "https://example.org/"))))
+    report = visited.open(export_run(tmp_path, tmp_path / "run" / "run.html")).frame_locator("iframe")
+    report.get_by_text("gone.html#x").wait_for()
+    assert [found.inner_text() for found in report.get_by_role("link").all()] == ["02_b.html", "https://example.org/"]
+
+
+def test_the_sample_opens_and_leads_to_its_summary(visited):
+    page = visited.open(repository_dir() / "reports" / "sample" / "codecbook.html")
+    report = page.frame_locator("iframe")
+    report.get_by_role("link", name="What does this run say, all in all?").click()
+    report.get_by_role("heading", name="What does this run say, all in all?").wait_for()
+    assert report.get_by_role("rowheader", name="What does corruption do to a stream?").count() == 2
+
+
 def test_a_run_in_one_file_follows_links_and_searches(run_dir, visited, tmp_path):
     page = visited.open(export_run(run_dir, tmp_path / "moved" / "run.html"))
     report = page.frame_locator("iframe")

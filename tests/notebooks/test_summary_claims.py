@@ -19,10 +19,10 @@ def planted() -> dict[str, dict[str, Any]]:
     """Return results of all notebooks, by one commit, with every headline that a sentence asks for."""
     facts = {"parameters": {}, "wall_s": 60.0, "git_commit": 40 * "a", "git_dirty": False, "cpu": "a processor"}
     found: dict[str, dict[str, Any]] = {stage: {"headlines": [], "claims": [], "provenance": facts} for stage in STAGES}
-    for row in pd.read_csv(questions.SENTENCES).itertuples():
-        for label in row.labels.split("; "):
+    for row in pd.read_csv(questions.SENTENCES).to_dict("records"):
+        for label in row["labels"].split("; "):
             head = {"label": f"{label} and so on", "figure": "7.5 [7.0, 8.0] (95 %, n=36)", "unit": "bits"}
-            found[row.stage]["headlines"].append(head)
+            found[row["stage"]]["headlines"].append(head)
     return found
 
 
@@ -104,15 +104,15 @@ def test_figures_keep_their_units_and_counts() -> None:
     def answered(*heads: tuple[str, str, str]) -> str:
         keys = ("label", "figure", "unit")
         found = {"04b_formats": {"headlines": [dict(zip(keys, head, strict=True)) for head in heads]}}
-        (row,) = questions.answers(found).itertuples()
-        return f"{row.answer} / {row.figure}"
+        answers = questions.answers(found)
+        return f"{answers.answer.item()} / {answers.figure.item()}"
 
     rival = ("Best compressor (zstd)", "9.41", "bits")
     told = answered(("Exact coder", "7.5 (n=1; too few for an interval)", "bits"), rival)
-    assert told.endswith("takes 7.5 bits in such a stream, and 9.41 from the best general compressor. / "
+    assert told.endswith("takes 7.5 bits as the exact coder writes it, and 9.41 as the best general compressor does. / "
                          "7.5 bits, n=1; too few for an interval")  # fmt: skip
     assert answered(("Exact coder", "11.2 (n=19,200 tokens)", "bits per weight"), rival).endswith(
         "/ 11.2 bits per weight, n=19,200 tokens"
     )
-    assert answered(("Exact coder", "0 of 954", ""), rival).endswith("9.41 bits from the best general compressor. "
+    assert answered(("Exact coder", "0 of 954", ""), rival).endswith("9.41 bits as the best general compressor does. "
                                                                      "/ 0 of 954")  # fmt: skip

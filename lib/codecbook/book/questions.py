@@ -54,7 +54,7 @@ def answers(results: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 def show(found: pd.DataFrame, caption: str) -> None:
     """Display answers as the table that tells the story, by question, with links to the notebooks."""
-    page = tables.to_html(found[["answer", "figure", "notebook"]], caption)
+    page = tables.to_html(found.drop(columns=["question", "label"]), caption)
     head, *rows = page.replace('class="', 'class="story answers ', 1).split('<tr><th scope="row"')
     asked = ""
     for question, stage, row in zip(found.question, found.notebook, rows, strict=True):
@@ -68,11 +68,10 @@ def to_markdown(found: pd.DataFrame, notebooks: str) -> str:
     """Return answers as a Markdown table, with links into the folder of notebooks."""
     lines = ["| question | answer | figure [95 % interval] | notebook |", "|---|---|---|---|"]
     asked = ""
-    for row in found.itertuples():
-        link = f"[{_number(row.notebook)}]({notebooks}/{row.notebook}.ipynb)"
-        cells = (f"**{row.question}**" * (row.question != asked), row.answer, row.figure, link)
-        lines.append("| " + " | ".join(cells) + " |")
-        asked = row.question
+    for question, answer, figure, stage in found[["question", "answer", "figure", "notebook"]].to_numpy():
+        link = f"[{_number(stage)}]({notebooks}/{stage}.ipynb)"
+        lines.append("| " + " | ".join((f"**{question}**" * (question != asked), answer, figure, link)) + " |")
+        asked = question
     return "\n".join(lines)
 
 
