@@ -61,6 +61,7 @@ class Codec(ABC):
     # how chunks are joined: "state" (the network's is carried over), "context" (they overlap by the receptive field),
     # "segments" (the codec's own) or "none"
     seams: str = "none"
+    exact_sha256: str = ""  # of the integers of an exact codec, hex
     module: Any = None  # the network, in evaluation mode, or None where there is none in torch
     _preferred_kbps: float = 6.0
 

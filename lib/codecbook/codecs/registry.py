@@ -38,7 +38,7 @@ def codec_names() -> tuple[str, ...]:
     return tuple(_ADAPTERS)
 
 
-def load_codec(name: str, weights: str | Path = "bundled", device: str = "cpu") -> Codec:
+def load_codec(name: str, weights: str | Path = "bundled", device: str = "cpu", exact: bool = False) -> Codec:
     """Load a codec of `codec_names`; ``codec.weights`` says where its weights are from.
 
     Args:
@@ -47,18 +47,23 @@ def load_codec(name: str, weights: str | Path = "bundled", device: str = "cpu") 
             hub or its cache), ``"random"`` or ``"random:SEED"`` (the authors' architecture at full size; for code
             paths and tests), or a path to weights in the authors' format or in this project's.
         device: Torch device.
+        exact: Whether to compute in integers: tokens and samples are then the same on every machine
+            (``docs/exact-codec.md``), of EnCodec, SNAC and ``fsq_50hz``. Making them of the weights takes seconds.
 
     Raises:
         MissingWeights: There are no such weights here, and they could not be fetched.
         CorruptInput: Weights that are damaged.
-        UnsupportedInput: An unknown name, weights of another model, or a device that is not there.
+        UnsupportedInput: An unknown name, weights of another model, or a device that is not there; with `exact` a
+            codec that has no exact form, or weights for which none can be certified.
 
     Example:
         >>> load_codec("encodec_24khz", weights="random:0").codebook_sizes[:3]
         (1024, 1024, 1024)
     """
-    module = adapter(name)
-    return module.load(name, parse_weights(name, weights), device)
+    module, request = adapter(name), parse_weights(name, weights)
+    if exact:
+        return import_module("codecbook.codecs.exact.codec").load(module, name, request, device)
+    return module.load(name, request, device)
 
 
 def adapter(name: str) -> ModuleType:

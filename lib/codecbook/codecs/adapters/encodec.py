@@ -142,15 +142,25 @@ def overlap_add(waves: Iterable[Tensor], stride: int) -> Iterator[Tensor]:
         total, total_weight, wave = total[..., end:], total_weight[end:], following
 
 
-def load(name: str, request: WeightsRequest, device: str) -> EncodecCodec:
-    """Load EnCodec; see `codecbook.codecs.load_codec`."""
+def network(name: str, request: WeightsRequest) -> tuple[Any, Weights]:
+    """Return EnCodec's network as it was trained, and where its weights are from."""
     with deprecated_weight_norm():
         model, weights = load_network(
             name, request, EncodecModel, lambda: _random_model(name), lambda path: _published_model(name, path)
         )
     if request.kind != "bundled":
         model.name = name
+    return model, weights
+
+
+def wrap(name: str, model: Any, weights: Weights, device: str) -> EncodecCodec:
+    """Return a network of `network` behind the common interface."""
     return (EncodecCodec if model.segment is None else SegmentedEncodec)(name, model, weights, device)
+
+
+def load(name: str, request: WeightsRequest, device: str) -> EncodecCodec:
+    """Load EnCodec; see `codecbook.codecs.load_codec`."""
+    return wrap(name, *network(name, request), device)
 
 
 def _random_model(name: str) -> Any:

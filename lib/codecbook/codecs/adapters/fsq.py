@@ -32,9 +32,18 @@ class FsqAdapter(CausalCodec):
         return self.module.quantizer.indices_to_codes(codes[:, 0]).transpose(1, 2)
 
 
+def network(name: str, request: WeightsRequest) -> tuple[FsqCodec, Weights]:
+    """Return the codec's network as it was trained, and where its weights are from."""
+    return load_network(name, request, FsqCodec, _random_model)
+
+
 def load(name: str, request: WeightsRequest, device: str) -> FsqAdapter:
     """Load the FSQ codec; see `codecbook.codecs.load_codec`."""
-    return FsqAdapter(name, *load_network(name, request, FsqCodec, _random_model), device)
+    return wrap(name, *network(name, request), device)
+
+
+wrap = FsqAdapter
+"""Puts a network behind the common interface."""
 
 
 def _random_model() -> FsqCodec:

@@ -56,6 +56,7 @@ class SnacCodec(ContextCodec):
         return [level[0] for level in self.module.encode(self.module.preprocess(wave))]
 
     def _frames(self, tokens: Tokens) -> np.ndarray:
+        """Return latents of levels that fit together; others raise CorruptInput."""
         lengths = [len(level) * stride for level, stride in zip(tokens.codes, self.vq_strides, strict=False)]
         window = self.align // self.hop_length
         if len(set(lengths)) > 1 or lengths[0] % window:
@@ -82,15 +83,23 @@ class SnacCodec(ContextCodec):
         return self.module.decoder(latents)[0]
 
 
-def load(name: str, request: WeightsRequest, device: str) -> SnacCodec:
-    """Load SNAC; see `codecbook.codecs.load_codec`."""
+def network(name: str, request: WeightsRequest) -> tuple[Any, Weights]:
+    """Return SNAC's network as it was trained, and where its weights are from."""
 
     def pretrained(path: Path | None) -> tuple[Any, str]:
         files = ("config.json", "pytorch_model.bin")
         return load_from_hub(name, REPOSITORY, snac.SNAC.from_pretrained, files, 2, path)
 
-    network = load_network(name, request, snac.SNAC, lambda: random_model(**_PUBLISHED_24KHZ), pretrained)
-    return SnacCodec(name, *network, device)
+    return load_network(name, request, snac.SNAC, lambda: random_model(**_PUBLISHED_24KHZ), pretrained)
+
+
+def load(name: str, request: WeightsRequest, device: str) -> SnacCodec:
+    """Load SNAC; see `codecbook.codecs.load_codec`."""
+    return wrap(name, *network(name, request), device)
+
+
+wrap = SnacCodec
+"""Puts a network behind the common interface."""
 
 
 def random_model(**settings: Any) -> snac.SNAC:

@@ -60,7 +60,7 @@ def _bounds(path: str, part: Any) -> Iterator[Bound]:
     elif isinstance(part, spec.Level):
         directions = part.directions if part.directions.size else part.table
         yield _fits(f"{path}: score", 2 * spec.ACTIVATION_MAX * _row_sum(directions) + _greatest(part.norms))
-        yield from _digit_bounds(path, directions)
+        yield from _digit_bounds(path, 2 * directions, 2 * spec.WEIGHT_MAX)
     elif isinstance(part, spec.ResidualQuantizer):
         tables = sum(_greatest(level.table) for level in part.levels)
         yield _fits(f"{path}: sum of tables", tables + spec.ACTIVATION_MAX)
@@ -73,9 +73,9 @@ def _sum_bounds(path: str, rows: np.ndarray, added: int, shift: int) -> Iterator
     yield from _digit_bounds(path, rows)
 
 
-def _digit_bounds(path: str, rows: np.ndarray) -> Iterator[Bound]:
+def _digit_bounds(path: str, rows: np.ndarray, most: int = spec.WEIGHT_MAX) -> Iterator[Bound]:
     bits, _ = spec.INPUT_DIGITS
-    yield Bound(f"{path}: weight", _greatest(rows), spec.WEIGHT_MAX + 1, "it has three digits")
+    yield Bound(f"{path}: weight", _greatest(rows), most + 1, "its digits have their bound")
     greatest = max(_row_sum(digit) for digit in weight_digits(rows)) << (bits - 1)
     yield Bound(f"{path}: sum of digits", greatest, spec.SPLIT_LIMIT, "float32 adds up exactly")
 

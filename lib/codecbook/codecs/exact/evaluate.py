@@ -8,6 +8,7 @@ below 2^24; bfloat16 and TF32 hold such digits too.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,33 +21,41 @@ from codecbook.codecs.exact.spec import ExactNetwork
 
 
 class Float64:
-    """Integers as float64."""
+    """Integers as float64.
+
+    Constants of a step whose results are shifted to the right are divided before: by a power of two, which is exact.
+    """
 
     dtype = torch.float64
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def tensor(self, values: np.ndarray) -> Tensor:
-        """Return integers on the device."""
-        return torch.tensor(values.astype(np.int64)).to(self.dtype).to(self.device)
+    def tensor(self, values: np.ndarray, shift: int = 0) -> Tensor:
+        """Return integers on the device, to be shifted later by `floor`."""
+        scaled = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
+        return (scaled * 2.0**-shift).to(self.device)
 
-    def matrix(self, rows: np.ndarray) -> Any:
+    def matrix(self, rows: np.ndarray, shift: int = 0) -> Any:
         """Return what `product` takes of weights ``[O, N]``."""
-        return self.tensor(rows.T)
+        return self.tensor(rows.T, shift)
 
-    def product(self, x: Tensor, matrix: Any) -> Tensor:
-        """Return ``[..., O]`` of ``[..., N]``."""
+    def product(self, x: Tensor, matrix: Any, bias: Tensor) -> Tensor:
+        """Return ``x matrix + bias``, ``[..., O]`` of ``[..., N]``."""
         with torch.autocast(x.device.type, enabled=False):
-            return torch.matmul(x, matrix)
+            return torch.addmm(bias, x.reshape(-1, x.shape[-1]), matrix).view(*x.shape[:-1], -1)
+
+    def floor(self, x: Tensor, shift: int) -> Tensor:
+        """Return what the floor of ``x / 2^shift`` is once constants were divided; `x` may be overwritten."""
+        return x.floor_()
 
     def down(self, x: Tensor, shift: int) -> Tensor:
-        """Return the floor of ``x / 2^shift``, in the place of `x`."""
-        return x.mul_(2.0**-shift).floor_()
+        """Return the floor of ``x / 2^shift``."""
+        return (x * 2.0**-shift).floor_()
 
-    def saturate(self, x: Tensor, limit: int = spec.ACTIVATION_MAX) -> Tensor:
-        """Limit `x` in its place."""
-        return x.clamp_(-limit, limit)
+    def limit(self, x: Tensor, low: int, high: int) -> Tensor:
+        """Return `x` within limits; it may be overwritten."""
+        return x.clamp_(low, high)
 
 
 class SplitFloat32(Float64):
@@ -54,14 +63,17 @@ class SplitFloat32(Float64):
 
     dtype = torch.int64
 
-    def matrix(self, rows: np.ndarray) -> Any:
+    def tensor(self, values: np.ndarray, shift: int = 0) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(self.device)
+
+    def matrix(self, rows: np.ndarray, shift: int = 0) -> Any:
         return [self.tensor(part.T).float() for part in weight_digits(rows)]
 
-    def product(self, x: Tensor, matrix: Any) -> Tensor:
+    def product(self, x: Tensor, matrix: Any, bias: Tensor) -> Tensor:
         bits, count = spec.INPUT_DIGITS
-        total: Any = 0
+        total = bias
         for i in range(count):
-            rest = (x + (1 << (bits - 1))) >> bits  # what is left is -2^(bits - 1) .. 2^(bits - 1) - 1
+            rest = (x + (1 << (bits - 1))) >> bits
             digit = (x - (rest << bits) if i < count - 1 else x).float()
             for j, part in enumerate(matrix):
                 with torch.autocast(x.device.type, enabled=False):
@@ -69,12 +81,15 @@ class SplitFloat32(Float64):
             x = rest
         return total
 
+    def floor(self, x: Tensor, shift: int) -> Tensor:
+        return x >> shift
+
     def down(self, x: Tensor, shift: int) -> Tensor:
         return x >> shift
 
-    def saturate(self, x: Tensor, limit: int = spec.ACTIVATION_MAX) -> Tensor:
-        x = torch.where(x < -limit, -limit, x)
-        return torch.where(x > limit, limit, x)
+    def limit(self, x: Tensor, low: int, high: int) -> Tensor:
+        x = torch.where(x < low, low, x)
+        return torch.where(x > high, high, x)
 
 
 def weight_digits(rows: np.ndarray) -> list[np.ndarray]:
@@ -114,8 +129,8 @@ class Evaluator:
 
     def sums(self, step: spec.Conv | spec.UpConv, x: Tensor) -> Tensor:
         """Return the sums of a convolution before they are shifted."""
-        run = self._conv_sums if isinstance(step, spec.Conv) else self._upconv_sums
-        return run(step, x, None, *self._constants(step, self._convolution))
+        step = replace(step, shift=0)
+        return self._conv_sums(step, x, None) if isinstance(step, spec.Conv) else self._upconv_sums(step, x, None)
 
     def _constants(self, part: Any, make: Callable[[Any], Any]) -> Any:
         if id(part) not in self._prepared:
@@ -124,26 +139,22 @@ class Evaluator:
         return self._prepared[id(part)]
 
     def _round(self, x: Tensor, shift: int) -> Tensor:
-        if shift <= 0:
-            return x * (1 << -shift)
-        return self.numbers.down(x + (1 << (shift - 1)), shift)
+        return self.numbers.down(x + (1 << (shift - 1)), shift) if shift > 0 else x * (1 << -shift)
+
+    def _saturate(self, x: Tensor) -> Tensor:
+        return self.numbers.limit(x, -spec.ACTIVATION_MAX, spec.ACTIVATION_MAX)
 
     def _convolution(self, step: spec.Conv | spec.UpConv) -> tuple[Any, Tensor]:
-        if isinstance(step, spec.Conv):
-            rows = step.weight.reshape(len(step.bias), -1)
-            bias = step.bias
-        else:  # windows run forward in time, taps backward
-            rows = step.weight[:, :, ::-1].reshape(-1, step.weight[0, 0].size)
-            bias = np.tile(step.bias, len(step.weight))
-        return self.numbers.matrix(rows), self.numbers.tensor(bias)
+        """Return the matrix of a convolution's windows, and what is added: the bias, and half a unit to round."""
+        weight, bias = step.weight, step.bias + (1 << step.shift >> 1)
+        if isinstance(step, spec.UpConv):  # windows run forward in time, taps backward
+            weight, bias = weight[:, :, ::-1], np.tile(bias, len(weight))
+        return self.numbers.matrix(weight.reshape(len(bias), -1), step.shift), self.numbers.tensor(bias, step.shift)
 
     def _conv(self, step: spec.Conv, x: Tensor, states: dict[int, Any] | None) -> Tensor:
-        sums = self._conv_sums(step, x, states, *self._constants(step, self._convolution))
-        return self.numbers.saturate(self._round(sums, step.shift))
+        return self._saturate(self.numbers.floor(self._conv_sums(step, x, states), step.shift))
 
-    def _conv_sums(
-        self, step: spec.Conv, x: Tensor, states: dict[int, Any] | None, matrix: Any, bias: Tensor
-    ) -> Tensor:
+    def _conv_sums(self, step: spec.Conv, x: Tensor, states: dict[int, Any] | None) -> Tensor:
         taps, T = step.weight.shape[1], x.shape[1]
         span = (taps - 1) * step.dilation + 1
         frames = -(-T // step.stride)
@@ -156,15 +167,13 @@ class Evaluator:
         whole = torch.cat(parts, dim=1) if len(parts) > 1 else x
         if states is not None and step.before:
             states[id(step)] = whole[:, T : T + step.before]
-        return self.numbers.product(_windows(whole, frames, taps, step.stride, step.dilation), matrix) + bias
+        windows = _windows(whole, frames, taps, step.stride, step.dilation)
+        return self.numbers.product(windows, *self._constants(step, self._convolution))
 
     def _upconv(self, step: spec.UpConv, x: Tensor, states: dict[int, Any] | None) -> Tensor:
-        sums = self._upconv_sums(step, x, states, *self._constants(step, self._convolution))
-        return self.numbers.saturate(self._round(sums, step.shift))
+        return self._saturate(self.numbers.floor(self._upconv_sums(step, x, states), step.shift))
 
-    def _upconv_sums(
-        self, step: spec.UpConv, x: Tensor, states: dict[int, Any] | None, matrix: Any, bias: Tensor
-    ) -> Tensor:
+    def _upconv_sums(self, step: spec.UpConv, x: Tensor, states: dict[int, Any] | None) -> Tensor:
         stride, channels, taps, _ = step.weight.shape
         B, T, _ = x.shape
         begins = states is None or id(step) not in states
@@ -174,79 +183,84 @@ class Evaluator:
         if states is not None:
             states[id(step)] = whole[:, T : T + taps - 1]
         frames = whole.shape[1] - taps + 1
-        sums = self.numbers.product(_windows(whole, frames, taps, 1, 1), matrix) + bias
+        sums = self.numbers.product(_windows(whole, frames, taps, 1, 1), *self._constants(step, self._convolution))
         return sums.view(B, frames * stride, channels)[:, step.crop : step.crop + T * stride]
 
     def _curve(self, step: spec.Curve, x: Tensor, states: Any) -> Tensor:
         if step.name == "tanh":
             return self._tanh(x, step.input_unit)
-        is_negative = x < 0
-        bent = self._nodes("elu", torch.where(is_negative, -x, 0), step.unit, step.unit)
-        return torch.where(is_negative, -bent, x)
+        bent = self._nodes("elu", self.numbers.limit(x.clone(), -(spec.CURVE_END << step.unit), 0), step.unit, step.unit)
+        return self.numbers.limit(x.clone(), 0, spec.ACTIVATION_MAX).sub_(bent)
 
     def _tanh(self, x: Tensor, unit: int) -> Tensor:
-        return x.sign() * self._nodes("tanh", x.abs(), unit, spec.STATE_UNIT)
+        minus = self.numbers.limit(-x.abs(), -(spec.CURVE_END << unit), 0)
+        return x.sign() * self._nodes("tanh", minus, unit, spec.STATE_UNIT)
 
-    def _nodes(self, name: str, a: Tensor, unit: int, output_unit: int) -> Tensor:
-        """Return a curve at `a`, 0 or more, as ``(offset[i] + slope[i] a) / 2^shift``, half included in the offset."""
-        key = (name, unit, output_unit)
+    def _nodes(self, name: str, minus: Tensor, unit: int, output_unit: int) -> Tensor:
+        """Return a curve at minus `minus`, which is 0 or less, as the floor of ``(offset[i] + slope[i] a) / 2^shift``."""
+        key, numbers = (name, unit, output_unit), self.numbers
+        step = unit - spec.CURVE_STEP
+        shift = spec.CURVE_BITS + step - output_unit
         if key not in self._prepared:
-            nodes, step = spec.curve_nodes(name), unit - spec.CURVE_STEP
-            slopes, shift = np.append(np.diff(nodes), 0), spec.CURVE_BITS + step - output_unit
+            nodes = spec.curve_nodes(name)
+            slopes = np.append(np.diff(nodes), 0)
             offsets = ((nodes - slopes * np.arange(len(nodes))) << step) + (1 << (shift - 1))
-            self._prepared[key] = self.numbers.tensor(offsets), self.numbers.tensor(slopes), step, shift
-        offsets, slopes, step, shift = self._prepared[key]
-        flat = torch.where(a > spec.CURVE_END << unit, spec.CURVE_END << unit, a).reshape(-1)
-        index = self.numbers.down(flat.clone(), step).to(torch.int32)
-        values = slopes.index_select(0, index).mul_(flat).add_(offsets.index_select(0, index))
-        return self.numbers.down(values, shift).view(a.shape)
+            self._prepared[key] = numbers.tensor(offsets, shift), numbers.tensor(-slopes, shift)
+        offsets, slopes = self._prepared[key]
+        flat = minus.reshape(-1)
+        index = numbers.down(-flat, step).to(torch.int32)
+        values = torch.addcmul(offsets.index_select(0, index), slopes.index_select(0, index), flat)
+        return numbers.floor(values, shift).view(minus.shape)
 
     def _snake(self, step: spec.Snake, x: Tensor, states: Any) -> Tensor:
         turns, inverse, nodes, slopes = self._constants(step, self._sine)
-        down = self.numbers.down
-        phase = down(x * turns, step.unit + 24 - spec.PHASE_BITS)
-        phase = phase - down(phase.clone(), spec.PHASE_BITS) * (1 << spec.PHASE_BITS)
-        index = down(phase.clone(), spec.SINE_STEP)
-        rest = (phase - index * (1 << spec.SINE_STEP)).view(-1)
-        index = index.to(torch.int32).view(-1)
-        square = slopes.index_select(0, index).mul_(rest).add_(nodes.index_select(0, index) * (1 << spec.SINE_STEP))
-        square = self._round(square, spec.SINE_STEP).view_as(x)
-        added = self._round(square * inverse, spec.CURVE_BITS + step.inverse_unit - step.unit)
-        return self.numbers.saturate(x + added)
+        down, shift = self.numbers.down, spec.CURVE_BITS + step.inverse_unit - step.unit
+        phase = down(x * turns, step.unit + 24 - spec.PHASE_BITS).reshape(-1)
+        phase = phase - down(phase, spec.PHASE_BITS) * (1 << spec.PHASE_BITS)
+        index = down(phase, spec.SINE_STEP).to(torch.int32)
+        square = torch.addcmul(nodes.index_select(0, index), slopes.index_select(0, index), phase)
+        square = self.numbers.floor(square, spec.SINE_STEP).view_as(x)
+        half = self.numbers.tensor(np.array(1 << (shift - 1)), shift)
+        return self._saturate(self.numbers.floor(square.mul_(inverse).add_(half), shift).add_(x))
 
     def _sine(self, step: spec.Snake) -> tuple[Tensor, ...]:
-        nodes = spec.sine_nodes()
-        return tuple(map(self.numbers.tensor, (step.turns, step.inverse, nodes, np.append(np.diff(nodes), 0))))
+        nodes, bits, tensor = spec.sine_nodes(), spec.SINE_STEP, self.numbers.tensor
+        slopes = np.append(np.diff(nodes), 0)
+        offsets = ((nodes - slopes * np.arange(len(nodes))) << bits) + (1 << (bits - 1))
+        shift = spec.CURVE_BITS + step.inverse_unit - step.unit
+        return tensor(step.turns), tensor(step.inverse, shift), tensor(offsets, bits), tensor(slopes, bits)
 
     def _groupnorm(self, step: spec.GroupNorm, x: Tensor, states: Any) -> Tensor:
-        high = self.numbers.down(x.clone(), 12)
+        high = self.numbers.down(x, 12)
         low = x - high * (1 << 12)
         count, rows = x[0].numel(), []
         for item, h, l in zip(x, high, low, strict=True):
             total, hh, hl, ll = (int(part.sum()) for part in (item, h * h, h * l, l * l))
             rows.append(norm_factors(step, count, total, (hh << 24) + (hl << 13) + ll))
         multiplier, offset = (self.numbers.tensor(np.array(part))[:, None] for part in zip(*rows, strict=True))
-        return self.numbers.saturate(self._round(x * multiplier + offset, spec.NORM_UNIT))
+        return self._saturate(self._round(x * multiplier + offset, spec.NORM_UNIT))
 
     def _lstm(self, step: spec.Lstm, x: Tensor, states: dict[int, Any] | None) -> Tensor:
         numbers, width = self.numbers, step.hidden_weight.shape[1]
-        inputs, recurrent, bias = self._constants(
-            step, lambda s: (numbers.matrix(s.input_weight), numbers.matrix(s.hidden_weight), numbers.tensor(s.bias))
-        )
-        given, outputs = numbers.product(x, inputs) + bias, []
+        inputs, recurrent, bias = self._constants(step, self._gates)
+        given, outputs = numbers.product(x, inputs, bias), []
         zero = x.new_zeros(len(x), width)
         hidden, cell = (zero, zero) if states is None else states.get(id(step), (zero, zero))
         for t in range(x.shape[1]):
-            gates = numbers.saturate(self._round(given[:, t] + numbers.product(hidden, recurrent), step.shift))
+            gates = self._saturate(numbers.floor(numbers.product(hidden, recurrent, given[:, t]), step.shift))
             i, f, g, o = gates.chunk(4, dim=1)
             i, f, o = self._sigmoid(torch.cat((i, f, o), dim=1)).chunk(3, dim=1)
             kept = f * cell + i * self._tanh(g, spec.GATE_UNIT)
-            cell = numbers.saturate(self._round(kept, spec.STATE_UNIT), spec.CELL_MAX)
+            cell = numbers.limit(self._round(kept, spec.STATE_UNIT), -spec.CELL_MAX, spec.CELL_MAX)
             hidden = self._round(o * self._tanh(cell, spec.STATE_UNIT), spec.STATE_UNIT)
             outputs.append(hidden)
         if states is not None:
             states[id(step)] = hidden, cell
         return torch.stack(outputs, dim=1)
+
+    def _gates(self, step: spec.Lstm) -> tuple[Any, Any, Tensor]:
+        matrices = (self.numbers.matrix(rows, step.shift) for rows in (step.input_weight, step.hidden_weight))
+        return *matrices, self.numbers.tensor(step.bias + (1 << step.shift >> 1), step.shift)
 
     def _sigmoid(self, x: Tensor) -> Tensor:
         return self._round((1 << spec.STATE_UNIT) + self._tanh(x, spec.GATE_UNIT + 1), 1)
@@ -254,7 +268,7 @@ class Evaluator:
     def _residual(self, step: spec.Residual, x: Tensor, states: dict[int, Any] | None) -> Tensor:
         block = self._round(self.run(step.block, x, states), -step.block_shift)
         shortcut = self._round(self.run(step.shortcut, x, states), -step.shortcut_shift)
-        return self.numbers.saturate(block + shortcut)
+        return self._saturate(block + shortcut)
 
     def quantize(self, network: ExactNetwork, latents: Tensor, num_codebooks: int | None = None) -> list[Tensor]:
         """Return codes int64 ``[B, T_k]`` of latents ``[B, T, D]``."""
@@ -266,12 +280,12 @@ class Evaluator:
         codes = []
         for level in quantizer.levels[:num_codebooks]:
             directions, norms, table = self._constants(level, self._level)
-            scores = self.numbers.product(self.run(level.project, latents), directions) * 2 - norms
+            scores = self.numbers.product(self.run(level.project, latents), directions, norms)
             best = scores.amax(dim=-1, keepdim=True)  # the first of equals, whatever a device's argmax does
             order = torch.arange(len(level.norms), device=scores.device)
             codes.append(torch.where(scores == best, order, len(level.norms)).amin(dim=-1))
             chosen = table[codes[-1]].repeat_interleave(level.stride, dim=1)
-            latents = self.numbers.saturate(latents - chosen)
+            latents = self._saturate(latents - chosen)
         return codes
 
     def dequantize(self, network: ExactNetwork, codes: Sequence[Tensor]) -> Tensor:
@@ -286,12 +300,12 @@ class Evaluator:
         for level, values in zip(quantizer.levels, codes, strict=False):
             table = self._constants(level, self._level)[2]
             total = total + table[values].repeat_interleave(level.stride, dim=1)
-        return self.numbers.saturate(total)
+        return self._saturate(total)
 
     def _level(self, level: spec.Level) -> tuple[Any, Tensor, Tensor]:
         directions = level.directions if level.directions.size else level.table
         numbers = self.numbers
-        return numbers.matrix(directions), numbers.tensor(level.norms), numbers.tensor(level.table)
+        return numbers.matrix(2 * directions), numbers.tensor(-level.norms), numbers.tensor(level.table)
 
 
 def _places(quantizer: spec.ScalarQuantizer) -> Tensor:

@@ -24,52 +24,60 @@ from codecbook.errors import UnsupportedInput
 
 _HEADROOM = 3
 """Bits above what the calibration signal reaches."""
-_PROBE_S = 1.6
+_PROBE_SAMPLES = 38_400
 _TURN_BITS = 24
 _RANDOM_FRAMES = 60
 _LEAST_NORMAL = float(np.finfo(np.float32).tiny)
 
 
-def export_exact(module: Any, sample_rate_hz: int, channels: int) -> ExactNetwork:
+def export_exact(module: Any) -> ExactNetwork:
     """Return a network of the packages ``encodec`` or ``snac``, or an `FsqCodec`, in integers, with its certificate.
 
     Weight norm must not be folded yet, as a float sum decides its last bits. Raises UnsupportedInput: a layer that has
     no exact form, or weights that are not finite, denormal, or cannot be certified.
     """
-    network = _Exporter(module, sample_rate_hz, channels).network()
+    network = _Exporter(module).network()
     certificate(network)
     return network
 
 
 class _Exporter:
-    def __init__(self, module: Any, sample_rate_hz: int, channels: int) -> None:
+    def __init__(self, module: Any) -> None:
+        for name in ("encoder", "decoder", "quantizer"):
+            if not hasattr(module, name):
+                raise UnsupportedInput(f"A {type(module).__name__} has no {name}, so no exact form; use floats.")
         self.module, self.evaluator = module, Evaluator()
         self.numbers = self.evaluator.numbers
         self.names = {part: name for name, part in module.named_modules()}
         self.is_normalised = bool(getattr(module, "normalize", False))
         self.input_unit = spec.NORMAL_UNIT if self.is_normalised else spec.SAMPLE_UNIT
-        probe = calibration_signal(round(_PROBE_S * sample_rate_hz), channels)
+        first = next(part for part in module.encoder.modules() if isinstance(part, nn.Conv1d))
+        probe = calibration_signal(_PROBE_SAMPLES, first.in_channels)
         # with a level of about a half, normalised samples are twice as large
         self.probe = probe >> (spec.SAMPLE_UNIT - self.input_unit - 1) if self.is_normalised else probe
 
     @torch.inference_mode()
     def network(self) -> ExactNetwork:
-        encoder, decoder = (getattr(part, "model", getattr(part, "block", None)) for part in self._halves())
+        halves = self.module.encoder, self.module.decoder
+        encoder, decoder = (getattr(part, "model", getattr(part, "block", None)) for part in halves)
         x = self.numbers.tensor(self.probe.T)[None]
         align = getattr(self.module, "hop_length", 1) * max(getattr(self.module, "vq_strides", (1,)))
         x = x[:, : x.shape[1] // align * align] if align > 1 else x
         encoder_steps, latents, unit = self.sequence(encoder, x, self.input_unit)
+        if (spare := unit - self._table_unit()) > 0:
+            encoder_steps = (*encoder_steps[:-1], _coarser(encoder_steps[-1], spare))
+            latents, unit = self.evaluator.run(encoder_steps, x), unit - spare
         draft, quantizer = self._quantizer(latents, unit)
         codes = self.evaluator.quantize(draft, latents)
         z = torch.cat((self.evaluator.dequantize(draft, codes), self._random_latents(draft)), dim=1)
         decoder_steps, _, output_unit = self.sequence(decoder, z, quantizer.unit, is_output=not self.is_normalised)
         return replace(draft, encoder=encoder_steps, decoder=decoder_steps, output_unit=output_unit)
 
-    def _halves(self) -> tuple[Any, Any]:
-        for name in ("encoder", "decoder", "quantizer"):
-            if not hasattr(self.module, name):
-                raise UnsupportedInput(f"A {type(self.module).__name__} has no {name}, so no exact form; use floats.")
-        return self.module.encoder, self.module.decoder
+    def _table_unit(self) -> int:
+        """Return the finest unit in which the codewords of EnCodec's quantiser are no larger than weights."""
+        layers = getattr(getattr(self.module.quantizer, "vq", None), "layers", ())
+        peak = max((float(np.abs(self.parameter(layer._codebook, "embed")).max()) for layer in layers), default=0.0)
+        return spec.WEIGHT_MAX.bit_length() - 1 - int(np.frexp(peak)[1]) if peak else spec.MAX_UNIT
 
     def _random_latents(self, draft: ExactNetwork) -> Tensor:
         quantizer = draft.quantizer
@@ -200,7 +208,7 @@ class _Exporter:
         step = spec.Residual(steps, way, unit - y_unit, unit - z_unit, unit)
         numbers = self.numbers
         both = [self.evaluator._round(part.clone(), was - unit) for part, was in ((y, y_unit), (z, z_unit))]
-        return (step,), numbers.saturate(both[0] + both[1]), unit
+        return (step,), self.evaluator._saturate(both[0] + both[1]), unit
 
     def _lstm(self, layer: Any, x: Tensor, unit: int) -> Any:
         lstm: nn.LSTM = layer.lstm
@@ -274,7 +282,7 @@ class _Exporter:
             levels.append(level)
             one = ExactNetwork((), spec.ResidualQuantizer((level,), unit), (), unit, unit, unit)
             chosen = self.evaluator.dequantize(one, self.evaluator.quantize(one, latents))
-            latents = self.numbers.saturate(latents - chosen)
+            latents = self.evaluator._saturate(latents - chosen)
         return tuple(levels)
 
     def _scalars(self, quantizer: Any, latents: Tensor, unit: int) -> spec.ScalarQuantizer:
@@ -326,6 +334,12 @@ class _Exporter:
                 f"Parameter {label} has denormal values, which some processors take for zero; set them to zero."
             )
         return values
+
+
+def _coarser(step: Any, bits: int) -> Step:
+    """Return the last step of an encoder with a unit that many bits coarser."""
+    shift = {"shift": step.shift + bits} if hasattr(step, "shift") else {}
+    return replace(step, unit=step.unit - bits, **shift)
 
 
 def rounded(values: np.ndarray) -> np.ndarray:

@@ -50,8 +50,10 @@ def curve_nodes(name: str) -> np.ndarray:
     `decimal` rounds correctly, so the table does not depend on a maths library. No value is halfway between integers.
     """
     with localcontext() as context:
-        context.prec = 40
-        powers = [(-Decimal(i) / (1 << CURVE_STEP)).exp() for i in range((CURVE_END << CURVE_STEP) + 1)]
+        context.prec = 60
+        step, powers = (Decimal(-1) / (1 << CURVE_STEP)).exp(), [Decimal(1)]
+        while len(powers) <= CURVE_END << CURVE_STEP:
+            powers.append(powers[-1] * step)
         values = [1 - p if name == "elu" else (1 - p * p) / (1 + p * p) for p in powers]
         return np.array([int((value * (1 << CURVE_BITS)).to_integral_value()) for value in values], dtype=np.int64)
 
