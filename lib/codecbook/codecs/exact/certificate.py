@@ -56,7 +56,9 @@ def _bounds(path: str, part: Any) -> Iterator[Bound]:
         yield _fits(f"{path}: multiplied", added + (1 << spec.NORM_UNIT))
         yield Bound(f"{path}: epsilon below 1", max(0, 1 - part.epsilon), 1, "the deviation is positive")
     elif isinstance(part, spec.Residual):
-        yield _fits(f"{path}: sum", sum(spec.ACTIVATION_MAX << max(s, 0) for s in (part.block_shift, part.shortcut_shift)))
+        yield _fits(
+            f"{path}: sum", sum(spec.ACTIVATION_MAX << max(s, 0) for s in (part.block_shift, part.shortcut_shift))
+        )
     elif isinstance(part, spec.Level):
         directions = part.directions if part.directions.size else part.table
         yield _fits(f"{path}: score", 2 * spec.ACTIVATION_MAX * _row_sum(directions) + _greatest(part.norms))

@@ -1,7 +1,7 @@
 """Exact codecs behind the common interface: what `load_codec(name, exact=True)` returns.
 
-Samples go in as ``floor(x 2^20 + 1/2)``, and come out as multiples of 2^-20; all in between is integers, so pieces of any
-length, batches, threads and devices come to the same tokens and samples.
+Samples go in as ``floor(x 2^20 + 1/2)``, and come out as multiples of 2^-20; all in between is integers, so pieces of
+any length, batches, threads and devices come to the same tokens and samples.
 """
 
 import math
@@ -239,4 +239,5 @@ def load(adapter: ModuleType, name: str, request: WeightsRequest, device: str) -
     kinds = ((SegmentedEncodec, ExactSegmented), (CausalCodec, ExactCausal), (ContextCodec, ExactContext))
     exact = next(exact for kind, exact in kinds if isinstance(codec, kind))
     # what a family does beside running its network stays as it is
-    return type(f"Exact{type(codec).__name__}", (exact, type(codec)), {})(codec, network)
+    made: Any = type(f"Exact{type(codec).__name__}", (exact, type(codec)), {})
+    return made(codec, network)

@@ -1,6 +1,6 @@
 """`Evaluator`: exact evaluation in torch, batched, whole or in pieces, on any device.
 
-Tensors are ``[B, T, C]``. `Float64` carries integers as float64: all sums stay below 2^53 (the certificate), so a matrix
+Tensors are ``[B, T, C]``. `Float64` carries integers as float64: all sums stay below 2^53 (certificate), so a matrix
 product is exact in whatever order a library adds it up, and so are products, floors and comparisons. Convolutions are
 products of gathered windows, never a library's convolution, which might take a Fourier transform. Where a device has no
 float64, `SplitFloat32` carries int64, and products go as digits of at most 7 bits through float32, whose sums stay
@@ -64,12 +64,15 @@ class SplitFloat32(Float64):
     dtype = torch.int64
 
     def tensor(self, values: np.ndarray, shift: int = 0) -> Tensor:
+        """Return integers on the device."""
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(self.device)
 
     def matrix(self, rows: np.ndarray, shift: int = 0) -> Any:
+        """Return the digits of weights ``[O, N]``, float32."""
         return [self.tensor(part.T).float() for part in weight_digits(rows)]
 
     def product(self, x: Tensor, matrix: Any, bias: Tensor) -> Tensor:
+        """Return ``x matrix + bias``, by the products of all digits."""
         bits, count = spec.INPUT_DIGITS
         total = bias
         for i in range(count):
@@ -77,17 +80,22 @@ class SplitFloat32(Float64):
             digit = (x - (rest << bits) if i < count - 1 else x).float()
             for j, part in enumerate(matrix):
                 with torch.autocast(x.device.type, enabled=False):
-                    total = total + (torch.matmul(digit, part).to(torch.int64) << (bits * i + spec.WEIGHT_DIGITS[0] * j))
+                    total = total + (
+                        torch.matmul(digit, part).to(torch.int64) << (bits * i + spec.WEIGHT_DIGITS[0] * j)
+                    )
             x = rest
         return total
 
     def floor(self, x: Tensor, shift: int) -> Tensor:
+        """Return the floor of ``x / 2^shift``."""
         return x >> shift
 
     def down(self, x: Tensor, shift: int) -> Tensor:
+        """Return the floor of ``x / 2^shift``."""
         return x >> shift
 
     def limit(self, x: Tensor, low: int, high: int) -> Tensor:
+        """Return `x` within limits."""
         x = torch.where(x < low, low, x)
         return torch.where(x > high, high, x)
 
@@ -114,7 +122,7 @@ class Evaluator:
 
     def __init__(self, device: str | torch.device = "cpu", carrier: Float64 | None = None) -> None:
         self.numbers = carrier or carrier_of(device)
-        self._prepared: dict[int, Any] = {}  # constants of a step or a level, by its identity
+        self._prepared: dict[Any, Any] = {}  # constants, of a step or a level by its identity
         self._kept: list[Any] = []  # so that identities stay taken
 
     def run(self, steps: Iterable[spec.Step], x: Tensor, states: dict[int, Any] | None = None) -> Tensor:
@@ -189,7 +197,9 @@ class Evaluator:
     def _curve(self, step: spec.Curve, x: Tensor, states: Any) -> Tensor:
         if step.name == "tanh":
             return self._tanh(x, step.input_unit)
-        bent = self._nodes("elu", self.numbers.limit(x.clone(), -(spec.CURVE_END << step.unit), 0), step.unit, step.unit)
+        bent = self._nodes(
+            "elu", self.numbers.limit(x.clone(), -(spec.CURVE_END << step.unit), 0), step.unit, step.unit
+        )
         return self.numbers.limit(x.clone(), 0, spec.ACTIVATION_MAX).sub_(bent)
 
     def _tanh(self, x: Tensor, unit: int) -> Tensor:
@@ -197,7 +207,7 @@ class Evaluator:
         return x.sign() * self._nodes("tanh", minus, unit, spec.STATE_UNIT)
 
     def _nodes(self, name: str, minus: Tensor, unit: int, output_unit: int) -> Tensor:
-        """Return a curve at minus `minus`, which is 0 or less, as the floor of ``(offset[i] + slope[i] a) / 2^shift``."""
+        """Return a curve at minus `minus`, 0 or more, as the floor of ``(offset[i] + slope[i] a) / 2^shift``."""
         key, numbers = (name, unit, output_unit), self.numbers
         step = unit - spec.CURVE_STEP
         shift = spec.CURVE_BITS + step - output_unit
@@ -234,8 +244,8 @@ class Evaluator:
         high = self.numbers.down(x, 12)
         low = x - high * (1 << 12)
         count, rows = x[0].numel(), []
-        for item, h, l in zip(x, high, low, strict=True):
-            total, hh, hl, ll = (int(part.sum()) for part in (item, h * h, h * l, l * l))
+        for item, h, rest in zip(x, high, low, strict=True):
+            total, hh, hl, ll = (int(part.sum()) for part in (item, h * h, h * rest, rest * rest))
             rows.append(norm_factors(step, count, total, (hh << 24) + (hl << 13) + ll))
         multiplier, offset = (self.numbers.tensor(np.array(part))[:, None] for part in zip(*rows, strict=True))
         return self._saturate(self._round(x * multiplier + offset, spec.NORM_UNIT))

@@ -8,7 +8,6 @@ far: so neither a maths library nor the order of a float sum has a say in what t
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch.nn.utils import parametrize
 from codecbook.codecs.exact import spec
 from codecbook.codecs.exact.certificate import certificate
 from codecbook.codecs.exact.evaluate import Evaluator
+from codecbook.codecs.exact.rounding import calibration_signal, fsq_thresholds, quantised, random_integers, rounded
 from codecbook.codecs.exact.spec import ExactNetwork, Step
 from codecbook.errors import UnsupportedInput
 
@@ -59,7 +59,7 @@ class _Exporter:
     @torch.inference_mode()
     def network(self) -> ExactNetwork:
         halves = self.module.encoder, self.module.decoder
-        encoder, decoder = (getattr(part, "model", getattr(part, "block", None)) for part in halves)
+        encoder, decoder = (part.model if hasattr(part, "model") else part.block for part in halves)
         x = self.numbers.tensor(self.probe.T)[None]
         align = getattr(self.module, "hop_length", 1) * max(getattr(self.module, "vq_strides", (1,)))
         x = x[:, : x.shape[1] // align * align] if align > 1 else x
@@ -86,9 +86,12 @@ class _Exporter:
         else:
             sizes = [len(level.table) for level in quantizer.levels]
             strides = [level.stride for level in quantizer.levels]
-        drawn = _random_integers(_RANDOM_FRAMES * len(sizes)).reshape(len(sizes), -1)
+        drawn = random_integers(_RANDOM_FRAMES * len(sizes)).reshape(len(sizes), -1)
         frames = _RANDOM_FRAMES // max(strides) * max(strides)
-        codes = [torch.from_numpy(row[: frames // s] % size)[None] for row, size, s in zip(drawn, sizes, strides)]
+        codes = [
+            torch.from_numpy(row[: frames // s] % size)[None]
+            for row, size, s in zip(drawn, sizes, strides, strict=True)
+        ]
         return self.evaluator.dequantize(draft, codes)
 
     def sequence(
@@ -121,11 +124,11 @@ class _Exporter:
             return self._simple(spec.Curve("tanh", unit, spec.STATE_UNIT), x)
         if type(layer).__name__ == "Snake1d":
             return self._simple(self._snake(layer, unit), x)
-        plain, padding = layer, None
+        plain: Any = layer
         while hasattr(plain, "convtr") or hasattr(plain, "conv"):
             plain = plain.convtr if hasattr(plain, "convtr") else plain.conv
         if isinstance(plain, nn.Conv1d | nn.ConvTranspose1d) and plain.groups == 1:
-            make = self._conv if isinstance(plain, nn.Conv1d) else self._up_conv
+            make: Any = self._conv if isinstance(plain, nn.Conv1d) else self._up_conv
             steps, x, unit = make(layer, plain, x, unit, wanted)
             norm = getattr(getattr(layer, "convtr" if hasattr(layer, "convtr") else "conv", None), "norm", None)
             return self._normed(norm, steps, x, unit) if isinstance(norm, nn.GroupNorm) else (steps, x, unit)
@@ -206,7 +209,6 @@ class _Exporter:
         total = y * 2 ** (finest - y_unit) + z * 2 ** (finest - z_unit)
         unit = self._unit(total, finest, finest, None)
         step = spec.Residual(steps, way, unit - y_unit, unit - z_unit, unit)
-        numbers = self.numbers
         both = [self.evaluator._round(part.clone(), was - unit) for part, was in ((y, y_unit), (z, z_unit))]
         return (step,), self.evaluator._saturate(both[0] + both[1]), unit
 
@@ -287,7 +289,10 @@ class _Exporter:
 
     def _scalars(self, quantizer: Any, latents: Tensor, unit: int) -> spec.ScalarQuantizer:
         counts = [int(count) for count in quantizer._levels]
-        inward, outward = self.parameter(quantizer.project_in, "weight"), self.parameter(quantizer.project_out, "weight")
+        inward, outward = (
+            self.parameter(quantizer.project_in, "weight"),
+            self.parameter(quantizer.project_out, "weight"),
+        )
         weight, bias, bits = self._rows(quantizer.project_in, inward[:, None], unit, len(inward))
         draft = spec.Conv(weight, bias, 1, 1, 0, False, 1, 0)
         project, _, scalar_unit = self._finished(draft, latents, unit + bits, None, quantizer.project_in)
@@ -302,7 +307,7 @@ class _Exporter:
         weight, bits = quantised(scaled[:, None], len(scaled))
         draft = spec.Conv(weight, rounded(offset * 2.0**bits), 1, 1, 0, False, 1, 0)
         radix = np.array(counts, dtype=np.int64)
-        digits = self.numbers.tensor(_random_integers(64 * len(counts)).reshape(64, -1) % radix)[None]
+        digits = self.numbers.tensor(random_integers(64 * len(counts)).reshape(64, -1) % radix)[None]
         expand, _, expanded = self._finished(draft, digits, bits, None, quantizer.project_out)
         return spec.ScalarQuantizer(project, thresholds, radix, expand, expanded)
 
@@ -340,59 +345,3 @@ def _coarser(step: Any, bits: int) -> Step:
     """Return the last step of an encoder with a unit that many bits coarser."""
     shift = {"shift": step.shift + bits} if hasattr(step, "shift") else {}
     return replace(step, unit=step.unit - bits, **shift)
-
-
-def rounded(values: np.ndarray) -> np.ndarray:
-    """Return the nearest integers, halves to even, int64; values of 2^53 or more raise UnsupportedInput."""
-    if np.abs(values).max(initial=0.0) >= spec.SUM_LIMIT:
-        raise UnsupportedInput(f"A parameter is {np.abs(values).max():g} units, over 2^53; the weights are degenerate.")
-    return np.rint(values).astype(np.int64)
-
-
-def quantised(weight: np.ndarray, rows: int) -> tuple[np.ndarray, int]:
-    """Return weights as int32, and how many of their bits are after the point; `rows` of them are summed each."""
-    peak = float(np.abs(weight).max(initial=0.0))
-    bits = spec.WEIGHT_MAX.bit_length() - 1 - (int(np.frexp(peak)[1]) if peak else 0)
-    while True:
-        integers = rounded(weight * 2.0**bits)
-        # a quarter of the limit is left for the bias and for what else is added
-        if int(np.abs(integers).reshape(rows, -1).sum(axis=1).max()) * spec.ACTIVATION_MAX < spec.SUM_LIMIT // 4:
-            return integers.astype(np.int32), bits
-        bits -= 1
-
-
-def fsq_thresholds(count: int, unit: int) -> list[int]:
-    """Return from which integer of a unit on a scalar has a digit greater than 0, 1 .. ``count - 2``.
-
-    ``vector_quantize_pytorch`` rounds ``tanh(z + shift) half - offset``; by Mentzer et al. 2023, section 3, with
-    ``half = (count - 1) 1.001 / 2``, ``offset`` 1/2 for an even count, and ``shift = artanh(offset / half)``.
-    """
-    with localcontext() as context:
-        context.prec = 40
-
-        def artanh(x: Decimal) -> Decimal:
-            return ((1 + x) / (1 - x)).ln() / 2
-
-        half = Decimal(count - 1) * Decimal("1.001") / 2
-        offset = Decimal(0) if count % 2 else Decimal("0.5")
-        edges = [Decimal(q - count // 2) + Decimal("0.5") + offset for q in range(count - 1)]
-        values = [artanh(edge / half) - artanh(offset / half) for edge in edges]
-        return [int((value * (1 << unit)).to_integral_value(rounding="ROUND_CEILING")) for value in values]
-
-
-def _random_integers(count: int) -> np.ndarray:
-    """Return integers of 0 to below 2^20; of numpy's generators, this raw stream alone never changes."""
-    return (np.random.PCG64(0).random_raw(count) >> np.uint64(44)).astype(np.int64)
-
-
-def calibration_signal(num_samples: int, channels: int) -> np.ndarray:
-    """Return integers ``[C, S]`` of unit 2^-20: in equal parts white noise, brown noise, a sawtooth, bursts, silence."""
-    noise = _random_integers(num_samples) - (1 << 19)
-    time = np.arange(num_samples)
-    saw = (time * 4817) % (1 << 20) - (1 << 19)  # about 110 Hz at 24 kHz
-    brown = np.cumsum(noise) >> 5
-    brown = np.abs(brown % (1 << 21) - (1 << 20)) - (1 << 19)  # folded, so that it stays within 1/2
-    bursts = np.where(time // 600 % 4 == 0, noise + saw, 0)
-    fifth = -(-num_samples // 5)
-    mono = np.choose(time // fifth, [2 * noise, 2 * brown, 2 * saw, bursts, time * 0])
-    return np.stack([np.roll(mono, 7 * c) * (4 - c) // 4 for c in range(channels)])
