@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ GOLDEN = {
 }
 
 
-def golden_of(name: str) -> tuple[str, str, str]:
+def golden_of(name: str) -> tuple[str, ...]:
     """Return the beginnings of three hashes: of the integers, of tokens, and of the samples decoded from them."""
     codec = load_codec(name, exact=True)
     tokens = codec.encode(_clip(codec, 2.7))
@@ -112,7 +113,7 @@ def test_fsq_thresholds() -> None:
         assert (digits == rounded).mean() > 0.999
 
 
-def _model(name: str = "fsq_50hz_mini") -> torch.nn.Module:
+def _model(name: str = "fsq_50hz_mini") -> Any:
     return load_model(data_dir() / "models" / name)[0]
 
 
@@ -132,12 +133,12 @@ def test_weights_beyond_the_certificate_are_refused() -> None:
     """Activations that leave the range of a unit are refused, and so are arrays that were altered."""
     model = _model()
     with torch.no_grad():
-        model.encoder.model[0].conv.conv.weight_g.mul_(1e6)  # type: ignore[index]
+        model.encoder.model[0].conv.conv.weight_g.mul_(1e6)
     with pytest.raises(UnsupportedInput, match="no exact form"):
         export_exact(model)
     network = export_exact(_model())
-    first = network.encoder[0]
-    altered = replace(first, weight=first.weight * 0 + spec.WEIGHT_MAX * 2)  # type: ignore[attr-defined,type-var]
+    first: Any = network.encoder[0]
+    altered = replace(first, weight=first.weight * 0 + spec.WEIGHT_MAX * 2)
     with pytest.raises(UnsupportedInput, match=r"encoder\.0: weight can reach"):
         certificate(replace(network, encoder=(altered, *network.encoder[1:])))
     assert replace(network, encoder=(altered, *network.encoder[1:])).sha256 != network.sha256
@@ -146,8 +147,8 @@ def test_weights_beyond_the_certificate_are_refused() -> None:
 def test_certificate_finds_sums_that_are_too_large() -> None:
     """A bias near 2^53 is what tests would hardly meet."""
     network = export_exact(_model())
-    first = network.encoder[0]
-    altered = replace(first, bias=first.bias + (1 << 53))  # type: ignore[attr-defined,type-var]
+    first: Any = network.encoder[0]
+    altered = replace(first, bias=first.bias + (1 << 53))
     with pytest.raises(UnsupportedInput, match=r"encoder\.0: sum can reach"):
         certificate(replace(network, encoder=(altered, *network.encoder[1:])))
 

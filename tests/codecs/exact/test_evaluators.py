@@ -1,8 +1,11 @@
 """Every evaluator of an exact codec gives the same integers, whatever the pieces, batch and threads."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from plain_codec import PlainCodec
 
 from codecbook.codecs.build import random_seeded
 from codecbook.codecs.exact.certificate import certificate
@@ -26,7 +29,7 @@ MODELS = {
 @pytest.fixture(scope="module", params=MODELS)
 def network(request: pytest.FixtureRequest) -> ExactNetwork:
     """An exact codec with random weights."""
-    model = random_seeded(*MODELS[request.param], seed=3)
+    model: Any = random_seeded(*MODELS[request.param], seed=3)
     channels = getattr(model, "channels", 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -38,7 +41,8 @@ def network(request: pytest.FixtureRequest) -> ExactNetwork:
 
 
 def _samples(network: ExactNetwork, seed: int, count: int = 3200) -> np.ndarray:
-    channels = network.encoder[0].weight.shape[2]  # type: ignore[attr-defined]
+    first: Any = network.encoder[0]
+    channels = first.weight.shape[2]
     noise = np.random.default_rng(seed).standard_normal((channels, count))
     return np.rint(noise * 0.3 * 2.0**network.input_unit).astype(np.int64)
 
@@ -62,6 +66,17 @@ def test_agree_with_the_reference(network: ExactNetwork, carrier: type[Float64])
     for ours, theirs in zip(codes, expected, strict=True):
         np.testing.assert_array_equal(ours[0], theirs)
     np.testing.assert_array_equal(audio[0].T, reference.decode(expected))
+
+
+def test_agree_with_the_text(network: ExactNetwork) -> None:
+    """A codec that was written from the normative text alone comes to the same hash, tokens and samples."""
+    plain, samples = PlainCodec(network.config, network.arrays), _samples(network, 2, 1600)
+    assert plain.sha256 == network.sha256
+    codes, audio = _through(network, samples[None])
+    expected = plain.encode(samples)
+    for ours, theirs in zip(codes, expected, strict=True):
+        np.testing.assert_array_equal(ours[0], theirs)
+    np.testing.assert_array_equal(audio[0].T, plain.decode(expected))
 
 
 def test_batches_and_threads_change_nothing(network: ExactNetwork) -> None:

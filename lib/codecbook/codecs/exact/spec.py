@@ -202,10 +202,14 @@ class ExactNetwork:
         return {path: value for path, value in _leaves("", self) if isinstance(value, np.ndarray)}
 
     @functools.cached_property
+    def config(self) -> dict[str, int | str | bool]:
+        """Return every number and name by its path, as ``encoder.0.stride``."""
+        return {path: value for path, value in _leaves("", self) if not isinstance(value, np.ndarray)}
+
+    @functools.cached_property
     def sha256(self) -> str:
         """What identifies the codec, hex: equal where all tokens and samples are equal by construction."""
-        config = {path: value for path, value in _leaves("", self) if not isinstance(value, np.ndarray)}
-        text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self.config, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(f"codecbook exact codec 1\n{text}\n{arrays_sha256(self.arrays)}".encode()).hexdigest()
 
     def parts(self) -> Iterator[tuple[str, Any]]:
