@@ -70,7 +70,7 @@ def test_agree_with_the_reference(network: ExactNetwork, carrier: type[Float64])
 
 def test_agree_with_the_text(network: ExactNetwork) -> None:
     """A codec that was written from the normative text alone comes to the same hash, tokens and samples."""
-    plain, samples = PlainCodec(network.config, network.arrays), _samples(network, 2, 1600)
+    plain, samples = PlainCodec(network.config, network.arrays), _samples(network, 2, 1920)
     assert plain.sha256 == network.sha256
     codes, audio = _through(network, samples[None])
     expected = plain.encode(samples)
