@@ -26,17 +26,16 @@ SPANS = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCE.sub("
 OPTIONS = [span for span in SPANS if span.startswith("--")]
 
 
+# what has a space, and is no command: parameters of a stage, options by themselves, a call in Python
+NO_COMMAND = re.compile(r"\w+: \{|--\w|\w+\(")
+
+
 def commands() -> list[str]:
-    """Return all lines of shell blocks, and what stands in backticks and begins with a program."""
+    """Return all lines of shell blocks, and all that stands in backticks and could be a command."""
     lines = [line for language, text in FENCE.findall(README) if not language for line in text.splitlines()]
-    spans = [part for span in SPANS for part in span.split(" && ") if _begins_with_a_program(part)]
+    could_be = [span for span in SPANS if span.startswith("./") or (" " in span and not NO_COMMAND.match(span))]
+    spans = [part for span in could_be for part in span.split(" && ")]
     return list(dict.fromkeys([re.split(r" +# ", line)[0] for line in lines if line] + spans))
-
-
-def _begins_with_a_program(text: str) -> bool:
-    first = text.split()[0]
-    named = first in ("codecbook", "python", "pip", "export") or shutil.which(first) is not None
-    return first.startswith("./") or (named and " " in text)
 
 
 @pytest.fixture
