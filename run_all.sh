@@ -86,6 +86,11 @@ pip_step() { # WORDS PIP-ARGUMENTS...: one step of the installation, shown by it
         tee -a "$log" |
         awk '$1 == "Downloading" && $4 ~ /^[MG]B/ { print "    downloading " $2 " " $3 " " $4; fflush() }'; then
         tail -n 15 "$log" >&2
+        # of an index that cannot be reached, pip's last word is that versions conflict
+        if tail -n 15 "$log" | grep -q "connection broken by"; then
+            fail "The package index cannot be reached (all of it: $log). Mend the connection, or name a proxy" \
+                "(HTTPS_PROXY) or a mirror (PIP_INDEX_URL), and call again to go on from here."
+        fi
         fail "The installation stopped (all of it: $log). Call again to go on from here."
     fi
 }

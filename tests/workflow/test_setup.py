@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ("awk", "bash", "cat", "cmp", "cp", "dirname", "mkdir", "rm", "sed", "tail", "tee")
+TOOLS = ("awk", "bash", "cat", "cmp", "cp", "dirname", "grep", "mkdir", "rm", "sed", "tail", "tee")
 
 # records each call; makes environments that hold itself; fails where the file "fail-on" holds a word of the call
 STAND_IN = """\
@@ -31,7 +31,11 @@ if [ "$1 $2" = "-m venv" ]; then
     cp "$here/python3" "${{@: -1}}/bin/python"
 fi
 if [ -s "$here/fail-on" ]; then
-    case "$*" in *"$(cat "$here/fail-on")"*) echo "ERROR: no route to host"; exit 1 ;; esac
+    case "$*" in *"$(cat "$here/fail-on")"*)
+        cat "$here/said" 2>/dev/null
+        echo "ERROR: no route to host"
+        exit 1 ;;
+    esac
 fi
 exit 0
 """
@@ -115,6 +119,15 @@ def test_an_interrupted_installation_is_resumed(checkout: Checkout) -> None:
     calls = checkout.calls()
     assert not any("venv" in call.split()[:2] for call in calls), "the environment itself is kept"
     assert calls[-1] == "ROOT/workflow/run.py"
+
+
+def test_without_a_network_it_says_so(checkout: Checkout) -> None:
+    (checkout.tools / "fail-on").write_text("--constraint")
+    (checkout.tools / "said").write_text("WARNING: Retrying after connection broken by 'NewConnectionError'\n")
+    done = checkout.run()
+    assert done.returncode == 1
+    assert "run_all.sh: The package index cannot be reached (all of it: " in done.stderr
+    assert "or a mirror (PIP_INDEX_URL), and call again to go on from here." in done.stderr
 
 
 def test_pesq_may_fail_to_build(checkout: Checkout) -> None:
