@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import EXIT_INTERRUPTED, Interrupts, run_engine
-from run import engine_environment, executor_name, number_of_jobs, refuse_missing_executor
+from engine import EXIT_INTERRUPTED, Interrupts, engine_environment, run_engine
+from run import executor_name, number_of_jobs, refuse_missing_executor
 from usage import ROOT, Parser
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _engine(options: argparse.Namespace, target: str, interrupts: Interrupts, lo
     command += ["--config", f"processes={options.processes}", f"train={json.dumps(options.train)}"]
     if options.jobs:
         command += ["--cores" if options.executor == "default" else "--jobs", str(options.jobs)]
-    return run_engine([*command, "--", target], interrupts, cwd=ROOT, env=engine_environment(), lock=lock)
+    return run_engine([*command, "--", target], interrupts, cwd=ROOT, env=engine_environment(ROOT), lock=lock)
 
 
 if __name__ == "__main__":
