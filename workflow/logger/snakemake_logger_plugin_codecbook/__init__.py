@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -10,6 +11,14 @@ from snakemake_logger_plugin_codecbook.heartbeat import Heartbeat
 
 # what the engine says about a failed stage, beside the line that names its error
 REPEATED = ("CalledProcessError", "At least one job did not complete successfully")
+
+# The plugin for Slurm asks ever less often how its jobs are, at last every three minutes, and notices their ends so
+# much later; one question is for all jobs.
+MOST_BETWEEN_QUESTIONS_S = 5.0
+_planned = RemoteExecutor.next_seconds_between_status_checks
+RemoteExecutor.next_seconds_between_status_checks = property(
+    lambda executor: min(_planned.__get__(executor), MOST_BETWEEN_QUESTIONS_S), _planned.__set__
+)
 
 
 class LogHandler(LogHandlerBase):
