@@ -18,7 +18,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
 from stages import data_files, library_files, read_plan
-
+from sweeps import read_sweep
 
 
 def path_of(address):
@@ -28,18 +28,25 @@ def path_of(address):
 
 
 PRESET = str(config.get("preset", "fast"))
-PLAN = read_plan(
-    path_of(PRESET) or ROOT / "config" / f"{PRESET}.yaml",
-    ROOT,
-    str(config.get("name", "")).removeprefix("name:"),
-    path_of(str(config.get("clips", ""))),
-)
-RUN_DIR = PLAN.run_dir
+NAME = str(config.get("name", "")).removeprefix("name:")
+SWEEP = path_of(str(config.get("sweep", "")))
+if SWEEP:
+    PLAN = read_sweep(SWEEP, ROOT, NAME)
+else:
+    CLIPS = path_of(str(config.get("clips", "")))
+    PLAN = read_plan(path_of(PRESET) or ROOT / "config" / f"{PRESET}.yaml", ROOT, NAME, CLIPS)
+STAGE = "{stage}/{point}" if SWEEP else "{stage}"
 PYTHON = sys.executable
 
 
+def stage_of(w):
+    """The stage of a job's wildcards."""
+    return PLAN.stages[STAGE.format(**dict(w.items()))]
+
+
 wildcard_constraints:
-    stage="|".join(PLAN.stages),
+    stage="|".join(dict.fromkeys(name.partition("/")[0] for name in PLAN.stages)),
+    point="[^/]+",
 
 
 rule all:
@@ -54,25 +61,26 @@ rule notebook:
         script="workflow/execute.py",
         library=library_files(ROOT),
         data=data_files(ROOT),
-        upstream=lambda w: [str(PLAN.result(need)) for need in PLAN.stages[w.stage].needs],
+        upstream=lambda w: [str(PLAN.result(need)) for need in stage_of(w).needs],
     output:
-        str(PLAN.result("{stage}")),
+        str(PLAN.result(STAGE)),
     log:
-        text=str(PLAN.log("{stage}")),
-        executed=str(PLAN.executed("{stage}")),
-        html=str(PLAN.html("{stage}")),
+        text=str(PLAN.log(STAGE)),
+        executed=str(PLAN.executed(STAGE)),
+        html=str(PLAN.html(STAGE)),
     params:
-        parameters=lambda w: PLAN.stages[w.stage].parameters_json,
-        inputs=lambda w: PLAN.stages[w.stage].inputs_text,
-    threads: lambda w: PLAN.stages[w.stage].threads
+        parameters=lambda w: stage_of(w).parameters_json,
+        inputs=lambda w: stage_of(w).inputs_text,
+        run_dir=lambda w: str(PLAN.folder(stage_of(w).name)),
+    threads: lambda w: stage_of(w).threads
     # what takes all cores goes first: what takes one then fills them to the end
-    priority: lambda w: PLAN.stages[w.stage].threads
+    priority: lambda w: stage_of(w).threads
     resources:
-        mem_mb=lambda w: PLAN.stages[w.stage].memory_mb,
+        mem_mb=lambda w: stage_of(w).memory_mb,
     message:
-        "{wildcards.stage}"
+        STAGE.replace("{", "{wildcards.")
     # exec: a signal to the job then reaches the script and not a shell around it
     shell:
         "exec {PYTHON:q} {input.script:q} --stage {wildcards.stage:q} --notebook {input.notebook:q}"
-        " --run-dir {RUN_DIR:q} --threads {threads} --parameters {params.parameters:q} --inputs {params.inputs:q}"
+        " --run-dir {params.run_dir:q} --needs {input.upstream:q} --threads {threads} --parameters {params.parameters:q} --inputs {params.inputs:q}"
         " > {log.text:q} 2>&1"

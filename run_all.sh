@@ -24,6 +24,8 @@ STAGE is a notebook's name, such as 01_tokenize: it and what it needs are run; w
   --preset NAME|FILE.yaml  parameters: fast (default, minutes), full (longer runs), real (pretrained weights),
                            or a file of your own, where relative paths start from its folder;
                            the report lies in reports/<preset>/index.html
+  --sweep NAME|FILE.yaml   a grid of parameters instead of a preset: codec_rate, clip_length, or a file of your own,
+                           as config/sweeps/codec_rate.yaml says; the page lies in reports/<sweep>/index.html
   --name NAME              keep the run in reports/NAME instead, beside others
   --clips FOLDER           your own recordings instead of the bundled ones, in all notebooks that take any;
                            the report lies in reports/FOLDER, or where --name says

@@ -39,7 +39,7 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # what an earlier run left must not pass for this one's
     _end_with_parent()
-    os.environ.update(_environment(run_dir, stage, arguments.threads, arguments.inputs))
+    os.environ.update(_environment(run_dir, stage, arguments.threads, arguments.inputs, arguments.needs))
     error = "the job was ended from outside"
     try:
         error = _execute(arguments.notebook, executed, json.loads(arguments.parameters))
@@ -59,18 +59,20 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--notebook", type=Path, required=True, help="the notebook to run")
     parser.add_argument("--run-dir", type=Path, required=True, help="reports/<preset>")
     parser.add_argument("--threads", type=int, required=True, help="cores to compute on")
+    parser.add_argument("--needs", type=Path, nargs="*", default=[], help="results of the stages that it needs")
     parser.add_argument("--parameters", default="{}", help="JSON object of the notebook's parameters")
     parser.add_argument("--inputs", default="", help="what the files are that its parameters name, for its results")
     return parser.parse_args()
 
 
-def _environment(run_dir: Path, stage: str, threads: int, inputs: str) -> dict[str, str]:
+def _environment(run_dir: Path, stage: str, threads: int, inputs: str, needs: list[Path]) -> dict[str, str]:
     """Return what the notebook's kernel finds in its environment."""
     return {
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),
         "CODECBOOK_RUN_DIR": str(run_dir),
         "CODECBOOK_STAGE": stage,
         "CODECBOOK_INPUTS": inputs,
+        "CODECBOOK_NEEDS": json.dumps({result.stem: str(result.resolve().parents[1]) for result in needs}),
         "CODECBOOK_BATCH": "1",
         # this environment's kernel, even where the user has installed another one under the same name
         "JUPYTER_PREFER_ENV_PATH": "1",

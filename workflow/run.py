@@ -46,7 +46,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
         if arguments.check:
             return 0
         refuse_missing_executor(arguments.executor)
-        plan = _checked_plan(arguments.preset, arguments.name or "", arguments.clips)
+        plan = _checked_plan(arguments)
         _refuse_place(plan)
         wanted = plan.with_needs(_stages_that_listen(plan, arguments.stages) if arguments.clips else arguments.stages)
         if arguments.dry_run:
@@ -70,7 +70,9 @@ def _arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; presets, executors and stages are held against the files of the checkout."""
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("stages", nargs="*", metavar="STAGE")
-    parser.add_argument("--preset", type=_preset, default="fast")
+    parameters = parser.add_mutually_exclusive_group()
+    parameters.add_argument("--preset", type=_preset, default="fast")
+    parameters.add_argument("--sweep", type=_sweep)
     parser.add_argument("--name", type=_name)
     parser.add_argument("--clips", type=_clips)
     parser.add_argument("--jobs", type=number_of_jobs)
@@ -87,6 +89,8 @@ def _arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
         if stage not in known:
             hint = _nearest(Path(stage).stem, [*known, *COMMANDS])
             _refuse(f"{stage!r} is neither a command nor a stage{hint} Stages: {', '.join(known)}.")
+    if arguments.sweep and (arguments.stages or arguments.clips):
+        _refuse(f"{arguments.sweep} itself says which stages and clips it takes; leave STAGE and --clips out.")
     if arguments.clips and not arguments.name:
         name = re.sub(r"[^A-Za-z0-9._]+", "-", arguments.clips.name).strip("-._")
         try:
@@ -117,10 +121,22 @@ def _name(value: str) -> str:
     return value
 
 
+def _sweep(value: str) -> Path:
+    own = sorted(path.stem for path in (ROOT / "config" / "sweeps").glob("*.yaml"))
+    return _parameter_file(value, own, ROOT / "config" / "sweeps", "sweep")
+
+
 def _preset(value: str) -> Path:
-    own = _own_presets()
+    path = _parameter_file(value, _own_presets(), ROOT / "config", "preset")
+    if path == ROOT / "config" / "stages.yaml":
+        raise argparse.ArgumentTypeError(f"{value!r} is the list of stages, no preset; give a file of your own.")
+    return path
+
+
+def _parameter_file(value: str, own: list[str], folder: Path, kind: str) -> Path:
+    """Return the file that names parameters: one of the project's, by its name, or any other, by its path."""
     if value in own:
-        return ROOT / "config" / f"{value}.yaml"
+        return folder / f"{value}.yaml"
     try:
         path = Path(value).expanduser().resolve()
         is_file = path.is_file()
@@ -128,12 +144,9 @@ def _preset(value: str) -> Path:
         path, is_file = Path(value), False
     if path.suffix not in (".yaml", ".yml") or not is_file:
         raise argparse.ArgumentTypeError(
-            f"{value!r} is neither a preset ({', '.join(own)}) nor the path of a YAML file{_nearest(value, own)}"
+            f"{value!r} is neither a {kind} ({', '.join(own)}) nor the path of a YAML file{_nearest(value, own)}"
         )
-    if path.parent == ROOT / "config":
-        if path.stem not in own:
-            raise argparse.ArgumentTypeError(f"{value!r} is the list of stages, no preset; give a file of your own.")
-    elif path.stem in (*own, *OTHER_RUNS):
+    if path.stem in (*_own_presets(), *OTHER_RUNS) and path.parent != ROOT / "config":
         raise argparse.ArgumentTypeError(
             f"{value!r} would write into reports/{path.stem}, the folder of the project's own; rename the file."
         )
@@ -199,9 +212,10 @@ def _refuse(message: str) -> NoReturn:
     sys.exit(EXIT_USAGE)
 
 
-def _checked_plan(preset: Path, run_name: str, clips: Path | None) -> "Plan":
+def _checked_plan(arguments: argparse.Namespace) -> "Plan":
     """Read the plan and hold every parameter against its notebook, as papermill itself would only warn."""
     from stages import read_plan
+    from sweeps import read_sweep
 
     from codecbook import paths
     from codecbook.errors import CodecbookError
@@ -211,7 +225,9 @@ def _checked_plan(preset: Path, run_name: str, clips: Path | None) -> "Plan":
             os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))  # noqa: PTH100, PTH111
     try:
         paths.data_dir()
-        return read_plan(preset, ROOT, run_name, clips)
+        if arguments.sweep:
+            return read_sweep(arguments.sweep, ROOT, arguments.name or "")
+        return read_plan(arguments.preset, ROOT, arguments.name or "", arguments.clips)
     except CodecbookError as error:
         _refuse(str(error))
 
@@ -268,7 +284,6 @@ def _only_run(plan: "Plan") -> Iterator[TextIO]:
 
 def _run(plan: "Plan", wanted: list[str], arguments: argparse.Namespace, interrupts: Interrupts, lock: TextIO) -> int:
     """Run what is out of date, render the index, and report."""
-    from codecbook.book.pages.index_page import render_index
     from codecbook.errors import CodecbookError
 
     _restore_reports(plan, wanted)
@@ -292,13 +307,23 @@ def _run(plan: "Plan", wanted: list[str], arguments: argparse.Namespace, interru
             print(f"not run  {stage}: it needs {need}")
         print("The next call goes on from here.")
     try:
-        index = render_index(ROOT / plan.run_dir)
+        index = _render_index(plan)
         _say_findings(plan, wanted)
     except (CodecbookError, OSError) as error:  # a result that was written by hand, or by half; a full disk
         print(f"run_all.sh: {error}" + "; make room there, and call again." * isinstance(error, OSError))
         return returncode or EXIT_FAILED
     print(f"Report: {index}")
     return returncode
+
+
+def _render_index(plan: "Plan") -> Path:
+    if plan.grid is None:
+        from codecbook.book.pages.index_page import render_index
+
+        return render_index(ROOT / plan.run_dir)
+    from codecbook.book.pages.sweep import render_sweep
+
+    return render_sweep(ROOT / plan.run_dir, plan.grid)
 
 
 def _say_findings(plan: "Plan", wanted: list[str]) -> None:
@@ -363,7 +388,7 @@ def _command(plan: "Plan", wanted: list[str], arguments: argparse.Namespace) -> 
     command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile"]
     command += ["--workflow-profile", f"profiles/{arguments.executor}", "--logger", "codecbook", "--nolock"]
     # as an address, since the engine reads values as YAML: "Music #1" would end early, "x: y" would be a mapping
-    command += ["--config", f"preset={plan.preset.as_uri()}"]
+    command += ["--config", f"{'sweep' if plan.grid else 'preset'}={plan.preset.as_uri()}"]
     command += [f"name=name:{arguments.name}"] * bool(arguments.name)
     if arguments.clips:
         command += [f"clips={arguments.clips.as_uri()}"]

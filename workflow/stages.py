@@ -11,12 +11,14 @@ from typing import Any, TypeGuard
 
 import yaml
 
+from codecbook.book.grid import POINTS, Grid
 from codecbook.book.inputs import Inventory, inventory, stage_inputs
-from codecbook.book.parameters import checked, defaults, read_declarations
+from codecbook.book.parameters import Declarations, checked, defaults, read_declarations
 from codecbook.errors import UnsupportedInput
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES_FILE = "config/stages.yaml"
+SWEEPS = "config/sweeps"
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Stage:
     """One notebook of the workflow.
 
     Attributes:
-        name: The notebook's stem.
+        name: The notebook's stem; in a sweep, ``stem/point``.
         needs: Stages whose results it reads.
         threads: Cores that it computes on.
         memory_mb: Memory that a cluster reserves for it.
@@ -67,27 +69,34 @@ class Plan:
         preset: The YAML file.
         run_dir: ``reports/<preset>`` or ``reports/<name>``, relative to the root of the checkout.
         stages: By name; every stage stands after those it needs.
+        grid: What the page of a sweep shows; None for a run of one preset.
     """
 
     preset: Path
     run_dir: Path
     stages: Mapping[str, Stage]
+    grid: Grid | None = None
+
+    def folder(self, stage: str) -> Path:
+        """Return the folder of the run that the stage belongs to, relative to the root: in a sweep, its point's."""
+        _, _, point = stage.partition("/")
+        return self.run_dir / POINTS / point if point else self.run_dir
 
     def result(self, stage: str) -> Path:
         """Return where the stage's headline figures lie, relative to the root."""
-        return self.run_dir / "results" / f"{stage}.json"
+        return self.folder(stage) / "results" / f"{_stem(stage)}.json"
 
     def html(self, stage: str) -> Path:
         """Return where the stage's report lies, relative to the root."""
-        return self.run_dir / f"{stage}.html"
+        return self.folder(stage) / f"{_stem(stage)}.html"
 
     def executed(self, stage: str) -> Path:
         """Return where the executed notebook lies, relative to the root."""
-        return self.run_dir / "notebooks" / f"{stage}.ipynb"
+        return self.folder(stage) / "notebooks" / f"{_stem(stage)}.ipynb"
 
     def log(self, stage: str) -> Path:
         """Return where the stage's text log lies, relative to the root; its last line says why it failed."""
-        return self.run_dir / "logs" / f"{stage}.log"
+        return self.folder(stage) / "logs" / f"{_stem(stage)}.log"
 
     def with_needs(self, wanted: Iterable[str]) -> list[str]:
         """Return the wanted stages and what they need, in the order of the plan; without any, all not left out."""
@@ -101,7 +110,17 @@ class Plan:
         return [name for name in self.stages if name in found]
 
 
-def read_plan(preset: Path, root: Path = ROOT, run_name: str = "", clips: Path | None = None) -> Plan:
+def _stem(stage: str) -> str:
+    return stage.partition("/")[0]
+
+
+def read_plan(
+    preset: Path,
+    root: Path = ROOT,
+    run_name: str = "",
+    clips: Path | None = None,
+    changes: Mapping[Path, Mapping[str, Any]] | None = None,
+) -> Plan:
     """Read ``config/stages.yaml`` and a preset, and check every parameter against its notebook.
 
     Args:
@@ -110,41 +129,51 @@ def read_plan(preset: Path, root: Path = ROOT, run_name: str = "", clips: Path |
         root: The checkout.
         run_name: Name of the run's folder; the preset's stem if empty.
         clips: Folder of recordings that every stage takes which takes any, whatever the preset says.
+        changes: What other files change of the preset, as it does itself.
 
     Raises:
         CodecbookError: A file is no such YAML, a key or stage is unknown or stands there twice, a notebook is missing,
             a stage needs one that does not stand above it, or a parameter is unknown, ill-typed, out of bounds, or
             names what is not there.
     """
-    entries = _mapping(root / STAGES_FILE, None)
-    overrides = _mapping(preset, None)
-    for name in overrides:
-        if name not in entries:
-            raise UnsupportedInput(f"{preset} names the stage {name!r}; {known_names(name, entries)}")
-    base = root if preset.parent == root / "config" else preset.parent
+    entries = read_mapping(root / STAGES_FILE)
+    layers = {preset: read_mapping(preset), **(changes or {})}
+    for path, overrides in layers.items():
+        for name in overrides:
+            if name not in entries:
+                raise UnsupportedInput(f"{path} names the stage {name!r}; {known_names(name, entries)}")
     run_dir = Path("reports") / (run_name or preset.stem)
     stages: dict[str, Stage] = {}
     for name, entry in entries.items():
-        stage = _stage(name, _mapping(root / STAGES_FILE, entry, name), list(stages))
+        stage = _stage(name, mapping(root / STAGES_FILE, entry, name), list(stages))
         notebook = root / "notebooks" / f"{name}.ipynb"
         if not notebook.is_file():
             raise UnsupportedInput(
                 f"{STAGES_FILE} lists {name!r}, but notebooks/{name}.ipynb does not exist; remove the entry."
             )
         declared = read_declarations(notebook)
-        left_out = overrides.get(name) is False
-        own = _mapping(preset, None if left_out else overrides.get(name), name)
+        left_out = layers[preset].get(name) is False
         own_clips = {"clips_dir": str(clips)} if clips and "clips_dir" in declared.parameters else {}
-        parameters = {
-            **checked(declared, stage.parameters, root, f"{STAGES_FILE}: {name}"),
-            **checked(declared, own, base, f"{preset}: {name}"),
-            **checked(declared, own_clips, base, "--clips"),
-        }
-        inputs = stage_inputs(declared.code, {**defaults(declared), **parameters}.items())
-        if stage.last:
-            inputs += [root / run_dir / "results" / f"{other}.json" for other in stages]
-        stages[name] = replace(stage, left_out=left_out, parameters=parameters, inputs=tuple(inputs))
+        parameters = checked(declared, stage.parameters, root, f"{STAGES_FILE}: {name}")
+        for path, overrides in layers.items():
+            own = {} if left_out and path == preset else mapping(path, overrides.get(name), name)
+            parameters |= checked(declared, own, base_folder(path, root), f"{path}: {name}")
+        parameters |= checked(declared, own_clips, root, "--clips")
+        stage = with_parameters(stage, declared, parameters)
+        summed_up = [root / run_dir / "results" / f"{other}.json" for other in stages] if stage.last else []
+        stages[name] = replace(stage, left_out=left_out, inputs=(*stage.inputs, *summed_up))
     return Plan(preset, run_dir, stages)
+
+
+def with_parameters(stage: Stage, declared: Declarations, parameters: Mapping[str, Any]) -> Stage:
+    """Return a stage with these parameters, checked ones, and with what they name as its inputs."""
+    inputs = stage_inputs(declared.code, {**defaults(declared), **parameters}.items())
+    return replace(stage, parameters=parameters, inputs=tuple(inputs))
+
+
+def base_folder(path: Path, root: Path) -> Path:
+    """Return the folder that relative paths in a YAML file start from."""
+    return root if path.parent in (root / "config", root / SWEEPS) else path.parent
 
 
 def library_files(root: Path = ROOT) -> list[str]:
@@ -192,10 +221,13 @@ def _stage(name: str, entry: Mapping[str, Any], above: list[str]) -> Stage:
     return Stage(name, **{**entry, "needs": tuple(entry.get("needs", ()))})
 
 
-def _mapping(path: Path, part: Any, name: str = "") -> Mapping[str, Any]:
-    """Return `part` of a YAML file, or without one the file, as a mapping; nothing counts as empty."""
-    if part is None and not name:
-        part = _read_yaml(path)
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """Return what a YAML file holds, which must be names and values; nothing counts as no names."""
+    return mapping(path, _read_yaml(path))
+
+
+def mapping(path: Path, part: Any, name: str = "") -> Mapping[str, Any]:
+    """Return `part` of a YAML file, called `name` in messages, as names and values; None counts as no names."""
     part = {} if part is None else part
     if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
         where = f"{name} in {path}" if name else f"{path}"
@@ -221,10 +253,13 @@ def _read_yaml(path: Path) -> Any:
 
 def _refuse_repeated_keys(path: Path, document: yaml.Node | None) -> None:
     """Refuse a key that stands twice in one mapping: YAML itself keeps the last and says nothing."""
-    mappings = [document, *(value for _, value in document.value)] if _is_mapping(document) else []
-    for mapping in filter(_is_mapping, mappings):
+    nodes, found = [document], []
+    for _ in range(3):  # as deep as files of this project go
+        found += filter(_is_mapping, nodes)
+        nodes = [value for node in filter(_is_mapping, nodes) for _, value in node.value]
+    for node in found:
         lines: dict[str, int] = {}
-        for key in (key for key, _ in mapping.value if isinstance(key, yaml.ScalarNode)):
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
             if key.value in lines:
                 raise UnsupportedInput(

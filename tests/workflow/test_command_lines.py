@@ -17,6 +17,7 @@ FILES = {
     "config/stages.yaml": "01_source: {}\n02_middle: {needs: [01_source]}\n03_last: {}\n",
     "config/fast.yaml": "{}\n",
     "config/full.yaml": "{}\n",
+    "config/sweeps/grid.yaml": "stages: [02_middle]\naxes: {02_middle.steps: [30, 40]}\n",
     "profiles/default/config.yaml": "cores: 2\n",
     "profiles/slurm/config.yaml": "executor: slurm\n",
     "profiles/moon/config.yaml": "executor: moon\n",
@@ -149,6 +150,10 @@ def refused(workbook: Workbook, arguments: list[str], capsys: pytest.CaptureFixt
         (["--clips", "../config/../own/full"], "/own/full has no name that could be"),
         (["--clips", "recordings", "02_middle", "doctor"], "doctor is a command and stands first"),
         (["--preset", "{stage}.yaml"], "names no folder for its report; rename the file"),
+        (["--sweep", "gird"], "'gird' is neither a sweep (grid) nor the path of a YAML file; did you mean grid?"),
+        (["--sweep", "full.yaml"], "would write into reports/full"),
+        (["--sweep", "grid", "--preset", "fast"], "argument --preset: not allowed with argument --sweep."),
+        (["--sweep", "grid", "02_middle"], "grid.yaml itself says which stages and clips it takes; leave STAGE and"),
     ],
 )  # fmt: skip
 def test_a_mistyped_command_line(
@@ -205,6 +210,46 @@ def test_a_wrong_preset(workbook: Workbook, capsys: pytest.CaptureFixture, text:
 def test_a_wrong_plan(workbook: Workbook, capsys: pytest.CaptureFixture, text: str, message: str) -> None:
     (workbook.root / "config" / "stages.yaml").write_text(text)
     assert message in refused(workbook, [], capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("axis: {}", "has a field 'axis'; did you mean axes? Known: question"),
+        ("axes: {steps: [30]}", "stages is None; give a list of at least one."),
+        ("stages: [02_midle]", "stages has '02_midle'; did you mean 02_middle? Known: 01_source"),
+        ("stages: [02_middle]", "has no axes; write 'axes: {parameter: [value, value]}'."),
+        ("preset: fsat\nstages: [02_middle]", "preset is 'fsat', no file and no preset; did you mean fast?"),
+        ("parameters: {02_midle: {}}\nstages: [02_middle]", "names the stage '02_midle'; did you mean 02_middle?"),
+        ("parameters: {02_middle: {stpes: 30}}", "02_middle has no parameter 'stpes'; did you mean 'steps'?"),
+        ("parameters: {02_middle: {steps: 30, steps: 40}}", "has 'steps' twice, in lines 1 and 1"),
+        ("parameters: {03_last: {steps: 30}}", "parameters has '03_last'; Known: 01_source, 02_middle."),
+        ("axes: {stpes: [30, 40]}", "axis stpes is a parameter of no stage here; did you mean steps?"),
+        ("axes: {02_midle.steps: [30]}", "the stage '02_midle', which does not run here; did you mean 02_middle?"),
+        ("axes: {03_last.steps: [30]}", "the stage '03_last', which does not run here"),
+        ("axes: {steps: 30}", "axis steps is 30; give the list of its values, each of them as in a preset."),
+        ("axes: {steps: []}", "axis steps is []; give the list"),
+        ("axes: {steps: [30, 3]}", "axis steps: Parameter steps must be at least 10; received 3."),
+        ("axes: {steps: [30, many]}", "axis steps: Parameter steps: Input should be a valid integer; received 'many'"),
+        ("axes: {steps: [30, 40, 30]}", "axis steps has 30 twice; drop one."),
+        ("axes: {learning_rate: [1, 1.0]}", "axis learning_rate has 1.0 twice"),
+        ("axes: {clips_dir: [recordings, recordigns]}", "clips_dir is 'recordigns', which does not exist"),
+        ("axes: {steps: [30]}\nparameters: {01_source: {steps: 30}}", "of 01_source is set by steps and by parameters"),
+        ("axes: {steps: [30]}\nfigures: {03_last: [loss]}", "figures has '03_last'; Known: 01_source, 02_middle."),
+        ("axes: {steps: [30]}\nfigures: {02_middle: loss}", "figures of 02_middle is 'loss'; write [key, key]."),
+        ("axes: {steps: [30]}\nfigures: {02_middle: ['{step}.loss']}", "no axis 'step'; did you mean steps?"),
+        ("axes: {steps: [30]}\nfrontier: {02_middle: {loss: less}}", "frontier has 1 figures; give two."),
+        ("axes: {steps: [30]}\nfrontier: {02_middle: {a: less, b: mroe}}", "b: 'mroe'; write which is better, less"),
+        ("axes: {steps: [30], 02_middle.steps: [30]}", "is set by 02_middle.steps and by steps; drop one."),
+        (f"axes: {{steps: {[*range(10, 1011)]}}}", "has 1001 points, of at most 1000"),
+    ],
+)  # fmt: skip
+def test_a_wrong_sweep(workbook: Workbook, capsys: pytest.CaptureFixture, text: str, message: str) -> None:
+    own = workbook.root / "own" / "new.yaml"
+    own.write_text(text if "stages:" in text or "stages is" in message else f"{text}\nstages: [02_middle]")
+    said = refused(workbook, ["--sweep", "new.yaml"], capsys)
+    assert str(own) in said
+    assert message in said
 
 
 def test_a_report_belongs_to_one_preset(workbook: Workbook, capsys: pytest.CaptureFixture) -> None:

@@ -279,8 +279,9 @@ def begin(stage: str, parameters: Mapping[str, Any]) -> Run:
 def read(stage: str) -> dict[str, Any]:
     """Return an earlier stage's headline figures, with ``"provenance"``.
 
-    A batch run reads its own folder. In an interactive session the newest results under ``reports/`` are taken. Where
-    the stage has not been run, the error names the command that runs it.
+    A batch run reads its own folder, or where ``CODECBOOK_NEEDS`` says, JSON of folders by stage. In an interactive
+    session the newest results under ``reports/`` are taken. Where the stage has not been run, the error names the
+    command that runs it.
     """
     return read_result(_find(stage, Path("results") / f"{stage}.json"))
 
@@ -324,7 +325,12 @@ def _is_default(stage: str, parameters: Mapping[str, Any]) -> bool:
 def _find(stage: str, relative: Path) -> Path:
     _check_stage(stage)
     batch_run = os.environ.get("CODECBOOK_RUN_DIR")
-    where, pattern = (run_dir(), str(relative)) if batch_run else (repository_dir() / "reports", f"*/{relative}")
+    needs = json.loads(os.environ.get("CODECBOOK_NEEDS", "{}"))  # in a sweep, elsewhere where other points share it
+    where, pattern = (
+        (Path(needs.get(stage, run_dir())), str(relative))
+        if batch_run
+        else (repository_dir() / "reports", f"*/{relative}")
+    )
     found = sorted(where.glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
         raise MissingInput(f"There is no {relative} under {where}; run ./run_all.sh {stage} to make it.")

@@ -17,7 +17,7 @@ from codecbook.book.figures.style import axis_label
 from codecbook.errors import UnsupportedInput
 
 ASSETS = Path(__file__).parent / "assets"
-Format = str | Callable[[Any], str]
+Format = str | Callable[[Any], str | HTML]
 # what a spreadsheet would compute: all that begins so, signs before a number aside
 _FORMULA = re.compile(r"\s*([=@＝＠\t\r]|[-+＋－](?!(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$))", re.IGNORECASE)
 _MISSING = '<span aria-label="no value">–</span>'
@@ -62,7 +62,7 @@ def to_html(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format]
     as axis labels do (``bitrate_kbps``: "Bitrate (kbps)"). A column of floats gets as many decimals as its largest
     value needs for four significant digits, so that points align; where a column spans more than five decades,
     each value has three digits. `formats` chooses otherwise by column: with a format specification (``".2f"``) or a
-    function from value to text.
+    function from value to text or ``HTML``.
     """
     formats, table = formats or {}, dataframe.copy()
     if isinstance(table.columns, pd.MultiIndex):
@@ -120,10 +120,14 @@ def _column(values: list, chosen: Format | None) -> tuple[list[str], bool]:
         isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_) for value in present
     )
     to_text = _formatter(present, chosen, is_number)
-    return [_MISSING if _is_missing(v) else html.escape(to_text(v)) for v in values], is_number
+    return [_MISSING if _is_missing(value) else _cell(to_text(value)) for value in values], is_number
 
 
-def _formatter(present: list, chosen: Format | None, is_number: bool) -> Callable[[Any], str]:
+def _cell(text: str | HTML) -> str:
+    return str(text.data) if isinstance(text, HTML) else html.escape(text)
+
+
+def _formatter(present: list, chosen: Format | None, is_number: bool) -> Callable[[Any], str | HTML]:
     if callable(chosen):
         return chosen
     if chosen is not None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -23,18 +24,24 @@ def rate_quality(
     with new_figure(7.2, 3.6) as figure:
         axes = figure.subplots()
         for i, (name, group) in enumerate(groups):
-            points = group.sort_values(x)
-            color, marker, line = PALETTE[i], MARKERS[i], LINES[i]
-            axes.plot(points[x], points[y], color=color, marker=marker, markersize=5, linestyle=line, label=str(name))
-            if low is not None and high is not None:
-                # drawn from end to end, as an interval need not be symmetric
-                axes.vlines(points[x], points[low], points[high], color=color, linewidth=1.2)
-                axes.plot(points[x], points[[low, high]], color=color, marker="_", linestyle="none")
+            line(axes, i, str(name), group.sort_values(x), x, y, low, high)
         axes.set(xlabel=axis_label(x), ylabel=axis_label(y))
         axes.margins(x=0.04, y=0.08)
         if len(groups) > 1 or str(groups[0][0]):
             figure.legend(loc="outside upper left", ncols=min(3, len(groups)))
     return figure
+
+
+def line(
+    axes: Axes, i: int, name: str, points: pd.DataFrame, x: str, y: str, low: str | None = None, high: str | None = None
+) -> None:
+    """Draw the i-th series of some axes, a point a row in their order, with intervals where their ends are named."""
+    color = PALETTE[i]
+    axes.plot(points[x], points[y], color=color, marker=MARKERS[i], markersize=5, linestyle=LINES[i], label=name)
+    if low is not None and high is not None:
+        # drawn from end to end, as an interval need not be symmetric
+        axes.vlines(points[x], points[low], points[high], color=color, linewidth=1.2)
+        axes.plot(points[x], points[[low, high]], color=color, marker="_", linestyle="none")
 
 
 def stream_dots(ours: pd.DataFrame, published: pd.DataFrame, value: str, capacity: str, label: str) -> Figure:

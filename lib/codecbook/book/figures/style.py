@@ -75,14 +75,23 @@ def axis_label(name: str) -> str:
     """Turn a column name into an axis label: ``"si_sdr_db"`` into ``"SI-SDR (dB)"``; other text is left as it is.
 
     Example:
-        >>> axis_label("bitrate_kbps"), axis_label("bits_per_token"), axis_label("Loss (bits)")
-        ('Bitrate (kbps)', 'Bits per token', 'Loss (bits)')
+        >>> axis_label("bitrate_kbps"), axis_label("exact.frame_ms"), axis_label("Loss (bits)")
+        ('Bitrate (kbps)', 'Exact: frame (ms)', 'Loss (bits)')
     """
     if " " in name:
         return name
+    scope, _, last = name.rpartition(".")
+    if scope[:1].isalpha():
+        scope = re.sub(r"[_.]", " ", scope)
+        return f"{scope[:1].upper()}{scope[1:]}: {lowered(axis_label(last))}"
     words, _, last = name.rpartition("_")
     unit = _UNITS.get(last) if words and not words.endswith("_per") else None
     words = (words if unit else name).strip("_")
     text = _ACRONYM.sub(lambda found: _ACRONYMS[found[0]], words).replace("_", " ")
     text = text[:1].upper() + text[1:]
     return f"{text} ({unit})" if unit else text
+
+
+def lowered(label: str) -> str:
+    """Return a label as it stands within a sentence: its first letter small, unless it begins with an acronym."""
+    return label if label[:2].isupper() else label[:1].lower() + label[1:]

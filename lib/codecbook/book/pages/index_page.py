@@ -10,7 +10,7 @@ from urllib.parse import quote
 import jinja2
 import nbformat
 
-from codecbook.book.figures.style import axis_label
+from codecbook.book.figures.style import axis_label, lowered
 from codecbook.book.notebooks import error_line, failing_cell, first_heading, lead
 from codecbook.book.pages.search import texts
 from codecbook.book.results import RESERVED, Claim, Headline, batch, claims_of, headlines_of, read_result
@@ -86,7 +86,7 @@ def _stage(name: str, run_dir: Path, notebooks: Path, result: dict[str, Any]) ->
         shown = result or _result(run_dir / "results" / "failed" / f"{name}.json")
         status = "failed"
     figures = [
-        (_label(key), value_text(value))
+        (lowered(axis_label(key)), value_text(value))
         for key, value in shown.items()
         if key not in RESERVED and not key.startswith(_SKIPPED)
     ]
@@ -147,14 +147,6 @@ def _facts(stages: list[dict[str, Any]], provenances: list[dict[str, Any]]) -> l
         ("Machine", f"{latest.get('cpu', 'unknown')}, {latest.get('cores', 'unknown')} cores"),
         ("Device", latest.get("device", "unknown")),
     ]
-
-
-def _label(key: str) -> str:
-    """Turn a result's key into words: ``"exact.frame_ms"`` into ``"exact: frame (ms)"``."""
-    scope, _, last = key.rpartition(".")
-    label = axis_label(last)
-    label = label if label[:2].isupper() else label[:1].lower() + label[1:]
-    return f"{scope.replace('_', ' ').replace('.', ' ')}: {label}" if scope else label
 
 
 def last_runs(reports: Path | None = None) -> dict[str, str]:
