@@ -129,7 +129,10 @@ def installs(place: Path, words: list[str]) -> None:
 
 
 CHECKS: dict[Callable[[Path, list[str]], None], tuple[str, ...]] = {
-    parsed: ("./run_all.sh", "./run_all.sh --clips ~/recordings", "./run_all.sh --preset my.yaml"),
+    parsed: (
+        "./run_all.sh", "./run_all.sh --clips ~/recordings", "./run_all.sh --sweep clip_length",
+        "./run_all.sh --preset my.yaml",
+    ),
     listed: ("./run_all.sh lab", "./run_all.sh test", "./run_all.sh --help"),
     of_workflow: (
         "./run_all.sh compare before after --out page.html", "./run_all.sh export fast --out fast.html",
