@@ -39,7 +39,9 @@ def test_a_published_codec_encodes_and_decodes(hub, publish_full_size, monkeypat
     assert codec.weights.kind == "pretrained"
     assert tokens.weights == str(codec.weights)
     expected = [DURATION_S * rate_hz for rate_hz in codec.frame_rates_hz]
-    assert [len(codes) for codes in tokens.codes] == pytest.approx(expected, abs=12)
+    assert [len(codes) for codes in tokens.codes] == pytest.approx(
+        expected, rel=0.011, abs=12
+    )  # overlaps, whole windows
     assert np.isfinite(decoded.samples).all()
     assert decoded.duration_s == pytest.approx(DURATION_S, abs=0.1)
     load_s, encode_s, decode_s = np.diff(times_s)

@@ -30,9 +30,7 @@ def checkout(served, tmp_path, publish_full_size):
         file = publish_full_size(served, name, tmp_path / name)
         code = code.replace(CHECKPOINTS.get(name, " "), file.name if name in CHECKPOINTS else " ")
     adapter.write_text(code)
-    preset.write_text(
-        parameters.replace("max_clips: 0", "max_clips: 1").replace("pretrained}", "pretrained, max_clips: 1}")
-    )
+    preset.write_text(parameters.replace("weights: pretrained", "weights: pretrained, max_clips: 1"))
     return root
 
 
