@@ -145,7 +145,7 @@ CHECKS: dict[Callable[[Path, list[str]], None], tuple[str, ...]] = {
     ),
     with_help: (
         "codecbook determinism export", "codecbook determinism run", "codecbook determinism import",
-        "codecbook lm train", "codecbook lm export", "python -m codecbook.codecs",
+        "codecbook lm train", "codecbook lm export", "python -m codecbook.codecs", "codecbook codecs fetch mimi",
     ),
     without_work: (
         "python tools/foreign.py arm64 s390x --torch",
