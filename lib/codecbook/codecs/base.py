@@ -1,5 +1,6 @@
 """What every codec adapter offers, and the checks that all of them share."""
 
+import hashlib
 import math
 import os
 import warnings
@@ -157,10 +158,14 @@ class Codec(ABC):
         """
         queue = BlockQueue(blocks, self.channels)
         parts = list(self.encode_pieces(queue, bandwidth_kbps, num_codebooks, chunk_s))
+        return self.joined(parts, queue.num_samples, bandwidth_kbps)
+
+    def joined(self, parts: Sequence[Encoded], num_samples: int, bandwidth_kbps: float | None = None) -> Tokens:
+        """Return what `encode_pieces` yielded as the tokens of a clip."""
         codes = [np.concatenate(levels) for levels in zip(*(part.codes for part in parts), strict=True)]
         return self.token_format(len(codes), bandwidth_kbps).tokens(
             codes,
-            num_samples=queue.num_samples,
+            num_samples=num_samples,
             segment_frames=tuple(frames for part in parts for frames in part.segment_frames),
             scales=tuple(scale for part in parts for scale in part.scales),
         )
@@ -202,6 +207,13 @@ class Codec(ABC):
         if missing:
             # some networks end up to a frame early; the check of the number of codes bounds what is filled in
             yield np.zeros((self.channels, missing), dtype=np.float32)
+
+    def sound_sha256(self, pieces: Iterable[np.ndarray]) -> str:
+        """Return the SHA-256 of what an exact codec has decoded, hex, which holds on every machine."""
+        digest = hashlib.sha256(f"{self.exact_sha256}\n".encode())
+        for piece in pieces:
+            digest.update(np.rint(piece.T * 2.0**20).astype("<i4").tobytes())  # samples are multiples of 2^-20
+        return digest.hexdigest()
 
     def token_format(self, num_codebooks: int, bandwidth_kbps: float | None = None) -> TokenFormat:
         """Return what tokens of this codec say of themselves, whatever the clip."""

@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     option = encoding.add_argument
     names = f"{', '.join(codec_names())} (default: {api.DEFAULT_CODEC})"
     option("--codec", default=api.DEFAULT_CODEC, help=names)
+    option("--exact", action="store_true", help="compute in integers, and store the hash of the decoded audio")
     option("--bandwidth", type=float, metavar="KBPS", help="nominal bitrate (default: the codec's own)")
     lost = "audio in a segment, which damage to one byte can cost (default: %(default)g)"
     option("--segment-seconds", type=float, default=DEFAULT_SEGMENT_S, metavar="S", help=lost)
@@ -103,8 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     option("--acv", type=int, choices=(0, 1, 4), default=0, help=written)
     option("--dialect", choices=tuple(GRID_DIALECTS), help="of acv 4 (default: qstep128)")
     option("--to-lm", help="of the new stream: default, a path, or 'none' (default: the authors' for --acv 1 and 4)")
-    for command in (encoding, decoding, converting):
+    for command in (encoding, decoding, verifying, converting):
         command.add_argument("--weights", help="of the codec: bundled, pretrained, random:SEED or a path")
+    for command in (encoding, decoding, converting):
         command.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     for command in (encoding, decoding, verifying, converting):
         text = "folder of an exact language model (of an .ecdc: a file), or 'none' (default: found by name)"
@@ -132,7 +134,7 @@ def _compress(options: argparse.Namespace) -> int:
         report = api.compress_file(
             options.source, options.target, options.codec, kbps, options.lm, weights=options.weights,
             segment_s=options.segment_seconds, parity=options.parity, inner_parity=options.inner_parity,
-            overwrite=options.overwrite, on_progress=show,
+            overwrite=options.overwrite, on_progress=show, exact=options.exact,
         )  # fmt: skip
     print(f"{options.label}: {_summary(report.duration_s, report.num_bytes)}")
     return 0
@@ -224,6 +226,11 @@ def _verify(options: argparse.Namespace) -> int:
         damage, notes = report.damage, report.notes
         print(f"{options.label}: {_summary(report.duration_s, report.num_bytes)}")
         intact = "intact: every code passes its checksum"
+        if not damage and report.header.audio_sha256:
+            if api.sounds_as_sent(options.source, weights=options.weights, lm=options.lm):
+                intact += ", and the audio is what the sender heard"
+            else:
+                notes = (*notes, "The audio that is decoded here is not what the sender heard: its hash differs.")
     status = _damage(damage, notes)
     print("damaged" if status else intact)
     return status

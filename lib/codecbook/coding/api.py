@@ -33,6 +33,7 @@ from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S, StreamWriter
 from codecbook.errors import CodecbookError, CodecbookWarning, CorruptInput, UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import Tokens
+from codecbook.tokens.tokens import same_digest
 
 DEFAULT_CODEC = "encodec_24khz"
 MARGIN_S = 2.0
@@ -60,8 +61,11 @@ def compress(
     parity: Parity | None = None,
     inner_parity: int = 0,
     sample_rate_hz: int | None = None,
+    exact: bool = False,
 ) -> bytes:
     """Encode a clip into a stream; on one machine the same arguments give the same bytes (codecs compute in floats).
+
+    With `exact` they do on every machine, from samples at the codec's rate on (resampling computes in floats).
 
     Args:
         clip: A clip, an array or tensor ``[S]`` or ``[C, S]``, or the path of a recording, at any rate.
@@ -76,6 +80,8 @@ def compress(
         inner_parity: Bytes of Reed-Solomon parity in each 255, half of which may be wrong; 0 for no inner code, else
             an even number up to 128. 22 correct 1 % of wrong bytes.
         sample_rate_hz: Of an array or tensor.
+        exact: Whether the codec computes in integers (`codecbook.codecs.load_codec`). The stream then holds the hash of
+            the audio that it decodes to, and `sounds_as_sent` checks it.
 
     Raises:
         CorruptInput: No samples, or samples that are not finite.
@@ -85,7 +91,7 @@ def compress(
     sound = as_clip(clip, sample_rate_hz)
     if inner_parity:
         check_inner_parity(inner_parity)
-    model = codec if isinstance(codec, Codec) else stream_models.codec_by_name(codec, weights)
+    model = _codec(codec, weights, exact)
     if sound.num_samples == 0:
         raise CorruptInput(f"Clip {sound.name!r} holds no samples; leave it out.")
     sound = audio.convert(
@@ -109,6 +115,7 @@ def compress_file(
     inner_parity: int = 0,
     overwrite: bool = False,
     on_progress: Progress | None = None,
+    exact: bool = False,
 ) -> StreamReport:
     """Encode a recording of any length into a file, to the same bytes as `compress`, whose other arguments it has.
 
@@ -130,7 +137,7 @@ def compress_file(
     files.check_target(target, overwrite)
     if inner_parity:
         check_inner_parity(inner_parity)
-    model = codec if isinstance(codec, Codec) else stream_models.codec_by_name(codec, weights)
+    model = _codec(codec, weights, exact)
     with files.new_file(target, overwrite) as partial, partial.open("wb") as file:
         blocks: Iterable[np.ndarray] = AudioBlocks(source, model.sample_rate_hz, model.channels)
         if on_progress is not None:
@@ -209,6 +216,26 @@ def decompress_file(
         return replace(reader.report(read.damage), duration_s=count / model.sample_rate_hz)
 
 
+def sounds_as_sent(data: StreamLike, *, weights: str | Path | None = None, lm: LMLike = "default") -> bool | None:
+    """Say whether a stream decodes here to the very samples that its sender heard; None where it does not tell.
+
+    Streams of exact codecs hold the hash of these. Raises CodecbookError: as `decompress`.
+    """
+    with StreamReader(data) as reader:
+        if not reader.header.audio_sha256:
+            return None
+        model, _, pieces = _decode(reader, None, weights, lm, 0.0, None, "interpolate", False)
+        return same_digest(model.sound_sha256(pieces), reader.header.audio_sha256)
+
+
+def _codec(codec: str | Codec, weights: str | Path | None, exact: bool) -> Codec:
+    if not isinstance(codec, Codec):
+        return stream_models.codec_by_name(codec, weights, exact)
+    if exact and not codec.exact_sha256:
+        raise UnsupportedInput(f"This {codec.name} computes in floats; load it with exact=True, or leave out exact.")
+    return codec
+
+
 def check_sound_target(path: str | Path, overwrite: bool, source: str | Path) -> None:
     """Refuse before any long work what writing audio would refuse after it, and what would destroy the source."""
     audio.write_format(path)
@@ -242,13 +269,16 @@ def _encode(
     writer = StreamWriter(
         file, known, model, name, segment_s=segment_s, codec_segment_frames=frames, codec_segment_stride=stride,
         has_scales=frames > 0 and bool(getattr(codec.module, "normalize", False)),
-        parity=parity,
+        parity=parity, has_audio_hash=bool(codec.exact_sha256),
     )  # fmt: skip
-    queue = BlockQueue(blocks, codec.channels)
+    queue, parts = BlockQueue(blocks, codec.channels), []
     for encoded in codec.encode_pieces(queue, kbps):
+        parts += [encoded] if codec.exact_sha256 else []
         rows = writer.header.layout.to_rows(known.tokens(encoded.codes))
         writer.write(rows, encoded.segment_frames, encoded.scales)
-    writer.close(queue.num_samples)
+    # the hash is of what the stream's tokens decode to, so they are decoded here as well
+    pieces = codec.decode_pieces(codec.joined(parts, queue.num_samples, kbps)) if parts else ()
+    writer.close(queue.num_samples, codec.sound_sha256(pieces) if codec.exact_sha256 else "")
 
 
 def _decode(

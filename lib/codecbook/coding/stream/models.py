@@ -126,11 +126,11 @@ def check_lm(header: StreamHeader, model: ExactLM | None) -> None:
         )
 
 
-def codec_by_name(name: str, weights: str | Path | None = None) -> Codec:
+def codec_by_name(name: str, weights: str | Path | None = None, exact: bool = False) -> Codec:
     """Load a codec by its registry name, or by the name of its bundled weights (``"encodec_24khz_mini"``)."""
     base = name.removesuffix("_mini")
     registry_name = base if name not in codec_names() and base in codec_names() else name
-    return load_codec(registry_name, "bundled" if weights is None else weights)
+    return load_codec(registry_name, "bundled" if weights is None else weights, exact=exact)
 
 
 def codec_of(header: StreamHeader, codec: Codec | None = None, weights: str | Path | None = None) -> Codec:
@@ -143,7 +143,8 @@ def codec_of(header: StreamHeader, codec: Codec | None = None, weights: str | Pa
     if codec is None:
         if not known.codec:
             raise UnsupportedInput("The stream does not say which codec made it; pass codec=, or read its tokens.")
-        codec = load_codec(known.codec, weights or _weights_of(known))
+        # a stream that has its audio's hash was made by an exact codec
+        codec = load_codec(known.codec, weights or _weights_of(known), exact=bool(header.audio_sha256))
     if known.weights_sha256 and not same_digest(codec.weights.sha256, known.weights_sha256):
         raise UnsupportedInput(
             f"The stream was made with the weights {known.weights!r} of {known.codec} (SHA-256 "

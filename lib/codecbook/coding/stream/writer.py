@@ -66,6 +66,7 @@ class StreamWriter:
         codec_segment_stride: Samples from one of the codec's own segments to the next.
         has_scales: Whether the codec normalises.
         parity: How many segments that restore others are added; None for none.
+        has_audio_hash: Whether `close` will be given one.
 
     Raises UnsupportedInput: rates without common frames, more than 1024 columns or codebooks of a single code, other
     codebooks than the model's, a length of segments out of range, or a file that cannot seek.
@@ -83,6 +84,7 @@ class StreamWriter:
         codec_segment_stride: int = 0,
         has_scales: bool = False,
         parity: Parity | None = None,
+        has_audio_hash: bool = False,
     ) -> None:
         if not file.seekable():
             raise UnsupportedInput("A stream is written to a file that can seek, not to a pipe; name a file.")
@@ -97,7 +99,7 @@ class StreamWriter:
             lm_name=lm_name, lm_sha256="" if model is None else model.sha256,
             rows_per_segment=max(1, min(round(rows / unit), most)) * unit,
             codec_segment_frames=codec_segment_frames, codec_segment_stride=codec_segment_stride, has_scales=has_scales,
-            parity=parity,
+            parity=parity, audio_sha256="00" * 16 if has_audio_hash else "",
         )  # fmt: skip
         self._file, self._model, self._start = file, model, file.tell()
         # what is not written yet: rows, and the codec's segments that they make up
@@ -145,10 +147,11 @@ class StreamWriter:
         while (len(self._frames) if longest_of_codec else sum(map(len, self._pending))) >= full:
             self._emit(full)
 
-    def close(self, num_samples: int | None = None) -> None:
+    def close(self, num_samples: int | None = None, audio_sha256: str = "") -> None:
         """Write what is left, the footer, and at last the header; the file itself stays open.
 
-        `num_samples` is the length of the audio in samples per channel, None where unknown.
+        `num_samples` is the length of the audio in samples per channel, None where unknown; `audio_sha256` the hash
+        that was announced, hex.
         """
         if any(map(len, self._pending)):
             self._emit(self.header.rows_per_segment)
@@ -156,7 +159,10 @@ class StreamWriter:
             self._bind(Segment(0, 0, np.zeros((0, len(self.header.columns)), dtype=np.int64)))
         if self._block:
             self._add_parity()
-        self.header = replace(self.header, num_rows=self._rows, num_segments=self._count, num_samples=num_samples)
+        self.header = replace(
+            self.header, num_rows=self._rows, num_segments=self._count, num_samples=num_samples,
+            audio_sha256=audio_sha256[: len(self.header.audio_sha256)],
+        )  # fmt: skip
         self._file.write(pack_footer(self.header, self._lengths))
         end = self._file.tell()
         self._file.seek(self._start)
