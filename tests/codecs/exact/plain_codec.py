@@ -22,7 +22,7 @@ def R(a: Any, s: int) -> Any:
     return (a + 2 ** (s - 1)) // 2**s if s > 0 else a * 2**-s
 
 
-def SAT(a: np.ndarray) -> np.ndarray:
+def SAT(a: Any) -> np.ndarray:
     return np.minimum(np.maximum(a, -TOP), TOP)
 
 
