@@ -1,9 +1,10 @@
 import importlib
 import json
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,3 +62,9 @@ def test_the_last_run_says_how_long_it_may_take(
         write(executed, "running")
         beats.beat(30.0)
         assert capsys.readouterr().out == f"      01_source: cell 1 of 1, 30 s{estimate}; log: {log}\n"
+
+
+@pytest.mark.parametrize(("planned_s", "asked_s"), [(2, 2), (180, 5)])
+def test_a_queue_is_asked_within_seconds(heartbeat: ModuleType, planned_s: int, asked_s: int) -> None:
+    seconds = RemoteExecutor.next_seconds_between_status_checks
+    assert seconds.fget(SimpleNamespace(_next_seconds_between_status_checks=planned_s)) == asked_s
