@@ -174,7 +174,7 @@ class Evaluator:
             parts.append(_beyond(x, after, step.reflect, ahead=True))
         whole = torch.cat(parts, dim=1) if len(parts) > 1 else x
         if states is not None and step.before:
-            states[id(step)] = whole[:, T : T + step.before]
+            states[id(step)] = whole[:, T : T + step.before].clone()  # a view would keep the piece
         windows = _windows(whole, frames, taps, step.stride, step.dilation)
         return self.numbers.product(windows, *self._constants(step, self._convolution))
 
@@ -189,7 +189,7 @@ class Evaluator:
         ahead = x.new_zeros(B, -(-step.crop // stride), x.shape[2])
         whole = torch.cat((first, x, ahead), dim=1)
         if states is not None:
-            states[id(step)] = whole[:, T : T + taps - 1]
+            states[id(step)] = whole[:, T : T + taps - 1].clone()
         frames = whole.shape[1] - taps + 1
         sums = self.numbers.product(_windows(whole, frames, taps, 1, 1), *self._constants(step, self._convolution))
         return sums.view(B, frames * stride, channels)[:, step.crop : step.crop + T * stride]
