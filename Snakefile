@@ -73,8 +73,9 @@ rule notebook:
         inputs=lambda w: stage_of(w).inputs_text,
         run_dir=lambda w: str(PLAN.folder(stage_of(w).name)),
     threads: lambda w: stage_of(w).threads
-    # what takes all cores goes first: what takes one then fills them to the end
-    priority: lambda w: stage_of(w).threads
+    # what takes all cores goes first: what takes one then fills them to the end; squared, as the engine adds up what two
+    # small ones weigh
+    priority: lambda w: stage_of(w).threads ** 2
     resources:
         mem_mb=lambda w: stage_of(w).memory_mb,
     message:
