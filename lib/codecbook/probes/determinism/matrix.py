@@ -121,12 +121,12 @@ def run_process(case: Case, cell: Cell, timeout_s: float, write_baseline: bool =
     python = sys.executable
     if cell.processor:
         root = roots_folder() / cell.processor
-        python = str(root / "python")
+        python, shown = str(root / "python"), str(root).replace(str(Path.home()), "~", 1)  # a report names no user
         if not (root / "python").is_file():
-            return CellResult(cell, "skipped", f"no {root}; make it with python tools/foreign.py {cell.processor}")
+            return CellResult(cell, "skipped", f"no {shown}; make it with python tools/foreign.py {cell.processor}")
         if cell.backend in ("torch", "numba") and not (root / "sp").is_dir():
             add = f"add it with python tools/foreign.py {cell.processor} --torch"
-            return CellResult(cell, "skipped", f"{root} has no {cell.backend}; {add}")
+            return CellResult(cell, "skipped", f"{shown} has no {cell.backend}; {add}")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         command = [python, "-m", WORKER, str(case.folder.resolve()), json.dumps(asdict(cell)), str(out)]
