@@ -1,9 +1,9 @@
-"""Loss patterns have the rates and burst lengths that theory gives them; traces and settings are checked."""
+"""Loss patterns have the rates and burst lengths that theory gives them; settings are checked."""
 
 import numpy as np
 import pytest
 
-from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
+from codecbook.errors import UnsupportedInput
 from codecbook.probes.corruption import channels
 
 N = 200_000
@@ -65,43 +65,3 @@ def test_none_and_all(rate: float):
 def test_settings_out_of_range_are_refused(call, said: str):
     with pytest.raises(UnsupportedInput, match=said):
         call()
-
-
-@pytest.mark.parametrize(
-    "text", ["lost\n0\n1\n1\n0\n", "time,lost\n0,0\n.04, 1\n.08,1\n\n.12,0", "\ufefflost\r\n0\r\n1\r\n1\r\n0\r\n"]
-)
-def test_a_trace_is_read(tmp_path, text: str):
-    path = tmp_path / "trace.csv"
-    path.write_text(text, encoding="utf-8")
-    assert channels.read_trace(path).tolist() == [False, True, True, False]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (b"", "no CSV text"),
-        (b"lost\n", "no packets"),
-        (b"time,loss\n0,1\n", "no packets"),
-        (b"lost\n0\n2\n", "Packet 1 .* '2'"),
-        (b"a,lost\n0,1\n0\n", "Packet 1 .* nan"),
-        (b"lost\n0\nyes\n", "Packet 1 .* 'yes'"),
-        (b"\xff\xfe0\n", "no CSV text"),
-    ],
-)
-def test_a_bad_trace_is_refused(tmp_path, text: bytes, said: str):
-    path = tmp_path / "trace.csv"
-    path.write_bytes(text)
-    with pytest.raises(CorruptInput, match=said):
-        channels.read_trace(path)
-
-
-def test_no_trace(tmp_path):
-    with pytest.raises(MissingInput, match="gone"):
-        channels.read_trace(tmp_path / "gone.csv")
-
-
-def test_a_short_trace_goes_round():
-    trace = np.array([True, False, False])
-    taken = channels.from_trace(trace, 30, seed=1)
-    assert taken.sum() == 10
-    assert np.array_equal(taken[:3], taken[3:6])

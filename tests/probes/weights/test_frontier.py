@@ -2,14 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from codecbook.audio import Clip
 from codecbook.codecs.base import Codec
-from codecbook.errors import UnsupportedInput
 from codecbook.lm.model_files import LoadedLM
 from codecbook.probes.weights.container import Choice
-from codecbook.probes.weights.frontier import CodecBench, LmBench, dominated, fit, least, one_scheme, spent_by_loss
+from codecbook.probes.weights.frontier import CodecBench, LmBench, dominated, least, one_scheme, spent_by_loss
 from codecbook.probes.weights.moments import Moments, codec_moments, lm_moments
 from codecbook.probes.weights.records import CompressedFile
 from codecbook.probes.weights.tensors import CODEBOOKS
@@ -32,19 +30,6 @@ def test_a_row_is_dominated_by_one_that_is_smaller_and_keeps_as_much() -> None:
 def test_the_least_bits_are_those_of_the_rows_that_are_left() -> None:
     assert least(table((8, 1), (4, 1))) == 4
     assert np.isnan(least(table()))
-
-
-def test_the_finest_step_that_fits_is_found(tmp_path: Path) -> None:
-    def write(step: float) -> Path:
-        path = tmp_path / "x"
-        path.write_bytes(bytes(round(100 * -np.log2(step))))
-        return path
-
-    step = fit(write, 500)
-    assert write(step).stat().st_size <= 500 < write(step / 1.03).stat().st_size
-    assert fit(write, 10_000) < 1.1e-6
-    with pytest.raises(UnsupportedInput, match=r"No step makes a file of 50 bytes.*takes 100"):
-        fit(write, 50, high=0.5)
 
 
 def test_one_scheme_takes_the_moments_of_columns_where_there_are_any() -> None:

@@ -1,15 +1,8 @@
-"""Which packets a network loses, seeded, or as it was recorded."""
-
-from pathlib import Path
+"""Which packets a network loses, seeded."""
 
 import numpy as np
-import pandas as pd
 
-from codecbook.errors import CorruptInput, MissingInput, UnsupportedInput
-from codecbook.paths import path_as_text
-
-TRACE_COLUMN = "lost"
-"""Column of a recorded trace."""
+from codecbook.errors import UnsupportedInput
 
 
 def independent(num_packets: int, loss_rate: float, seed: int = 0) -> np.ndarray:
@@ -58,38 +51,6 @@ def gilbert_elliott(
         lost.append(lose < (bad_loss if is_bad else good_loss))
         is_bad ^= change < (leave if is_bad else enter)
     return np.array(lost, dtype=bool)
-
-
-def read_trace(path: str | Path) -> np.ndarray:
-    """Read a recorded trace, bool ``[P]``: a CSV whose column ``lost`` says 1 of a lost packet, 0 of one that arrived.
-
-    Raises:
-        MissingInput: There is no such file.
-        CorruptInput: No such column, no packets, or another value.
-    """
-    shown = path_as_text(Path(path))
-    try:
-        rows = pd.read_csv(path, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise MissingInput(f"There is no loss trace {shown}; name a CSV file.") from error
-    except ValueError as error:  # of pandas and of the encoding
-        raise CorruptInput(f"{shown} is no CSV text ({error}); export the trace as CSV in UTF-8.") from error
-    if TRACE_COLUMN not in rows or rows.empty:
-        raise CorruptInput(f"{shown} holds no packets; give a column {TRACE_COLUMN!r} with a line per packet.")
-    values = rows[TRACE_COLUMN].to_list()
-    wrong = next((i for i, value in enumerate(values) if value not in ("0", "1")), None)
-    if wrong is not None:
-        raise CorruptInput(
-            f"Packet {wrong} of {shown} has {values[wrong]!r} as {TRACE_COLUMN!r}; write 1 where it was lost, and "
-            "0 where it arrived."
-        )
-    return np.array(values) == "1"
-
-
-def from_trace(trace: np.ndarray, num_packets: int, seed: int = 0) -> np.ndarray:
-    """Return so many packets of a trace, bool ``[P]``, from a random place on, round its end where it is shorter."""
-    start = int(np.random.default_rng(seed).integers(len(trace)))
-    return np.take(trace, np.arange(start, start + num_packets), mode="wrap")
 
 
 def _check_share(name: str, value: float) -> None:

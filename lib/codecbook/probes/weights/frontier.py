@@ -15,7 +15,6 @@ import pandas as pd
 from codecbook.audio import Clip
 from codecbook.codecs import load_codec
 from codecbook.codecs.base import Codec
-from codecbook.errors import UnsupportedInput
 from codecbook.lm.model_files import LoadedLM
 from codecbook.probes.weights import gates
 from codecbook.probes.weights.container import Choice, Model, account, bits_per_weight, compress
@@ -144,22 +143,6 @@ class LmBench:
             "whole_windows": whole / windows if windows else float("nan"),
             "mismatch_bytes": path.stat().st_size - int(account(path).bytes.sum()),
         }  # fmt: skip
-
-
-def fit(write: Callable[[float], Path], budget_bytes: int, low: float = 1e-6, high: float = 1.0) -> float:
-    """Return the smallest step whose file fits into a number of bytes, within 2 %.
-
-    `write` makes the file of a step. Raises UnsupportedInput: the budget is not met by the coarsest step either.
-    """
-    if write(high).stat().st_size > budget_bytes:
-        raise UnsupportedInput(
-            f"No step makes a file of {budget_bytes} bytes or fewer (the coarsest takes "
-            f"{write(high).stat().st_size}); raise the budget."
-        )
-    while high / low > 1.02:
-        middle = (low * high) ** 0.5
-        low, high = (low, middle) if write(middle).stat().st_size <= budget_bytes else (middle, high)
-    return high
 
 
 def least(kept: pd.DataFrame) -> float:

@@ -58,11 +58,6 @@ def test_exponents_take_their_entropy_and_all_else_its_bits(dtype: str) -> None:
     assert bound <= bits <= 1.005 * bound
 
 
-def test_zipnn_is_measured_where_it_is_installed() -> None:
-    size = lossless.zipnn_size(weights(64, 500), "F16")
-    assert size is None or 0.7 < size / (2 * 64 * 500) < 1
-
-
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_a_value_that_the_source_does_not_have_is_refused(name: str) -> None:
     with pytest.raises(UnsupportedInput, match="F16"):

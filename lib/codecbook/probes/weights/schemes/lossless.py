@@ -11,7 +11,6 @@ import zstandard
 
 from codecbook.coding.range_coder import RangeDecoder, RangeEncoder
 from codecbook.errors import CorruptInput, UnsupportedInput
-from codecbook.lazy import optional_module
 from codecbook.measure.information import entropy_bits
 from codecbook.probes.weights.schemes.packing import pack, unpack
 
@@ -114,19 +113,6 @@ def decode_planes(data: bytes, shape: tuple[int, int]) -> np.ndarray:
         raise CorruptInput(f"Compressed byte planes are damaged ({error}); fetch the file again.") from error
     bits = np.ascontiguousarray(planes.reshape(size, -1).T).view(SOURCES[name].bits)
     return values_of(bits, name).reshape(shape)
-
-
-def zipnn_size(matrix: np.ndarray, source_dtype: str) -> int | None:
-    """Return how many bytes the package zipnn takes, to compare with; None where it is not installed.
-
-    It is no scheme here: version 0.5.4 ends the process on some damaged bytes.
-    """
-    zipnn = optional_module("zipnn")
-    if zipnn is None:
-        return None
-    long_name = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}[source_dtype]
-    coder = zipnn.ZipNN(input_format="byte", bytearray_dtype=long_name)
-    return len(coder.compress(bytearray(source_bits(matrix, source_dtype).tobytes())))
 
 
 def encode_exponents(matrix: np.ndarray, source_dtype: str, **_: object) -> bytes:

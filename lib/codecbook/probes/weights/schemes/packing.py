@@ -5,10 +5,10 @@ byte first. Numbers are LEB128. Unsigned integers are codes: all take as many bi
 """
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
+from codecbook.coding.stream.fields import Fields, varint
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.tokens.bits import pack_bits, unpack_bits
 
@@ -24,10 +24,10 @@ def pack(*arrays: np.ndarray) -> bytes:
         >>> pack(np.array([3, 1, 2], dtype=np.uint8)).hex()
         '0112010327'
     """
-    parts = [_leb128(len(arrays))]
+    parts = [varint(len(arrays))]
     for array in arrays:
         kind, data = _kind_and_data(array)
-        parts += [bytes([kind, array.ndim]), *map(_leb128, array.shape), data]
+        parts += [bytes([kind, array.ndim]), *map(varint, array.shape), data]
     return b"".join(parts)
 
 
@@ -36,11 +36,16 @@ def unpack(data: bytes) -> list[np.ndarray]:
 
     Raises CorruptInput: the bytes end early, go on, or say what `pack` never writes.
     """
-    reader = _Reader(data)
-    arrays = [_read_array(reader) for _ in range(min(reader.number(), len(data) + 1))]
-    if reader.place != len(data):
+    fields = Fields(data)
+    try:
+        arrays = [_read_array(fields) for _ in range(min(fields.varint(), len(data) + 1))]
+    except (IndexError, ValueError) as error:  # of the fields
         raise CorruptInput(
-            f"The packed arrays end at byte {reader.place} of {len(data)}; the bytes are damaged, fetch the file again."
+            f"Packed arrays cannot be read ({error}); they are cut off or damaged, fetch the file again."
+        ) from error
+    if fields.place != len(data):
+        raise CorruptInput(
+            f"The packed arrays end at byte {fields.place} of {len(data)}; the bytes are damaged, fetch the file again."
         )
     return arrays
 
@@ -62,63 +67,28 @@ def _pack_codes(codes: np.ndarray, dtype: np.dtype, width: int) -> bytes:
     return pack_bits(codes.reshape(-1, 1), (1 << width,))
 
 
-def _read_array(reader: "_Reader") -> np.ndarray:
-    kind, ndim = reader.take(2)
-    shape = tuple(reader.number() for _ in range(ndim))
+def _read_array(fields: Fields) -> np.ndarray:
+    kind, ndim = fields.take(2)
+    shape = tuple(fields.varint() for _ in range(ndim))
     count = math.prod(shape)
     if max(math.prod(max(size, 1) for size in shape), count) > MAX_VALUES or ndim > 8:
-        raise CorruptInput(f"A packed array has the shape {list(shape)}; the bytes are damaged, fetch the file again.")
+        raise ValueError(f"an array of shape {list(shape)}")
     if kind < len(PLAIN_TYPES):
         dtype = PLAIN_TYPES[kind]
-        values = np.frombuffer(reader.take(count * dtype.itemsize), dtype)
+        values = np.frombuffer(fields.take(count * dtype.itemsize), dtype)
     else:
-        values = _read_codes(reader, kind, count)
+        values = _read_codes(fields, kind, count)
     return values.astype(values.dtype.newbyteorder("="), copy=False).reshape(shape)
 
 
-def _read_codes(reader: "_Reader", kind: int, count: int) -> np.ndarray:
+def _read_codes(fields: Fields, kind: int, count: int) -> np.ndarray:
     first, width = kind & ~15, kind & 15
     dtype = CODE_TYPES.get(first)
     if kind == 48:
         dtype, width = CODE_TYPES[32], 16
     if dtype is None or not 1 <= width <= 8 * dtype.itemsize:
-        raise CorruptInput(
-            f"A packed array has the type {kind}, which there is not; the bytes are damaged, fetch the file again."
-        )
-    data = reader.take(-(-count * width // 8))
+        raise ValueError(f"an array of type {kind}, which there is not")
+    data = fields.take(-(-count * width // 8))
     if width == 8 * dtype.itemsize:
         return np.frombuffer(data, dtype)
     return unpack_bits(data, (1 << width,), count)[:, 0].astype(dtype)
-
-
-def _leb128(number: int) -> bytes:
-    data = bytearray()
-    while number > 127:
-        data.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*data, number])
-
-
-class _Reader:
-    """Takes bytes from the front."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self.place = data, 0
-
-    def take(self, count: int) -> bytes:
-        part = self._data[self.place : self.place + count]
-        if len(part) < count:
-            raise CorruptInput(f"Packed arrays end after {len(self._data)} bytes; they are cut off or damaged.")
-        self.place += count
-        return part
-
-    def number(self) -> int:
-        return sum((byte & 127) << 7 * place for place, byte in enumerate(self._leb128()))
-
-    def _leb128(self) -> Iterator[int]:
-        for _ in range(9):
-            byte = self.take(1)[0]
-            yield byte
-            if byte < 128:
-                return
-        raise CorruptInput("A number in packed arrays does not end; the bytes are damaged, fetch the file again.")
