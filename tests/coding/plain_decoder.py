@@ -76,6 +76,7 @@ def parse_body(body):
     header["stream_id"] = f.take(4)
     header["codec_sha256"] = f.take(6) if flags & 16 else b""
     header["audio_sha256"] = f.take(16) if flags & 2048 else b""
+    header["exact_sha256"] = f.take(6) if flags & 4096 else b""
     header["sizes"], header["rates"] = [], []
     for _ in range(f.varint()):
         count, size = f.varint(), f.varint()

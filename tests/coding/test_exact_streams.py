@@ -1,6 +1,10 @@
 """Streams of exact codecs: the audio is what the sender heard, on any machine, and a reader can tell."""
 
+import copy
+import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +15,15 @@ from codecbook.codecs.base import Codec
 from codecbook.codecs.exact.rounding import calibration_signal
 from codecbook.coding import api
 from codecbook.coding.__main__ import main
+from codecbook.coding.convert import convert
 from codecbook.coding.stream.reader import inspect
+from codecbook.coding.stream.version2 import pack_header
+from codecbook.coding.stream.writer import StreamWriter
 from codecbook.errors import UnsupportedInput
 
 
 @pytest.fixture(scope="module")
-def codec() -> Codec:
+def codec() -> Any:
     """The FSQ codec in integers."""
     return load_codec("fsq_50hz", exact=True)
 
@@ -35,8 +42,38 @@ def test_a_stream_holds_the_hash_of_its_audio(codec: Codec, clip: Clip) -> None:
     decoded = api.decompress(data)
     assert decoded.clip.num_samples == clip.num_samples
     np.testing.assert_array_equal(decoded.clip.samples, codec.decode(codec.encode(clip)).samples)
-    assert inspect(data).header.audio_sha256 == codec.sound_sha256([decoded.clip.samples])[:32]
+    pieces = [decoded.clip.samples]
+    assert inspect(data).header.audio_sha256 == codec.sound_sha256(pieces)[:32]
+    assert inspect(data).header.exact_sha256 == codec.exact_sha256[:12]
     assert api.sounds_as_sent(data) is True
+    copied = inspect(convert(data, "cbs").data).header
+    assert (copied.exact_sha256, copied.audio_sha256) == (codec.exact_sha256[:12], codec.sound_sha256(pieces)[:32])
+
+
+def test_an_exact_model_of_another_codec_is_refused(codec: Any, clip: Clip) -> None:
+    """One of the same weights in other integers; in floats the stream is decoded, near what the sender heard."""
+    data = api.compress(clip, codec, lm=None)
+    other = copy.copy(codec)
+    other.network = replace(codec.network, latent_unit=codec.network.latent_unit + 1)
+    with pytest.raises(UnsupportedInput, match="here is an exact model of another codec"):
+        api.decompress(data, codec=other)
+    with pytest.raises(UnsupportedInput, match="was made with the weights"):
+        api.decompress(data, codec=load_codec("snac_24khz", exact=True))
+    floats = api.decompress(data, codec=load_codec("fsq_50hz")).clip.samples
+    assert 0 < np.abs(floats - codec.decode(codec.encode(clip)).samples).max() < 0.01
+
+
+def test_first_streams_of_exact_codecs_are_read(codec: Codec, clip: Clip) -> None:
+    """They have the hash of their audio alone."""
+    tokens = codec.encode(clip)
+    sound = codec.decode(tokens).samples
+    writer = StreamWriter(file := io.BytesIO(), tokens.format)
+    writer.header = replace(writer.header, audio_sha256="00" * 16)
+    file.write(bytes(len(pack_header(writer.header)) - file.tell()))
+    writer.write(writer.header.layout.to_rows(tokens))
+    writer.close(tokens.num_samples, codec.sound_sha256([sound]))
+    assert inspect(file.getvalue()).header.exact_sha256 == ""
+    assert api.sounds_as_sent(file.getvalue()) is True
 
 
 def test_other_audio_is_told(codec: Codec, clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,5 +119,6 @@ def test_rates_come_back_to_the_bit(rate_hz, kbps):
         known = TokenFormat((16,), (rate_hz,), sample_rate_hz=sample_rate_hz, bandwidth_kbps=kbps)
         header = headers.StreamHeader(format=known, order="parallel", coder="raw", stream_id=b"abcd")
         assert unpack_header(pack_header(header)) == header
-        full = replace(header, audio_sha256="0123456789abcdef" * 2, parity=headers.Parity(20, 2, 3))
+        audio, exact = "0123456789abcdef" * 2, "0123456789ab"
+        full = replace(header, audio_sha256=audio, exact_sha256=exact, parity=headers.Parity(20, 2, 3))
         assert unpack_header(pack_header(full)) == full

@@ -26,6 +26,14 @@ def test_raw_streams_of_every_kind(kind):
     assert header["num_samples"] == (2**40 - 1 if tokens.num_samples is None else tokens.num_samples)
 
 
+def test_streams_of_exact_codecs():
+    tokens = cases.parallel(9)
+    data = encode_tokens(tokens, exact_sha256="ab" * 32, audio_sha256="cd" * 32)
+    header, codes, _, _ = plain_decoder.decode(data)
+    assert codes == [level.tolist() for level in tokens.codes]
+    assert (header["exact_sha256"], header["audio_sha256"]) == (b"\xab" * 6, b"\xcd" * 16)
+
+
 @pytest.mark.parametrize("parity", [Parity(10, 1), Parity(3, 2, 2), Parity(2, 3, 5)])
 @pytest.mark.parametrize("segment_s", [0.1, 0.5, 9.0])
 def test_streams_with_parity(parity, segment_s):

@@ -175,6 +175,8 @@ def _inspect(options: argparse.Namespace) -> int:
     header, known = report.header, report.header.format
     print(f"{options.label}: {_summary(report.duration_s, report.num_bytes)}")
     print(f"  codec {known.codec or 'unknown'}, {known.weights or 'weights unknown'}, {known.weights_sha256[:16]}")
+    if header.exact_sha256:
+        print(f"  in exact integers, {header.exact_sha256}")
     print(f"  {known.sample_rate_hz} Hz, {known.channels} channel(s), {header.num_samples} samples")
     books = sorted(set(zip(known.codebook_sizes, known.frame_rates_hz, strict=True)))
     print(f"  {known.num_codebooks} codebook(s): {', '.join(f'{size} at {rate:g} Hz' for size, rate in books)}")

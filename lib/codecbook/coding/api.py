@@ -80,8 +80,8 @@ def compress(
         inner_parity: Bytes of Reed-Solomon parity in each 255, half of which may be wrong; 0 for no inner code, else
             an even number up to 128. 22 correct 1 % of wrong bytes.
         sample_rate_hz: Of an array or tensor.
-        exact: Whether the codec computes in integers (`codecbook.codecs.load_codec`). The stream then holds the hash of
-            the audio that it decodes to, and `sounds_as_sent` checks it.
+        exact: Whether the codec computes in integers (`codecbook.codecs.load_codec`). The stream then names its
+            integers and holds the hash of the audio that they decode to, and `sounds_as_sent` checks it.
 
     Raises:
         CorruptInput: No samples, or samples that are not finite.
@@ -269,7 +269,7 @@ def _encode(
     writer = StreamWriter(
         file, known, model, name, segment_s=segment_s, codec_segment_frames=frames, codec_segment_stride=stride,
         has_scales=frames > 0 and bool(getattr(codec.module, "normalize", False)),
-        parity=parity, has_audio_hash=bool(codec.exact_sha256),
+        parity=parity, exact_sha256=codec.exact_sha256,
     )  # fmt: skip
     queue, parts = BlockQueue(blocks, codec.channels), []
     for encoded in codec.encode_pieces(queue, kbps):

@@ -64,7 +64,7 @@ def convert(
         raise UnsupportedInput(f"There is no format {to!r}; choose one of cbs, ecdc.")
     if to == "cbs" and (acv or dialect):
         raise UnsupportedInput(f"acv={acv} and dialect={dialect!r} are of an .ecdc stream; leave them out for a .cbs.")
-    is_ecdc = data.startswith(MAGIC)
+    is_ecdc, exact = data.startswith(MAGIC), {}
     if is_ecdc:
         tokens, load_codec = _from_ecdc(data, lm, weights, **options)
     else:
@@ -72,6 +72,7 @@ def convert(
             header = reader.header
             reader.model = stream_models.lm_of(header, lm)
             read = reader.read()
+            exact = {name: getattr(header, name) for name in ("exact_sha256", "audio_sha256")}
         if read.damage:
             raise CorruptInput(f"{read.damage[0]} A damaged stream is not converted; decode what is left of it.")
         tokens, load_codec = read.tokens, lambda: stream_models.codec_of(header, None, weights)
@@ -81,7 +82,7 @@ def convert(
     model, name = stream_models.choose_lm(to_lm, tokens.format, load_codec)
     shape = MODEL_SHAPES.get(tokens.codec)
     stride = (shape.stride_samples or 0) if shape and tokens.segment_frames else 0
-    new = stream.encode_tokens(tokens, model, lm_name=name, codec_segment_stride=stride)
+    new = stream.encode_tokens(tokens, model, lm_name=name, codec_segment_stride=stride, **exact)
     return Converted(new, tokens, ())
 
 

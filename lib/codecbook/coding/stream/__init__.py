@@ -24,11 +24,13 @@ def encode_tokens(
     codec_segment_stride: int = 0,
     segment_s: float = DEFAULT_SEGMENT_S,
     parity: Parity | None = None,
+    exact_sha256: str = "",
+    audio_sha256: str = "",
 ) -> bytes:
     """Encode tokens of any codec whose codebooks are of one rate, or of rates that double from one to the next.
 
-    The other arguments, and errors, are those of `StreamWriter`; segments of the codec must be of one length (shorter
-    last ones excepted). The same arguments give the same bytes.
+    The other arguments, and errors, are those of `StreamWriter` and its `close`; segments of the codec must be of one
+    length (shorter last ones excepted). The same arguments give the same bytes.
 
     Example:
         >>> tokens = Tokens(codes=(np.arange(8),), codebook_sizes=(16,), frame_rates_hz=(50.0,))
@@ -39,13 +41,13 @@ def encode_tokens(
     writer = StreamWriter(
         file, tokens.format, model, lm_name, segment_s=segment_s, has_scales=bool(tokens.scales),
         codec_segment_frames=max(tokens.segment_frames, default=0), codec_segment_stride=codec_segment_stride,
-        parity=parity,
+        parity=parity, exact_sha256=exact_sha256,
     )  # fmt: skip
     rows = writer.header.layout.to_rows(tokens)
     if len(rows) == 0 and tokens.scales:
         raise UnsupportedInput("Tokens without codes have no gain to keep; leave scales out.")
     writer.write(rows, tokens.segment_frames, tokens.scales)
-    writer.close(tokens.num_samples)
+    writer.close(tokens.num_samples, audio_sha256)
     return file.getvalue()
 
 

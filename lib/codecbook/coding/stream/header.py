@@ -71,6 +71,7 @@ class StreamHeader:
     version: int = 2  # of the format
     parity: Parity | None = None  # None where no segment is protected
     audio_sha256: str = ""  # of the decoded samples, the first 16 bytes, hex; empty where unknown
+    exact_sha256: str = ""  # of the integers of an exact codec, hex, as read its first 6 bytes; empty where it is none
     body_bytes: int = field(default=0, compare=False)  # as it was read
 
     def __post_init__(self) -> None:

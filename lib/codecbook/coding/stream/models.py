@@ -143,13 +143,21 @@ def codec_of(header: StreamHeader, codec: Codec | None = None, weights: str | Pa
     if codec is None:
         if not known.codec:
             raise UnsupportedInput("The stream does not say which codec made it; pass codec=, or read its tokens.")
-        # a stream that has its audio's hash was made by an exact codec
-        codec = load_codec(known.codec, weights or _weights_of(known), exact=bool(header.audio_sha256))
+        # the first streams of exact codecs have the hash of their audio alone
+        exact = bool(header.exact_sha256 or header.audio_sha256)
+        codec = load_codec(known.codec, weights or _weights_of(known), exact=exact)
     if known.weights_sha256 and not same_digest(codec.weights.sha256, known.weights_sha256):
         raise UnsupportedInput(
             f"The stream was made with the weights {known.weights!r} of {known.codec} (SHA-256 "
             f"{known.weights_sha256[:12]}...), and those here are {str(codec.weights)!r} "
             f"({codec.weights.sha256[:12]}...); pass the right ones as weights=."
+        )
+    made, ours = header.exact_sha256, codec.exact_sha256
+    if made and ours and not same_digest(ours, made):
+        raise UnsupportedInput(
+            f"The stream was made by an exact model of {known.codec} (SHA-256 {made[:12]}...), and the one here is an "
+            f"exact model of another codec ({ours[:12]}...), which decodes other samples; take the version of "
+            "codecbook that made the stream, or decode in floats: codec=load_codec(...) without exact."
         )
     return codec
 

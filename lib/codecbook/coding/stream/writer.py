@@ -66,7 +66,7 @@ class StreamWriter:
         codec_segment_stride: Samples from one of the codec's own segments to the next.
         has_scales: Whether the codec normalises.
         parity: How many segments that restore others are added; None for none.
-        has_audio_hash: Whether `close` will be given one.
+        exact_sha256: Of the integers of an exact codec, hex; `close` is then given the hash of its audio.
 
     Raises UnsupportedInput: rates without common frames, more than 1024 columns or codebooks of a single code, other
     codebooks than the model's, a length of segments out of range, or a file that cannot seek.
@@ -84,7 +84,7 @@ class StreamWriter:
         codec_segment_stride: int = 0,
         has_scales: bool = False,
         parity: Parity | None = None,
-        has_audio_hash: bool = False,
+        exact_sha256: str = "",
     ) -> None:
         if not file.seekable():
             raise UnsupportedInput("A stream is written to a file that can seek, not to a pipe; name a file.")
@@ -99,7 +99,7 @@ class StreamWriter:
             lm_name=lm_name, lm_sha256="" if model is None else model.sha256,
             rows_per_segment=max(1, min(round(rows / unit), most)) * unit,
             codec_segment_frames=codec_segment_frames, codec_segment_stride=codec_segment_stride, has_scales=has_scales,
-            parity=parity, audio_sha256="00" * 16 if has_audio_hash else "",
+            parity=parity, exact_sha256=exact_sha256, audio_sha256="00" * 16 if exact_sha256 else "",
         )  # fmt: skip
         self._file, self._model, self._start = file, model, file.tell()
         # what is not written yet: rows, and the codec's segments that they make up
@@ -151,7 +151,7 @@ class StreamWriter:
         """Write what is left, the footer, and at last the header; the file itself stays open.
 
         `num_samples` is the length of the audio in samples per channel, None where unknown; `audio_sha256` the hash
-        that was announced, hex.
+        of what an exact codec decodes, hex.
         """
         if any(map(len, self._pending)):
             self._emit(self.header.rows_per_segment)

@@ -81,6 +81,7 @@ function parseBody(body) {
   h.id = f.take(4).slice();
   if (bit(4)) h.codecSha256 = hex(f.take(6));
   if (bit(11)) h.audioSha256 = hex(f.take(16));
+  if (bit(12)) h.exactSha256 = hex(f.take(6));
   h.sizes = [], h.rates = [];
   for (let runs = f.varint(); runs > 0; runs--) {
     const count = f.varint(), size = f.varint(), rate = f.number((n) => h.sampleRate / n);
