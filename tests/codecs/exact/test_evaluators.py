@@ -8,8 +8,9 @@ import torch
 from plain_codec import PlainCodec
 
 from codecbook.codecs.build import random_seeded
+from codecbook.codecs.exact.carriers import Float64, SplitFloat32
 from codecbook.codecs.exact.certificate import certificate
-from codecbook.codecs.exact.evaluate import Evaluator, Float64, SplitFloat32
+from codecbook.codecs.exact.evaluate import Evaluator
 from codecbook.codecs.exact.export import export_exact
 from codecbook.codecs.exact.reference import ReferenceNetwork
 from codecbook.codecs.exact.spec import ExactNetwork
@@ -47,6 +48,13 @@ def _samples(network: ExactNetwork, seed: int, count: int = 3200) -> np.ndarray:
     return np.rint(noise * 0.3 * 2.0**network.input_unit).astype(np.int64)
 
 
+@pytest.fixture(params=["compiled", "torch"])
+def _curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves as they are computed with and without numba."""
+    if request.param == "torch":
+        monkeypatch.setattr("codecbook.codecs.exact.evaluate.numba", None)
+
+
 def _through(network: ExactNetwork, batch: np.ndarray, carrier: Float64 | None = None) -> tuple[list, np.ndarray]:
     """Return codes ``[B, T_k]`` and samples ``[B, S, C]`` of ``[B, C, S]``."""
     evaluator = Evaluator(carrier=carrier)
@@ -56,6 +64,7 @@ def _through(network: ExactNetwork, batch: np.ndarray, carrier: Float64 | None =
     return [level.numpy() for level in codes], samples.to(torch.int64).numpy()
 
 
+@pytest.mark.usefixtures("_curves")
 @pytest.mark.parametrize("carrier", [Float64, SplitFloat32])
 def test_agree_with_the_reference(network: ExactNetwork, carrier: type[Float64]) -> None:
     """The reference, float64 and digits in float32 agree in every token and sample."""

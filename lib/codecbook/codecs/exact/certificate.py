@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from codecbook.codecs.exact import spec
-from codecbook.codecs.exact.evaluate import weight_digits
+from codecbook.codecs.exact.carriers import weight_digits
 from codecbook.codecs.exact.spec import ExactNetwork
 from codecbook.errors import UnsupportedInput
 

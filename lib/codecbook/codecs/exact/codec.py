@@ -18,7 +18,8 @@ from codecbook.codecs.adapters.encodec import SegmentedEncodec
 from codecbook.codecs.base import Codec, Encoded, Mend
 from codecbook.codecs.blocks import BlockQueue
 from codecbook.codecs.exact import spec
-from codecbook.codecs.exact.evaluate import Evaluator, Float64, SplitFloat32
+from codecbook.codecs.exact.carriers import Float64, SplitFloat32
+from codecbook.codecs.exact.evaluate import Evaluator
 from codecbook.codecs.exact.export import export_exact
 from codecbook.codecs.exact.spec import ExactNetwork, Step
 from codecbook.codecs.networks import CausalCodec, ContextCodec, NetworkCodec

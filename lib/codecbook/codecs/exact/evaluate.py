@@ -1,10 +1,7 @@
 """`Evaluator`: exact evaluation in torch, batched, whole or in pieces, on any device.
 
-Tensors are ``[B, T, C]``. `Float64` carries integers as float64: all sums stay below 2^53 (certificate), so a matrix
-product is exact in whatever order a library adds it up, and so are products, floors and comparisons. Convolutions are
-products of gathered windows, never a library's convolution, which might take a Fourier transform. Where a device has no
-float64, `SplitFloat32` carries int64, and products go as digits of at most 7 bits through float32, whose sums stay
-below 2^24; bfloat16 and TF32 hold such digits too.
+Tensors are ``[B, T, C]``, of integers as `codecbook.codecs.exact.carriers` have them. Convolutions are products of
+gathered windows, never a library's convolution, which might take a Fourier transform.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,106 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codecbook.codecs.exact import spec
+from codecbook.codecs.exact import kernels, spec
+from codecbook.codecs.exact.carriers import Float64, carrier_of
 from codecbook.codecs.exact.reference import norm_factors
 from codecbook.codecs.exact.spec import ExactNetwork
+from codecbook.compiled import numba
 
-
-class Float64:
-    """Integers as float64.
-
-    Constants of a step whose results are shifted to the right are divided before: by a power of two, which is exact.
-    """
-
-    dtype = torch.float64
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def tensor(self, values: np.ndarray, shift: int = 0) -> Tensor:
-        """Return integers on the device, to be shifted later by `floor`."""
-        scaled = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
-        return (scaled * 2.0**-shift).to(self.device)
-
-    def matrix(self, rows: np.ndarray, shift: int = 0) -> Any:
-        """Return what `product` takes of weights ``[O, N]``."""
-        return self.tensor(rows.T, shift)
-
-    def product(self, x: Tensor, matrix: Any, bias: Tensor) -> Tensor:
-        """Return ``x matrix + bias``, ``[..., O]`` of ``[..., N]``."""
-        with torch.autocast(x.device.type, enabled=False):
-            return torch.addmm(bias, x.reshape(-1, x.shape[-1]), matrix).view(*x.shape[:-1], -1)
-
-    def floor(self, x: Tensor, shift: int) -> Tensor:
-        """Return what the floor of ``x / 2^shift`` is once constants were divided; `x` may be overwritten."""
-        return x.floor_()
-
-    def down(self, x: Tensor, shift: int) -> Tensor:
-        """Return the floor of ``x / 2^shift``."""
-        return (x * 2.0**-shift).floor_()
-
-    def limit(self, x: Tensor, low: int, high: int) -> Tensor:
-        """Return `x` within limits; it may be overwritten."""
-        return x.clamp_(low, high)
-
-
-class SplitFloat32(Float64):
-    """Integers as int64, multiplied as digits in float32."""
-
-    dtype = torch.int64
-
-    def tensor(self, values: np.ndarray, shift: int = 0) -> Tensor:
-        """Return integers on the device."""
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(self.device)
-
-    def matrix(self, rows: np.ndarray, shift: int = 0) -> Any:
-        """Return the digits of weights ``[O, N]``, float32."""
-        return [self.tensor(part.T).float() for part in weight_digits(rows)]
-
-    def product(self, x: Tensor, matrix: Any, bias: Tensor) -> Tensor:
-        """Return ``x matrix + bias``, by the products of all digits."""
-        bits, count = spec.INPUT_DIGITS
-        total = bias
-        for i in range(count):
-            rest = (x + (1 << (bits - 1))) >> bits
-            digit = (x - (rest << bits) if i < count - 1 else x).float()
-            for j, part in enumerate(matrix):
-                with torch.autocast(x.device.type, enabled=False):
-                    total = total + (
-                        torch.matmul(digit, part).to(torch.int64) << (bits * i + spec.WEIGHT_DIGITS[0] * j)
-                    )
-            x = rest
-        return total
-
-    def floor(self, x: Tensor, shift: int) -> Tensor:
-        """Return the floor of ``x / 2^shift``."""
-        return x >> shift
-
-    def down(self, x: Tensor, shift: int) -> Tensor:
-        """Return the floor of ``x / 2^shift``."""
-        return x >> shift
-
-    def limit(self, x: Tensor, low: int, high: int) -> Tensor:
-        """Return `x` within limits."""
-        x = torch.where(x < low, low, x)
-        return torch.where(x > high, high, x)
-
-
-def weight_digits(rows: np.ndarray) -> list[np.ndarray]:
-    """Return integers as digits, the lowest first, int64."""
-    bits, count = spec.WEIGHT_DIGITS
-    rest, digits = rows.astype(np.int64), []
-    for _ in range(count - 1):
-        above = (rest + (1 << (bits - 1))) >> bits
-        digits.append(rest - (above << bits))
-        rest = above
-    return [*digits, rest]
-
-
-def carrier_of(device: str | torch.device) -> Float64:
-    """Return what is exact on a device: float64 where there is one."""
-    device = torch.device(device)
-    return (Float64 if device.type in ("cpu", "cuda") else SplitFloat32)(device)
+_NARROW = 64
+"""Channels up to which the windows of a convolution take longer than its products."""
 
 
 class Evaluator:
@@ -122,6 +27,7 @@ class Evaluator:
 
     def __init__(self, device: str | torch.device = "cpu", carrier: Float64 | None = None) -> None:
         self.numbers = carrier or carrier_of(device)
+        self._compiled = numba is not None and type(self.numbers) is Float64 and self.numbers.device.type == "cpu"
         self._prepared: dict[Any, Any] = {}  # constants, of a step or a level by its identity
         self._kept: list[Any] = []  # so that identities stay taken
 
@@ -146,9 +52,6 @@ class Evaluator:
             self._kept.append(part)
         return self._prepared[id(part)]
 
-    def _round(self, x: Tensor, shift: int) -> Tensor:
-        return self.numbers.down(x + (1 << (shift - 1)), shift) if shift > 0 else x * (1 << -shift)
-
     def _saturate(self, x: Tensor) -> Tensor:
         return self.numbers.limit(x, -spec.ACTIVATION_MAX, spec.ACTIVATION_MAX)
 
@@ -156,7 +59,11 @@ class Evaluator:
         """Return the matrix of a convolution's windows, and what is added: the bias, and half a unit to round."""
         weight, bias = step.weight, step.bias + (1 << step.shift >> 1)
         if isinstance(step, spec.UpConv):  # windows run forward in time, taps backward
-            weight, bias = weight[:, :, ::-1], np.tile(bias, len(weight))
+            weight, copies = weight[:, :, ::-1], len(weight)
+        else:
+            copies = _frames_together(step)
+            weight = np.stack([np.pad(weight, ((0, 0), (p, copies - 1 - p), (0, 0))) for p in range(copies)])
+        bias = np.tile(bias, copies)
         return self.numbers.matrix(weight.reshape(len(bias), -1), step.shift), self.numbers.tensor(bias, step.shift)
 
     def _conv(self, step: spec.Conv, x: Tensor, states: dict[int, Any] | None) -> Tensor:
@@ -165,7 +72,7 @@ class Evaluator:
     def _conv_sums(self, step: spec.Conv, x: Tensor, states: dict[int, Any] | None) -> Tensor:
         taps, T = step.weight.shape[1], x.shape[1]
         span = (taps - 1) * step.dilation + 1
-        frames = -(-T // step.stride)
+        frames, together = -(-T // step.stride), _frames_together(step)
         after = (frames - 1) * step.stride + span - step.before - T
         begins = states is None or id(step) not in states
         first = _beyond(x, step.before, step.reflect, ahead=False) if begins else states[id(step)]  # type: ignore[index]
@@ -175,8 +82,19 @@ class Evaluator:
         whole = torch.cat(parts, dim=1) if len(parts) > 1 else x
         if states is not None and step.before:
             states[id(step)] = whole[:, T : T + step.before].clone()  # a view would keep the piece
-        windows = _windows(whole, frames, taps, step.stride, step.dilation)
-        return self.numbers.product(windows, *self._constants(step, self._convolution))
+        constants = self._constants(step, self._convolution)
+        if together == 1:
+            return self.numbers.product(_windows(whole, frames, taps, step.stride, step.dilation), *constants)
+        # a window for several outputs, as far apart as the taps, is not much longer than for one
+        groups = -(-frames // (together * step.dilation))
+        missing = groups * together * step.dilation + span - 1 - whole.shape[1]
+        whole = torch.cat((whole, whole.new_zeros(len(x), missing, x.shape[2])), dim=1) if missing else whole
+        sums = self.numbers.product(
+            _windows(whole, groups, together + taps - 1, together * step.dilation, step.dilation, step.dilation),
+            *constants,
+        )
+        sums = sums.view(len(x), groups, step.dilation, together, -1).transpose(2, 3)
+        return sums.reshape(len(x), groups * together * step.dilation, -1)[:, :frames]
 
     def _upconv(self, step: spec.UpConv, x: Tensor, states: dict[int, Any] | None) -> Tensor:
         return self._saturate(self.numbers.floor(self._upconv_sums(step, x, states), step.shift))
@@ -197,6 +115,10 @@ class Evaluator:
     def _curve(self, step: spec.Curve, x: Tensor, states: Any) -> Tensor:
         if step.name == "tanh":
             return self._tanh(x, step.input_unit)
+        if self._compiled:
+            nodes, x = self._constants("elu", _padded_nodes), x.contiguous()
+            kernels.elu(x.view(-1).numpy(), nodes, step.unit, (out := torch.empty_like(x)).view(-1).numpy())
+            return out
         bent = self._nodes(
             "elu", self.numbers.limit(x.clone(), -(spec.CURVE_END << step.unit), 0), step.unit, step.unit
         )
@@ -223,8 +145,17 @@ class Evaluator:
         return numbers.floor(values, shift).view(minus.shape)
 
     def _snake(self, step: spec.Snake, x: Tensor, states: Any) -> Tensor:
+        shift = spec.CURVE_BITS + step.inverse_unit - step.unit
+        if self._compiled:
+            out, x = torch.empty_like(x, memory_format=torch.contiguous_format), x.contiguous()
+            turns, inverse = self._constants(
+                step, lambda step: (step.turns.astype(np.int64), step.inverse.astype(np.int64))
+            )
+            rows, results = (part.view(-1, x.shape[-1]).numpy() for part in (x, out))
+            kernels.snake(rows, turns, inverse, spec.sine_nodes(), step.unit, shift, results)
+            return out
         turns, inverse, nodes, slopes = self._constants(step, self._sine)
-        down, shift = self.numbers.down, spec.CURVE_BITS + step.inverse_unit - step.unit
+        down = self.numbers.down
         phase = down(x * turns, step.unit + 24 - spec.PHASE_BITS).reshape(-1)
         phase = phase - down(phase, spec.PHASE_BITS) * (1 << spec.PHASE_BITS)
         index = down(phase, spec.SINE_STEP).to(torch.int32)
@@ -248,7 +179,7 @@ class Evaluator:
             total, hh, hl, ll = (int(part.sum()) for part in (item, h * h, h * rest, rest * rest))
             rows.append(norm_factors(step, count, total, (hh << 24) + (hl << 13) + ll))
         multiplier, offset = (self.numbers.tensor(np.array(part))[:, None] for part in zip(*rows, strict=True))
-        return self._saturate(self._round(x * multiplier + offset, spec.NORM_UNIT))
+        return self._saturate(self.numbers.round(x * multiplier + offset, spec.NORM_UNIT))
 
     def _lstm(self, step: spec.Lstm, x: Tensor, states: dict[int, Any] | None) -> Tensor:
         numbers, width = self.numbers, step.hidden_weight.shape[1]
@@ -261,8 +192,8 @@ class Evaluator:
             i, f, g, o = gates.chunk(4, dim=1)
             i, f, o = self._sigmoid(torch.cat((i, f, o), dim=1)).chunk(3, dim=1)
             kept = f * cell + i * self._tanh(g, spec.GATE_UNIT)
-            cell = numbers.limit(self._round(kept, spec.STATE_UNIT), -spec.CELL_MAX, spec.CELL_MAX)
-            hidden = self._round(o * self._tanh(cell, spec.STATE_UNIT), spec.STATE_UNIT)
+            cell = numbers.limit(self.numbers.round(kept, spec.STATE_UNIT), -spec.CELL_MAX, spec.CELL_MAX)
+            hidden = self.numbers.round(o * self._tanh(cell, spec.STATE_UNIT), spec.STATE_UNIT)
             outputs.append(hidden)
         if states is not None:
             states[id(step)] = hidden, cell
@@ -273,11 +204,11 @@ class Evaluator:
         return *matrices, self.numbers.tensor(step.bias + (1 << step.shift >> 1), step.shift)
 
     def _sigmoid(self, x: Tensor) -> Tensor:
-        return self._round((1 << spec.STATE_UNIT) + self._tanh(x, spec.GATE_UNIT + 1), 1)
+        return self.numbers.round((1 << spec.STATE_UNIT) + self._tanh(x, spec.GATE_UNIT + 1), 1)
 
     def _residual(self, step: spec.Residual, x: Tensor, states: dict[int, Any] | None) -> Tensor:
-        block = self._round(self.run(step.block, x, states), -step.block_shift)
-        shortcut = self._round(self.run(step.shortcut, x, states), -step.shortcut_shift)
+        block = self.numbers.round(self.run(step.block, x, states), -step.block_shift)
+        shortcut = self.numbers.round(self.run(step.shortcut, x, states), -step.shortcut_shift)
         return self._saturate(block + shortcut)
 
     def quantize(self, network: ExactNetwork, latents: Tensor, num_codebooks: int | None = None) -> list[Tensor]:
@@ -318,6 +249,11 @@ class Evaluator:
         return numbers.matrix(2 * directions), numbers.tensor(-level.norms), numbers.tensor(level.table)
 
 
+def _padded_nodes(name: str) -> np.ndarray:
+    nodes = spec.curve_nodes(name)
+    return np.append(nodes, nodes[-1])
+
+
 def _places(quantizer: spec.ScalarQuantizer) -> Tensor:
     return torch.tensor(np.append(1, np.cumprod(quantizer.radix)[:-1]))
 
@@ -334,9 +270,19 @@ def _beyond(x: Tensor, count: int, reflect: bool, ahead: bool) -> Tensor:
     return torch.cat((zeros, x[:, 1 : there + 1].flip(1)), dim=1)
 
 
-def _windows(x: Tensor, frames: int, taps: int, stride: int, dilation: int) -> Tensor:
-    """Return windows ``[B, frames, taps C]`` of ``[B, T, C]``, the first one from its first frame on."""
+def _frames_together(step: spec.Conv) -> int:
+    """Return for how many outputs of a convolution one window is taken: copying costs less, products hardly more."""
+    _, taps, channels = step.weight.shape
+    return 1 + taps // 2 if step.stride == 1 and channels <= _NARROW else 1
+
+
+def _windows(x: Tensor, frames: int, taps: int, stride: int, dilation: int, phases: int = 1) -> Tensor:
+    """Return windows ``[B, frames phases, taps C]`` of ``[B, T, C]``, the first one from its first frame on.
+
+    Those of a frame's phases begin one after the other.
+    """
     x = x.contiguous()
     B, T, C = x.shape
-    strides = (T * C, stride * C, dilation * C, 1)
-    return x.as_strided((B, frames, taps, C), strides, x.storage_offset()).reshape(B, frames, taps * C)
+    strides = (T * C, stride * C, C, dilation * C, 1)
+    windows = x.as_strided((B, frames, phases, taps, C), strides, x.storage_offset())
+    return windows.reshape(B, frames * phases, taps * C)

@@ -209,7 +209,7 @@ class _Exporter:
         total = y * 2 ** (finest - y_unit) + z * 2 ** (finest - z_unit)
         unit = self._unit(total, finest, finest, None)
         step = spec.Residual(steps, way, unit - y_unit, unit - z_unit, unit)
-        both = [self.evaluator._round(part.clone(), was - unit) for part, was in ((y, y_unit), (z, z_unit))]
+        both = [self.numbers.round(part, was - unit) for part, was in ((y, y_unit), (z, z_unit))]
         return (step,), self.evaluator._saturate(both[0] + both[1]), unit
 
     def _lstm(self, layer: Any, x: Tensor, unit: int) -> Any:
