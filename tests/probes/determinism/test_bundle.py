@@ -171,6 +171,14 @@ def test_results_come_back_as_they_were(case: Case, result: Path) -> None:
     assert (found.cell, found.status, found.seconds) == (BASELINE, "ran", 1.5)
 
 
+def test_results_of_more_than_ten_segments_come_back(case: Case, result: Path, tmp_path: Path) -> None:
+    _, (found,) = read_result(result, case)
+    coders = {name: replace(of, token_hashes={i: "0" for i in range(12)}) for name, of in found.coders.items()}
+    path = write_result(case, [replace(found, coders=coders)], tmp_path / "many.json")
+    _, (read,) = read_result(path, case)
+    assert {tuple(of.token_hashes) for of in read.coders.values()} == {tuple(range(12))}
+
+
 def test_results_that_cannot_be_used_are_refused(
     case: Case, result: Path, tmp_path: Path, codes: np.ndarray, model_folder: Path
 ) -> None:

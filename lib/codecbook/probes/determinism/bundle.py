@@ -193,4 +193,5 @@ def _check_format(content: dict[str, Any], name: str, path: str | Path) -> None:
 
 def digest(content: dict[str, Any]) -> str:
     """Return the SHA-256 of a result's content, hex."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    as_read = json.loads(json.dumps(content))  # where segments are text: as integers they would sort otherwise
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
