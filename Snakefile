@@ -6,8 +6,9 @@ too. Which stages there are, what they need and their parameters stand in config
 - The output is the stage's result file, so a stage is done when its notebook has come to its last cell.
 - The executed notebook, the HTML and the text log are `log:` files: they outlive a failed job, outputs do not.
 - Parameters come from `lambda w:`, as Snakemake notices no change in those that look at `input` or `output`. Among them
-  is a digest of what the notebook's parameters name outside the checkout: as `input:`, each of thousands of recordings
-  would be a node of the DAG, and one that is removed an error.
+  are digests: of the package, of the bundled data, and of what the notebook's parameters name outside the checkout. As
+  `input:`, each of thousands of files would be a node of the DAG that is looked at every second, and one that is
+  removed an error.
 """
 
 import sys
@@ -17,7 +18,7 @@ from urllib.parse import unquote
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from stages import data_files, library_files, read_plan
+from stages import data_files, digest, library_files, read_plan
 from sweeps import read_sweep
 
 
@@ -37,6 +38,7 @@ else:
     PLAN = read_plan(path_of(PRESET) or ROOT / "config" / f"{PRESET}.yaml", ROOT, NAME, CLIPS)
 STAGE = "{stage}/{point}" if SWEEP else "{stage}"
 PYTHON = sys.executable
+LIBRARY, DATA = (f"{what}: {digest(ROOT, files)}" for what, files in (("package", library_files(ROOT)), ("data", data_files(ROOT))))
 
 
 def stage_of(w):
@@ -59,8 +61,6 @@ rule notebook:
     input:
         notebook="notebooks/{stage}.ipynb",
         script="workflow/execute.py",
-        library=library_files(ROOT),
-        data=data_files(ROOT),
         upstream=lambda w: [str(PLAN.result(need)) for need in stage_of(w).needs],
     output:
         str(PLAN.result(STAGE)),
@@ -70,6 +70,8 @@ rule notebook:
         html=str(PLAN.html(STAGE)),
     params:
         parameters=lambda w: stage_of(w).parameters_json,
+        library=LIBRARY,
+        data=DATA,
         inputs=lambda w: stage_of(w).inputs_text,
         run_dir=lambda w: str(PLAN.folder(stage_of(w).name)),
     threads: lambda w: stage_of(w).threads

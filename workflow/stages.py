@@ -1,6 +1,7 @@
 """The plan of a run: which notebooks there are, what each needs, and the parameters a preset gives it."""
 
 import difflib
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -185,6 +186,15 @@ def data_files(root: Path = ROOT) -> list[str]:
     """Return the clips, weights and tokens that notebooks read: relative to the root, or below ``CODECBOOK_DATA``."""
     data = os.environ.get("CODECBOOK_DATA") or "data"
     return [name for folder in ("clips", "models", "tokens", "voice") for name in _files(root, f"{data}/{folder}")]
+
+
+def digest(root: Path, names: Iterable[str]) -> str:
+    """Return a digest of files, of their names and what is in them, in 16 hexadecimal digits."""
+    found = hashlib.sha256()
+    for name in names:
+        with (root / name).open("rb") as file:
+            found.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return found.hexdigest()[:16]
 
 
 def known_names(wanted: str, names: Iterable[str]) -> str:

@@ -10,7 +10,8 @@ from bs4 import BeautifulSoup
 from codecbook.audio import clip_from_array
 from codecbook.book import figures
 from codecbook.book.figures.rates import level_bars, stream_dots
-from codecbook.book.figures.style import NEUTRALS, axis_label
+from codecbook.book.figures.style import NEUTRALS
+from codecbook.book.labels import axis_label
 from codecbook.errors import UnsupportedInput
 from codecbook.measure.coding_steps import CodedSymbol, CoderState
 from codecbook.measure.information import codebook_statistics

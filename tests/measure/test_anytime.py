@@ -9,7 +9,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import binom
 
-from codecbook.book.tables import ASSETS
+from codecbook.book.labels import ASSETS
 from codecbook.errors import UnsupportedInput
 from codecbook.measure.anytime import e_values, evidence, mean_sequence
 

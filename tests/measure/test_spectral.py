@@ -32,6 +32,24 @@ def test_filter_grid_is_the_same_at_all_rates_up_to_the_limit(window_s):
     assert not high[len(low) :].any()
 
 
+def test_filters_are_those_of_transformers():
+    from transformers.audio_utils import mel_filter_bank, mel_to_hertz
+
+    spacing_mel, count = 2 / 0.02 / (200 / 3), 30
+    end_hz = float(mel_to_hertz(spacing_mel * (count + 1), mel_scale="slaney"))
+    wanted = mel_filter_bank(241, count, 0.0, end_hz, 24000, norm=None, mel_scale="slaney")
+    bank = _mel_filters(0.02, 24000, end_hz + 1)
+    np.testing.assert_allclose(bank, wanted / wanted.sum(axis=0), rtol=0, atol=1e-12)
+
+
+def test_log_mel_distances_are_those_of_the_signals_given_last():
+    signals = [noise(seed, 8000) for seed in range(6)]
+    once = [channel_log_mel_distance_db(signals[0], other, 16000, limit) for other in signals for limit in (4e3, None)]
+    again = [channel_log_mel_distance_db(signals[0], other, 16000, limit) for limit in (4e3, None) for other in signals]
+    assert sorted(once) == sorted(again)
+    assert len(set(once)) == 11
+
+
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
 def test_log_mel_distance_of_a_gain_is_the_gain_in_db(rate_hz):
     x = noise(0, rate_hz // 2)

@@ -187,6 +187,10 @@ def test_only_what_is_out_of_date_runs(finished: Project) -> None:
 
     (finished.root / "data" / "clips" / "clip.txt").write_text("two\n")
     assert finished.run("--dry-run").count("would run") == 4
+    (finished.root / "data" / "clips" / "clip.txt").write_text("one\n")
+    assert finished.run("--dry-run").count("would run") == 0
+    (finished.root / "lib" / "codecbook" / "new.py").touch()
+    assert finished.run("--dry-run").count("would run") == 4
     assert finished.results() == second
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from IPython.display import HTML, display
 
 from codecbook.book import tables
+from codecbook.book.labels import ASSETS
 from codecbook.book.results import batch
 from codecbook.coding.stream.writer import StreamWriter
 from codecbook.errors import UnsupportedInput
@@ -31,7 +32,7 @@ _HEADINGS = ("cell", "program", "logits", "CDF rows", "intervals", "segments wro
 
 def script(*parts: str) -> str:
     """Return parts of ``assets/exact`` as the text of one module."""
-    return "\n".join((tables.ASSETS / "exact" / f"{part}.js").read_text(encoding="utf-8") for part in parts)
+    return "\n".join((ASSETS / "exact" / f"{part}.js").read_text(encoding="utf-8") for part in parts)
 
 
 def show(case: Case, results: Sequence[CellResult]) -> None:

@@ -4,11 +4,13 @@ import html
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import cpuinfo
@@ -39,7 +41,7 @@ def collect(parameters: dict[str, Any], started: datetime, code: Mapping[str, An
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := installed_version(name))},
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": cpuinfo.get_cpu_info().get("brand_raw") or platform.processor() or "unknown",
+        "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": _threads(),
         "device": _device(parameters),
@@ -102,6 +104,13 @@ def installed_version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def _cpu() -> str:
+    """Return the processor's name; cpuinfo, which knows more places than this one, takes a second."""
+    facts = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.+)", facts.read_text(), re.MULTILINE) if facts.is_file() else None
+    return (named[1] if named else cpuinfo.get_cpu_info().get("brand_raw")) or platform.processor() or "unknown"
 
 
 def _threads() -> int:

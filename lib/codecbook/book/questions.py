@@ -15,11 +15,12 @@ import pandas as pd
 from IPython.display import HTML, display
 
 from codecbook.book import tables
+from codecbook.book.labels import ASSETS
 from codecbook.book.results import Headline, Run
 from codecbook.errors import MissingInput
 from codecbook.paths import repository_dir
 
-SENTENCES = tables.ASSETS / "questions.csv"
+SENTENCES = ASSETS / "questions.csv"
 
 
 def built_on(run: Run) -> tuple[dict[str, dict[str, Any]], list[str]]:

@@ -5,7 +5,6 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,10 +12,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, display
 
-from codecbook.book.figures.style import axis_label
+from codecbook.book.labels import ASSETS, axis_label, value_text
 from codecbook.errors import UnsupportedInput
 
-ASSETS = Path(__file__).parent / "assets"
 Format = str | Callable[[Any], str | HTML]
 # what a spreadsheet would compute: all that begins so, signs before a number aside
 _FORMULA = re.compile(r"\s*([=@＝＠\t\r]|[-+＋－](?!(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$))", re.IGNORECASE)
@@ -41,18 +39,6 @@ def show_figures(figures: Mapping[str, Any], caption: str = "Headline figures") 
     shown = {key: value for key, value in figures.items() if not key.startswith("skipped.")}
     frame = pd.DataFrame({"figure": list(shown), "value": pd.Series(list(shown.values()), dtype=object)})
     show(frame, caption, {"value": value_text})
-
-
-def value_text(value: Any) -> str:
-    """Return one recorded figure as text, with the digits that its own size asks for."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        text = f"{value:.4g}" if value and not 1e-3 <= abs(value) < 1e6 else f"{value:,.4g}"
-        return text.replace("-", "\u2212").replace(",", "\u202f") if "e+" not in text else f"{value:,.0f}"
-    if isinstance(value, int):
-        return f"{value:,}".replace(",", "\u202f").replace("-", "\u2212")
-    return str(value)
 
 
 def to_html(dataframe: pd.DataFrame, caption: str, formats: Mapping[str, Format] | None = None) -> str:

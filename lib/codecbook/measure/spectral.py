@@ -9,7 +9,6 @@ from functools import lru_cache
 import auraloss.freq
 import numpy as np
 import torch
-from transformers.audio_utils import hertz_to_mel, mel_filter_bank, mel_to_hertz
 
 from codecbook.errors import UnsupportedInput
 
@@ -22,7 +21,9 @@ MEL_FLOOR_DB = 80.0
 STFT_MIN_SAMPLES = 2048 // 2 + 1
 """Fewest samples that the STFT distance can take: its longest FFT is centred with reflected edges."""
 
-_LINEAR_HZ_PER_MEL = 200 / 3  # of the Slaney scale, below 1 kHz
+# the Slaney scale: linear up to 15 mel, which are 1 kHz, and from there on 27 mel for a factor of 6.4
+_LINEAR_HZ_PER_MEL, _LINEAR_MEL, _LOG_STEP = 200 / 3, 15, np.log(6.4) / 27
+_MOST_KEPT_SAMPLES = 1 << 22  # of a signal whose spectrograms are kept, 80 MB
 _MIN_LIMIT_HZ = 1000.0  # below it, the shortest window has no filter
 
 
@@ -60,13 +61,12 @@ def channel_log_mel_distance_db(
             f"The log-mel distance needs {_MIN_LIMIT_HZ:g} Hz and more, not {limit_hz:g}; use clips of a higher rate."
         )
     distances = []
-    for window_s in MEL_WINDOWS_S:
-        bank = _mel_filters(window_s, sample_rate_hz, limit_hz)  # [F, M]
-        wanted = _power_spectrogram(reference, window_s, sample_rate_hz) @ bank  # [T, M]
-        received = _power_spectrogram(estimate, window_s, sample_rate_hz) @ bank
-        floor = wanted.max() * 10 ** (-MEL_FLOOR_DB / 10)
-        levels_db = [10 * np.log10(np.maximum(power, floor)) for power in (wanted, received)]
-        distances.append(np.abs(levels_db[0] - levels_db[1]).mean())
+    all_levels_db = [_kept_levels_db(signal, sample_rate_hz) for signal in (reference, estimate)]
+    for window_s, *levels_db in zip(MEL_WINDOWS_S, *all_levels_db, strict=True):
+        bands = len(_mel_edges_hz(window_s, limit_hz)) - 2
+        floor_db = levels_db[0][:, :bands].max() - MEL_FLOOR_DB
+        wanted, received = (np.maximum(levels[:, :bands], floor_db) for levels in levels_db)
+        distances.append(np.abs(wanted - received).mean())
     return float(np.mean(distances))
 
 
@@ -96,11 +96,31 @@ def _stft_loss() -> auraloss.freq.MultiResolutionSTFTLoss:
     return auraloss.freq.MultiResolutionSTFTLoss()
 
 
-def _power_spectrogram(signal: np.ndarray, window_s: float, sample_rate_hz: int) -> np.ndarray:
+def _kept_levels_db(signal: np.ndarray, sample_rate_hz: int) -> list[np.ndarray]:
+    """Return `_levels_db`, kept for the next measure, and of a reference for its next estimate."""
+    levels_db = _levels_db if len(signal) <= _MOST_KEPT_SAMPLES else _levels_db.__wrapped__
+    return levels_db(signal.tobytes(), sample_rate_hz)
+
+
+@lru_cache(maxsize=4)  # two channels and their estimates
+def _levels_db(signal: bytes, sample_rate_hz: int) -> list[np.ndarray]:
+    """Return the log-mel spectrogram ``[T, M]`` of a signal (float64) for each window, all of the band, in dB."""
+    samples = torch.frombuffer(bytearray(signal), dtype=torch.float64)
+    with np.errstate(divide="ignore"):
+        return [
+            10
+            * np.log10(
+                _power_spectrogram(samples, w, sample_rate_hz) @ _mel_filters(w, sample_rate_hz, sample_rate_hz / 2)
+            )
+            for w in MEL_WINDOWS_S
+        ]
+
+
+def _power_spectrogram(signal: torch.Tensor, window_s: float, sample_rate_hz: int) -> np.ndarray:
     """Return ``|STFT|^2``, float64 ``[T, F]``, Hann window, hop of a quarter of it, centred with zeros."""
     length = _window_samples(window_s, sample_rate_hz)
     spectrum = torch.stft(
-        torch.from_numpy(signal), n_fft=length, hop_length=max(1, length // 4),
+        signal, n_fft=length, hop_length=max(1, length // 4),
         window=torch.hann_window(length, dtype=torch.float64), center=True, pad_mode="constant", return_complex=True,
     )  # fmt: skip
     return (spectrum.real.square() + spectrum.imag.square()).numpy().T
@@ -114,11 +134,18 @@ def _window_samples(window_s: float, sample_rate_hz: int) -> int:
 @lru_cache(maxsize=64)
 def _mel_filters(window_s: float, sample_rate_hz: int, limit_hz: float) -> np.ndarray:
     """Return triangular filters float64 ``[F, M]``, each of unit sum, on a grid that only `window_s` decides."""
-    spacing_mel = 2 / window_s / _LINEAR_HZ_PER_MEL
-    intervals = int(hertz_to_mel(limit_hz, mel_scale="slaney") / spacing_mel + 1e-9)
-    bank = mel_filter_bank(
-        num_frequency_bins=_window_samples(window_s, sample_rate_hz) // 2 + 1, num_mel_filters=intervals - 1,
-        min_frequency=0.0, max_frequency=float(mel_to_hertz(intervals * spacing_mel, mel_scale="slaney")),
-        sampling_rate=sample_rate_hz, norm=None, mel_scale="slaney",
-    )  # fmt: skip
+    edges_hz = _mel_edges_hz(window_s, limit_hz)
+    bins_hz = np.linspace(0, sample_rate_hz / 2, _window_samples(window_s, sample_rate_hz) // 2 + 1)[:, None]
+    widths_hz = np.diff(edges_hz)
+    rising, falling = (bins_hz - edges_hz[:-2]) / widths_hz[:-1], (edges_hz[2:] - bins_hz) / widths_hz[1:]
+    bank = np.maximum(0, np.minimum(rising, falling))
     return bank / bank.sum(axis=0, keepdims=True)
+
+
+def _mel_edges_hz(window_s: float, limit_hz: float) -> np.ndarray:
+    """Return where triangular filters begin, peak and end, ``[M + 2]``, up to a limit of 1 kHz and more."""
+    spacing_mel = 2 / window_s / _LINEAR_HZ_PER_MEL
+    limit_mel = _LINEAR_MEL + np.log(limit_hz / _LINEAR_MEL / _LINEAR_HZ_PER_MEL) / _LOG_STEP
+    mel = spacing_mel * np.arange(int(limit_mel / spacing_mel + 1e-9) + 1)
+    above = np.exp(_LOG_STEP * (np.maximum(mel, _LINEAR_MEL) - _LINEAR_MEL))
+    return _LINEAR_HZ_PER_MEL * np.minimum(mel, _LINEAR_MEL) * above

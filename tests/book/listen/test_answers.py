@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
+from codecbook.book.labels import ASSETS
 from codecbook.book.listen.answers import COLUMNS, read_answers, write_answers
-from codecbook.book.tables import ASSETS
 from codecbook.errors import CodecbookError, CorruptInput, MissingInput
 
 ROW = {"schema": "codecbook-answers-1", "test": "mushra", "title": "How good?", "listener": "me", "session": "0123abcd",

@@ -7,8 +7,8 @@ import subprocess
 import numpy as np
 import pytest
 
+from codecbook.book.labels import ASSETS
 from codecbook.book.listen.widgets import script
-from codecbook.book.tables import ASSETS
 
 TAKES = [
     {"codec": "original"}, {"codec": "a", "bitrate": "3", "damage": "none"}, {"codec": "a", "bitrate": "6"},

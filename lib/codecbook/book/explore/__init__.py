@@ -19,7 +19,7 @@ from IPython.display import HTML, display
 
 from codecbook.audio import Clip
 from codecbook.book import listen, tables
-from codecbook.book.figures.style import axis_label
+from codecbook.book.labels import ASSETS, axis_label, value_text
 from codecbook.book.results import batch
 from codecbook.errors import UnsupportedInput
 
@@ -113,7 +113,7 @@ def answer_html(found: Answer, says: str = "") -> str:
     """Return values and pictures of an answer to a choice, which `says` describes; its clips are for a player."""
     pairs = "".join(
         f'<div><dt style="{_PLAIN};font-size:.85em;font-weight:400;opacity:.85">{html.escape(axis_label(name))}</dt>'
-        f'<dd style="{_PLAIN};font-weight:600">{html.escape(tables.value_text(value))}</dd></div>'
+        f'<dd style="{_PLAIN};font-weight:600">{html.escape(value_text(value))}</dd></div>'
         for name, value in found.values.items()
     )
     said = f'<p style="margin:.4em 0">{html.escape(says)}</p>' if says else ""
@@ -152,7 +152,7 @@ def static_html(
         f'<div class="codecbook-explore" role="group" aria-label="{name}" '
         f'data-names="{html.escape(json.dumps(list(map(axis_label, controls))))}" data-sliders="{json.dumps(sliders)}">'
         f"<p><strong>{name}</strong></p>\n{parts}\n{every}</div>\n"
-        f'<script type="module">\n{(tables.ASSETS / "explore.js").read_text(encoding="utf-8")}</script>'
+        f'<script type="module">\n{(ASSETS / "explore.js").read_text(encoding="utf-8")}</script>'
     )
 
 

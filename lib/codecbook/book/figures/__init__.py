@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from codecbook.book.figures import points
-from codecbook.book.figures.style import NEUTRALS, PALETTE, RC, axis_label
+from codecbook.book.figures.style import NEUTRALS, PALETTE, RC
+from codecbook.book.labels import axis_label
 from codecbook.errors import UnsupportedInput
 from codecbook.lazy import lazy_names
 

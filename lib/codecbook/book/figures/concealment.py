@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from codecbook.book.figures.style import LINES, MARKERS, MUTED, PALETTE, axis_label, new_figure
+from codecbook.book.figures.style import LINES, MARKERS, MUTED, PALETTE, new_figure
+from codecbook.book.labels import axis_label
 from codecbook.codecs import Codec
 from codecbook.coding.conceal import mended_latents
 from codecbook.tokens import Tokens

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from codecbook.book.figures.style import BLUE, INK, LINES, MARKERS, MUTED, PALETTE, SURFACE, axis_label, new_figure
+from codecbook.book.figures.style import BLUE, INK, LINES, MARKERS, MUTED, PALETTE, SURFACE, new_figure
+from codecbook.book.labels import axis_label
 from codecbook.errors import UnsupportedInput
 
 

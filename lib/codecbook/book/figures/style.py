@@ -1,7 +1,6 @@
 """Colours, type and axis labels that all figures share."""
 
 import contextlib
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,16 +51,6 @@ RC: dict[Any, Any] = {
     "figure.dpi": 100,
 }
 
-_UNITS = {
-    "hz": "Hz", "khz": "kHz", "kbps": "kbps", "s": "s", "ms": "ms", "db": "dB", "lufs": "LUFS", "bits": "bits",
-    "bit": "bit", "bytes": "bytes", "mb": "MB", "percent": "%", "min": "min",
-}  # fmt: skip
-_ACRONYMS = {
-    "si_sdr": "SI-SDR", "snr": "SNR", "stoi": "STOI", "estoi": "ESTOI", "pesq": "PESQ", "cpu": "CPU", "npq": "NPQ",
-    "lm": "LM", "mos": "MOS",
-}  # fmt: skip
-_ACRONYM = re.compile(rf"(?<![^_])({'|'.join(_ACRONYMS)})(?![^_])")
-
 
 @contextlib.contextmanager
 def new_figure(width_in: float, height_in: float, **style: Any) -> Iterator[Figure]:
@@ -69,29 +58,3 @@ def new_figure(width_in: float, height_in: float, **style: Any) -> Iterator[Figu
     rc: dict[Any, Any] = {**RC, **style}
     with mpl.rc_context(rc):
         yield Figure(figsize=(width_in, height_in), layout="constrained")
-
-
-def axis_label(name: str) -> str:
-    """Turn a column name into an axis label: ``"si_sdr_db"`` into ``"SI-SDR (dB)"``; other text is left as it is.
-
-    Example:
-        >>> axis_label("bitrate_kbps"), axis_label("exact.frame_ms"), axis_label("Loss (bits)")
-        ('Bitrate (kbps)', 'Exact: frame (ms)', 'Loss (bits)')
-    """
-    if " " in name:
-        return name
-    scope, _, last = name.rpartition(".")
-    if scope[:1].isalpha():
-        scope = re.sub(r"[_.]", " ", scope)
-        return f"{scope[:1].upper()}{scope[1:]}: {lowered(axis_label(last))}"
-    words, _, last = name.rpartition("_")
-    unit = _UNITS.get(last) if words and not words.endswith("_per") else None
-    words = (words if unit else name).strip("_")
-    text = _ACRONYM.sub(lambda found: _ACRONYMS[found[0]], words).replace("_", " ")
-    text = text[:1].upper() + text[1:]
-    return f"{text} ({unit})" if unit else text
-
-
-def lowered(label: str) -> str:
-    """Return a label as it stands within a sentence: its first letter small, unless it begins with an acronym."""
-    return label if label[:2].isupper() else label[:1].lower() + label[1:]

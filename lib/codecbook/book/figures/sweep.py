@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from codecbook.book.figures.rates import line
-from codecbook.book.figures.style import BLUE, INK, MARKERS, MUTED, PALETTE, axis_label, new_figure
+from codecbook.book.figures.style import BLUE, INK, MARKERS, MUTED, PALETTE, new_figure
+from codecbook.book.labels import axis_label
 
 _PANELS = 3  # side by side
 _LABEL_CHARACTERS = 22  # as high as a panel

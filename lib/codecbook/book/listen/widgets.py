@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from codecbook.book.tables import ASSETS
+from codecbook.book.labels import ASSETS
 
 # one module, in this order; the last one chooses the widget
 _SCRIPTS = (

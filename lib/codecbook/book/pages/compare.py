@@ -16,9 +16,9 @@ from typing import Any, Literal
 import jinja2
 from bs4 import BeautifulSoup
 
+from codecbook.book.labels import ASSETS, value_text
 from codecbook.book.pages.index_page import CONTENT_POLICY
 from codecbook.book.results import RESERVED, claims_of, headlines_of, read_result
-from codecbook.book.tables import ASSETS, value_text
 from codecbook.errors import UnsupportedInput
 from codecbook.files import write_file
 

@@ -16,15 +16,17 @@ import nbformat
 from bs4 import BeautifulSoup
 from jinja2 import pass_context
 from latex2mathml.converter import convert
-from nbconvert import HTMLExporter
+from nbconvert.exporters import HTMLExporter, TemplateExporter
+from nbconvert.filters.highlight import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
 from nbformat import NotebookNode
 
 from codecbook.book import provenance
+from codecbook.book.labels import ASSETS
 from codecbook.book.notebooks import clean, error_line, failing_cell, first_heading
 from codecbook.book.pages.index_page import CONTENT_POLICY
 from codecbook.book.pages.summary import add_summary
-from codecbook.book.tables import ASSETS
 from codecbook.errors import CorruptInput
 from codecbook.files import write_file
 
@@ -101,7 +103,19 @@ def to_mathml(tex: str, block: bool) -> str:
 
 
 class _ReportExporter(HTMLExporter):
-    """nbconvert's HTML exporter with formulas as MathML."""
+    """nbconvert's HTML exporter with formulas as MathML, and without its own pass over the finished page.
+
+    That pass, as long as all else here, marks parts of nbconvert's own templates, of which this one has none.
+    """
+
+    def from_notebook_node(self, nb: NotebookNode, resources: Any = None, **kw: Any) -> tuple[str, dict]:
+        """Set up the filters of `HTMLExporter`, and fill in the template."""
+        language = nb.metadata.get("language_info", {})
+        lexer = language.get("pygments_lexer", language.get("name"))
+        self.register_filter("highlight_code", Highlight2HTML(pygments_lexer=lexer, parent=self))
+        data_types = WidgetsDataTypeFilter(notebook_metadata=self._nb_metadata, parent=self, resources=resources)
+        self.register_filter("filter_data_type", data_types)
+        return TemplateExporter.from_notebook_node(self, nb, self._init_resources(resources), **kw)
 
     @pass_context
     def markdown2html(self, context: Any, source: str) -> str:

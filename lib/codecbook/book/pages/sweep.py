@@ -14,11 +14,11 @@ from IPython.display import HTML
 
 from codecbook.book import figures
 from codecbook.book.figures import sweep as drawn
-from codecbook.book.figures.style import axis_label
 from codecbook.book.grid import POINTS, Figure, Grid, value_text
+from codecbook.book.labels import ASSETS, axis_label
 from codecbook.book.pages.index_page import CONTENT_POLICY
 from codecbook.book.results import RESERVED, read_result
-from codecbook.book.tables import ASSETS, to_html
+from codecbook.book.tables import to_html
 from codecbook.errors import UnsupportedInput
 from codecbook.files import write_file
 

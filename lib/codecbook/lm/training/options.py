@@ -30,12 +30,11 @@ def cross_entropy_nats(logits: Tensor, codes: Tensor, label_smoothing: float = 0
     where the logits are) ``[...]``.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    log_total = logits.logsumexp(dim=-1)
-    plain = log_total - logits.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
+    log_p = logits.log_softmax(dim=-1)
+    plain = -log_p.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
     if not label_smoothing:
         return plain, plain.detach()
-    even = log_total - logits.mean(dim=-1)
-    return (1.0 - label_smoothing) * plain + label_smoothing * even, plain.detach()
+    return (1.0 - label_smoothing) * plain - label_smoothing * log_p.mean(dim=-1), plain.detach()
 
 
 def codebook_weights(kind: str, num_codebooks: int, alpha: float) -> Tensor:

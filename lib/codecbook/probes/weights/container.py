@@ -168,12 +168,13 @@ def _store(
     matrix = torch.cat(matrices) if len(matrices) > 1 else matrices[0]
     R, C = matrix.shape
     height = max(1, _BLOCK_VALUES // max(1, C))
-    scheme, blocks = choice.scheme, []
+    scheme, blocks, first = choice.scheme, [], None
     if scheme == "lossless":
-        scheme = _shortest(matrix[:height].float().numpy(), dtype)
+        scheme, first = _shortest(matrix[:height].float().numpy(), dtype)
     for rows in _blocks_of_rows(R if C else 0, height, choice.options.get("gram")):
         part = matrix[rows].float().numpy()
-        data = SCHEMES[scheme].encode(part, source_dtype=dtype, **_of_rows(choice.options, rows, R))
+        data = first or SCHEMES[scheme].encode(part, source_dtype=dtype, **_of_rows(choice.options, rows, R))
+        first = None
         blocks.append((len(part), len(data), zlib.crc32(data)))
         out.write(data)
     return Record(list(names), [list(t.shape) for t in tensors], dtype, scheme, role, blocks, folded)
@@ -198,9 +199,12 @@ def _of_rows(options: Mapping[str, Any], part: slice, R: int) -> dict[str, Any]:
     return own
 
 
-def _shortest(matrix: np.ndarray, dtype: str) -> str:
-    sizes = {name: len(SCHEMES[name].encode(matrix, source_dtype=dtype)) for name in LOSSLESS if matrix.size}
-    return min(sizes, key=lambda name: sizes[name], default="raw")
+def _shortest(matrix: np.ndarray, dtype: str) -> tuple[str, bytes | None]:
+    """Return which of the lossless schemes makes the fewest bytes of a matrix, and these; none of an empty one."""
+    if not matrix.size:
+        return "raw", None
+    made = {name: SCHEMES[name].encode(matrix, source_dtype=dtype) for name in LOSSLESS}
+    return min(made.items(), key=lambda pair: len(pair[1]))
 
 
 def account(path: str | Path) -> pd.DataFrame:

@@ -11,8 +11,9 @@ import torch
 
 from codecbook.audio import Clip
 from codecbook.codecs.base import Codec
-from codecbook.lm.score import evaluating, token_bits
+from codecbook.lm.score import evaluating
 from codecbook.lm.token_lm import TokenLM
+from codecbook.lm.training.options import NATS_TO_BITS, cross_entropy_nats
 from codecbook.measure.coder_speed import torch_threads
 from codecbook.measure.quality import evaluate
 from codecbook.measure.statistics import Interval, mean_interval, ratio_interval
@@ -87,9 +88,10 @@ def predictions(model: TokenLM, clips: Sequence[np.ndarray]) -> Predictions:
     """Read clips of codes ``[T, K]``, each from its start."""
     bits, likeliest = [], []
     for codes in clips:
-        bits.append(token_bits(model, codes).sum())
+        frames = torch.from_numpy(np.array(codes, dtype=np.int64))[None]
         with evaluating(model):
-            logits = model(torch.from_numpy(np.array(codes, dtype=np.int64))[None])
+            logits = model(frames)
+        bits.append(float(cross_entropy_nats(logits, frames)[1].double().sum()) * NATS_TO_BITS)
         likeliest.append(logits[0].argmax(-1).numpy().ravel())
     return Predictions(np.array(bits), np.array([len(x) for x in likeliest]), likeliest)
 
