@@ -116,7 +116,8 @@ class PlainCodec:
                 elif reflect and place >= T:
                     place = T - 1 - (place - (T - 1))
                 if 0 <= place < T:
-                    total += weight[:, j] @ x[place]
+                    row = x[place]
+                    total += weight[:, j, 0] * row if weight.shape[2] == 1 < len(row) else weight[:, j] @ row
             rows.append(total)
         return R(np.stack(rows), shift)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,16 @@ import torch
 
 from codecbook.audio import Clip
 from codecbook.codecs import load_codec
-from codecbook.codecs.base import Codec
+from codecbook.codecs.adapters import snac
+from codecbook.codecs.base import Codec, Weights
 from codecbook.codecs.exact import spec
 from codecbook.codecs.exact.certificate import certificate
-from codecbook.codecs.exact.codec import to_grid
+from codecbook.codecs.exact.codec import load, to_grid
 from codecbook.codecs.exact.export import export_exact
 from codecbook.codecs.exact.rounding import calibration_signal, fsq_thresholds, quantised
 from codecbook.codecs.loading import load_model
 from codecbook.errors import UnsupportedInput
+from codecbook.models.weights import parse_weights
 from codecbook.paths import data_dir
 
 GOLDEN = {
@@ -158,6 +161,32 @@ def test_quantised_leaves_room() -> None:
     weight, bits = quantised(np.ones((1, 1 << 12)), 1)
     assert int(weight.astype(np.int64).sum()) * spec.ACTIVATION_MAX < spec.SUM_LIMIT // 4
     assert weight[0, 0] == 2**bits
+
+
+PUBLISHED_SNAC = {
+    "sampling_rate": 24_000, "encoder_dim": 4, "encoder_rates": [2, 4], "decoder_dim": 16, "decoder_rates": [4, 2],
+    "attn_window_size": None, "codebook_size": 16, "codebook_dim": 4, "vq_strides": [2, 1], "noise": True,
+    "depthwise": True,
+}  # fmt: skip
+
+
+def test_published_snac() -> None:
+    """Its depthwise convolutions and noise blocks come near the floats; its local attention at 44 kHz is refused."""
+
+    def seeded(**settings: Any) -> Any:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            return snac.random_model(**PUBLISHED_SNAC | settings)
+
+    model, floats = seeded(), snac.wrap("snac_24khz", seeded(), Weights("random", "seed 1"))
+    adapter: Any = SimpleNamespace(network=lambda *_: (model, floats.weights), wrap=snac.wrap)
+    codec = load(adapter, "snac_24khz", parse_weights("snac_24khz", "random:1"), "cpu")
+    clip = Clip(_clip(codec, 1.0).samples[:, :9600], 24_000)  # noise; in silence one near-tie decides all tokens
+    tokens, expected = codec.encode(clip), floats.encode(clip)
+    assert np.mean(np.concatenate(tokens.codes) == np.concatenate(expected.codes)) > 0.98
+    np.testing.assert_allclose(codec.decode(expected).samples, floats.decode(expected).samples, rtol=0, atol=1e-3)
+    with pytest.raises(UnsupportedInput, match="a LocalMHA, has no exact form"):
+        export_exact(seeded(attn_window_size=4, decoder_dim=64, encoder_dim=16))
 
 
 def test_codecs_without_an_exact_form_say_so() -> None:

@@ -22,7 +22,13 @@ MODELS = {
     "group_norm": (
         "encodec_stereo", {**SMALL, "num_codebooks": 4, "bandwidth_kbps": 6.0, "norm": "time_group_norm"}
     ),
-    "snac": ("snac", {"codebook_size": 64, "encoder_dim": 4, "decoder_dim": 32, "encoder_strides": [8, 5, 2, 2]}),
+    "snac": (
+        "snac",
+        {
+            "codebook_size": 64, "encoder_dim": 4, "decoder_dim": 32, "encoder_strides": [8, 5, 2, 2],
+            "depthwise": True,
+        },
+    ),
     "fsq": ("fsq", {**SMALL, "levels": [4, 5, 3]}),
 }  # fmt: skip
 

@@ -82,6 +82,8 @@ class Evaluator:
         whole = torch.cat(parts, dim=1) if len(parts) > 1 else x
         if states is not None and step.before:
             states[id(step)] = whole[:, T : T + step.before].clone()  # a view would keep the piece
+        if step.weight.shape[2] < x.shape[2]:
+            return self._depthwise(step, whole, frames)
         constants = self._constants(step, self._convolution)
         if together == 1:
             return self.numbers.product(_windows(whole, frames, taps, step.stride, step.dilation), *constants)
@@ -95,6 +97,18 @@ class Evaluator:
         )
         sums = sums.view(len(x), groups, step.dilation, together, -1).transpose(2, 3)
         return sums.reshape(len(x), groups * together * step.dilation, -1)[:, :frames]
+
+    def _depthwise(self, step: spec.Conv, whole: Tensor, frames: int) -> Tensor:
+        def constants(step: spec.Conv) -> list[Tensor]:
+            rows = (step.bias + (1 << step.shift >> 1), *step.weight[:, :, 0].T)
+            return [self.numbers.tensor(row, step.shift) for row in rows]
+
+        sums, *taps = self._constants(step, constants)
+        length = (frames - 1) * step.stride + 1
+        for j, tap in enumerate(taps):
+            seen = whole[:, j * step.dilation : j * step.dilation + length : step.stride]
+            sums = torch.addcmul(sums, seen, tap) if j == 0 else sums.addcmul_(seen, tap)
+        return sums
 
     def _upconv(self, step: spec.UpConv, x: Tensor, states: dict[int, Any] | None) -> Tensor:
         return self._saturate(self.numbers.floor(self._upconv_sums(step, x, states), step.shift))

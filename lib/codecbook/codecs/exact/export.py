@@ -108,7 +108,9 @@ class _Exporter:
 
     def _layer(self, layer: Any, x: Tensor, unit: int, wanted: int | None) -> tuple[tuple[Step, ...], Tensor, int]:
         """Return one layer as steps; told by their attributes, as `codecbook.codecs.networks` does."""
-        if isinstance(layer, nn.Identity):
+        if (
+            isinstance(layer, nn.Identity) or type(layer).__name__ == "NoiseBlock"
+        ):  # which codecs here run without noise
             return (), x, unit
         if hasattr(layer, "shortcut"):
             return self._residual(layer.block, [layer.shortcut], x, unit)
@@ -127,7 +129,8 @@ class _Exporter:
         plain: Any = layer
         while hasattr(plain, "convtr") or hasattr(plain, "conv"):
             plain = plain.convtr if hasattr(plain, "convtr") else plain.conv
-        if isinstance(plain, nn.Conv1d | nn.ConvTranspose1d) and plain.groups == 1:
+        is_depthwise = isinstance(plain, nn.Conv1d) and plain.groups == plain.in_channels == plain.out_channels
+        if isinstance(plain, nn.Conv1d | nn.ConvTranspose1d) and (plain.groups == 1 or is_depthwise):
             make: Any = self._conv if isinstance(plain, nn.Conv1d) else self._up_conv
             steps, x, unit = make(layer, plain, x, unit, wanted)
             norm = getattr(getattr(layer, "convtr" if hasattr(layer, "convtr") else "conv", None), "norm", None)

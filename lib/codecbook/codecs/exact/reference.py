@@ -101,7 +101,8 @@ def _conv(step: spec.Conv, x: np.ndarray) -> np.ndarray:
         if step.reflect:
             place = np.where(place < 0, -place, np.where(place >= T, 2 * (T - 1) - place, place))
         inside = (place >= 0) & (place < T)
-        sums += np.where(inside[:, None], x[np.where(inside, place, 0)], 0) @ step.weight[:, j].T.astype(np.int64)
+        seen, weight = np.where(inside[:, None], x[np.where(inside, place, 0)], 0), step.weight[:, j].T.astype(np.int64)
+        sums += seen * weight if len(weight) < seen.shape[1] else seen @ weight
     return rounded(sums, step.shift)
 
 

@@ -83,7 +83,7 @@ class Step:
 class Conv(Step):
     """A convolution: frame ``t`` of ``ceil(T / stride)`` sees inputs ``t stride - before + j dilation``."""
 
-    weight: np.ndarray  # int32 [O, J, C]
+    weight: np.ndarray  # int32 [O, J, C], or [O, J, 1] where every output sees its own channel alone
     bias: np.ndarray  # int64 [O]
     stride: int
     dilation: int
