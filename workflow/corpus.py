@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arguments import executor_name, number_of_jobs, refuse_missing_executor
 from engine import EXIT_INTERRUPTED, Interrupts, engine_environment, run_engine
-from run import executor_name, number_of_jobs, refuse_missing_executor
 from usage import ROOT, Parser
 
 if TYPE_CHECKING:

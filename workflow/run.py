@@ -7,32 +7,26 @@ option is refused before the environment is installed.
 
 import argparse
 import contextlib
-import difflib
 import fcntl
-import importlib.util
 import json
 import os
-import re
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from arguments import read_arguments, refuse, refuse_missing_executor
 from engine import EXIT_FAILED, EXIT_INTERRUPTED, Interrupts, engine_environment, run_engine
+from usage import ROOT
 
 if TYPE_CHECKING:
     from stages import Plan
 
-ROOT = Path(__file__).resolve().parents[1]
-EXIT_USAGE = 2
-COMMANDS = ("test", "lab", "bench", "compare", "export", "corpus", "doctor")  # of run_all.sh, which are no stages
-MOST_JOBS = 1000
 LEAST_FREE_MB = 50  # in which a few reports and the engine's records have room
 DATA_VARIABLES = ("CODECBOOK_DATA", "CODECBOOK_EXTRA")
 PRESET_NOTE = ".preset"  # in a run's folder: the path of its preset, from the root on or absolute
-OTHER_RUNS = ("interactive", "sample")  # folders of reports/ that belong to no preset
 
 # jsonschema, below nbformat, builds a grammar of international addresses wherever it finds this package: seconds of
 # every start, for a format that no notebook has
@@ -42,7 +36,7 @@ sys.modules["rfc3987_syntax"] = None  # pyright: ignore[reportArgumentType]
 def main(command_line: Sequence[str] | None = None) -> int:
     """Run what the command line asks for and return the exit code."""
     with Interrupts() as interrupts:
-        arguments = _arguments(command_line)
+        arguments = read_arguments(command_line)
         if arguments.check:
             return 0
         refuse_missing_executor(arguments.executor)
@@ -56,160 +50,13 @@ def main(command_line: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED if interrupts.came else returncode
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        _, unknown, options = message.partition("unrecognized arguments: ")
-        if unknown:
-            message += _nearest(options.split()[0].partition("=")[0], self._option_string_actions)
-        _refuse(f"{message}{'' if message.endswith(('.', '?')) else '.'} See ./run_all.sh --help.")
-
-
-def _arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line; presets, executors and stages are held against the files of the checkout."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("stages", nargs="*", metavar="STAGE")
-    parameters = parser.add_mutually_exclusive_group()
-    parameters.add_argument("--preset", type=_preset, default="fast")
-    parameters.add_argument("--sweep", type=_sweep)
-    parser.add_argument("--name", type=_name)
-    parser.add_argument("--clips", type=_clips)
-    parser.add_argument("--jobs", type=number_of_jobs)
-    parser.add_argument("--executor", type=executor_name, default="default")
-    parser.add_argument("--keep-going", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--check", action="store_true")  # parse only
-    arguments = parser.parse_intermixed_args(command_line)
-    known = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-    for stage in arguments.stages:
-        if stage in COMMANDS:
-            _refuse(f"{stage} is a command and stands first: ./run_all.sh {stage}.")
-        if stage not in known:
-            hint = _nearest(Path(stage).stem, [*known, *COMMANDS])
-            _refuse(f"{stage!r} is neither a command nor a stage{hint} Stages: {', '.join(known)}.")
-    if arguments.sweep and (arguments.stages or arguments.clips):
-        _refuse(f"{arguments.sweep} itself says which stages and clips it takes; leave STAGE and --clips out.")
-    if arguments.clips and not arguments.name:
-        name = re.sub(r"[^A-Za-z0-9._]+", "-", arguments.clips.name).strip("-._")
-        try:
-            arguments.name = _name(name)
-        except argparse.ArgumentTypeError:
-            _refuse(f"{arguments.clips} has no name that could be that of a folder of reports; add --name NAME.")
-    return arguments
-
-
-def _nearest(wanted: str, names: Collection[str]) -> str:
-    """Return the end of a sentence, with a hint at the one name that begins so, or else the most similar one."""
-    begun = [name for name in names if wanted and name.startswith(wanted)]
-    nearest = begun if len(begun) == 1 else difflib.get_close_matches(wanted, names, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else "."
-
-
-def _own_presets() -> list[str]:
-    return sorted(path.stem for path in (ROOT / "config").glob("*.yaml") if path.stem != "stages")
-
-
-def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", value, re.ASCII):
-        raise argparse.ArgumentTypeError(
-            f"{value!r} is no name for a folder of reports; take letters, digits, '_', '-' and '.', no sign first."
-        )
-    if value in (*_own_presets(), *OTHER_RUNS):
-        raise argparse.ArgumentTypeError(f"reports/{value} is a folder of the project's own; give another name.")
-    return value
-
-
-def _sweep(value: str) -> Path:
-    own = sorted(path.stem for path in (ROOT / "config" / "sweeps").glob("*.yaml"))
-    return _parameter_file(value, own, ROOT / "config" / "sweeps", "sweep")
-
-
-def _preset(value: str) -> Path:
-    path = _parameter_file(value, _own_presets(), ROOT / "config", "preset")
-    if path == ROOT / "config" / "stages.yaml":
-        raise argparse.ArgumentTypeError(f"{value!r} is the list of stages, no preset; give a file of your own.")
-    return path
-
-
-def _parameter_file(value: str, own: list[str], folder: Path, kind: str) -> Path:
-    """Return the file that names parameters: one of the project's, by its name, or any other, by its path."""
-    if value in own:
-        return folder / f"{value}.yaml"
-    try:
-        path = Path(value).expanduser().resolve()
-        is_file = path.is_file()
-    except (OSError, ValueError, RuntimeError):  # a null character, a user who does not exist, a loop of links
-        path, is_file = Path(value), False
-    if path.suffix not in (".yaml", ".yml") or not is_file:
-        raise argparse.ArgumentTypeError(
-            f"{value!r} is neither a {kind} ({', '.join(own)}) nor the path of a YAML file{_nearest(value, own)}"
-        )
-    if path.stem in (*_own_presets(), *OTHER_RUNS) and path.parent != ROOT / "config":
-        raise argparse.ArgumentTypeError(
-            f"{value!r} would write into reports/{path.stem}, the folder of the project's own; rename the file."
-        )
-    if path.stem.startswith(".") or not path.stem.isprintable() or set(path.stem) & set("{}"):
-        raise argparse.ArgumentTypeError(
-            f"{value!r} names no folder for its report; rename the file, without a point in front, braces, or bytes "
-            "that cannot be printed."
-        )
-    return path
-
-
-def _clips(value: str) -> Path:
-    try:
-        path = Path(value).expanduser().resolve()
-        is_folder = bool(value) and path.is_dir()
-    except (OSError, ValueError, RuntimeError):  # as of a preset
-        path, is_folder = Path(value), False
-    if not is_folder:
-        raise argparse.ArgumentTypeError(f"{value!r} is no folder; give one with recordings.")
-    return path
-
-
 def _stages_that_listen(plan: "Plan", stages: Sequence[str]) -> list[str]:
     """Return the wanted stages, all without an argument, of those that take recordings or sum up; refuse others."""
     listening = [name for name, stage in plan.stages.items() if stage.last or "clips_dir" in stage.parameters]
     for stage in stages:
         if stage not in listening:
-            _refuse(f"{stage} takes no recordings; with --clips, stages are {', '.join(listening)}.")
+            refuse(f"{stage} takes no recordings; with --clips, stages are {', '.join(listening)}.")
     return list(stages) or [name for name in listening if not plan.stages[name].left_out]
-
-
-def number_of_jobs(value: str) -> int:
-    """Read how many jobs are to run at a time."""
-    if not value.isdecimal() or not 1 <= int(value[:9]) <= MOST_JOBS or len(value) > 9:
-        raise argparse.ArgumentTypeError(f"{value!r} is no whole number from 1 to {MOST_JOBS}.")
-    return int(value)
-
-
-def executor_name(value: str) -> str:
-    """Check the name of an executor, which is that of a folder in ``profiles``."""
-    own = sorted(path.parent.name for path in (ROOT / "profiles").glob("*/config.yaml"))
-    if value not in own:
-        raise argparse.ArgumentTypeError(
-            f"there is no profiles/{value}/config.yaml{_nearest(value, own)} Known: {', '.join(own)}."
-        )
-    return value
-
-
-def refuse_missing_executor(profile: str) -> None:
-    """End with a message where the package is missing by which the engine speaks to a cluster."""
-    settings = (ROOT / "profiles" / profile / "config.yaml").read_text(encoding="utf-8")
-    named = re.search(r"^executor: *([\w-]+)", settings, re.MULTILINE)
-    if named and not importlib.util.find_spec(f"snakemake_executor_plugin_{named[1].replace('-', '_')}"):
-        _refuse(
-            f"--executor {profile} needs the package snakemake-executor-plugin-{named[1]}, which is not installed; "
-            "install it here, or leave --executor out."
-        )
-
-
-def _refuse(message: str) -> NoReturn:
-    """End with a message about the command line or a file of the user's."""
-    print(f"run_all.sh: {message}", file=sys.stderr)
-    sys.exit(EXIT_USAGE)
 
 
 def _checked_plan(arguments: argparse.Namespace) -> "Plan":
@@ -229,7 +76,7 @@ def _checked_plan(arguments: argparse.Namespace) -> "Plan":
             return read_sweep(arguments.sweep, ROOT, arguments.name or "")
         return read_plan(arguments.preset, ROOT, arguments.name or "", arguments.clips)
     except CodecbookError as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _refuse_place(plan: "Plan") -> None:
@@ -238,16 +85,16 @@ def _refuse_place(plan: "Plan") -> None:
     there = next(path for path in (run_dir, *run_dir.parents) if path.exists())
     for folder in (ROOT, there):  # the engine keeps its records in the checkout itself
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            _refuse(f"{folder} is no folder that you can write to; use a checkout of your own.")
+            refuse(f"{folder} is no folder that you can write to; use a checkout of your own.")
         free_mb = shutil.disk_usage(folder).free / 1e6
         if free_mb < LEAST_FREE_MB:
-            _refuse(f"{folder} lies on a disk with {free_mb:.0f} MB free; make room for {LEAST_FREE_MB} MB.")
+            refuse(f"{folder} lies on a disk with {free_mb:.0f} MB free; make room for {LEAST_FREE_MB} MB.")
     owner = run_dir / PRESET_NOTE
     if owner.is_file() and not _is_own(plan):
         other = ROOT / owner.read_text(encoding="utf-8", errors="surrogateescape")
         if other != plan.preset and other.is_file():
             remedy = f"rename {plan.preset}" if plan.run_dir.name == plan.preset.stem else "give another --name"
-            _refuse(f"{plan.run_dir} holds the report of {other}; {remedy}, or delete that folder.")
+            refuse(f"{plan.run_dir} holds the report of {other}; {remedy}, or delete that folder.")
 
 
 def _is_own(plan: "Plan") -> bool:
@@ -271,14 +118,14 @@ def _only_run(plan: "Plan") -> Iterator[TextIO]:
             (path.parent / PRESET_NOTE).write_text(str(preset), encoding="utf-8", errors="surrogateescape")
         lock_file = path.open("a+")
     except OSError as error:  # a full disk, a link to nothing
-        _refuse(f"{path.parent} cannot be written ({error.strerror}); make room there, or use another checkout.")
+        refuse(f"{path.parent} cannot be written ({error.strerror}); make room there, or use another checkout.")
     with lock_file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            _refuse(f"another run writes into {plan.run_dir} (process {holder}); wait until it has ended.")
+            refuse(f"another run writes into {plan.run_dir} (process {holder}); wait until it has ended.")
         yield lock
 
 
