@@ -20,7 +20,8 @@ from codecbook.codecs import encodec_package  # noqa: F401  lets encodec be impo
 from codecbook.coding import arithmetic, counts, range_coder
 from codecbook.coding.ecdc import upstream_lm
 from codecbook.coding.ecdc.lm import PackageStepper
-from codecbook.lm.data.corpus import Corpus, Windows
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.windows import Windows
 from codecbook.lm.models import build_lm
 from codecbook.lm.training.options import TrainOptions
 from codecbook.lm.training.passes import Passes

@@ -22,7 +22,8 @@ from codecbook.lm.exact.export import export_exact
 from codecbook.lm.models import TinyGPT
 from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.progress import averaged_model, read_checkpoint
-from codecbook.measure.rates.material import Material, indexed_material
+from codecbook.measure.rates.material import indexed_material
+from codecbook.measure.rates.sides import Material
 from codecbook.measure.rates.stored import Run, write_costs
 from codecbook.measure.rates.stream_costs import stream_sizes
 from codecbook.measure.rates.streams import Stream

@@ -5,7 +5,7 @@ import nbformat.v4 as nbf
 import numpy as np
 import pytest
 
-from codecbook.book import results
+from codecbook.book import claims, results
 from codecbook.errors import UnsupportedInput
 
 CELL = 'clips: int = 3\nclips_dir: str = ""  # own recordings'
@@ -62,7 +62,7 @@ def test_what_a_claim_rests_on_decides_whether_it_fails_the_run(begin, tmp_path,
     run.record(clips=3)
     run.claim("bits fall", False, 0.25, basis=basis)
     if fails:
-        with pytest.raises(results.ClaimsFailed, match=r"1 of 1 claims .* bits fall \(0\.25\)"):
+        with pytest.raises(claims.ClaimsFailed, match=r"1 of 1 claims .* bits fall \(0\.25\)"):
             run.finish()
     else:
         run.finish()
@@ -94,11 +94,11 @@ def test_a_claim_that_says_nothing_is_refused(begin, text, holds, figure, basis)
 
 
 def test_the_page_of_a_claim_is_escaped(capsys):
-    claim = results.judge("a < b & c", False, "<3>", hard=True)
+    claim = claims.judge("a < b & c", False, "<3>", hard=True)
     assert claim.sentence == "a < b & c: does not hold, and must (<3>)"
     claim.show()
     assert "✗ a < b & c" in capsys.readouterr().out
 
 
 def test_not_finite_figures_can_be_shown():
-    assert results.judge("a", False, float("nan"), hard=False).figure == "nan"
+    assert claims.judge("a", False, float("nan"), hard=False).figure == "nan"

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codecbook.errors import UnsupportedInput
-from codecbook.lm.data.corpus import IGNORE, Corpus, Windows
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.windows import IGNORE, Windows
 from codecbook.tokens import Tokens, tokens_from_frames
 from codecbook.tokens.npq import write_npq
 

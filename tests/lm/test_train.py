@@ -17,7 +17,8 @@ import torch
 
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.lm.costs import lm_cost
-from codecbook.lm.data.corpus import Corpus, Windows
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.windows import Windows
 from codecbook.lm.inspect import checkpoint_lines, tensor_table
 from codecbook.lm.models import RVQTransformerConfig, build_lm
 from codecbook.lm.token_lm import TokenLM

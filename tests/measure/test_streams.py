@@ -10,7 +10,7 @@ from codecbook.codecs.blocks import BlockQueue
 from codecbook.codecs.corpus.index import ClipRow, CorpusEntry, TokenIndex
 from codecbook.errors import MissingWeights, UnsupportedInput
 from codecbook.files import sha256_of
-from codecbook.measure.rates.material import Material
+from codecbook.measure.rates.sides import Material
 from codecbook.measure.rates.streams import code_stream, encode_recordings, text_stream
 from codecbook.measure.rates.study import ClipParts
 from codecbook.tokens import Tokens, tokens_from_frames

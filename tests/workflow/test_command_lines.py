@@ -62,7 +62,8 @@ def workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbook:
     for stage in ("01_source", "02_middle", "03_last"):
         write_notebook(tmp_path / "notebooks" / f"{stage}.ipynb")
     run = load_run(monkeypatch)
-    monkeypatch.setattr(run, "ROOT", tmp_path)
+    for module in (run, importlib.import_module("arguments")):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path / "own")
     monkeypatch.delenv("CODECBOOK_EXTRA", raising=False)
     return Workbook(tmp_path, run.main)

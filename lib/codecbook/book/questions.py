@@ -1,7 +1,7 @@
 """The workbook's four questions, and the sentences in which a run's results answer them.
 
 ``assets/questions.csv`` holds a sentence a line: the stage that answers, and ``{0}``, ``{1}``, ... for headlines of it
-(`codecbook.book.results.Headline`), found by how their labels begin; the first is the figure that answers. Sentences
+(`codecbook.book.claims.Headline`), found by how their labels begin; the first is the figure that answers. Sentences
 say what was measured and take no side: which way it went is for the figure to say. So neither the summary of a run nor
 the table in the README holds a figure that was typed.
 """
@@ -15,8 +15,9 @@ import pandas as pd
 from IPython.display import HTML, display
 
 from codecbook.book import tables
+from codecbook.book.claims import Headline
 from codecbook.book.labels import ASSETS
-from codecbook.book.results import Headline, Run
+from codecbook.book.results import Run
 from codecbook.errors import MissingInput
 from codecbook.paths import repository_dir
 

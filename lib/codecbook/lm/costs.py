@@ -9,7 +9,8 @@ from codecbook.errors import UnsupportedInput
 from codecbook.lm.baselines.compressors import compressor_costs
 from codecbook.lm.baselines.mixing import mixing_model
 from codecbook.lm.baselines.ngrams import TokenCost, check_corpora, count_model, uniform
-from codecbook.lm.data.corpus import Corpus, Windows
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.windows import Windows
 from codecbook.lm.score import clip_bits, evaluating
 from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.options import NATS_TO_BITS, cross_entropy_nats

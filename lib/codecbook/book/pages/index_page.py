@@ -10,10 +10,11 @@ from urllib.parse import quote
 import jinja2
 import nbformat
 
+from codecbook.book.claims import Claim, Headline
 from codecbook.book.labels import ASSETS, axis_label, lowered, value_text
 from codecbook.book.notebooks import error_line, failing_cell, first_heading, lead
 from codecbook.book.pages.search import texts
-from codecbook.book.results import RESERVED, Claim, Headline, batch, claims_of, headlines_of, read_result
+from codecbook.book.results import RESERVED, batch, claims_of, headlines_of, read_result
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.files import write_file
 from codecbook.paths import repository_dir

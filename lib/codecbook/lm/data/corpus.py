@@ -1,7 +1,7 @@
 """`Corpus`: token files as rows for a language model, split by clip or speaker.
 
     train, held_out = Corpus.from_files("tokens", order="parallel").split(held_out_every=10)
-    batch = Windows(train, context_frames=300).batch([0, 1])  # [B, T, K]
+    rows = train.clip(0)  # [T, K]
 
 A *row* is what the model sees at one step: a frame of K codes, or a single one in flat orders
 (`codecbook.tokens.layout`). Opening files reads and checks them once and lays the rows of all clips end to end in a
@@ -11,8 +11,6 @@ temporary file, which is memory-mapped: a corpus may be larger than memory, but 
 For a corpus of many hours, `Corpus.pack` keeps this once for all in a folder, which `Corpus.from_files` opens at once:
 ``rows.bin``, the rows of all clips as little-endian numbers; ``clips.parquet``, with name, rows, duration and identity;
 ``packed.json``, which says of which codec, in which order, and is written last.
-
-`Windows` of equal length over a corpus are what training sees.
 """
 
 import itertools
@@ -21,7 +19,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -285,68 +283,3 @@ def _label(name: str, by: str) -> str:
     if match is None:
         raise UnsupportedInput(f"by={by!r} is not found in the clip name {name!r}; give one that fits every name.")
     return match.group(1) if match.re.groups else match.group()
-
-
-IGNORE = -1
-"""Fills a window behind its last row; no loss is taken there."""
-
-
-class Windows:
-    """Sliding windows over the clips of a corpus.
-
-    Windows of a clip start every `stride_frames` rows (None: `context_frames`) and go on until one reaches its end, so
-    each row is in at least one. They have `context_frames` rows, ``T``; one that ends beyond the clip is filled with
-    `IGNORE`: dropping it would drop whole short clips, and moving it back would train on rows twice. Lengths out of
-    range, or a corpus shorter than the context, raise UnsupportedInput.
-
-    Attributes:
-        clip_indices: int64 ``[N]``, the clip of each window.
-        starts: int64 ``[N]``, the first row of each window in its clip.
-        lengths: int64 ``[N]``, rows before the filling, 1 to ``T``.
-    """
-
-    def __init__(self, corpus: Corpus, context_frames: int, stride_frames: int | None = None) -> None:
-        stride_frames = context_frames if stride_frames is None else stride_frames
-        if not 1 <= stride_frames <= context_frames:
-            raise UnsupportedInput(
-                f"context_frames={context_frames} with stride_frames={stride_frames}; choose 1 <= stride <= context."
-            )
-        if corpus.num_rows < context_frames:
-            raise UnsupportedInput(
-                f"{corpus.num_rows} rows are fewer than context_frames={context_frames}; lower it, or add clips."
-            )
-        self.context_frames, self._corpus = int(context_frames), corpus
-        # two epochs at most meet in a batch, unless it is larger than the corpus
-        self._order = lru_cache(maxsize=2)(self._drawn_order)
-        beyond_first = np.maximum(corpus.clip_rows - context_frames, 0)
-        counts = np.where(corpus.clip_rows > 0, 1 + -(-beyond_first // stride_frames), 0)
-        self.clip_indices = np.repeat(np.arange(len(corpus)), counts)
-        self.starts = (np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)) * stride_frames
-        self.lengths = np.minimum(context_frames, corpus.clip_rows[self.clip_indices] - self.starts)
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Return a window as int64 ``[T, K]``, filled with `IGNORE` behind its last row."""
-        start = int(self.starts[index])
-        rows = self._corpus.clip(self.clip_indices[index], start, start + self.context_frames)
-        return np.pad(rows, ((0, self.context_frames - len(rows)), (0, 0)), constant_values=IGNORE)
-
-    def batch(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return windows as int64 ``[B, T, K]``; see `__getitem__`."""
-        return np.stack([self[index] for index in indices])
-
-    def of_step(self, step: int, batch_size: int, seed: int) -> np.ndarray:
-        """Return which windows a training step sees, over all processes, int64 ``[batch_size]``.
-
-        They are a function of seed and step alone, so that nothing of it needs saving. Each epoch visits each window
-        once, in an order of its own; a batch may reach into the next epoch.
-        """
-        places = np.arange(step * batch_size, (step + 1) * batch_size)
-        epochs, places = np.divmod(places, len(self))
-        return np.array([self._order(seed, int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
-
-    def _drawn_order(self, seed: int, epoch: int) -> np.ndarray:
-        of_epoch = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-        return np.random.default_rng(of_epoch).permutation(len(self))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from codecbook.errors import CodecbookError, UnsupportedInput
-from codecbook.lm.data.corpus import IGNORE, Windows
+from codecbook.lm.data.windows import IGNORE, Windows
 from codecbook.lm.token_lm import TokenLM
 from codecbook.lm.training.options import TrainOptions, codebook_weights, cross_entropy_nats
 from codecbook.tokens.tokens import checked_codes

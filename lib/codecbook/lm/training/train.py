@@ -18,7 +18,8 @@ from torch import nn
 
 from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.lm.baselines.ngrams import check_corpora
-from codecbook.lm.data.corpus import Corpus, Windows
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.windows import Windows
 from codecbook.lm.models import build_lm
 from codecbook.lm.score import clip_bits
 from codecbook.lm.token_lm import TokenLM, check_vocabulary

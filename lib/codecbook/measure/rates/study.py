@@ -27,7 +27,8 @@ from codecbook.codecs.corpus.index import ClipRow
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.baselines.mixing import mixing_bits
 from codecbook.lm.baselines.ngrams import count_bits
-from codecbook.lm.data.corpus import Corpus, Windows
+from codecbook.lm.data.corpus import Corpus
+from codecbook.lm.data.windows import Windows
 from codecbook.lm.models import RVQTransformer
 from codecbook.lm.score import token_bits
 from codecbook.lm.token_lm import TokenLM, num_trunk_parameters
