@@ -66,7 +66,7 @@ def test_pcm_is_scaled_to_full_scale_one(samples, expected):
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.complex64, bool, object])
 def test_other_types_are_refused(dtype):
-    with pytest.raises(UnsupportedInput, match=r"received (uint16|complex64|bool|object): convert it to float32"):
+    with pytest.raises(UnsupportedInput, match=r"(uint16|complex64|bool|object) is no float.*convert it to float32"):
         audio.clip_from_array(np.ones(4, dtype), 16000)
 
 
@@ -152,7 +152,7 @@ def test_channels_are_averaged_or_duplicated():
 
 @pytest.mark.parametrize(("have", "want"), [(5, 2), (2, 3), (1, 3), (2, 0), (1, -1)])
 def test_other_changes_of_channels_are_refused(have, want):
-    with pytest.raises(UnsupportedInput, match=rf"has {have} channels, {want} are asked for; choose or mix"):
+    with pytest.raises(UnsupportedInput, match=rf"has {have} channels, not {want}; choose or mix"):
         audio.convert(tone(0.01, channels=have), channels=want)
 
 
@@ -163,7 +163,7 @@ def test_a_bad_target_rate_is_refused(rate_hz):
 
 
 def test_a_rate_in_kilohertz_is_recognised():
-    with pytest.raises(UnsupportedInput, match=r"from 24000 Hz to 24 Hz.*not kHz"):
+    with pytest.raises(UnsupportedInput, match=r"24000 Hz to 24 Hz.*in Hz"):
         audio.convert(tone(0.01), 24)
 
 
@@ -350,7 +350,7 @@ def test_a_truncated_flac_is_refused(tmp_path):
 def test_a_truncated_mp3_is_refused(tmp_path):
     path = audio.save(tone(4.0, 44100), tmp_path / "a.mp3")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CorruptInput, match=r"a\.mp3 is truncated: \d+ of 17\d{4} samples can be read; copy"):
+    with pytest.raises(CorruptInput, match=r"a\.mp3 is truncated: \d+ of 17\d{4} samples; copy"):
         audio.load(path)
 
 

@@ -118,7 +118,7 @@ def own_data(tmp_path, monkeypatch):
 def test_an_altered_bundled_clip_is_refused(own_data):
     [path] = own_data.glob("*.flac")
     path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(CorruptInput, match=r"has SHA-256 [0-9a-f]{64}, the catalogue says .*restore it"):
+    with pytest.raises(CorruptInput, match=r"has SHA-256 [0-9a-f]{64}, the catalogue .*restore it"):
         clips.load_clips()
 
 

@@ -29,7 +29,7 @@ MODULES = {
 Row = tuple[str, tuple[str, ...]]
 
 # where an error says it in a word of the language
-NOUNS = {"--bandwidth": "bandwidth", "--hold-out-every": "Holding out", "--start": "from", "--end": "to"}
+NOUNS = {"--bandwidth": "bandwidth", "--hold-out-every": "held out leaves none", "--start": "from", "--end": "to"}
 
 
 def each(command: str, option: str, *values: str) -> list[Row]:

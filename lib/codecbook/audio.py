@@ -93,8 +93,7 @@ def _refuse_not_finite(samples: np.ndarray, name: str) -> None:
         return
     channel, at = (int(i) for i in np.argwhere(~finite)[0])
     raise CorruptInput(
-        f"Clip {name!r} has {int((~finite).sum())} sample(s) that are not finite (the first is "
-        f"{samples[channel, at]} at index {at} of channel {channel}); repair or cut the recording."
+        f"Clip {name!r} has {int((~finite).sum())} sample(s) not finite, first at {at} of channel {channel}; repair it."
     )
 
 
@@ -106,9 +105,7 @@ def _float_from_pcm(array: np.ndarray) -> np.ndarray:
         return array.astype(np.float64) / -float(np.iinfo(array.dtype).min)
     if np.issubdtype(array.dtype, np.floating):
         return array
-    raise UnsupportedInput(
-        f"Audio is floats, signed PCM integers or 8-bit unsigned PCM; received {array.dtype}: convert it to float32."
-    )
+    raise UnsupportedInput(f"{array.dtype} is no float, signed PCM or 8-bit unsigned PCM audio; convert it to float32.")
 
 
 def clip_from_array(samples: np.ndarray, sample_rate_hz: int, name: str = "", domain: str = "") -> Clip:
@@ -126,9 +123,7 @@ def clip_from_array(samples: np.ndarray, sample_rate_hz: int, name: str = "", do
     if array.ndim != 2:
         raise UnsupportedInput(f"Audio must have the axes [C, S] or [S]; received shape {list(array.shape)}.")
     if array.shape[0] > 32 and array.shape[0] > array.shape[1]:
-        raise UnsupportedInput(
-            f"Clip {name!r} of shape {list(array.shape)} has more channels than samples; is it [S, C]? Pass array.T."
-        )
+        raise UnsupportedInput(f"Clip {name!r}, {list(array.shape)}, has more channels than samples; pass array.T.")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused as such
         array = np.ascontiguousarray(array, dtype=np.float32)
     _refuse_not_finite(array, name)
@@ -192,9 +187,7 @@ def _with_channels(clip: Clip, channels: int) -> np.ndarray:
         return samples
     if clip.num_channels == 1 and channels == 2:
         return np.repeat(clip.samples, 2, axis=0)
-    raise UnsupportedInput(
-        f"Clip {clip.name!r} has {clip.num_channels} channels, {channels} are asked for; choose or mix channels first."
-    )
+    raise UnsupportedInput(f"Clip {clip.name!r} has {clip.num_channels} channels, not {channels}; choose or mix them.")
 
 
 class Mix:
@@ -223,8 +216,7 @@ class Mix:
 def _resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     if max(from_hz, to_hz) > _MAX_RATE_RATIO * min(from_hz, to_hz):
         raise UnsupportedInput(
-            f"Cannot resample from {from_hz} Hz to {to_hz} Hz, more than a factor of {_MAX_RATE_RATIO}; check "
-            "both rates (the unit is Hz, not kHz)."
+            f"Cannot resample {from_hz} Hz to {to_hz} Hz, more than a factor of {_MAX_RATE_RATIO}; are both in Hz?"
         )
     resampled = soxr.resample(samples.T, from_hz, to_hz, quality="VHQ").T
     if resampled.shape[1] == 0 < samples.shape[1]:

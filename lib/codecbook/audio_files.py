@@ -120,9 +120,7 @@ class AudioFile:
         except RuntimeError as error:
             raise self._unreadable(error) from error
         if HEADER_SLACK_SAMPLES < file.frames - count < _UNKNOWN_SAMPLES:
-            raise CorruptInput(
-                f"{path_as_text(self.path)} is truncated: {count} of {file.frames} samples can be read; copy it again."
-            )
+            raise CorruptInput(f"{path_as_text(self.path)} is truncated: {count} of {file.frames} samples; copy again.")
 
     def _open_first(self) -> soundfile.SoundFile:
         try:

@@ -86,9 +86,7 @@ def load_entry(entry: ClipEntry) -> Clip:
         raise MissingInput(f"The bundled clip {path} is missing; restore it from the repository.")
     digest = sha256_of(path)
     if digest != entry.sha256:
-        raise CorruptInput(
-            f"The clip {path} has SHA-256 {digest}, the catalogue says {entry.sha256}; restore it from the repository."
-        )
+        raise CorruptInput(f"The clip {path} has SHA-256 {digest}, the catalogue {entry.sha256}; restore it.")
     return replace(audio.load(path), domain=entry.domain)
 
 
@@ -212,9 +210,7 @@ def _load_usable(file: _File) -> Clip:
     clip = replace(audio.load(file.path), name=file.name, domain=file.domain)
     shown = path_as_text(file.path)
     if clip.duration_s < _MIN_DURATION_S:
-        raise UnsupportedInput(
-            f"{shown} lasts {clip.duration_s:.4g} s; no measure takes less than {_MIN_DURATION_S:g} s, so leave it out."
-        )
+        raise UnsupportedInput(f"{shown} lasts {clip.duration_s:.4g} s, less than {_MIN_DURATION_S:g} s; leave it out.")
     if clip.num_channels > 2:
         note = f"{clip.num_channels} channels averaged to mono"
         clip = replace(audio.convert(clip, channels=1), note="; ".join(filter(None, [clip.note, note])))

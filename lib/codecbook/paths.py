@@ -24,9 +24,7 @@ def data_dir() -> Path:
     """
     folder = Path(os.environ.get("CODECBOOK_DATA") or repository_dir() / "data")
     if not folder.is_dir():
-        raise CodecbookError(
-            f"The data folder {folder} does not exist; run from a checkout, or set CODECBOOK_DATA to its folder data."
-        )
+        raise CodecbookError(f"The data folder {folder} does not exist; run from a checkout, or set CODECBOOK_DATA.")
     return folder
 
 

@@ -73,7 +73,7 @@ def test_encoding_is_repeatable(codec, noise_clip):
 
 def test_chunks_leave_no_seams(codec, noise_clip):
     if codec.chunk_s == math.inf:
-        pytest.skip("every token of this codec depends on the whole clip")
+        pytest.skip("every token of this codec depend on the whole clip")
     clip = noise_clip(codec, 5.3)
     whole = codec.encode(clip, chunk_s=10.0)
     for chunk_s in (1.0, 1.7):
@@ -88,7 +88,7 @@ def test_chunks_are_refused_by_codecs_that_need_the_whole_clip(codec, noise_clip
         with pytest.raises(UnsupportedInput, match="1 s or more"):
             codec.encode(noise_clip(codec, 0.3), chunk_s=0.5)
     else:
-        with pytest.raises(UnsupportedInput, match="depends on the whole clip"):
+        with pytest.raises(UnsupportedInput, match="depend on the whole clip"):
             codec.encode(noise_clip(codec, 0.3), chunk_s=2.0)
 
 

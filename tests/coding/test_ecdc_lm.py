@@ -109,11 +109,11 @@ def test_placement_leaves_the_model_alone(lm: torch.nn.Module) -> None:
 
 
 def test_what_does_not_fit(lm: torch.nn.Module) -> None:
-    with pytest.raises(UnsupportedInput, match="4 codebooks, the language model has 3"):
+    with pytest.raises(UnsupportedInput, match="4 codebooks for a language model of 3"):
         encode_steps(np.zeros((4, 1), dtype=np.int64), PackageStepper(lm))
     with pytest.raises(CorruptInput, match=r"Segment 0, frame 0: Symbol 32 .* outside 0\.\.31"):
         encode_steps(np.full((K, 1), V), PackageStepper(lm))
-    with pytest.raises(UnsupportedInput, match="of 32 codes does not fit codebooks of 1024"):
+    with pytest.raises(UnsupportedInput, match="has 32 codes, codebooks 1024"):
         placed_lm(lm, None, MODEL_SHAPES["encodec_24khz"])
 
 

@@ -270,7 +270,7 @@ def test_a_loss_that_is_not_finite_brings_the_best_weights_back(
 
 def test_a_run_that_stays_not_finite_ends_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, at_step=None, factor=float("nan"))
-    with pytest.raises(CodecbookError, match=r"lower learning_rate than 0\.01"):
+    with pytest.raises(CodecbookError, match=r"lower learning_rate"):
         trained(tmp_path)
 
 

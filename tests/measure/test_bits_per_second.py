@@ -143,7 +143,7 @@ def test_orders_come_to_the_same() -> None:
 
 
 def test_only_the_same_tokens_compare() -> None:
-    with pytest.raises(UnsupportedInput, match="other clips or tokens"):
+    with pytest.raises(UnsupportedInput, match="of other clips"):
         saved(reading(noisy([7, 8])), reading(noisy([7])))
 
 

@@ -91,9 +91,7 @@ def judge(text: str, holds: Any, figure: Any, *, hard: bool) -> Claim:
     if not text:
         raise UnsupportedInput("A claim needs a sentence; received an empty one.")
     if holds is not None and type(holds).__name__ not in ("bool", "bool_"):
-        raise UnsupportedInput(
-            f"Whether {text!r} holds must be True, False or None; received {holds!r}. Compare, and reduce with .all()."
-        )
+        raise UnsupportedInput(f"Whether {text!r} holds is True, False or None, not {holds!r}; reduce with .all().")
     if holds is None and not shown:
         raise UnsupportedInput(f"{text!r} is not judged: give the reason as its figure.")
     return Claim(text, None if holds is None else bool(holds), hard, shown)

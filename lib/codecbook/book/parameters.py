@@ -139,9 +139,7 @@ def _kind(parameter: Parameter) -> Any:
     try:
         return eval(parameter.annotation)
     except (NameError, TypeError) as error:
-        raise UnsupportedInput(
-            f"{parameter.annotation} is no type of a parameter; annotate it like int, str or list[float]."
-        ) from error
+        raise UnsupportedInput(f"{parameter.annotation} is no parameter's type; take int, str, list[float].") from error
 
 
 def _checked(name: str, value: Any, kind: Any, bounds: Bounds) -> Any:

@@ -90,9 +90,7 @@ class Run:
         """
         for key, value in {**(figures or {}), **named}.items():
             if not _KEY.fullmatch(key) or key in RESERVED:
-                raise UnsupportedInput(
-                    f"Result key {key!r} is reserved, or not snake_case with dots, like 'exact.frame_ms'; rename it."
-                )
+                raise UnsupportedInput(f"Result key {key!r} is reserved or not like 'exact.frame_ms'; rename it.")
             self.figures[key] = _scalar(key, value)
 
     def headline(self, label: str, figure: Any, unit: str = "") -> None:
@@ -259,6 +257,4 @@ def _scalar(key: str, value: Any) -> Figure:
         if not math.isfinite(value):
             raise CorruptInput(f"Result {key} is {value}; leave it out and say why: run.skip({key!r}, reason=...).")
         return float(value)
-    raise UnsupportedInput(
-        f"Result {key} must be a number, str or bool; received {type(value).__name__}: write tables into run.artifacts."
-    )
+    raise UnsupportedInput(f"Result {key} must be a number, str or bool, not {type(value).__name__}; see .artifacts.")

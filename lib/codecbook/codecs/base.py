@@ -231,9 +231,7 @@ class Codec(ABC):
         if num_codebooks is None:
             count = self.num_codebooks_at(bandwidth_kbps)
         elif bandwidth_kbps is not None:
-            raise UnsupportedInput(
-                f"Both bandwidth_kbps={bandwidth_kbps} and num_codebooks={num_codebooks} were given; leave one out."
-            )
+            raise UnsupportedInput(f"bandwidth_kbps={bandwidth_kbps} and num_codebooks={num_codebooks}; leave one out.")
         else:
             count, most = _checked_count(num_codebooks), len(self.codebook_sizes)
             if not 1 <= count <= most:
@@ -241,9 +239,7 @@ class Codec(ABC):
         if chunk_s is None:
             return count, self.chunk_s
         if self.chunk_s == math.inf:
-            raise UnsupportedInput(
-                f"Every token of {self.name} depends on the whole clip, so chunk_s={chunk_s} cannot be; leave it out."
-            )
+            raise UnsupportedInput(f"Tokens of {self.name} depend on the whole clip; leave chunk_s={chunk_s} out.")
         if not (math.isfinite(chunk_s) and chunk_s >= _MIN_CHUNK_S):
             raise UnsupportedInput(f"chunk_s={chunk_s} is no length of a chunk; give {_MIN_CHUNK_S:g} s or more.")
         return count, chunk_s

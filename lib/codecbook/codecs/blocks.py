@@ -84,9 +84,7 @@ class BlockQueue:
         held, parts = self._held.shape[1], [self._held] if self._held.size else []
         while held < count and (block := next(self._blocks, None)) is not None:
             if block.ndim != 2 or block.shape[0] != self._channels:
-                raise UnsupportedInput(
-                    f"A block is {list(block.shape)} where [{self._channels}, S] is expected; convert the audio first."
-                )
+                raise UnsupportedInput(f"A block is {list(block.shape)}, not [{self._channels}, S]; convert the audio.")
             parts.append(block)
             held += block.shape[1]
             self.num_samples += block.shape[1]

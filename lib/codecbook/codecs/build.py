@@ -104,9 +104,7 @@ def build(
     _check_codebooks(num_codebooks, codebook_size)
     hop_length = math.prod(strides)
     if hop_length < 1 or sample_rate_hz < 1 or sample_rate_hz % hop_length:
-        raise UnsupportedInput(
-            f"The strides {tuple(strides)} give {hop_length}, which must divide {sample_rate_hz} Hz; choose others."
-        )
+        raise UnsupportedInput(f"The hop {hop_length} of {tuple(strides)} must divide {sample_rate_hz}; take others.")
     quantizer = encodec.quantization.vq.ResidualVectorQuantizer(
         hidden_dim, n_q=num_codebooks, bins=codebook_size, kmeans_init=False
     )

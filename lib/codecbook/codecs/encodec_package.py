@@ -18,9 +18,7 @@ from codecbook.errors import UnsupportedInput
 
 
 def _unavailable(name: str, *_args: Any, **_settings: Any) -> NoReturn:
-    raise ImportError(
-        f"{name} was called, but torchaudio is not installed; use codecbook.audio for files and resampling."
-    )
+    raise ImportError(f"{name} needs torchaudio, which is not installed; use codecbook.audio instead.")
 
 
 def _placeholder(path: str, names: tuple[str, ...]) -> Any:
@@ -39,9 +37,7 @@ if "torchaudio" not in sys.modules and importlib.util.find_spec("torchaudio") is
     torchaudio.transforms = _placeholder("torchaudio.transforms", ("Spectrogram", "Resample"))
 
 if importlib.util.find_spec("encodec") is None:
-    raise UnsupportedInput(
-        "This codec needs the package encodec; run pip install --no-deps encodec==0.1.1 (else it brings torchaudio)."
-    )
+    raise UnsupportedInput("This codec needs encodec; run pip install --no-deps encodec==0.1.1 (without torchaudio).")
 
 import encodec  # noqa: E402
 import encodec.compress  # noqa: E402

@@ -227,9 +227,7 @@ def _free_name(recording: Recording, outdir: Path, file_format: str) -> str:
     for name in (recording.name, plain + suffix):
         if owners[name] is None:
             return name
-    raise UnsupportedInput(
-        f"{plain}.{file_format} is of another recording, {path_as_text(owners[plain] or '')}; choose another folder."
-    )
+    raise UnsupportedInput(f"{plain}.{file_format} is of {path_as_text(owners[plain] or '')}; choose another folder.")
 
 
 def _recording_of(output: Path) -> Path | None:

@@ -41,9 +41,7 @@ def load_network(
         assert request.path is not None
         module, config = load_model(request.path)
         if not isinstance(module, own):
-            raise UnsupportedInput(
-                f"The model in {request.path} is of architecture {config['architecture']}, not of {name}."
-            )
+            raise UnsupportedInput(f"The model in {request.path} is of {config['architecture']}, not of {name}.")
         return module, Weights("bundled", model_source(request.path), config["sha256"])
     if request.kind == "compressed":
         # the room of probes is above this one; it reads what it wrote

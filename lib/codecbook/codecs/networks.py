@@ -37,9 +37,7 @@ class CausalStream:
         self._states: dict[nn.Module, Any] = {}
         for part in nn.ModuleList(self._layers).modules():
             if hasattr(part, "causal") and not (part.causal and getattr(part, "trim_right_ratio", 1.0) == 1.0):
-                raise UnsupportedInput(
-                    f"{type(part).__name__} looks ahead, so its state cannot be carried over; encode segments instead."
-                )
+                raise UnsupportedInput(f"{type(part).__name__} looks ahead; encode segments, not a stream.")
 
     def push(self, piece: Tensor) -> Tensor:
         """Take the next piece ``[B, C, S]`` and return the outputs ``[B, C', T]`` that it completes."""

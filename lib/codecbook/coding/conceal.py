@@ -70,9 +70,7 @@ def conceal(
     check_method(method)
     lost, shape = np.asarray(lost), (tokens.num_codebooks, len(tokens.codes[0]))
     if lost.dtype != bool or lost.shape != shape:
-        raise UnsupportedInput(
-            f"What is lost is bool {list(shape)}, per codebook and frame; received {lost.dtype} {list(lost.shape)}."
-        )
+        raise UnsupportedInput(f"Give what is lost as bool {list(shape)}, not {lost.dtype} {list(lost.shape)}.")
     pieces = list(concealed_pieces(codec, tokens, lost, method, lm, seed))
     return Clip(np.concatenate(pieces, axis=1), codec.sample_rate_hz, name=codec.name)
 

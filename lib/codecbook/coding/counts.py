@@ -160,9 +160,7 @@ def _upstream(values: Any, are_logits: bool) -> np.ndarray:
         invalid = torch.nonzero(~(torch.isfinite(pdf) & (pdf >= 0)))
         if len(invalid):
             t, v, k = invalid[0].tolist()
-            raise CorruptInput(
-                f"Frame {start + t}, codebook {k} gives code {v} the probability {pdf[t, v, k]}; check the model."
-            )
+            raise CorruptInput(f"Frame {start + t}, codebook {k}, code {v}: probability {pdf[t, v, k]}; check it.")
         share = (1 - _UPSTREAM_MIN_RANGE * V / TOTAL) * TOTAL
         floored = (pdf / _UPSTREAM_ROUNDOFF).floor() * _UPSTREAM_ROUNDOFF
         widths = (share * floored).floor().long() + _UPSTREAM_MIN_RANGE

@@ -56,17 +56,12 @@ class PacketFormat:
         for name in ("packet_frames", "group_packets", "after_packets"):
             require_positive(name, getattr(self, name))
         if len(set(self.tokens.frame_rates_hz)) > 1:
-            raise UnsupportedInput(
-                f"Codebooks at {self.tokens.frame_rates_hz} Hz have no common frames to send; use a codec of one rate."
-            )
+            raise UnsupportedInput(f"Rates {self.tokens.frame_rates_hz} Hz share no frames; use a codec of one rate.")
         if not 0 <= self.parity_codebooks <= self.tokens.num_codebooks:
-            raise UnsupportedInput(
-                f"parity_codebooks={self.parity_codebooks} of {self.tokens.num_codebooks}; give 0 to all."
-            )
+            raise UnsupportedInput(f"parity_codebooks={self.parity_codebooks} exceeds 0..{self.tokens.num_codebooks}.")
         if self.lm is not None and self.lm.codebook_sizes != self.tokens.codebook_sizes:
             raise UnsupportedInput(
-                f"The language model codes codebooks of {self.lm.codebook_sizes}, not of {self.tokens.codebook_sizes}; "
-                "send as many codebooks as it knows, or raw codes (lm=None)."
+                f"The model codes {self.lm.codebook_sizes}, not {self.tokens.codebook_sizes}; send so many, or lm=None."
             )
 
     @property

@@ -37,9 +37,7 @@ def bits_by_position(
     windows = Windows(held_out, num_frames, stride_frames)
     whole = np.flatnonzero((windows.lengths == num_frames) & (windows.starts > 0))
     if len(whole) == 0:
-        raise UnsupportedInput(
-            f"No held-out clip has {num_frames + stride_frames} rows; lower num_frames or stride_frames."
-        )
+        raise UnsupportedInput(f"No clip has {num_frames + stride_frames} rows; lower num_frames or stride_frames.")
     bits = np.empty((len(whole), num_frames))
     for start in range(0, len(whole), batch_size):
         batch = slice(start, start + batch_size)

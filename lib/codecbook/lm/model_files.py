@@ -102,7 +102,6 @@ def load_default(codec: str) -> LoadedLM:
     folder = default_folder(codec)
     if not folder.is_dir():
         raise MissingWeights(
-            f"There is no bundled language model of {codec!r} ({folder} does not exist); make it with python "
-            "data/models/make_language_models.py, or train one with python -m codecbook.lm train."
+            f"There is no bundled language model of {codec!r} in {folder}; run data/models/make_language_models.py."
         )
     return load_lm(folder)

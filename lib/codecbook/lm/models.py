@@ -36,9 +36,7 @@ class TinyGPTConfig(LMConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.codebook_sizes) != 1:
-            raise UnsupportedInput(
-                f"A TinyGPT reads one flat stream, not {len(self.codebook_sizes)} codebooks; use an RVQTransformer."
-            )
+            raise UnsupportedInput(f"A TinyGPT reads one stream, not {len(self.codebook_sizes)}; use RVQTransformer.")
         object.__setattr__(self, "places", tuple(int(level) for level in self.places))
         if not self.places or set(self.places) != set(range(len(set(self.places)))):
             raise UnsupportedInput(f"places={self.places} are not levels from 0 on, each at least once.")

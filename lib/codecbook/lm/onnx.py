@@ -126,9 +126,7 @@ class _Floats(Graph):
         self._weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
         for name, tensor in self._weights.items():
             if tensor.dtype != torch.float32:
-                raise UnsupportedInput(
-                    f"Parameter {name} is {tensor.dtype}, of which onnxruntime lacks operators; call model.float()."
-                )
+                raise UnsupportedInput(f"Parameter {name} is {tensor.dtype}; onnxruntime lacks it: call model.float().")
 
     def rows(self, name: str, indices: str) -> str:
         """Return the rows ``[..., D]`` of a table of codes, in the unit of the stream."""

@@ -106,9 +106,7 @@ class TokenLM(nn.Module, ABC):
     def check_position(self, position: int) -> None:
         """Raise UnsupportedInput where rotary positions do not reach as far as a sequence of this many frames."""
         if self.rotation is not None and position > self.remembered_frames:
-            raise UnsupportedInput(
-                f"{position} tokens (with BOS) exceed this model's context of {self.remembered_frames}; cut it."
-            )
+            raise UnsupportedInput(f"{position} tokens (with BOS) exceed the context {self.remembered_frames}; cut it.")
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return the logits of every frame given the frames before it, the first given BOS, float ``[B, T, K, V]``.
@@ -167,8 +165,7 @@ def check_codes(codes: Tensor, codebook_sizes: Sequence[int]) -> None:
     # elsewhere it would make the host wait at every step; there, trainer and scorer check before they copy
     if codes.device.type == "cpu" and not torch.compiler.is_compiling() and ((codes < 0) | (codes >= V)).any():
         raise CorruptInput(
-            f"Codes run from {int(codes.min())} to {int(codes.max())}, outside 0..{V - 1}; they are damaged, or of a "
-            "codec with larger codebooks."
+            f"Codes {int(codes.min())} to {int(codes.max())} are outside 0..{V - 1}: damaged, or of a larger codec."
         )
 
 
@@ -181,8 +178,7 @@ def check_vocabulary(model: TokenLM, codebook_sizes: Sequence[int], source: str 
     """Raise UnsupportedInput unless tokens have the codebooks that a model was made for."""
     if tuple(codebook_sizes) != model.codebook_sizes:
         raise UnsupportedInput(
-            f"{source} have {_describe(codebook_sizes)}, the model was made for {_describe(model.codebook_sizes)}; use "
-            "tokens of the same codec and number of codebooks, or train another model."
+            f"{source} have {_describe(codebook_sizes)}, the model {_describe(model.codebook_sizes)}; use its codec's."
         )
 
 

@@ -79,9 +79,7 @@ def evaluate(reference: Clip, estimate: Clip, measures: Sequence[str]) -> tuple[
     for name in measures:
         package = _known(name)[0]
         if not installed(name):
-            raise UnsupportedInput(
-                f"The measure {name} needs {package}; run pip install 'codecbook[measures]', or leave it out."
-            )
+            raise UnsupportedInput(f"{name} needs {package}; run pip install 'codecbook[measures]', or leave it out.")
     rate_hz, domain = reference.sample_rate_hz, reference.domain
     pair = [clip_from_array(part.mean(axis=0), rate_hz, domain=domain) for part in check_pair(reference, estimate)]
     at_16khz = [convert(clip, RATE_HZ).samples[0] for clip in pair]

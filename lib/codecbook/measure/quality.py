@@ -45,13 +45,11 @@ def check_pair(reference: Clip, estimate: Clip) -> tuple[np.ndarray, np.ndarray]
     label = f"of {reference.name!r} " if reference.name else ""
     if reference.sample_rate_hz != estimate.sample_rate_hz:
         raise UnsupportedInput(
-            f"The reference {label}is at {reference.sample_rate_hz} Hz and the estimate at "
-            f"{estimate.sample_rate_hz} Hz; bring both to one rate with codecbook.audio.convert."
+            f"Reference {label}at {reference.sample_rate_hz} Hz, estimate at {estimate.sample_rate_hz} Hz; convert one."
         )
     if reference.num_channels != estimate.num_channels:
         raise UnsupportedInput(
-            f"The reference {label}has {reference.num_channels} channel(s) and the estimate "
-            f"{estimate.num_channels}; bring both to the same with codecbook.audio.convert(clip, channels=...)."
+            f"The reference {label}has {reference.num_channels} channels, the estimate {estimate.num_channels}; mix."
         )
     for role, clip in (("reference", reference), ("estimate", estimate)):
         if clip.num_samples == 0:

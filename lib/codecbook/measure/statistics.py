@@ -78,8 +78,7 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
     present, missing = _present(values)
     if np.isinf(present).any():
         raise UnsupportedInput(
-            f"{int(np.isinf(present).sum())} of {len(present)} values are infinite (a perfect copy has an infinite "
-            "SI-SDR), and so would the mean be; take `median_interval`, or another measure."
+            f"{int(np.isinf(present).sum())} of {len(present)} values are infinite; take `median_interval` or another."
         )
     return replace(ratio_interval(present, np.ones(len(present))), missing=missing) if len(present) else _none(missing)
 

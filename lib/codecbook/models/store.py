@@ -135,8 +135,7 @@ def read_config(folder: Path, kind: str, training_command: str, parameters: str 
     path = folder / CONFIG_NAME
     if not path.is_file() or not (folder / parameters).is_file():
         raise MissingWeights(
-            f"{folder} holds no {kind} ({CONFIG_NAME} and {PARAMETERS_NAME} are needed); check the path, or train one "
-            f"with {training_command}."
+            f"{folder} holds no {kind} ({CONFIG_NAME}, {PARAMETERS_NAME}); check the path, or run {training_command}."
         )
     config = read_json(path, dict, "fetch the model again")
     for key, type_ in {"format": int, "architecture": str, "arguments": dict, "sha256": str}.items():
@@ -174,8 +173,7 @@ def check_tensors(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
     """
     if sha256 != config["sha256"]:
         raise CorruptInput(
-            f"The parameters in {folder} have SHA-256 {sha256[:16]}..., {CONFIG_NAME} says "
-            f"{config['sha256'][:16]}...; one of the files was altered or is of another model, fetch both again."
+            f"{folder} has SHA-256 {sha256[:16]}..., its {CONFIG_NAME} {config['sha256'][:16]}...; fetch both again."
         )
     count, widest = len(tensors), max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     limits = {"layers": count, "num_lstm_layers": count, "num_codebooks": count, "hidden_dim": widest}

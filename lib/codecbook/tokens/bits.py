@@ -46,8 +46,7 @@ def unpack_bits(data: bytes, codebook_sizes: tuple[int, ...], num_rows: int, *, 
     used, expected = num_rows * len(columns), packed_bytes(codebook_sizes, num_rows)
     if len(data) != expected:
         raise CorruptInput(
-            f"{num_rows} rows of {len(columns)} bits take {expected} bytes, not {len(data)}: "
-            "they are damaged, make or fetch them again."
+            f"{num_rows} rows of {len(columns)} bits take {expected} bytes, not {len(data)}: make or fetch them again."
         )
     if not damaged and used % 8 and data[-1] >> used % 8:
         raise CorruptInput("The bits after the last code are not zero: they are damaged.")

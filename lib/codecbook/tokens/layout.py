@@ -124,9 +124,7 @@ class Layout:
         if self.order in _DOUBLING:
             lengths = [len(codes) for codes in tokens.codes]
             if any(length != lengths[0] << level for level, length in enumerate(lengths)):
-                raise UnsupportedInput(
-                    f"Levels of {lengths} codes do not double, as {self.order!r} needs; take 'flat' or 'parallel'."
-                )
+                raise UnsupportedInput(f"Levels of {lengths} codes do not double; take 'flat' or 'parallel'.")
             parts = [codes.reshape(-1, 1 << level) for level, codes in enumerate(tokens.codes)]
         else:
             parts = list(tokens.to_frames().T[:, :, None])

@@ -204,20 +204,14 @@ def _parse(layout: str, head: bytes) -> NpqHeader:
     if mode not in (0, 1):
         raise UnsupportedInput(f"field channel mode is {mode}; 0 (mono) and 1 (mid/side) are known.")
     if layout == "npq2" and (mid == 0 or (mode == 0 and side)):
-        raise CorruptInput(
-            f"k_mid = {mid} and k_side = {side} contradict channel mode {mode}; "
-            "the header is damaged, copy or make the file again."
-        )
+        raise CorruptInput(f"k_mid = {mid} and k_side = {side} contradict channel mode {mode}; copy the file again.")
     count = fields.get("k", mid + side)
     if not 1 <= count <= 2 * _MAX_CODEBOOKS:
         raise CorruptInput(f"field K is {count}, where 1 to {_MAX_CODEBOOKS} codebooks are plausible.")
     is_legacy, further = layout.startswith("legacy"), int("frames" not in fields)  # legacy B has T behind vocab
     end = fixed.size + 4 * (count + further)
     if end > len(head):
-        raise CorruptInput(
-            f"field K claims {count} codebooks, but ends after {len(head)} bytes; "
-            "it is damaged, copy or make the file again."
-        )
+        raise CorruptInput(f"field K claims {count} codebooks, but ends after {len(head)} bytes; copy the file again.")
     sizes = np.frombuffer(head, "<i4" if is_legacy else "<u4", count + further, fixed.size).tolist()
     num_frames = sizes.pop() if further else fields["frames"]
     storage, bitrate_kbps = "u16", fields.get("bitrate", 0.0)

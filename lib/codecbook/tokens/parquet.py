@@ -124,9 +124,7 @@ def iterate_tokens(path: str | Path) -> Iterator[tuple[str, Tokens]]:
         raise type(error)(f"{path}: {error}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         reason = " ".join(str(error).split())
-        raise CorruptInput(
-            f"{path} could not be read as Parquet ({reason}); the file is damaged or cut off: copy or make it again."
-        ) from error
+        raise CorruptInput(f"{path} could not be read as Parquet ({reason}); copy or make it again.") from error
 
 
 def _row_groups(clips: Iterable[tuple[str, Tokens]]) -> Iterator[list[dict]]:
@@ -202,9 +200,7 @@ def _tokens_of(name: str, rows: list[dict]) -> Tokens:
     for row in rows[1:]:
         for key, value in of_clip.items():
             if row[key] != value:
-                raise CorruptInput(
-                    f"clip {name!r} has {key} {value!r} and {row[key]!r}; its rows are of different clips."
-                )
+                raise CorruptInput(f"clip {name!r} has {key} {value!r} and {row[key]!r}; its rows differ.")
     try:
         return Tokens(
             codes=tuple(row["codes"] for row in rows),

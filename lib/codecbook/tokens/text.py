@@ -90,9 +90,7 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int = 1024) -> TextBpe:
     that occur twice are merged. Raises UnsupportedInput: too small a vocabulary, no text, or text without UTF-8 form.
     """
     if vocabulary_size < len(_BYTES) + 1:
-        raise UnsupportedInput(
-            f"vocabulary_size={vocabulary_size} has no room for the 256 bytes and the end of text; choose 257 or more."
-        )
+        raise UnsupportedInput(f"vocabulary_size={vocabulary_size} has no room for all bytes; choose 257 or more.")
     checked = [_utf8(text) for text in texts]
     if not any(checked):
         raise UnsupportedInput(f"The {len(checked)} texts are all empty; give transcripts to train on.")

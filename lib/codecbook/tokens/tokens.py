@@ -112,8 +112,7 @@ class Tokens:
             raise UnsupportedInput("Tokens need at least one codebook; received none.")
         if not len(self.codebook_sizes) == len(self.frame_rates_hz) == count:
             raise UnsupportedInput(
-                f"Tokens have {count} code arrays, {len(self.codebook_sizes)} codebook sizes and "
-                f"{len(self.frame_rates_hz)} frame rates; give one of each per codebook."
+                f"{count} codes, {len(self.codebook_sizes)} sizes, {len(self.frame_rates_hz)} rates; give one of each."
             )
         known = self.format
         object.__setattr__(self, "codebook_sizes", known.codebook_sizes)
@@ -142,9 +141,7 @@ class Tokens:
                 "incomplete."
             )
         if self.scales and len(self.scales) != max(1, len(self.segment_frames)):
-            raise CorruptInput(
-                f"{len(self.scales)} scales for {max(1, len(self.segment_frames))} segments; they differ."
-            )
+            raise CorruptInput(f"{len(self.scales)} scales for {max(1, len(self.segment_frames))} segments.")
         if not all(isfinite(scale) for scale in self.scales):
             raise CorruptInput(f"Scales {self.scales} are not all finite float32 numbers; encode the clip again.")
 
@@ -221,8 +218,7 @@ def _checked_codes(k: int, codes: np.ndarray, codebook_size: int) -> np.ndarray:
     if array.size and (array.min() < 0 or array.max() >= codebook_size):
         at = int(np.flatnonzero((array < 0) | (array >= codebook_size))[0])
         raise CorruptInput(
-            f"Code {array[at]} at index {at} of codebook {k} is outside 0..{codebook_size - 1}; "
-            "the tokens are damaged, make or fetch them again."
+            f"Code {array[at]} at index {at} of codebook {k} is outside 0..{codebook_size - 1}; make or fetch it again."
         )
     own = np.array(array, dtype=np.int64, order="C")  # a copy: what the caller does to its array is not ours
     own.flags.writeable = False
@@ -274,7 +270,6 @@ def checked_codes(codes: np.ndarray, codebook_sizes: Sequence[int], source: str)
     if outside.any():
         at = tuple(int(i) for i in np.argwhere(outside)[0])
         raise CorruptInput(
-            f"{source}: code {codes[at]} at {list(at)} is outside 0..{codebook_sizes[at[-1]] - 1}; "
-            "they are damaged, make or fetch them again."
+            f"{source}: code {codes[at]} at {list(at)} is outside 0..{codebook_sizes[at[-1]] - 1}; fetch it again."
         )
     return codes.astype(np.int64, copy=False)

@@ -39,9 +39,7 @@ def read_checkpoint(path: Path, keys: Iterable[str]) -> dict[str, Any]:
         # from memory: given a path, torch seeks before the start of some truncated files, which is an OSError
         state = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except Exception as error:  # foreign bytes fail wherever torch's parsers stumble over them
-        raise CorruptInput(
-            f"{path} is no complete checkpoint ({type(error).__name__} in reading it); use another one, or delete it."
-        ) from error
+        raise CorruptInput(f"{path} is no complete checkpoint ({type(error).__name__}); take another.") from error
     missing = [key for key in keys if not isinstance(state, dict) or key not in state]
     if missing:
         raise CorruptInput(f"{path} is no complete checkpoint ({', '.join(missing)} missing); use another.")

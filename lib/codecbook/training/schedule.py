@@ -60,8 +60,7 @@ class Schedule:
         shares = (self.warmup, self.decay, self.final)
         if not all(0.0 <= share <= 1.0 for share in shares) or self.warmup + self.decay > 1.0:
             raise UnsupportedInput(
-                f"warmup={self.warmup}, decay={self.decay} and final={self.final} must be shares from 0 to 1, the "
-                "first two at most 1 together."
+                f"warmup={self.warmup}, decay={self.decay}, final={self.final} are no shares, or two exceed 1."
             )
 
     def rate(self, progress: float) -> float:

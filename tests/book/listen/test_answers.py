@@ -90,7 +90,7 @@ def test_values_out_of_range_are_refused_with_their_line(tmp_path, changed, said
         (",".join(COLUMNS).encode() + b"\r\nx,y\r\n", "has 2 cells"),
         (b"\xff\xfe\x00", "UTF-8"),
         (b'"open', "no CSV table"),
-        (b"a" * (5 << 20), "answers have fewer"),
+        (b"a" * (5 << 20), "more than answers"),
     ],
 )
 def test_other_files_are_refused(tmp_path, data, said):
@@ -101,8 +101,8 @@ def test_other_files_are_refused(tmp_path, data, said):
 
 
 def test_missing_and_repeated_files_are_refused(tmp_path):
-    with pytest.raises(MissingInput, match="no answers in"):
+    with pytest.raises(MissingInput, match="No answers in"):
         read_answers(tmp_path)
     path = write_answers([ROW], tmp_path / "a.csv")
-    with pytest.raises(CorruptInput, match="more than once"):
+    with pytest.raises(CorruptInput, match="there twice"):
         read_answers([path, path])

@@ -146,7 +146,7 @@ def test_a_model_of_another_shape_is_no_start(command, tmp_path, monkeypatch, ti
     other = tiny_recipe(arguments={**tiny_recipe().arguments, "hidden_dim": 12})
     monkeypatch.setitem(train.RECIPES, "tiny", other)
     assert command("--start-from", str(tmp_path / "run" / "model"), "--out", str(tmp_path / "more")) == 2
-    assert "choose the recipe it was made by" in capsys.readouterr().err
+    assert "take that" in capsys.readouterr().err
     assert not (tmp_path / "more").exists()
 
 

@@ -54,5 +54,5 @@ def test_export_refuses_tokens_of_another_vocabulary(
     save_lm(tmp_path / "float", make_float_model("none"), {})
     command = ["export", str(tmp_path / "float"), str(tokens), "--out", str(tmp_path / "exact"), "--order", "flat"]
     assert main(command) == 2
-    assert "the model was made for 3 x 11 codes" in capsys.readouterr().err
+    assert "the model 3 x 11 codes" in capsys.readouterr().err
     assert not (tmp_path / "exact").exists()

@@ -127,7 +127,7 @@ HOSTILE = {
 def test_damaged_and_hostile_files_are_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(HOSTILE[name])
-    with pytest.raises(CorruptInput, match=r"no safetensors file or is damaged"):
+    with pytest.raises(CorruptInput, match=r"no safetensors file, or damaged"):
         ModelFile(path)
 
 

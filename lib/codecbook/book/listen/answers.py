@@ -70,25 +70,21 @@ def read_answers(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     missing = [path_as_text(file) for file in files if not file.is_file()]
     if missing or not files:
         raise MissingInput(
-            f"There are no answers in {', '.join(missing or map(path_as_text, given)) or 'nothing'}; give CSV files "
-            "that a listening test has saved, or their folder."
+            f"No answers in {', '.join(missing or map(path_as_text, given)) or 'nothing'}; give CSV files, or a folder."
         )
     table = pd.DataFrame([row for file in files for row in _read(_text(file), file)])
     twice = table[table.duplicated(_KEY, keep=False)]
     if len(twice):
         first = twice.iloc[0]
         raise CorruptInput(
-            f"{len(twice)} answers are there more than once, such as session {first.session}, trial {first.trial}, "
-            f"{first['item']!r}: a file was given twice, or copied; leave one of them out."
+            f"{len(twice)} answers are there twice, as {first.session}, {first.trial}, {first['item']!r}; drop one."
         )
     return table.sort_values("time_utc", kind="stable", ignore_index=True)
 
 
 def _text(file: Path) -> str:
     if file.stat().st_size > _MOST_BYTES:
-        raise UnsupportedInput(
-            f"{path_as_text(file)} has {file.stat().st_size} bytes; answers have fewer. Check the file."
-        )
+        raise UnsupportedInput(f"{path_as_text(file)} has {file.stat().st_size} bytes, more than answers; check it.")
     try:
         return file.read_bytes().decode("utf-8-sig")  # a spreadsheet may have put its mark in front
     except UnicodeDecodeError as error:
@@ -101,9 +97,7 @@ def _read(text: str, file: Path) -> list[dict[str, Any]]:
     except (csv.Error, ValueError) as error:
         raise CorruptInput(f"{path_as_text(file)} is no CSV table ({error}); take the file as it was saved.") from error
     if tuple(head) != COLUMNS:
-        raise CorruptInput(
-            f"{path_as_text(file)} has the columns {head[:20]}, not {list(COLUMNS)}; do not edit the file."
-        )
+        raise CorruptInput(f"{path_as_text(file)} has the columns {head[:20]}, not {list(COLUMNS)}; do not edit it.")
     return [_row(row, f"{path_as_text(file)}, line {i}") for i, row in enumerate(rows, start=2)]
 
 

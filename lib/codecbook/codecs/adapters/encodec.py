@@ -97,8 +97,7 @@ class SegmentedEncodec(EncodecCodec):
         frames = list(tokens.segment_frames) or [full] * (total // full) + [total % full] * (total % full > 0)
         if self.module.normalize and len(tokens.scales) != len(frames):
             raise UnsupportedInput(
-                f"{self.name} normalises each segment, but these tokens have {len(tokens.scales)} scales for "
-                f"{len(frames)} segments; keep such tokens as Parquet (codecbook.tokens.parquet), which stores them."
+                f"{len(tokens.scales)} scales for {len(frames)} segments of {self.name}; keep such tokens as Parquet."
             )
         # a last segment that begins within the overlap before the clip's end follows one that is not whole either
         stride, length = int(self.module.segment_stride), int(self.module.segment_length)
@@ -107,9 +106,7 @@ class SegmentedEncodec(EncodecCodec):
         before = frames[-2] if within else full
         least = math.ceil((stride + 1) / self.hop_length)
         if any(count != full for count in whole) or not least <= before <= full or frames[-1] > full:
-            raise CorruptInput(
-                f"Segments of {frames} frames, not of {full}, as {self.name} has before the last; encode again."
-            )
+            raise CorruptInput(f"Segments have {frames} frames, not {full}, before the last; encode again.")
         return frames
 
 

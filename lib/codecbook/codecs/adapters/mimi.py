@@ -32,9 +32,7 @@ class MimiCodec(CausalCodec):
     def __init__(self, name: str, model: Any, weights: Weights, device: str = "cpu") -> None:
         config = model.config
         if config.num_semantic_quantizers != 1:
-            raise UnsupportedInput(
-                f"This Mimi has {config.num_semantic_quantizers} semantic codebooks; one is supported, as published."
-            )
+            raise UnsupportedInput(f"Mimi has {config.num_semantic_quantizers} semantic codebooks; one is supported.")
         super().__init__(name, model, weights, device)
         self.sample_rate_hz = int(config.sampling_rate)
         self.channels = int(config.audio_channels)

@@ -33,9 +33,7 @@ class NeuCodec(NetworkCodec):
         config = model.config
         features = config.semantic_model_config.feature_projection_input_dim
         if config.input_sampling_rate != 16_000 or features != 160:
-            raise UnsupportedInput(
-                f"NeuCodec with {features} features at {config.input_sampling_rate} Hz; 160 at 16000 are supported."
-            )
+            raise UnsupportedInput(f"{features} features at {config.input_sampling_rate} Hz; NeuCodec: 160 at 16000.")
         super().__init__(name, model, weights, device)
         self.sample_rate_hz = int(config.output_sampling_rate)
         self.hop_length = int(config.encoder_hop_length) * self.sample_rate_hz // 16_000

@@ -121,9 +121,7 @@ def read_index(folder: str | Path | None = None) -> TokenIndex:
     folder = data_dir() / "tokens" if folder is None else Path(folder)
     content = _read_json(folder / INDEX_NAME)
     if content.get("format", FORMAT) != FORMAT:
-        raise UnsupportedInput(
-            f"{folder / INDEX_NAME} has format {content['format']}, this version reads {FORMAT}; update codecbook."
-        )
+        raise UnsupportedInput(f"{folder / INDEX_NAME} has format {content['format']}, not {FORMAT}; update codecbook.")
     try:
         corpora = {name: CorpusEntry(**entry) for name, entry in content["corpora"].items()}
         table = pd.read_csv(folder / CLIPS_NAME, dtype=str, keep_default_na=False).astype({"duration_s": float})

@@ -117,9 +117,7 @@ def _load_start(folder: Path, recipe: Recipe) -> tuple[torch.nn.Module, str]:
     asked = json.loads(json.dumps(recipe.arguments))  # as a file has it: tuples are lists
     held = config["architecture"], config["arguments"]
     if held != (recipe.architecture, asked):
-        raise UnsupportedInput(
-            f"{folder} holds {held[0]} {held[1]}, not {recipe.architecture} {asked}; choose the recipe it was made by."
-        )
+        raise UnsupportedInput(f"{folder} holds {held[0]} {held[1]}, not {recipe.architecture} {asked}; take that.")
     return module, config["sha256"]
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import soundfile
 
 from codecbook.audio import convert, load
-from codecbook.audio_files import AUDIO_SUFFIXES
 from codecbook.errors import UnsupportedInput
 from codecbook.files import sha256_of
 from codecbook.recordings import each_usable, held_out, is_held_out, log_left_out, search
@@ -94,9 +93,7 @@ def split_files(
     Raises MissingInput, UnsupportedInput: no folder; nothing left to train on, or `speaker` is no regular expression.
     """
     if hold_out_every == 1 or hold_out_every < 0:
-        raise UnsupportedInput(
-            f"Holding out one recording in {hold_out_every} leaves none to train on; choose 2 or more, or 0 for none."
-        )
+        raise UnsupportedInput(f"One in {hold_out_every} held out leaves none to train on; choose 2 or more, or 0.")
     try:
         re.compile(speaker)
     except re.error as error:
@@ -119,8 +116,7 @@ def split_files(
     kept = {path: identities[path] for path in files if labels[path] not in apart}
     if not kept:
         raise UnsupportedInput(
-            f"{folder} holds no audio to train on ({len(files)} files found, {len(held)} held out); name a "
-            f"folder with {', '.join(AUDIO_SUFFIXES)} files."
+            f"{folder} holds no audio to train on, {len(files)} files found and {len(held)} held out; name another."
         )
     return kept, held
 
@@ -176,7 +172,5 @@ class Crops:
                 continue
             silent += 1
             if silent == _MAX_SILENT_CROPS:
-                raise UnsupportedInput(
-                    f"{silent} crops in a row were below -60 dB of full scale; choose others, or amplify them."
-                )
+                raise UnsupportedInput(f"{silent} crops in a row are below -60 dB of full scale; amplify them.")
         return np.stack(crops)

@@ -87,9 +87,7 @@ class CodecTrainer:
             self.log.say(f"going on with another corpus: {changes}")
         count = len(saved["crops"])
         if count != self.processes.count:
-            raise UnsupportedInput(
-                f"The checkpoint in {self.folder} is of {count} processes, not {self.processes.count}; start {count}."
-            )
+            raise UnsupportedInput(f"The checkpoint is of {count} processes, not {self.processes.count}; take {count}.")
         self._restore(saved)
         self.crops.random.bit_generator.state = saved["crops"][self.processes.rank]
 
@@ -224,9 +222,7 @@ class CodecTrainer:
         """Go back to the last checkpoint after a loss that is not finite, with half the learning rate."""
         step, elapsed_s, rate_scale, recoveries = self.step, self.elapsed_s, self.rate_scale / 2, self.recoveries + 1
         if recoveries > _MAX_RECOVERIES:
-            raise CodecbookError(
-                f"The loss was not finite {recoveries} times, last at step {step}; lower the recipe's learning_rate."
-            )
+            raise CodecbookError(f"The loss was not finite {recoveries} times, last in step {step}; lower its rate.")
         # crops go on from here: the same batches might diverge in the same way
         self._restore(self._saved())
         self.elapsed_s, self.rate_scale, self.recoveries = elapsed_s, rate_scale, recoveries

@@ -130,9 +130,7 @@ def dialect_of(header: EcdcHeader, qstep: float | None = None, lm_dtype: str | N
     step = first(qstep, "ENCODEC_LOGIT_QSTEP", _fraction, known and known.qstep)
     dtype = first(lm_dtype, "ENCODEC_DETERMINISTIC_LM_DTYPE", _dtype_name, known and known.lm_dtype)
     if step is None or dtype is None:
-        raise UnsupportedInput(
-            f"fp = {fp_scale} is of no known dialect; give the step of its grid and its type, qstep= and lm_dtype=."
-        )
+        raise UnsupportedInput(f"fp = {fp_scale} is of no known dialect; give qstep= and lm_dtype=.")
     return GridDialect(step, fp_scale, min_range, dtype, tau)
 
 
@@ -145,9 +143,7 @@ def _header_of(values: dict[str, Any]) -> EcdcHeader:
         )
     unknown = sorted(set(values) - {*UPSTREAM_KEYS, *GRID_KEYS})
     if unknown:
-        raise UnsupportedInput(
-            f"The header has the unknown keys {[key[:20] for key in unknown[:5]]}; it is damaged, or of another writer."
-        )
+        raise UnsupportedInput(f"The header has unknown keys, {[key[:20] for key in unknown[:5]]}; it is damaged.")
     missing = [key for key in UPSTREAM_KEYS if key not in values]
     if missing:
         raise CorruptInput(f"The header lacks {', '.join(missing)}; the stream is damaged.")

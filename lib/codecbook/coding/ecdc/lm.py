@@ -74,9 +74,7 @@ class PackageStepper:
         """Forget all steps; the next one is the first of a segment."""
         most = getattr(self.lm, "n_q", num_codebooks)
         if not 1 <= num_codebooks <= most:
-            raise UnsupportedInput(
-                f"The stream has {num_codebooks} codebooks, the language model has {most}; it belongs to another codec."
-            )
+            raise UnsupportedInput(f"{num_codebooks} codebooks for a language model of {most}; take the codec's own.")
         self._num_codebooks = num_codebooks
         self._states, self._offset = None, 0
 
@@ -272,7 +270,5 @@ def placed_lm(lm: LMSource, dialect: GridDialect | None, shape: ModelShape, devi
         raise UnsupportedInput(f"A language model must be a torch module; received {type(lm).__name__}.")
     size = getattr(lm, "card", shape.codebook_size)
     if size != shape.codebook_size:
-        raise UnsupportedInput(
-            f"A language model of {size} codes does not fit codebooks of {shape.codebook_size}; use the codec's own."
-        )
+        raise UnsupportedInput(f"The model has {size} codes, codebooks {shape.codebook_size}; use the codec's own.")
     return PackageStepper(lm, dialect, device)

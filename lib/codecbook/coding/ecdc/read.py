@@ -124,9 +124,7 @@ def read_ecdc_codes(
         parts.append(np.zeros((K, frames), dtype=np.int64) if part is None else part)
         scales.append(scale)
     if not outline.chunks and position != len(outline.data):
-        raise CorruptInput(
-            f"{len(outline.data) - position} bytes follow the last segment; another language model or rounding made it."
-        )
+        raise CorruptInput(f"{len(outline.data) - position} bytes follow the last segment; another model made it.")
     tokens = Tokens(
         codes=tuple(np.concatenate(parts, axis=1)), codebook_sizes=(shape.codebook_size,) * K,
         frame_rates_hz=(float(shape.frame_rate_hz),) * K, codec=shape.codec,

@@ -142,9 +142,7 @@ def chunks_of(data: bytes, body: int, count: int) -> tuple[Chunk, ...]:
         length, expected = CHUNK.unpack_from(data, position)
         position = start + length
         if position > len(data):
-            raise CorruptInput(
-                f"Chunk {index} of {count} claims {length} bytes, where {len(data) - start} follow; it is cut off."
-            )
+            raise CorruptInput(f"Chunk {index} of {count} claims {length} of {len(data) - start} bytes; it is cut off.")
         chunks.append(Chunk(start, position, zlib.crc32(data[start:position]), expected))
     if position != len(data):
         raise CorruptInput(f"{len(data) - position} bytes follow the last of {count} chunks; the stream is damaged.")
@@ -190,9 +188,7 @@ def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: f
     check_model(header, shape)
     duration_s = header.num_samples / shape.sample_rate_hz
     if header.uses_lm and duration_s > max_duration_s:
-        raise UnsupportedInput(
-            f"The header claims {duration_s:.0f} s; raise max_duration_s={max_duration_s:g} if you trust the stream."
-        )
+        raise UnsupportedInput(f"The header claims {duration_s:.0f} s; raise max_duration_s={max_duration_s:g}.")
     available = len(data) - body
     count = shape.num_segments(header.num_samples)
     if count > available:
@@ -206,8 +202,7 @@ def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: f
         expected = sum(shape.raw_bytes(K, num_frames) for num_frames in frames)
         if expected != available:
             raise CorruptInput(
-                f"The header's {header.num_samples} samples and {K} codebooks take {expected} bytes; the stream has "
-                f"{available}: it is cut off, goes on, or its header is damaged."
+                f"{header.num_samples} samples, {K} codebooks take {expected} bytes, not {available}: damaged stream."
             )
     if header.is_chunked:
         outline = replace(outline, chunks=chunks_of(data, body, count))
@@ -224,9 +219,7 @@ def check_model(header: EcdcHeader, shape: ModelShape) -> None:
     if header.model_name != shape.name:
         raise UnsupportedInput(f"The stream is of the model {header.model_name[:60]!r}, not {shape.name!r}; load that.")
     if header.num_codebooks > shape.num_codebooks:
-        raise UnsupportedInput(
-            f"The stream has {header.num_codebooks} codebooks, {shape.name} up to {shape.num_codebooks}; it is damaged."
-        )
+        raise UnsupportedInput(f"{header.num_codebooks} codebooks, {shape.name} has {shape.num_codebooks}; check it.")
 
 
 def check_silence(outline: EcdcOutline, index: int, kind: str) -> None:
@@ -234,9 +227,7 @@ def check_silence(outline: EcdcOutline, index: int, kind: str) -> None:
     tokens = outline.header.num_codebooks * outline.frames[index]
     num_bytes = outline.chunks[index].end - outline.chunks[index].start
     if 8 * num_bytes < tokens * _LEAST_BITS_OF_SILENCE:
-        raise CorruptInput(
-            f"Segment {index} is damaged ({kind}): {num_bytes} bytes are too few for {tokens} tokens; so is the header."
-        )
+        raise CorruptInput(f"Segment {index} is damaged ({kind}): {num_bytes} bytes are too few for {tokens} tokens.")
 
 
 def _check_coded_size(outline: EcdcOutline) -> None:
@@ -250,12 +241,10 @@ def _check_coded_size(outline: EcdcOutline) -> None:
     overhead = count * (CHUNK.size * header.is_chunked + shape.scale_bytes)
     if 8 * (num_bytes - overhead) < tokens * least_bits:
         raise CorruptInput(
-            f"The header claims {tokens} tokens in {count} segment(s), which {num_bytes} bytes cannot hold; the stream "
-            "is cut off, or its header is damaged."
+            f"The header claims {tokens} tokens in {count} segment(s), more than {num_bytes} bytes hold; it is wrong."
         )
     most = sum(shape.most_bytes(header.num_codebooks, frames) for frames in outline.frames)
     if not header.is_chunked and num_bytes > most:
         raise CorruptInput(
-            f"The header claims {tokens} tokens, which take at most {most} bytes, where {num_bytes} follow; the stream "
-            "goes on, or its header is damaged."
+            f"The header claims {tokens} tokens, of at most {most} bytes, where {num_bytes} follow; it is damaged."
         )

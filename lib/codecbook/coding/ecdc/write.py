@@ -87,9 +87,7 @@ def write_ecdc_codes(
         raise UnsupportedInput("Tokens must say how long their audio is to become .ecdc; set num_samples.")
     counts = list(tokens.segment_frames) or [len(tokens.codes[0])]
     if len(tokens.scales) != (len(counts) if shape.normalises else 0):
-        raise UnsupportedInput(
-            f"{len(counts)} segments of {shape.name} have {len(tokens.scales)} scales; the tokens are of another codec."
-        )
+        raise UnsupportedInput(f"{len(counts)} segments, {len(tokens.scales)} scales; the tokens are of another codec.")
     grid = dialect_to_write(acv, dialect)
     stepper = _stepper(lm, acv, grid, shape)
     parts = np.split(np.stack(tokens.codes), np.cumsum(counts)[:-1], axis=1)
@@ -138,9 +136,7 @@ def _written(
     counts = [codes.shape[1] for codes, _ in frames]
     expected = [shape.frames(samples) for samples in shape.segments(num_samples)]
     if counts != expected:
-        raise UnsupportedInput(
-            f"The model makes segments of {counts[:3]} frames, not {expected[:3]}; its hop length does not fit."
-        )
+        raise UnsupportedInput(f"Segments have {counts[:3]} frames, not {expected[:3]}; the hop length does not fit.")
     header = EcdcHeader(shape.name, num_samples, len(frames[0][0]), uses_lm=stepper is not None)
     if grid is not None:
         acv = 4 if header.uses_lm else 0
@@ -163,15 +159,11 @@ def _checked_samples(wav: Clip | np.ndarray | Tensor, network: "EncodecModel") -
     """Return samples ``[C, S]`` as a float32 tensor on the model's device."""
     if isinstance(wav, Clip):
         if wav.sample_rate_hz != network.sample_rate:
-            raise UnsupportedInput(
-                f"The clip is at {wav.sample_rate_hz} Hz, not {network.sample_rate} Hz; use codecbook.audio.convert."
-            )
+            raise UnsupportedInput(f"The clip is at {wav.sample_rate_hz} Hz, not {network.sample_rate}; convert it.")
         wav = wav.samples
     samples = torch.as_tensor(wav)
     if samples.dim() != 2 or samples.shape[0] != network.channels or not samples.is_floating_point():
-        raise UnsupportedInput(
-            f"{network.name} takes float [{network.channels}, S], not {samples.dtype} {list(samples.shape)}."
-        )
+        raise UnsupportedInput(f"Give float [{network.channels}, S], not {samples.dtype} {list(samples.shape)}.")
     if samples.shape[1] == 0:
         raise CorruptInput("The clip holds no samples; leave it out.")
     if not bool(torch.isfinite(samples).all()):

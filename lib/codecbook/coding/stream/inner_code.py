@@ -27,10 +27,7 @@ HEAD_BYTES = _HEAD.size + 4 + _HEAD_PARITY
 def check_inner_parity(parity: int) -> int:
     """Return a number of parity bytes for each block of 255; UnsupportedInput: an odd one, or outside 2..128."""
     if not (2 <= parity <= 128 and parity % 2 == 0):
-        raise UnsupportedInput(
-            f"{parity} parity bytes in a block of {_BLOCK_BYTES} are none; give an even number from 2 to 128, of which "
-            "half can be corrected."
-        )
+        raise UnsupportedInput(f"{parity} parity bytes in a block of {_BLOCK_BYTES}; give an even number, 2 to 128.")
     return parity
 
 

@@ -222,8 +222,7 @@ def unpack_header(data: bytes, copy_of: ModuleType | None = None) -> StreamHeade
         number, body = open_header(data)
         if number not in VERSIONS:
             raise UnsupportedInput(
-                f"The stream is of version {number} of its format, and this program reads {min(VERSIONS)} to "
-                f"{max(VERSIONS)}; update codecbook."
+                f"The stream is of version {number}; {min(VERSIONS)} to {max(VERSIONS)} are read: update codecbook."
             )
         version = VERSIONS[number]
     else:
@@ -270,9 +269,7 @@ def _search_header(source: StreamSource, problem: CodecbookError) -> StreamHeade
     if start.startswith(ECDC_MAGIC):
         raise UnsupportedInput("This is an .ecdc stream of EnCodec; read it with codecbook.coding.ecdc.read_ecdc.")
     if start != HEADER_MAGIC:
-        raise CorruptInput(
-            f"This is no stream of codecbook: {source.size} bytes that begin with {start!r}; check the file."
-        )
+        raise CorruptInput(f"{source.size} bytes that begin with {start!r} are no stream of codecbook; check the file.")
     raise CorruptInput(f"No copy of the stream's header can be read ({problem}); copy the stream again.")
 
 

@@ -179,9 +179,7 @@ class StreamReader:
         ]
         damage = tuple(part for part in parts if isinstance(part, Damage))
         if parts and len(damage) == len(parts):
-            raise CorruptInput(
-                f"None of the stream's segments can be decoded; the first: {damage[0]}. Copy the stream again."
-            )
+            raise CorruptInput(f"No segment can be decoded; the first: {damage[0]}. Copy the stream again.")
         kept = self._without_endless_loss(parts)
         first_row = kept[0].first_row if kept else 0
         rows = np.zeros((sum(part.num_rows for part in kept), len(header.columns)), dtype=np.int64)
@@ -239,8 +237,7 @@ class StreamReader:
             lost -= parts[end].num_rows
         if lost > limit:
             raise CorruptInput(
-                f"{lost} rows ({lost / rate_hz:.0f} s) of codes are lost and {intact} are there; read what there is "
-                "with StreamReader.segments, which fills nothing in."
+                f"{lost} rows ({lost / rate_hz:.0f} s) are lost, {intact} intact; read those by StreamReader.segments."
             )
         return parts[:end]
 

@@ -87,9 +87,7 @@ class Corpus:
         """Take tokens of text, all of one vocabulary, by clip name, as rows of one column."""
         sizes = {text.vocabulary_size for text in texts.values()}
         if len(sizes) != 1:
-            raise UnsupportedInput(
-                f"Texts of {len(texts)} clips have the vocabulary sizes {sorted(sizes)}; give clips of one tokenizer."
-            )
+            raise UnsupportedInput(f"Texts have the vocabulary sizes {sorted(sizes)}; give clips of one tokenizer.")
         rows = ((name, text.ids[:, None], text.duration_s) for name, text in texts.items())
         return cls._of_rows(rows, tuple(sizes), None)
 
@@ -243,9 +241,7 @@ class Corpus:
         distinct = set(labels)
         if len(distinct) < 2:
             what = "distinct content(s)" if by == "clip" else f"label(s) ({', '.join(distinct)})"
-            raise UnsupportedInput(
-                f"The {len(self)} clips have {len(distinct)} {what}, too few for two sides; add clips."
-            )
+            raise UnsupportedInput(f"{len(self)} clips have {len(distinct)} {what}, too few for two sides; add clips.")
         apart = held_out(distinct, 1 / held_out_every)
         is_held_out = np.array([label in apart for label in labels])
         return self._part(~is_held_out), self._part(is_held_out)

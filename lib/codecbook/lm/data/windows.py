@@ -36,9 +36,7 @@ class Windows:
                 f"context_frames={context_frames} with stride_frames={stride_frames}; choose 1 <= stride <= context."
             )
         if corpus.num_rows < context_frames:
-            raise UnsupportedInput(
-                f"{corpus.num_rows} rows are fewer than context_frames={context_frames}; lower it, or add clips."
-            )
+            raise UnsupportedInput(f"{corpus.num_rows} rows are fewer than context_frames={context_frames}; add clips.")
         self.context_frames, self._corpus = int(context_frames), corpus
         # two epochs at most meet in a batch, unless it is larger than the corpus
         self._order = lru_cache(maxsize=2)(self._drawn_order)

@@ -149,9 +149,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def check_continuation(state: dict[str, Any], model: TokenLM, decisive: dict[str, Any], source: Path) -> None:
     """Raise UnsupportedInput unless a run with this model and these options may go on from a checkpoint."""
     if state["architecture"] != model.architecture:
-        raise UnsupportedInput(
-            f"{source} is of architecture {state['architecture']!r}, not {model.architecture!r}; choose another folder."
-        )
+        raise UnsupportedInput(f"{source} is of {state['architecture']!r}, not {model.architecture!r}; choose another.")
     check_vocabulary(model, state["arguments"]["codebook_sizes"], f"The tokens that {source} was trained on")
     wanted = model.config.arguments() | decisive
     check_settings({**state["arguments"], **state["decisive"]}, wanted, source)

@@ -215,17 +215,14 @@ class _Run:
             f"{self.options.spike_factor:g} times the mean of {mean * NATS_TO_BITS:.2f}"
         )
         if self.state.skips_in_a_row > _MAX_SKIPS_IN_A_ROW:
-            raise CodecbookError(
-                f"{self.state.skips_in_a_row} steps in a row had far too high a loss; train with a lower learning_rate."
-            )
+            raise CodecbookError(f"{self.state.skips_in_a_row} steps in a row lost far too much; lower learning_rate.")
 
     def _recover(self) -> None:
         """Go back to the best weights, and on with the next windows at half the rate."""
         self.state.recoveries += 1
         if self.state.recoveries > _MAX_RECOVERIES:
             raise CodecbookError(
-                f"The loss was not finite {self.state.recoveries} times; train with a lower learning_rate than "
-                f"{self.options.learning_rate:g}, or with precision='float32'."
+                f"The loss was not finite {self.state.recoveries} times; lower learning_rate, or take float32."
             )
         self.state.rate_scale *= 0.5
         self.processes.wait()  # the file is there once the first process is here

@@ -52,9 +52,7 @@ def rate_of(learned: Learned, texts: Mapping[str, str] | None = None) -> dict[st
     if texts is not None:
         missing = [clip for clip in learned.clips if clip not in texts]
         if missing:
-            raise UnsupportedInput(
-                f"{len(missing)} test clips have no text, such as {missing[0]}; leave the texts out, or those clips."
-            )
+            raise UnsupportedInput(f"{len(missing)} test clips have no text, as {missing[0]}; leave these clips out.")
         num_bytes = sum(len(texts[clip].encode()) for clip in learned.clips)
         bits_per_byte = total_bits / num_bytes if num_bytes else float("nan")
     columns = len(learned.stream.corpus.codebook_sizes)
@@ -92,9 +90,7 @@ def saved(shorter: Learned, longer: Learned, codes: tuple[str, str] = (MODEL, MO
         UnsupportedInput: Readings of other clips, or of other tokens of them.
     """
     if shorter.clips != longer.clips or not np.array_equal(shorter.level_tokens, longer.level_tokens):
-        raise UnsupportedInput(
-            f"{shorter.stream.key} and {longer.stream.key} are of other clips or tokens; compare codes of the same."
-        )
+        raise UnsupportedInput(f"{shorter.stream.key} and {longer.stream.key} are of other clips; compare the same.")
     bits = [found.level_bits[code].sum(axis=1) for found, code in zip((shorter, longer), codes, strict=True)]
     return ratio_interval(bits[1] - bits[0], shorter.level_tokens.sum(axis=1))
 

@@ -111,9 +111,7 @@ class Material:
         if codec in self.tokens:
             tokens = self.tokens[codec]
         elif self.index is None:
-            raise MissingWeights(
-                f"There are no tokens of {codec} here, of {', '.join(self.tokens)} alone; give some, or leave it out."
-            )
+            raise MissingWeights(f"There are no tokens of {codec}, of {', '.join(self.tokens)} alone; leave it out.")
         elif codec in self.index.corpora:
             tokens = dict(iterate_tokens(self.index.path(codec)))
             absent = sorted(set(wanted) - tokens.keys())
@@ -121,8 +119,7 @@ class Material:
                 raise UnsupportedInput(f"{len(absent)} clips, as {absent[0]}, have no tokens of {codec}; choose other.")
         elif recordings_dir is None:
             raise MissingWeights(
-                f"{self.index.folder.name} holds no tokens of {codec}, and the recordings to make them from are not "
-                "here; give their folder as recordings_dir, or set CODECBOOK_EXTRA."
+                f"{self.index.folder.name} holds no tokens of {codec}; give recordings_dir, or set CODECBOOK_EXTRA."
             )
         else:
             tokens = encode_recordings(load_codec(codec, "pretrained"), wanted, recordings_dir)

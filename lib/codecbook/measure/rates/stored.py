@@ -100,9 +100,7 @@ def read_costs(index: TokenIndex, streams: Iterable[Stream], parts: ClipParts) -
     by_key = {stream.key: stream for stream in streams}
     for name in {_codec_of(stream) for stream in by_key.values()}:
         if name in about["origins"] and about["origins"][name] != (found := origin(index, name)):
-            raise UnsupportedInput(
-                f"The stored costs of {name} are of {about['origins'][name]}, not of {found}; make them again."
-            )
+            raise UnsupportedInput(f"Stored costs of {name} are of {about['origins'][name]}, not {found}; remake them.")
     costs = {key: group for key, group in pd.read_parquet(costs_path).groupby(_KEYS)}
     runs = []
     for run in about["runs"]:

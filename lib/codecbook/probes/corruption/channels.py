@@ -32,9 +32,7 @@ def gilbert_elliott(
     for name, value in (("loss_rate", loss_rate), ("good_loss", good_loss), ("bad_loss", bad_loss)):
         _check_share(name, value)
     if not good_loss < bad_loss or not good_loss <= loss_rate <= bad_loss:
-        raise UnsupportedInput(
-            f"loss_rate={loss_rate} must lie between good_loss={good_loss} and bad_loss={bad_loss}, the larger one."
-        )
+        raise UnsupportedInput(f"loss_rate={loss_rate} must be between good_loss={good_loss} and bad_loss={bad_loss}.")
     if not 1 <= mean_burst_packets < np.inf:
         raise UnsupportedInput(f"mean_burst_packets={mean_burst_packets}; give 1 or more.")
     bad_share = (loss_rate - good_loss) / (bad_loss - good_loss)
@@ -42,8 +40,7 @@ def gilbert_elliott(
     enter = leave * bad_share / (1 - bad_share) if bad_share < 1 else 1.0
     if enter > 1:
         raise UnsupportedInput(
-            f"Bursts of {mean_burst_packets:g} with a packet between any two take up at most "
-            f"{1 / (1 + leave):.3f} of the packets, not {bad_share:.3f}; lower the rate, or use longer ones."
+            f"Bursts of {mean_burst_packets:g} lose {1 / (1 + leave):.3f} at most, not {bad_share:.3f}; lower the rate."
         )
     random = np.random.default_rng(seed)
     is_bad, lost = bool(random.random() < bad_share), []

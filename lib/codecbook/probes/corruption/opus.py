@@ -65,8 +65,7 @@ class Opus:
         found = str(path) or ctypes.util.find_library("opus")
         if not found or (path and not Path(path).is_file()):
             raise MissingInput(
-                f"There is no libopus {f'at {path}' if path else 'on this machine'}; install it (Debian: libopus0), or "
-                "name the file."
+                f"There is no libopus {f'at {path}' if path else 'here'}; install libopus0, or name its file."
             )
         try:
             self._calls = ctypes.CDLL(found)
@@ -168,9 +167,7 @@ class Opus:
         if returned == _INVALID_PACKET or expected not in (None, returned):
             raise CorruptInput(f"{self.version} finds a packet that is not one of Opus, or not of this length.")
         if returned < 0:
-            raise UnsupportedInput(
-                f"{self.version} refuses a rate, length or setting (error {returned}); see `encode`."
-            )
+            raise UnsupportedInput(f"{self.version} refuses rate, length or setting (error {returned}); see `encode`.")
         return returned
 
     def _conceals_by_network(self) -> bool:

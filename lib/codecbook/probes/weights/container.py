@@ -98,8 +98,7 @@ def compress(
     unknown = {info.dtype for info in model.file.tensors.values()} - DTYPES.keys()
     if unknown:
         raise UnsupportedInput(
-            f"{model.file.file} has tensors of {', '.join(sorted(unknown))}, which cannot be stored; cast them to one "
-            f"of {', '.join(DTYPES)}."
+            f"{model.file.file} has tensors of {', '.join(sorted(unknown))}; cast them to one of {', '.join(DTYPES)}."
         )
     with new_file(path, overwrite) as temporary, temporary.open("wb") as out:
         out.write(MAGIC)
@@ -122,9 +121,7 @@ def _records(model: Model, choose: Callable[[str, str], Choice], out: BinaryIO) 
         if choice.scheme == "lossless":
             continue
         if choice.scheme not in SCHEMES:
-            raise UnsupportedInput(
-                f"There is no scheme {choice.scheme!r}; choose one of lossless, {', '.join(SCHEMES)}."
-            )
+            raise UnsupportedInput(f"There is no scheme {choice.scheme!r}; choose lossless, {', '.join(SCHEMES)}.")
         tensors = [in_memory[m] if in_memory else model.file.read(m) for m in members]
         if all(tensor.isfinite().all() for tensor in tensors) and tensors[0].numel():
             lossy.update(members)

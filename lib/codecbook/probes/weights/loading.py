@@ -65,9 +65,7 @@ def _check_whole(file: CompressedFile, shapes: Mapping[str, Sequence[int]]) -> N
         if whole in stored:  # a magnitude has a shape of its own
             fits = fits or name.endswith(("_g", "original0")) or stored[whole] == tuple(shape)
         if not fits and not name.endswith(TRAINING_ONLY):
-            raise UnsupportedInput(
-                f"{file.path} has no tensor {name} {list(shape)}, which its model has; it is of another, make it again."
-            )
+            raise UnsupportedInput(f"{file.path} has no tensor {name} {list(shape)} of its model; make it again.")
 
 
 def _load_into(module: nn.Module, file: CompressedFile, fold: Callable[[nn.Module], object]) -> str:

@@ -133,9 +133,7 @@ class CompressedFile:
             directory = _READ_DIRECTORY.validate_json(text, strict=True)
         except (ValueError, zlib.error) as error:
             reason = " ".join(str(error).split())[:200]
-            raise CorruptInput(
-                f"The directory of {self.path} is damaged or cut off ({reason}); fetch it again."
-            ) from error
+            raise CorruptInput(f"The directory of {self.path} is damaged ({reason}); fetch it again.") from error
         self.source, self.count, self.records = directory.source, directory.count, directory.records
         names = [name for record in self.records for name in record.tensors]
         unsound = next((r for r in self.records if not r.is_sound()), None)

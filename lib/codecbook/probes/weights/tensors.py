@@ -83,8 +83,7 @@ class ModelFile:
         self.file = self.path / store.PARAMETERS_NAME if self.path.is_dir() else self.path
         if not self.file.is_file():
             raise MissingWeights(
-                f"There are no weights at {self.file}; give a .safetensors file, or a folder with "
-                f"{store.PARAMETERS_NAME}."
+                f"There are no weights at {self.file}; give .safetensors, or a folder of {store.PARAMETERS_NAME}."
             )
         self.config: dict[str, Any] = {}
         if self.path.is_dir() and (folder / store.CONFIG_NAME).is_file():
@@ -99,9 +98,7 @@ class ModelFile:
                     for name, piece in slices.items()
                 }
         except (SafetensorError, OSError, ValueError) as error:
-            raise CorruptInput(
-                f"{self.file} is no safetensors file or is damaged ({error}); fetch it again."
-            ) from error
+            raise CorruptInput(f"{self.file} is no safetensors file, or damaged ({error}); fetch it again.") from error
         if not any(info.count for info in self.tensors.values()):
             raise UnsupportedInput(f"{self.file} has no tensors with values; give the file of a model.")
 

@@ -105,9 +105,7 @@ def decode_planes(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     size = np.dtype(SOURCES[name].bits).itemsize
     try:
         if zstandard.frame_content_size(body) != size * shape[0] * shape[1]:
-            raise CorruptInput(
-                "Compressed byte planes are not of the size of this matrix; they are damaged, fetch the file again."
-            )
+            raise CorruptInput("Compressed byte planes are not of this matrix's size; fetch the file again.")
         planes = np.frombuffer(zstandard.ZstdDecompressor().decompress(body), np.uint8)
     except zstandard.ZstdError as error:
         raise CorruptInput(f"Compressed byte planes are damaged ({error}); fetch the file again.") from error
@@ -179,8 +177,5 @@ def _tagged(source_dtype: str, body: bytes) -> bytes:
 
 def _untagged(data: bytes) -> tuple[str, bytes]:
     if not data or data[0] >= len(SOURCES):
-        raise CorruptInput(
-            f"Stored weights begin with {data[:1].hex() or 'nothing'}, which is no type; "
-            "they are damaged, fetch the file again."
-        )
+        raise CorruptInput(f"Stored weights begin with {data[:1].hex() or 'nothing'}, no type; fetch the file again.")
     return list(SOURCES)[data[0]], data[1:]

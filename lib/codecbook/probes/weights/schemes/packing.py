@@ -40,13 +40,9 @@ def unpack(data: bytes) -> list[np.ndarray]:
     try:
         arrays = [_read_array(fields) for _ in range(min(fields.varint(), len(data) + 1))]
     except (IndexError, ValueError) as error:  # of the fields
-        raise CorruptInput(
-            f"Packed arrays cannot be read ({error}); they are cut off or damaged, fetch the file again."
-        ) from error
+        raise CorruptInput(f"Packed arrays cannot be read ({error}); fetch the file again.") from error
     if fields.place != len(data):
-        raise CorruptInput(
-            f"The packed arrays end at byte {fields.place} of {len(data)}; the bytes are damaged, fetch the file again."
-        )
+        raise CorruptInput(f"Packed arrays end at byte {fields.place} of {len(data)}; fetch the file again.")
     return arrays
 
 

@@ -80,9 +80,7 @@ class Scheme:
         except (ValueError, IndexError, TypeError, OverflowError) as error:
             raise CorruptInput(f"These bytes are no {self.name} of shape {list(shape)}: {error}.") from error
         if matrix.shape != tuple(shape) or matrix.dtype != np.float32:
-            raise CorruptInput(
-                f"These bytes are no {self.name} of shape {list(shape)}; they are damaged, fetch the file again."
-            )
+            raise CorruptInput(f"These bytes are no {self.name} of shape {list(shape)}; fetch the file again.")
         return matrix
 
 
