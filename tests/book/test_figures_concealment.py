@@ -15,7 +15,7 @@ def test_silence_has_a_line_of_stoi_and_none_of_distance():
     ]  # fmt: skip
     left, right = concealment_quality(pd.DataFrame(rows)).axes
     assert left.get_ylabel() == "STOI"
-    labels = [[c.get_label() for c in axes.containers] for axes in (left, right)]
+    labels = [[c.get_label() for c in axes.get_legend_handles_labels()[0]] for axes in (left, right)]
     assert labels == [["silence", "hold", "interpolate"], ["hold", "interpolate"]]
 
 

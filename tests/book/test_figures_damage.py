@@ -55,6 +55,6 @@ def test_curves_over_bit_errors() -> None:
         for codec in ("rvq", "fsq") for rate in (0.0, 1e-3, 1e-2) for clip in range(3)
     ]  # fmt: skip
     drawn = damage.bit_errors(pd.DataFrame(rows))
-    curve = drawn.axes[0].containers[0].lines[0]
+    curve = drawn.axes[0].lines[0]
     assert curve.get_xdata().tolist() == [1e-3, 1e-2]  # 0 has no place on an axis of decades
     assert curve.get_ydata().tolist() == pytest.approx([0.2, 1.1])

@@ -1,4 +1,4 @@
-from codecbook.book.figures.verdicts import verdict_lines
+from codecbook.book.figures.weights import verdict_lines
 from codecbook.measure.statistics import Interval
 from codecbook.probes.weights.probes import Verdict
 

@@ -93,7 +93,7 @@ def published_weights() -> pd.DataFrame:
 
     def kept(name: str) -> str | None:
         module = adapter(name)
-        if name == "lyra_v2":
+        if name not in DOWNLOAD_MB:
             return str(module.published_folder() or "") or None
         if name in getattr(module, "CHECKPOINTS", {}):
             file = checkpoint_path(module.CHECKPOINTS[name])
@@ -105,11 +105,8 @@ def published_weights() -> pd.DataFrame:
     for name in codec_names():
         if "pretrained" not in weight_kinds(name):
             continue
-        place = kept(name)
-        remedy = f"with a network: codecbook codecs fetch {name}"
-        if name == "lyra_v2":
-            remedy = f"fetch the .tflite files of {adapter(name).SOURCE}, and give their folder as weights"
-        megabytes = DOWNLOAD_MB.get(name, 0)
+        place, megabytes = kept(name), DOWNLOAD_MB.get(name, 0)
+        remedy = f"with a network: codecbook codecs fetch {name}" if megabytes else adapter(name).BY_HAND
         rows.append((name, megabytes, place is not None, place or "not here", "" if place else remedy))
     return pd.DataFrame(rows, columns=["codec", "megabytes", "here", "place", "remedy"])
 

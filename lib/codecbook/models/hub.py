@@ -6,13 +6,13 @@ where a connection broke off, and caches where ``HF_HOME`` or ``HF_HUB_CACHE`` s
 
 import contextlib
 import errno
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from codecbook.errors import CodecbookError, CorruptInput, MissingWeights
+from codecbook.files import sha256_of
 from codecbook.models.weights import missing
 
 CONNECT_TIMEOUT_S = 15.0
@@ -88,8 +88,7 @@ def check_cached(repository: str, files: Sequence[str]) -> None:
 
 
 def _check_sha256(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     if not digest.startswith(expected):
         path.unlink()
         raise CorruptInput(

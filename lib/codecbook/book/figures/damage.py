@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from codecbook.book.figures.style import BLUE, GREEN, GRID, LINES, MARKERS, MUTED, PALETTE, PERCENT, RED, new_figure
+from codecbook.book.figures.rates import line
+from codecbook.book.figures.style import BLUE, GRID, MARKERS, MUTED, PALETTE, PERCENT, RED, new_figure
 from codecbook.measure.statistics import mean_interval
 from codecbook.probes.corruption.damage import OUTCOMES, Heard
 
@@ -83,19 +84,12 @@ def bit_errors(table: pd.DataFrame) -> Figure:
 
     The table is that of `codecbook.probes.corruption.damage.bit_errors`.
     """
-    colors = (BLUE, RED, GREEN, *PALETTE[3:])
     with new_figure(7.2, 3.4) as figure:
         axes = figure.subplots()
         for i, (name, part) in enumerate(table[table["bit_error_rate"] > 0].groupby("codec", sort=False)):
-            rates = sorted(part["bit_error_rate"].unique())
-            spread = [
-                mean_interval(part["log_mel_distance_db"].to_numpy()[part["bit_error_rate"] == rate]) for rate in rates
-            ]
-            ends = np.array([[each.mean - each.low, each.high - each.mean] for each in spread]).T
-            axes.errorbar(
-                rates, [each.mean for each in spread], yerr=np.nan_to_num(ends), color=colors[i], marker=MARKERS[i],
-                linestyle=LINES[i], capsize=3, label=name,
-            )  # fmt: skip
+            distances = part.groupby("bit_error_rate")["log_mel_distance_db"]
+            points = [{"rate": rate, **mean_interval(values.to_numpy()).columns("db")} for rate, values in distances]
+            line(axes, i, str(name), pd.DataFrame(points), "rate", "db", "db_low", "db_high")
         axes.set(xscale="log", xlabel="Share of bits that are flipped", ylabel="Log-mel distance (dB)")
         axes.set_ylim(bottom=0)
         figure.legend(loc="outside upper left", ncols=4)

@@ -20,6 +20,7 @@ from codecbook.models.weights import WeightsRequest, missing
 from codecbook.tokens.tokens import Tokens
 
 SOURCE = "https://github.com/google/lyra (lyra/model_coeffs)"
+BY_HAND = f"fetch the .tflite files of {SOURCE}, and give their folder as weights"
 _FILES = {"encoder": "soundstream_encoder.tflite", "quantizer": "quantizer.tflite", "decoder": "lyragan.tflite"}
 _FRAME_SAMPLES = 320
 _STAGES = 46

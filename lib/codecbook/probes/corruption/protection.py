@@ -43,14 +43,12 @@ def framing(tokens: Tokens, segment_lengths_s: tuple[float, ...], models: Mappin
     return pd.DataFrame(rows)
 
 
-def protected(
-    tokens: Tokens, ways: Mapping[str, Parity | int | None], segment_s: float, model: ExactLM | None = None
-) -> dict[str, bytes]:
+def protected(tokens: Tokens, ways: Mapping[str, Parity | int | None], segment_s: float) -> dict[str, bytes]:
     """Return a stream for each way to protect it: parity, so many bytes of an inner code, or None for neither."""
     streams = {}
     for name, way in ways.items():
         parity = way if isinstance(way, Parity) else None
-        data = encode_tokens(tokens, model, segment_s=segment_s, parity=parity)
+        data = encode_tokens(tokens, segment_s=segment_s, parity=parity)
         streams[name] = add_inner_code(data, way) if isinstance(way, int) else data
     return streams
 
@@ -94,13 +92,7 @@ def change_bytes(rate: float) -> Damager:
 
 
 def survival(
-    tokens: Tokens,
-    streams: Mapping[str, bytes],
-    damages: Mapping[str, Damager],
-    *,
-    num_segments: int,
-    model: ExactLM | None = None,
-    seed: int = 0,
+    tokens: Tokens, streams: Mapping[str, bytes], damages: Mapping[str, Damager], *, num_segments: int, seed: int = 0
 ) -> pd.DataFrame:
     """Damage streams of the same tokens until so many segments were at stake, and count those that come out exact.
 
@@ -115,7 +107,7 @@ def survival(
         count = len(inspect(stream).segments)
         trials = -(-num_segments // count)
         for kind, damage in damages.items():
-            found = [_outcome(tokens, damage(stream, 1000 * seed + trial), model) for trial in range(trials)]
+            found = [_outcome(tokens, damage(stream, 1000 * seed + trial)) for trial in range(trials)]
             exact = np.array([0 if lost is None else count - lost for lost, _ in found])
             share = pooled_share(exact, np.full(trials, count), trials * count)
             rows.append(
@@ -126,10 +118,10 @@ def survival(
     return pd.DataFrame(rows)
 
 
-def _outcome(tokens: Tokens, data: bytes, model: ExactLM | None) -> tuple[int | None, int]:
+def _outcome(tokens: Tokens, data: bytes) -> tuple[int | None, int]:
     """Return how many segments are lost, None for all, and how many codes are wrong without being reported."""
     try:
-        with StreamReader(data, model) as reader:
+        with StreamReader(data) as reader:
             read, layout = reader.read(), reader.header.layout
     except CorruptInput:
         return None, 0
