@@ -77,6 +77,7 @@ def parse_body(body):
     header["codec_sha256"] = f.take(6) if flags & 16 else b""
     header["audio_sha256"] = f.take(16) if flags & 2048 else b""
     header["exact_sha256"] = f.take(6) if flags & 4096 else b""
+    header["adapt_step"] = f.varint() if flags & 8192 else 0
     header["sizes"], header["rates"] = [], []
     for _ in range(f.varint()):
         count, size = f.varint(), f.varint()
@@ -238,7 +239,7 @@ def decode_segment(data, header, number, model, out):
         rows, interval_hash = unpack_raw(coded, columns, num_rows), 0
     else:
         check(model is not None and bytes.fromhex(model.identity)[:6] == header["lm_sha256"], "language model")
-        rows, interval_hash = decode_exact(coded, model, num_rows)
+        rows, interval_hash = decode_exact(coded, model, num_rows, header["adapt_step"])
     packed = header["stream_id"] + struct.pack("<IIIQ", number, first_row, num_rows, interval_hash) + side
     packed += b"".join(struct.pack(f"<{len(columns)}I", *row) for row in rows)
     check(hashlib.sha256(packed).digest()[:8] == digest, "checksum of the codes")
@@ -313,18 +314,25 @@ def cumulative_counts(logits):
     return [0, *inner, 1 << 20]
 
 
-def decode_exact(data, model, num_rows):
+def decode_exact(data, model, num_rows, step):
     coder = RangeDecoder(data)
     state = 0xCBF29CE484222325
-    rows = []
+    rows, biases = [], [{} for _ in range(model.K)]
     for t in range(num_rows):
         if t == 0 or (model.rotary and t % model.window == 0):
             model.start()
         else:
             model.read(rows[-1])
         row = []
-        for _ in range(model.K):
-            value, low, high = coder.symbol(cumulative_counts(model.logits(row)))
+        for bias in biases:
+            logits = [z + ((bias.get(v, 0) + 2**11) >> 12) for v, z in enumerate(model.logits(row))]
+            ends = cumulative_counts(logits)
+            value, low, high = coder.symbol(ends)
+            if step:
+                for v in range(len(logits)):
+                    moved = bias.get(v, 0) - ((step * (ends[v + 1] - ends[v])) >> 8)
+                    bias[v] = max(min(moved, 2**26), -(2**26))
+                bias[value] = min(bias[value] + step * 2**12, 2**26)
             row.append(value)
             for end in (low, high):
                 state = ((state ^ end) * 0x100000001B3) % (1 << 64)

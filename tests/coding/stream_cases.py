@@ -73,8 +73,9 @@ def rotary_model() -> ExactLM:
     return export_exact(TinyGPT(shape).eval(), [np.random.default_rng(3).integers(0, 16, (8, 1))])
 
 
-def encoded(tokens, model=None, segment_s=1.0):
-    return encode_tokens(tokens, model, lm_name="toy_lm" if model else "", segment_s=segment_s)
+def encoded(tokens, model=None, segment_s=1.0, adapt_step=0):
+    name = "toy_lm" if model else ""
+    return encode_tokens(tokens, model, lm_name=name, segment_s=segment_s, adapt_step=adapt_step)
 
 
 def header_of(data):

@@ -166,11 +166,13 @@ from codecbook.coding.exact.frames import decode_frames, encode_frames
 from codecbook.lm.exact.files import load_exact
 
 model, codes = load_exact(sys.argv[1]), np.load(sys.argv[1] + "/codes.npy")
-segment = encode_frames(model, codes)
-decoded, interval_hash = decode_frames(model, segment.payload, len(codes))
-assert (decoded == codes).all()
-assert interval_hash == segment.interval_hash
-print(segment.payload.hex(), segment.interval_hash)
+for step in (0, 222):
+    segment = encode_frames(model, codes, step)
+    decoded, interval_hash = decode_frames(model, segment.payload, len(codes), step)
+    assert (decoded == codes).all()
+    assert interval_hash == segment.interval_hash
+    print(segment.payload.hex(), segment.interval_hash)
 """
-    segment = encode_frames(model, codes)
-    assert numpy_alone(code, str(tmp_path)).split() == [segment.payload.hex(), str(segment.interval_hash)]
+    segments = [encode_frames(model, codes, step) for step in (0, 222)]
+    expected = [text for one in segments for text in (one.payload.hex(), str(one.interval_hash))]
+    assert numpy_alone(code, str(tmp_path)).split() == expected

@@ -78,11 +78,12 @@ def test_a_wrong_byte_of_the_model_is_noticed(tmp_path):
     assert forced["hashes"]["logits"] != one.hashes["logits"]
 
 
+@pytest.mark.parametrize("adapt_step", [0, 222, 1023])
 @pytest.mark.parametrize("kind", TOYS)
-def test_streams_behind_small_models(kind, tmp_path):
+def test_streams_behind_small_models(kind, adapt_step, tmp_path):
     tokens, model = TOYS[kind]
     save_exact(tmp_path / "lm", model())
-    data = cases.encoded(tokens, model(), segment_s=0.4)
+    data = cases.encoded(tokens, model(), 0.4, adapt_step)
     (result,) = node(tmp_path, [{"model": tmp_path / "lm" / "model.safetensors", "stream": data}])
     assert result["errors"] == {}
     assert result["codes"] == cases.header_of(data).layout.to_rows(tokens).tolist()

@@ -43,6 +43,7 @@ def test_streams_with_parity(parity, segment_s):
     assert header["parity"] == [parity.count, parity.parity, parity.groups]
 
 
+@pytest.mark.parametrize("adapt_step", [0, 222])
 @pytest.mark.parametrize(
     ("tokens", "model"),
     [
@@ -53,9 +54,9 @@ def test_streams_with_parity(parity, segment_s):
     ],
     ids=["frames", "tree", "rotary", "bytes"],
 )
-def test_streams_behind_a_language_model(tokens, model, tmp_path):
+def test_streams_behind_a_language_model(tokens, model, adapt_step, tmp_path):
     save_exact(tmp_path / "lm", model())
-    data = cases.encoded(tokens, model(), segment_s=0.4)
+    data = cases.encoded(tokens, model(), 0.4, adapt_step)
     _, codes, _, _ = plain_decoder.decode(data, plain_decoder.PlainLM(tmp_path / "lm"))
     assert codes == [level.tolist() for level in tokens.codes]
 

@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     names = f"{', '.join(codec_names())} (default: {api.DEFAULT_CODEC})"
     option("--codec", default=api.DEFAULT_CODEC, help=names)
     option("--exact", action="store_true", help="compute in integers, and store the hash of the decoded audio")
+    adapting = "let the language model learn within each segment, for recordings unlike those that it was trained on"
+    option("--adapt", action="store_true", help=adapting)
     option("--bandwidth", type=float, metavar="KBPS", help="nominal bitrate (default: the codec's own)")
     lost = "audio in a segment, which damage to one byte can cost (default: %(default)g)"
     option("--segment-seconds", type=float, default=DEFAULT_SEGMENT_S, metavar="S", help=lost)
@@ -134,7 +136,7 @@ def _compress(options: argparse.Namespace) -> int:
         report = api.compress_file(
             options.source, options.target, options.codec, kbps, options.lm, weights=options.weights,
             segment_s=options.segment_seconds, parity=options.parity, inner_parity=options.inner_parity,
-            overwrite=options.overwrite, on_progress=show, exact=options.exact,
+            overwrite=options.overwrite, on_progress=show, exact=options.exact, adapt=options.adapt,
         )  # fmt: skip
     print(f"{options.label}: {_summary(report.duration_s, report.num_bytes)}")
     return 0
@@ -181,7 +183,7 @@ def _inspect(options: argparse.Namespace) -> int:
     books = sorted(set(zip(known.codebook_sizes, known.frame_rates_hz, strict=True)))
     print(f"  {known.num_codebooks} codebook(s): {', '.join(f'{size} at {rate:g} Hz' for size, rate in books)}")
     lm = f", {header.lm_name or 'unnamed'} ({header.lm_sha256[:16]})" if header.lm_sha256 else ""
-    print(f"  coder {header.coder}{lm}, order {header.order}")
+    print(f"  coder {header.coder}{lm}{', adapting' if header.adapt_step else ''}, order {header.order}")
     print(
         f"  {header.num_rows} rows in {header.num_segments} segment(s) of up to {header.rows_per_segment}, "
         f"{len(report.segments)} found"

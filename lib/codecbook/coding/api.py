@@ -22,6 +22,7 @@ from codecbook.codecs import Codec
 from codecbook.codecs.base import SoundLike, as_clip
 from codecbook.codecs.blocks import AudioBlocks, BlockQueue
 from codecbook.coding.conceal import check_method, concealed_pieces
+from codecbook.coding.exact.adapt import DEFAULT_STEP
 from codecbook.coding.stream import models as stream_models
 from codecbook.coding.stream.header import Parity, StreamHeader
 from codecbook.coding.stream.inner_code import add_inner_code, check_inner_parity
@@ -62,6 +63,7 @@ def compress(
     inner_parity: int = 0,
     sample_rate_hz: int | None = None,
     exact: bool = False,
+    adapt: bool = False,
 ) -> bytes:
     """Encode a clip into a stream; on one machine the same arguments give the same bytes (codecs compute in floats).
 
@@ -82,6 +84,8 @@ def compress(
         sample_rate_hz: Of an array or tensor.
         exact: Whether the codec computes in integers (`codecbook.codecs.load_codec`). The stream then names its
             integers and holds the hash of the audio that they decode to, and `sounds_as_sent` checks it.
+        adapt: Whether a bias on the language model's logits learns within each segment: `codecbook.coding.exact.adapt`.
+            With the bundled models it saves next to nothing, so this is off.
 
     Raises:
         CorruptInput: No samples, or samples that are not finite.
@@ -98,7 +102,7 @@ def compress(
         audio.clip_from_array(sound.samples, sound.sample_rate_hz, sound.name), model.sample_rate_hz, model.channels
     )
     file = io.BytesIO()
-    _encode(file, model, [sound.samples], bandwidth_kbps, lm, segment_s, parity)
+    _encode(file, model, [sound.samples], bandwidth_kbps, lm, segment_s, parity, adapt)
     return add_inner_code(file.getvalue(), inner_parity) if inner_parity else file.getvalue()
 
 
@@ -116,6 +120,7 @@ def compress_file(
     overwrite: bool = False,
     on_progress: Progress | None = None,
     exact: bool = False,
+    adapt: bool = False,
 ) -> StreamReport:
     """Encode a recording of any length into a file, to the same bytes as `compress`, whose other arguments it has.
 
@@ -142,7 +147,7 @@ def compress_file(
         blocks: Iterable[np.ndarray] = AudioBlocks(source, model.sample_rate_hz, model.channels)
         if on_progress is not None:
             blocks = _counted(blocks, model.sample_rate_hz, _duration_s(source), on_progress)
-        _encode(file, model, blocks, bandwidth_kbps, lm, segment_s, parity)
+        _encode(file, model, blocks, bandwidth_kbps, lm, segment_s, parity, adapt)
         if inner_parity:
             file.close()
             partial.write_bytes(add_inner_code(partial.read_bytes(), inner_parity))
@@ -251,7 +256,12 @@ def _encode(
     lm: LMLike,
     segment_s: float,
     parity: Parity | None,
+    adapt: bool,
 ) -> None:
+    if adapt and lm is None:
+        raise UnsupportedInput(
+            "adapt=True changes a language model's logits, and lm=None codes raw; leave one of them out."
+        )
     if not codec.decodes:
         warnings.warn(
             f"{codec.name} has no decoder: this stream's tokens can be read again (codecbook.coding.stream), and never "
@@ -269,7 +279,7 @@ def _encode(
     writer = StreamWriter(
         file, known, model, name, segment_s=segment_s, codec_segment_frames=frames, codec_segment_stride=stride,
         has_scales=frames > 0 and bool(getattr(codec.module, "normalize", False)),
-        parity=parity, exact_sha256=codec.exact_sha256,
+        parity=parity, exact_sha256=codec.exact_sha256, adapt_step=DEFAULT_STEP if adapt and model else 0,
     )  # fmt: skip
     queue, parts = BlockQueue(blocks, codec.channels), []
     for encoded in codec.encode_pieces(queue, kbps):

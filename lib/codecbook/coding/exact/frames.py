@@ -2,9 +2,9 @@
 
 A segment is coded on its own. Frame ``t`` is predicted from the frames before it in the segment, starting from BOS; a
 model with rotary positions starts from BOS again at every ``W``-th frame (``t mod W = 0``). Within a frame, codebook
-after codebook: the logits of `codecbook.lm.exact` become counts by `codecbook.coding.exact.counts.cdf_exact` with a
-total of 2^20, and the code's interval ``[low, high)`` goes to the coder of `codecbook.coding.range_coder`. The payload
-is that coder's bytes.
+after codebook: the logits of `codecbook.lm.exact`, with the bias of `codecbook.coding.exact.adapt` if that has a step,
+become counts by `codecbook.coding.exact.counts.cdf_exact` with a total of 2^20, and the code's interval ``[low, high)``
+goes to the coder of `codecbook.coding.range_coder`. The payload is that coder's bytes.
 
 The interval hash is a 64-bit FNV-1a over the intervals instead of bytes: ``h = 0xcbf29ce484222325``, then for each
 code in coding order ``h = ((h xor low) * 0x100000001b3) mod 2^64`` and the same with ``high``. Encoder and decoder
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from codecbook.coding.cdf import ideal_bits
+from codecbook.coding.exact.adapt import add_bias, learn
 from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, exact_exp_table, exact_row
 from codecbook.coding.range_coder import EXHAUSTED, RangeEncoder, decode_step, fresh_state, start_decoding
 from codecbook.compiled import kernel, kernel_or
@@ -50,35 +51,37 @@ class CodedFrames:
         return ideal_bits(self.low, self.high, 1 << EXACT_TOTAL_BITS)
 
 
-def encode_frames(model: ExactLM, frames: Any) -> CodedFrames:
+def encode_frames(model: ExactLM, frames: Any, adapt_step: int = 0) -> CodedFrames:
     """Encode a segment of frames, integers ``[T, K]``; T may be 0.
+
+    `adapt_step` is the step of `codecbook.coding.exact.adapt`, 0 for none.
 
     Raises CodecbookError: as `checked_codes`, or a vocabulary of 2^20 codes or more.
     """
     codes = checked_codes(np.asarray(frames), model.codebook_sizes, "The frames")
     if codes.ndim != 2:
         raise UnsupportedInput(f"Frames have the axes [T, K]; received {list(codes.shape)}.")
-    coder = _FrameCoder(model, [b""], _ENCODER_ROWS)
+    coder = _FrameCoder(model, [b""], _ENCODER_ROWS, adapt_step)
     known = codes[None].copy()  # read-only arrays are another type to numba
     low, high = coder.code(False, np.array([len(codes)]), known)
     return CodedFrames(coder.encoders[0].finish(), coder.hashes[0], low[0], high[0])
 
 
-def decode_frames(model: ExactLM, payload: bytes, num_frames: int) -> tuple[np.ndarray, int]:
-    """Decode a segment of `encode_frames`, made with the same model: all of its bytes, to T = `num_frames` frames.
+def decode_frames(model: ExactLM, payload: bytes, num_frames: int, adapt_step: int = 0) -> tuple[np.ndarray, int]:
+    """Decode a segment of `encode_frames`, made with the same model and step: all of its bytes, to `num_frames` frames.
 
     Returns int64 ``[T, K]``, and the interval hash, which is the encoder's if the models agree. Bytes that end early,
     go on, or are not those of any ``T`` frames raise CorruptInput (damage may also decode to other frames, which only a
     checksum finds); a vocabulary of 2^20 codes or more UnsupportedInput.
     """
-    (result,) = decode_many(model, [payload], [num_frames])
+    (result,) = decode_many(model, [payload], [num_frames], adapt_step)
     if isinstance(result, CorruptInput):
         raise result
     return result
 
 
 def decode_many(
-    model: ExactLM, payloads: Sequence[bytes], num_frames: Sequence[int]
+    model: ExactLM, payloads: Sequence[bytes], num_frames: Sequence[int], adapt_step: int = 0
 ) -> list[tuple[np.ndarray, int] | CorruptInput]:
     """Decode several segments side by side, sharing the model's matrices while those are in the cache.
 
@@ -87,7 +90,7 @@ def decode_many(
     if not payloads:
         return []
     S, K = len(payloads), model.num_codebooks
-    coder = _FrameCoder(model, payloads, S)
+    coder = _FrameCoder(model, payloads, S, adapt_step)
     left = np.array(num_frames, dtype=np.int64)
     parts: list[list[np.ndarray]] = [[np.zeros((0, K), dtype=np.int64)] for _ in payloads]
     while left.any():  # in pieces: a damaged header may ask for more frames than there is memory
@@ -106,7 +109,7 @@ def decode_many(
 class _FrameCoder:
     """A model made ready for S segments side by side, and how far each of them has come."""
 
-    def __init__(self, model: ExactLM, payloads: Sequence[bytes], rows: int) -> None:
+    def __init__(self, model: ExactLM, payloads: Sequence[bytes], rows: int, adapt_step: int) -> None:
         config, S = model.config, len(payloads)
         if config.codebook_size >= 1 << EXACT_TOTAL_BITS:
             raise UnsupportedInput(
@@ -115,6 +118,8 @@ class _FrameCoder:
         self._weights, self._lm = kernel_weights(model), kernel_state(model, S, rows)
         self._restart = config.window_frames if config.rotary else 0
         self._before = np.zeros((S, config.num_codebooks), dtype=np.int64)
+        shape = (S, config.num_codebooks, config.codebook_size if adapt_step else 0)
+        self._adapting = np.zeros(shape, dtype=np.int32), adapt_step
         self._data = np.frombuffer(b"".join(payloads), dtype=np.uint8)
         self._ends = np.cumsum([0] + [len(payload) for payload in payloads])
         self._coders = np.stack([fresh_state() for _ in payloads])
@@ -133,7 +138,8 @@ class _FrameCoder:
         low, high = np.zeros_like(codes), np.zeros_like(codes)
         _code_frames(
             self._weights, self._lm, is_decoding, counts, self._before, self.done, self._restart,
-            (exp2_table(), exact_exp_table()), self._coders, self._data, self._ends, self.status, codes, low, high,
+            (exp2_table(), exact_exp_table()), self._adapting, self._coders, self._data, self._ends, self.status, codes,
+            low, high,
         )  # fmt: skip
         for s, count in enumerate(counts.tolist()):
             ends = low[s, :count], high[s, :count]
@@ -181,7 +187,8 @@ def _hash_intervals(value, low, high):
 
 @kernel
 def _code_frames(
-    weights, lm, is_decoding, counts, before, firsts, restart, tables, coders, data, ends, status, codes, low, high
+    weights, lm, is_decoding, counts, before, firsts, restart, tables, adapting, coders, data, ends, status, codes,
+    low, high,
 ):  # fmt: skip
     """Find what the codes of S segments own, decoding them first where they are not known.
 
@@ -193,8 +200,10 @@ def _code_frames(
 
     `low` and `high`, int64 ``[S, T, K]``, get the intervals. ``before[s]`` is the frame before the first of this call,
     ``firsts[s]`` that one's number in its segment; `restart` is the number of frames between two BOS, or 0.
+    `adapting` is a bias, int32 ``[S, K, V]``, and the step with which it learns, or 0.
     """
     exp2, exp = tables
+    bias, step = adapting
     S, T, K = codes.shape
     V, rows = weights.logits_weight.shape[1], lm.hidden.shape[0]
     streams, frames = np.empty(rows, dtype=np.int64), np.empty(rows, dtype=np.int64)
@@ -225,6 +234,8 @@ def _code_frames(
                 known[n] = 0
                 if status[s] < 0:
                     continue  # the rest of a frame that broke off
+                if step:
+                    add_bias(logits[n], bias[s, k])
                 exact_row(logits[n], exp, EXACT_TOTAL_BITS, cdf)
                 if is_decoding:
                     code = decode_step(coders[s], data[ends[s] : ends[s + 1]], cdf, EXACT_TOTAL_BITS)
@@ -236,5 +247,7 @@ def _code_frames(
                 known[n] = code
                 low[s, frame, k] = cdf[code - 1] if code > 0 else 0
                 high[s, frame, k] = cdf[code]
+                if step:
+                    learn(bias[s, k], cdf, code, step)
             push_rows(weights, lm, k, known[:N])
         t += 1 if is_decoding else N

@@ -26,6 +26,7 @@ def encode_tokens(
     parity: Parity | None = None,
     exact_sha256: str = "",
     audio_sha256: str = "",
+    adapt_step: int = 0,
 ) -> bytes:
     """Encode tokens of any codec whose codebooks are of one rate, or of rates that double from one to the next.
 
@@ -41,7 +42,7 @@ def encode_tokens(
     writer = StreamWriter(
         file, tokens.format, model, lm_name, segment_s=segment_s, has_scales=bool(tokens.scales),
         codec_segment_frames=max(tokens.segment_frames, default=0), codec_segment_stride=codec_segment_stride,
-        parity=parity, exact_sha256=exact_sha256,
+        parity=parity, exact_sha256=exact_sha256, adapt_step=adapt_step,
     )  # fmt: skip
     rows = writer.header.layout.to_rows(tokens)
     if len(rows) == 0 and tokens.scales:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from codecbook.coding.exact.adapt import MAX_STEP
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.tokens import TokenFormat
 from codecbook.tokens.layout import Layout
@@ -72,12 +73,17 @@ class StreamHeader:
     parity: Parity | None = None  # None where no segment is protected
     audio_sha256: str = ""  # of the decoded samples, the first 16 bytes, hex; empty where unknown
     exact_sha256: str = ""  # of the integers of an exact codec, hex, as read its first 6 bytes; empty where it is none
+    adapt_step: int = 0  # with which a bias on the logits learns (`codecbook.coding.exact.adapt`); 0 without one
     body_bytes: int = field(default=0, compare=False)  # as it was read
 
     def __post_init__(self) -> None:
         if (self.coder == "exact") != bool(self.lm_sha256) or (self.coder == "raw" and self.lm_name):
             raise UnsupportedInput(
                 f"Coder {self.coder!r}, language model {self.lm_name!r}: exact coding needs one, raw coding has none."
+            )
+        if not 0 <= self.adapt_step <= (MAX_STEP if self.coder == "exact" else 0):
+            raise UnsupportedInput(
+                f"adapt_step={self.adapt_step} with coder {self.coder!r}: give 0 to {MAX_STEP}, and 0 for raw coding."
             )
         sizes = self.columns
         # with zero bits a code, a few bytes of raw rows could stand for any number of codes

@@ -105,7 +105,7 @@ def code_rows(header: StreamHeader, model: ExactLM | None, rows: np.ndarray) -> 
     if header.coder == "raw":
         return pack_bits(rows, header.columns), 0
     assert model is not None, "the caller has checked the model against the header"
-    exact = exact_frames.encode_frames(model, rows)
+    exact = exact_frames.encode_frames(model, rows, header.adapt_step)
     return exact.payload, exact.interval_hash
 
 
@@ -115,7 +115,7 @@ def decode_rows(header: StreamHeader, model: ExactLM | None, coded: bytes, num_r
         if header.coder == "raw":
             return unpack_bits(coded, header.columns, num_rows), 0
         assert model is not None, "the caller has checked the model against the header"
-        return exact_frames.decode_frames(model, coded, num_rows)
+        return exact_frames.decode_frames(model, coded, num_rows, header.adapt_step)
     except CodecbookError as error:
         hint = "; they are intact, so the language model computes otherwise here, or this coder did not write them"
         hint = hint if header.coder == "exact" else ""

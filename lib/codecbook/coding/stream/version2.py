@@ -34,7 +34,7 @@ _BODY: tuple[tuple[str, kinds.Kind, int | None], ...] = (
     ("bandwidth_kbps", kinds.NUMBER, 3), ("source_bitrate_kbps", kinds.NUMBER, 5), ("mid_codebooks", kinds.VARINT, 6),
     ("codec_segment_frames", kinds.VARINT, 7), ("codec_segment_stride", kinds.VARINT, 7), ("parity", kinds.PARITY, 10),
     ("stream_id", kinds.STREAM_ID, None), ("weights_sha256", _WEIGHTS, 4), ("audio_sha256", kinds.digest(16), 11),
-    ("exact_sha256", _WEIGHTS, 12),
+    ("exact_sha256", _WEIGHTS, 12), ("adapt_step", kinds.VARINT, 13),
 )  # fmt: skip
 """Fields of a body up to its codebooks, and the bit of the flags that says whether one is there."""
 

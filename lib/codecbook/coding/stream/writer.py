@@ -67,6 +67,7 @@ class StreamWriter:
         has_scales: Whether the codec normalises.
         parity: How many segments that restore others are added; None for none.
         exact_sha256: Of the integers of an exact codec, hex; `close` is then given the hash of its audio.
+        adapt_step: With which a bias on the model's logits learns within each segment, 1 to 1023 in 2^-8 bit; or 0.
 
     Raises UnsupportedInput: rates without common frames, more than 1024 columns or codebooks of a single code, other
     codebooks than the model's, a length of segments out of range, or a file that cannot seek.
@@ -85,6 +86,7 @@ class StreamWriter:
         has_scales: bool = False,
         parity: Parity | None = None,
         exact_sha256: str = "",
+        adapt_step: int = 0,
     ) -> None:
         if not file.seekable():
             raise UnsupportedInput("A stream is written to a file that can seek, not to a pipe; name a file.")
@@ -100,6 +102,7 @@ class StreamWriter:
             rows_per_segment=max(1, min(round(rows / unit), most)) * unit,
             codec_segment_frames=codec_segment_frames, codec_segment_stride=codec_segment_stride, has_scales=has_scales,
             parity=parity, exact_sha256=exact_sha256, audio_sha256="00" * 16 if exact_sha256 else "",
+            adapt_step=adapt_step,
         )  # fmt: skip
         self._file, self._model, self._start = file, model, file.tell()
         # what is not written yet: rows, and the codec's segments that they make up

@@ -125,6 +125,7 @@ def _stream_bounds(model: ExactLM, sums: Mapping[str, np.ndarray]) -> Iterator[B
     """Bound the results of matrices, and the streams that they are added to."""
     c, arrays = model.config, model.arrays
     added = {"layers.output": spec.STREAM_MAX, "layers.outer": spec.STREAM_MAX, "head_outer": spec.STREAM_MAX}
+    added["logits"] = spec.BIAS_MAX >> spec.BIAS_BITS  # of a stream that adapts
     squares = c.dim * spec.STREAM_MAX**2 + int(arrays["epsilon"][0])
     yield _is_int32("embedding: sum of rows", c.num_codebooks * _after(model, "embedding", spec.ACTIVATION_MAX))
     yield Bound("norm: sum of squares", squares, 1 << 53, "float64 holds it")

@@ -37,6 +37,8 @@ ROTATION_EXTRA_BITS = 4
 """Queries and keys that are rotated keep this many more bits until they are."""
 ROTATION_SHIFT = ROTATION_BITS + ROTATION_EXTRA_BITS
 ROTATION_INPUT_MAX = 4095
+BIAS_BITS, BIAS_MAX = 12, 1 << 26
+"""A stream may add a bias to the logits: bits after the point, and where it is limited."""
 
 
 def power_table(bits: int) -> np.ndarray:

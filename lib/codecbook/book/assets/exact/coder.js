@@ -20,6 +20,14 @@ export function exactCounts(logits, cdf, sums) {
   cdf[V - 1] = 2 ** 20;
 }
 
+/** Let a bias learn from a code: Int32Array `[V]` in 2^-12 unit, limited to 2^26. */
+function learn(bias, cdf, code, step) {
+  for (let v = 0, before = 0; v < bias.length; before = cdf[v++]) {
+    bias[v] = Math.min(Math.max(bias[v] - ((step * (cdf[v] - before)) >> 8), -(2 ** 26)), 2 ** 26);
+  }
+  bias[code] = Math.min(bias[code] + step * 2 ** 12, 2 ** 26);
+}
+
 /** The range decoder. Its window has 56 bits, more than a double: the one place where BigInt is needed. */
 class RangeDecoder {
   constructor(data) {
@@ -77,15 +85,16 @@ class IntervalHash {
 
 /**
  * Decode a segment's rows and return `{rows, low, high}`: codes, Uint32Array `[T K]`, and halves of the interval hash.
- * Yields the number of frames that are done, after each. `trace(logits, cdf, ends)` is called with those of each
- * frame, Int32Array `[K V]`, `[K V]` and `[K 2]`.
+ * Yields the number of frames that are done, after each. `step` is that of adaptation, 0 for none. `trace(logits, cdf,
+ * ends)` is called with those of each frame, Int32Array `[K V]`, `[K V]` and `[K 2]`.
  */
-export function* decodeExact(evaluator, payload, numRows, trace) {
+export function* decodeExact(evaluator, payload, numRows, step, trace) {
   const { codebook_sizes: sizes, rotary, window_frames: W } = evaluator.config, K = sizes.length, V = sizes[0];
   const coder = new RangeDecoder(payload), hash = new IntervalHash(), rows = new Uint32Array(numRows * K);
   const logits = new Int32Array(K * V), cdf = new Int32Array(K * V), ends = new Int32Array(K * 2);
   const sums = new Float64Array(V), part = (array, k, size) => array.subarray(k * size, (k + 1) * size);
   const parts = sizes.map((_, k) => [part(logits, k, V), part(cdf, k, V), part(ends, k, 2)]);
+  const biases = sizes.map(() => new Int32Array(step ? V : 0));
   for (let t = 0; t < numRows; t++) {
     const row = part(rows, t, K);
     if (t === 0 || (rotary && t % W === 0)) evaluator.start();
@@ -93,8 +102,10 @@ export function* decodeExact(evaluator, payload, numRows, trace) {
     for (let k = 0; k < K; k++) {
       const [z, counts, own] = parts[k];
       evaluator.logits(k, row, z);
+      biases[k].forEach((bias, v) => (z[v] += (bias + 2 ** 11) >> 12));
       exactCounts(z, counts, sums);
       row[k] = coder.symbol(counts, own);
+      if (step) learn(biases[k], counts, row[k], step);
       hash.add(own[0]);
       hash.add(own[1]);
     }

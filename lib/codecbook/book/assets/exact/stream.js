@@ -82,6 +82,7 @@ function parseBody(body) {
   if (bit(4)) h.codecSha256 = hex(f.take(6));
   if (bit(11)) h.audioSha256 = hex(f.take(16));
   if (bit(12)) h.exactSha256 = hex(f.take(6));
+  h.adaptStep = bit(13) ? f.varint() : 0;
   h.sizes = [], h.rates = [];
   for (let runs = f.varint(); runs > 0; runs--) {
     const count = f.varint(), size = f.varint(), rate = f.number((n) => h.sampleRate / n);
@@ -98,6 +99,7 @@ function parseBody(body) {
   const codes = h.rowsPerSegment * h.columns.length, { members = 1, parities = 1, groups = 1 } = h;
   const isPossible = f.place === body.length && codes >= 1 && codes <= MAX_SEGMENT_CODES && h.columns.length <= 1024 &&
     h.columns.every((size) => size >= 2 && size <= 2 ** 31) && h.numSegments <= h.numRows &&
+    h.adaptStep <= (h.exact ? 1023 : 0) &&
     Math.ceil(h.numRows / h.rowsPerSegment) <= h.numSegments &&
     Math.min(members, parities, groups) >= 1 && members + parities <= 256 && groups <= 4096;
   if (!isPossible) throw new FieldError("it contradicts itself");
@@ -326,7 +328,7 @@ export function* decodeSegment(bytes, header, segment, evaluator, trace) {
   }
   const coded = payload.subarray(f.place), { index, firstRow, numRows } = segment;
   const { rows, low, high } = evaluator
-    ? yield* decodeExact(evaluator, coded, numRows, trace)
+    ? yield* decodeExact(evaluator, coded, numRows, header.adaptStep, trace)
     : unpackRaw(coded, header.columns, numRows);
   const digest = new Sha256().update(header.id).update(Uint32Array.of(index, firstRow, numRows, low, high));
   if (digest.update(payload.subarray(0, f.place)).update(rows).hex().slice(0, 16) !== segment.check) {
