@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from codecbook.audio import Clip, save
 from codecbook.codecs import load_codec
@@ -61,6 +62,16 @@ def test_an_exact_model_of_another_codec_is_refused(codec: Any, clip: Clip) -> N
         api.decompress(data, codec=load_codec("snac_24khz", exact=True))
     floats = api.decompress(data, codec=load_codec("fsq_50hz")).clip.samples
     assert 0 < np.abs(floats - codec.decode(codec.encode(clip)).samples).max() < 0.01
+
+
+def test_tokens_are_a_function_of_a_files_integers(codec: Any, tmp_path: Path) -> None:
+    """Reading and mixing a file at the codec's rate rounds no sum: 16-bit stereo is its integers' mean."""
+    integers = calibration_signal(codec.sample_rate_hz // 2, 2) >> 6
+    soundfile.write(tmp_path / "a.wav", integers.T.astype(np.int16), codec.sample_rate_hz, "PCM_16")
+    api.compress_file(tmp_path / "a.wav", tmp_path / "a.cbs", codec, lm=None)
+    mean = integers.sum(axis=0, keepdims=True) * 2.0**-16
+    expected = api.compress(Clip(mean.astype(np.float32), codec.sample_rate_hz), codec, lm=None)
+    assert (tmp_path / "a.cbs").read_bytes() == expected
 
 
 def test_first_streams_of_exact_codecs_are_read(codec: Codec, clip: Clip) -> None:

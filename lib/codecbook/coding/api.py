@@ -67,7 +67,8 @@ def compress(
 ) -> bytes:
     """Encode a clip into a stream; on one machine the same arguments give the same bytes (codecs compute in floats).
 
-    With `exact` they do on every machine, from samples at the codec's rate on (resampling computes in floats).
+    With `exact` they do on every machine, from samples at the codec's rate on (resampling, and decoders of MP3, Ogg and
+    Opus, compute in floats).
 
     Args:
         clip: A clip, an array or tensor ``[S]`` or ``[C, S]``, or the path of a recording, at any rate.
