@@ -42,9 +42,9 @@ class Evaluator:
         return x
 
     def sums(self, step: spec.Conv | spec.UpConv, x: Tensor) -> Tensor:
-        """Return the sums of a convolution before they are shifted."""
-        step = replace(step, shift=0)
-        return self._conv_sums(step, x, None) if isinstance(step, spec.Conv) else self._upconv_sums(step, x, None)
+        """Return the sums of a convolution before they are shifted; its weights are not kept ready."""
+        step, once = replace(step, shift=0), Evaluator(carrier=self.numbers)
+        return once._conv_sums(step, x, None) if isinstance(step, spec.Conv) else once._upconv_sums(step, x, None)
 
     def _constants(self, part: Any, make: Callable[[Any], Any]) -> Any:
         if id(part) not in self._prepared:

@@ -178,7 +178,7 @@ class _Exporter:
         if shift < 1:
             raise self._degenerate(owner, f"its sums have only {unit} bits after the point")
         step = replace(step, shift=shift, unit=unit - shift)
-        return self._simple(step, x)
+        return (step,), self.evaluator._saturate(self.numbers.round(sums, shift)), step.unit
 
     def _unit(self, values: Tensor, unit: int, finest: int, owner: Any) -> int:
         """Return the unit, up to `finest`, at which the values, of another unit, have their headroom."""
@@ -325,8 +325,8 @@ class _Exporter:
             gain, direction = self.parameter(plain, "weight_g"), self.parameter(plain, "weight_v")
         else:
             return self.parameter(plain, "weight")
-        squares = (direction**2).reshape(len(direction), -1).tolist()
-        lengths = np.array([math.sqrt(math.fsum(row)) for row in squares]).reshape(gain.shape)
+        squares = (direction**2).reshape(len(direction), -1)
+        lengths = np.array([math.sqrt(math.fsum(row.tolist())) for row in squares]).reshape(gain.shape)
         if not lengths.all():
             raise self._degenerate(plain, "a direction of its weight norm is zero")
         return gain * direction / lengths
