@@ -46,7 +46,7 @@ def kernel(function: _Function) -> _Function:
 def kernel_or(arrays: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate as `kernel`, but take `arrays`, which does the same without a compiler, where numba is not installed.
 
-    For functions that no other kernel calls, since numba cannot call `arrays`.
+    Other kernels may call what it returns: where numba is, that is a kernel.
     """
 
     def choose(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,8 +87,9 @@ def _ingredients(function: Any, seen: set[str]) -> Iterator[bytes]:
     seen.add(file)
     yield Path(file).read_bytes()
     for name, value in sorted(function.__globals__.items()):
-        if hasattr(value, "py_func"):
-            yield from _ingredients(value.py_func, seen)
+        definition = getattr(value, "py_func", None) or getattr(value, "_defn", None)  # of a kernel, of an intrinsic
+        if definition is not None:
+            yield from _ingredients(definition, seen)
         elif isinstance(value, np.ndarray):
             yield f"{name} {value.dtype} {value.shape}".encode() + value.tobytes()
         elif isinstance(value, (int, float, tuple, np.generic)):

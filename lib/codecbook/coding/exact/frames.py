@@ -31,8 +31,12 @@ from codecbook.tokens.tokens import checked_codes
 
 FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 FNV_PRIME = np.uint64(0x100000001B3)
-_ENCODER_ROWS = 16
+_ENCODER_ROWS = 64
 """Known frames that go through the model together."""
+_DECODER_ROWS = 16
+"""Segments that are decoded side by side,"""
+_DECODER_BYTES = 1 << 26
+"""if what they remember takes no more than this."""
 _CHUNK_FRAMES = 1024
 
 
@@ -104,6 +108,13 @@ def decode_many(
     return [
         coder.problem(s, payload) or (np.concatenate(parts[s]), coder.hashes[s]) for s, payload in enumerate(payloads)
     ]
+
+
+def streams_side_by_side(model: ExactLM) -> int:
+    """Return how many segments `decode_many` should be given at once: enough for speed, within bounded memory."""
+    c = model.config
+    memory_bytes = 2 * c.layers * c.window_frames * c.dim  # keys and values of a segment, about
+    return max(1, min(_DECODER_ROWS, _DECODER_BYTES // memory_bytes))
 
 
 class _FrameCoder:
@@ -205,7 +216,7 @@ def _code_frames(
     exp2, exp = tables
     bias, step = adapting
     S, T, K = codes.shape
-    V, rows = weights.logits_weight.shape[1], lm.hidden.shape[0]
+    V, rows = weights.logits_multiplier.shape[1], lm.hidden.shape[0]
     streams, frames = np.empty(rows, dtype=np.int64), np.empty(rows, dtype=np.int64)
     inputs, known = np.empty((rows, K), dtype=np.int64), np.empty(rows, dtype=np.int64)
     logits, cdf = np.empty((rows, V), dtype=np.int32), np.empty(V, dtype=np.int64)

@@ -4,14 +4,14 @@
 may belong to different streams, which then share each matrix while it is in the cache, or follow one another in one
 stream, as when tokens that are known already are encoded. What is computed does not depend on it.
 
-Products are int8 by int16 (activations, all within int8) and are added up in int32: LLVM makes of it the
-multiply-and-add-pairs instruction that every x86 since SSE2 and Arm since NEON has, at whatever width. Sums of
-integers have no order, so width and order of summation change nothing. The kernels check nothing.
+Sums of integers have no order, so how wide a processor adds and in which order changes nothing. The kernels check
+nothing.
 """
 
 import numpy as np
 
 from codecbook.compiled import kernel
+from codecbook.lm.exact.products import added_offset, multiply, put_column, put_row
 from codecbook.lm.exact.spec import (
     ACTIVATION_MAX,
     EXP2_SIZE,
@@ -19,6 +19,7 @@ from codecbook.lm.exact.spec import (
     RECIPROCAL_BITS,
     ROTATION_INPUT_MAX,
     ROTATION_SHIFT,
+    SHARE_BITS,
     SHARE_SHIFT,
     STREAM_MAX,
     UNIT_BITS,
@@ -34,18 +35,6 @@ def _requantise(value, multiplier, shift):
 @kernel
 def _clip(value, limit):
     return min(max(value, -limit), limit)
-
-
-@kernel
-def _products(weight, activations, num_rows, sums):
-    """Write the product of rows ``[N, I]`` and a matrix ``[O, I]`` into `sums`."""
-    num_inputs = weight.shape[1]
-    for o in range(weight.shape[0]):
-        for n in range(num_rows):
-            total = np.int32(0)
-            for i in range(num_inputs):
-                total = np.int32(total + np.int32(weight[o, i]) * np.int32(activations[n, i]))
-            sums[n, o] = total
 
 
 @kernel
@@ -69,7 +58,7 @@ def _norms(residual, gain, shift, epsilon, num_rows, out):
 @kernel
 def _add_products(weight, multiplier, shift, state, num_rows):
     """Add to the rows' residuals what a matrix makes of their activations."""
-    _products(weight, state.activations, num_rows, state.sums)
+    multiply(weight, state.activations, num_rows, state.sums, state.bytes)
     for n in range(num_rows):
         for i in range(multiplier.shape[0]):
             added = _requantise(state.sums[n, i], multiplier[i], shift)
@@ -81,7 +70,7 @@ def _feed_forward(norm, inner, gelu, outer, epsilon, state, num_rows):
     """Add to the rows' residuals what a network of two matrices makes of them; a matrix is its three arrays."""
     weight, multiplier, shift = inner
     _norms(state.residual, norm[0], norm[1], epsilon, num_rows, state.activations)
-    _products(weight, state.activations, num_rows, state.sums)
+    multiply(weight, state.activations, num_rows, state.sums, state.bytes)
     for n in range(num_rows):
         for i in range(multiplier.shape[0]):
             place = _requantise(state.sums[n, i], multiplier[i], shift) + GELU_SIZE // 2
@@ -90,16 +79,16 @@ def _feed_forward(norm, inner, gelu, outer, epsilon, state, num_rows):
 
 
 @kernel
-def _rotate(sums, multiplier, shift, cosine, sine, out):
-    """Write a query or key ``[d]``, turned by its position's tables ``[d / 2]``."""
+def _rotate(sums, multiplier, shift, cosine, sine):
+    """Turn a query or key ``[d]`` in place, by its position's tables ``[d / 2]``."""
     half = cosine.shape[0]
     for i in range(half):
         first = _clip(_requantise(sums[i], multiplier[i], shift), ROTATION_INPUT_MAX)
         second = _clip(_requantise(sums[half + i], multiplier[half + i], shift), ROTATION_INPUT_MAX)
         x = first * np.int64(cosine[i]) - second * np.int64(sine[i])
         y = second * np.int64(cosine[i]) + first * np.int64(sine[i])
-        out[i] = _clip((x + (1 << (ROTATION_SHIFT - 1))) >> ROTATION_SHIFT, ACTIVATION_MAX)
-        out[half + i] = _clip((y + (1 << (ROTATION_SHIFT - 1))) >> ROTATION_SHIFT, ACTIVATION_MAX)
+        sums[i] = _clip((x + (1 << (ROTATION_SHIFT - 1))) >> ROTATION_SHIFT, ACTIVATION_MAX)
+        sums[half + i] = _clip((y + (1 << (ROTATION_SHIFT - 1))) >> ROTATION_SHIFT, ACTIVATION_MAX)
 
 
 @kernel
@@ -116,7 +105,7 @@ def _shares(scores, count, exp2):
         top = max(top, scores[j])
     total = np.int64(0)
     for j in range(count):
-        power = exp2[min(top - scores[j], EXP2_SIZE - 1)]
+        power = exp2[np.uint64(min(top - scores[j], EXP2_SIZE - 1))]
         scores[j] = power
         total += power
     reciprocal = (np.int64(1) << RECIPROCAL_BITS) // total
@@ -125,57 +114,60 @@ def _shares(scores, count, exp2):
 
 
 @kernel
-def _attend_head(query, keys, values, newest, count, multiplier, shift, bias, exp2, scores, mixed):
-    """Write the weighted sum of values ``[d]`` of one head into `mixed`, int32; `scores` is room for ``[W]``."""
-    window, width = keys.shape
+def _attend_head(keys, values, count, multiplier, shift, bias, exp2, factors, room, products, mixed):
+    """Write the weighted sum of values ``[d]`` of one head, whose query is in ``factors[0]``, into `mixed`.
+
+    `bias` is by place in the ring, or empty; `factors`, `room` and `products` are those of `KernelState`.
+    """
+    multiply(keys, factors, 1, products, room)
+    scores = products[0]
     for j in range(count):
-        total = np.int32(0)
-        for i in range(width):
-            total = np.int32(total + np.int32(query[i]) * np.int32(keys[j, i]))
-        scores[j] = _requantise(total, multiplier, shift)
-    if bias.shape[0]:
-        for j in range(newest + 1):
-            scores[j] += bias[newest - j]
-        for j in range(newest + 1, count):
-            scores[j] += bias[newest - j + window]
+        scores[j] = _requantise(scores[j], multiplier, shift)
+    for j in range(min(count, bias.shape[0])):
+        scores[j] += bias[j]
     _shares(scores, count, exp2)
-    mixed[:] = 0
-    for j in range(count):
-        share = scores[j]
-        if share:
-            for i in range(width):
-                mixed[i] = np.int32(mixed[i] + share * np.int32(values[j, i]))
+    for j in range(count, factors.shape[1]):
+        scores[j] = 0
+    offset = added_offset(values)
+    for j in range(factors.shape[1]):  # 0 to 2^16, in three unsigned bytes
+        top = scores[j] >> SHARE_BITS
+        rest = scores[j] - top
+        factors[0, j] = (rest >> 8) - offset
+        factors[1, j] = (rest & 255) - offset
+        factors[2, j] = top - offset
+    multiply(values, factors, 3, products, room)
+    for i in range(mixed.shape[0]):
+        mixed[i] = (products[0, i] << 8) + products[1, i] + products[2, i]
 
 
 @kernel
 def _attend(weights, state, layer, stream, n, exp2):
     """Turn a row's query, key and value (sums of products) into what the attention's output matrix reads."""
-    H, W, d = state.keys.shape[2:]
-    D = H * d
-    position = state.row_positions[n]
+    H, W, D = state.keys.shape[2], state.window[0], weights.layers_mix_multiplier.shape[1]
+    d, position, sums = D // H, state.row_positions[n], state.sums[n]
     place, count = position % W, min(position + 1, W)
-    sums, query = state.sums[n], state.activations[n]
     multiplier = weights.layers_query_key_value_multiplier[layer]
     shift = weights.layers_query_key_value_shift[layer]
     is_rotary = weights.rotation_cosine.shape[0] > 0
+    if is_rotary:
+        for a in range(0, 2 * D, d):
+            tables = weights.rotation_cosine[position], weights.rotation_sine[position]
+            _rotate(sums[a : a + d], multiplier[a : a + d], shift, tables[0], tables[1])
+        _plain(sums[2 * D :], multiplier[2 * D :], shift, sums[2 * D :])
+    else:
+        _plain(sums, multiplier, shift, sums)
     for h in range(H):
         a, b, c = h * d, D + h * d, 2 * D + h * d
-        key, value = state.keys[layer, stream, h, place], state.values[layer, stream, h, place]
-        if is_rotary:
-            cosine, sine = weights.rotation_cosine[position], weights.rotation_sine[position]
-            _rotate(sums[a : a + d], multiplier[a : a + d], shift, cosine, sine, query[a : a + d])
-            _rotate(sums[b : b + d], multiplier[b : b + d], shift, cosine, sine, key)
-        else:
-            _plain(sums[a : a + d], multiplier[a : a + d], shift, query[a : a + d])
-            _plain(sums[b : b + d], multiplier[b : b + d], shift, key)
-        _plain(sums[c : c + d], multiplier[c : c + d], shift, value)
-        bias = weights.layers_position_bias[layer, h] if not is_rotary else state.shares[:0]
+        keys, values = state.keys[layer, stream, h], state.values[layer, stream, h]
+        put_row(keys, place, sums[b : b + d])
+        put_column(values, place, sums[c : c + d])
+        state.factors[0, :d] = sums[a : a + d]
+        bias = weights.layers_position_bias[layer, h, W - 1 - place :] if not is_rotary else sums[:0]
         _attend_head(
-            query[a : a + d], state.keys[layer, stream, h], state.values[layer, stream, h], place, count,
-            weights.layers_score_multiplier[layer, h], weights.layers_score_shift[layer], bias, exp2,
-            state.shares, sums[a : a + d],
+            keys, values, count, weights.layers_score_multiplier[layer, h], weights.layers_score_shift[layer], bias,
+            exp2, state.factors, state.factor_bytes, state.products, sums[a : a + d],
         )  # fmt: skip
-    _plain(sums[:D], weights.layers_mix_multiplier[layer], weights.layers_mix_shift[layer], query)
+    _plain(sums, weights.layers_mix_multiplier[layer], weights.layers_mix_shift[layer], state.activations[n])
 
 
 @kernel
@@ -202,7 +194,7 @@ def _layer(weights, state, streams, layer, exp2):
     w, N, epsilon = weights, streams.shape[0], weights.epsilon[0]
     gain, shift = w.layers_attention_norm_gain[layer], w.layers_attention_norm_shift[layer]
     _norms(state.residual, gain, shift, epsilon, N, state.activations)
-    _products(w.layers_query_key_value_weight[layer], state.activations, N, state.sums)
+    multiply(w.layers_query_key_value_weight[layer], state.activations, N, state.sums, state.bytes)
     for n in range(N):
         _attend(weights, state, layer, streams[n], n, exp2)
     weight, multiplier = w.layers_output_weight[layer], w.layers_output_multiplier[layer]
@@ -220,7 +212,7 @@ def read_rows(weights, state, codes, streams, exp2):
     `codes` are int64 ``[N, K]``, one frame per row; code V, in all codebooks at once, is BOS and begins a sequence.
     `streams` int64 ``[N]`` says whose frame each row is, rows of one stream in their order; `exp2` is `exp2_table`.
     """
-    N, V = codes.shape[0], weights.logits_weight.shape[1]
+    N, V = codes.shape[0], weights.logits_multiplier.shape[1]
     for n in range(N):
         stream = streams[n]
         if codes[n, 0] == V:
@@ -237,10 +229,10 @@ def read_rows(weights, state, codes, streams, exp2):
 @kernel
 def _project(weights, state, N):
     """Prepare the heads of all codebooks, where codes are conditioned on one another."""
-    size = weights.project_weight.shape[0]
+    size = weights.project_multiplier.shape[0]
     if size == 0:
         return
-    _products(weights.project_weight, state.hidden, N, state.sums)
+    multiply(weights.project_weight, state.hidden, N, state.sums, state.bytes)
     state.known[:N] = 0
     for n in range(N):
         for i in range(size):
@@ -269,10 +261,10 @@ def head_rows(weights, state, k, N, logits):
     With conditioning, codes of codebooks below k must have been pushed.
     """
     inputs = state.hidden
-    if weights.project_weight.shape[0]:
+    if weights.project_multiplier.shape[0]:
         _refine(weights, state, k, N)
         inputs = state.activations
-    _products(weights.logits_weight[k], inputs, N, state.sums)
+    multiply(weights.logits_weight[k], inputs, N, state.sums, state.bytes)
     multiplier, shift = weights.logits_multiplier[k], weights.logits_shift[0]
     for n in range(N):
         for v in range(multiplier.shape[0]):
@@ -282,8 +274,8 @@ def head_rows(weights, state, k, N, logits):
 @kernel
 def push_rows(weights, state, k, codes):
     """Tell each row the code of codebook k of its frame, int64 ``[N]``."""
-    w, K, V = weights, weights.logits_weight.shape[0], weights.logits_weight.shape[1]
-    if w.project_weight.shape[0] == 0 or k == K - 1:
+    w, (K, V) = weights, weights.logits_multiplier.shape
+    if w.project_multiplier.shape[0] == 0 or k == K - 1:
         return
     for n in range(codes.shape[0]):
         row = k * V + codes[n]

@@ -1,5 +1,6 @@
 """`ExactStepper`: the compiled evaluator frame by frame, code by code; `kernel_logits`: whole clips at once."""
 
+import weakref
 from collections import namedtuple
 from typing import NamedTuple
 
@@ -7,12 +8,15 @@ import numpy as np
 
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact.kernels import head_rows, push_rows, read_rows
+from codecbook.lm.exact.products import PLAIN, pack, packed_shape, padded, proved_kind
 from codecbook.lm.exact.spec import ExactConfig, ExactLM, array_specs, exp2_table
 from codecbook.tokens.tokens import checked_codes
 
 _SPECS = array_specs(ExactConfig((1,), 2, 1, 1, 1, 1, rotary=True)) | array_specs(
     ExactConfig((1,), 2, 1, 1, 1, 1, conditioned=True, head_dim=1, head_hidden=1)
 )
+
+_MATRICES = [name for name in _SPECS if name.endswith(".weight") and "embedding" not in name]
 
 Weights = namedtuple("Weights", [name.replace(".", "_") for name in _SPECS])
 """The arrays of an `ExactLM` by their names, dots as underscores. Arrays that a model does not have are empty, so that
@@ -22,11 +26,13 @@ one compilation serves all: no ``rotation_cosine`` means biases, no ``project_we
 class KernelState(NamedTuple):
     """What streams remember, and room to compute in. ``S`` streams; ``N`` rows (frames) can be read in one call.
 
-    ``keys`` and ``values`` are rings over the window: the frame at position ``p`` is in place ``p mod W``.
+    ``keys`` and ``values`` are rings over the window: the frame at position ``p`` is in place ``p mod W``. Their
+    matrices are kept as `multiply` takes them.
     """
 
-    keys: np.ndarray  # int8 [L, S, H, W, d]
-    values: np.ndarray  # int8 [L, S, H, W, d]
+    keys: np.ndarray  # int8 [L, S, H], and matrices [W, d]
+    values: np.ndarray  # int8 [L, S, H], and matrices [d, W]
+    window: np.ndarray  # int64 [1], W
     positions: np.ndarray  # int64 [S], frames read, BOS included
     row_positions: np.ndarray  # int64 [N]
     hidden: np.ndarray  # int16 [N, D], what heads read
@@ -34,33 +40,58 @@ class KernelState(NamedTuple):
     known: np.ndarray  # int32 [N, P], sum of the rows of a frame's known codes
     residual: np.ndarray  # int32 [N, max(D, P)]
     activations: np.ndarray  # int16 [N, widest input]
+    bytes: np.ndarray  # uint8, as activations
     sums: np.ndarray  # int32 [N, widest output]
-    shares: np.ndarray  # int32 [W]
+    factors: np.ndarray  # int16 [3, max(d, W)], of the products of a head
+    factor_bytes: np.ndarray  # uint8, as factors
+    products: np.ndarray  # int32 [3, max(d, W)]
+
+
+_PREPARED: "weakref.WeakKeyDictionary[ExactLM, Weights]" = weakref.WeakKeyDictionary()
+
+
+def product_kind(model: ExactLM) -> str:
+    """Return what the kernels multiply a model's matrices with here: see `codecbook.lm.exact.products`."""
+    return proved_kind(frozenset(model.arrays[name].shape[-1] for name in _MATRICES if name in model.arrays))
 
 
 def kernel_weights(model: ExactLM) -> Weights:
-    """Return a model's arrays for the kernels, without copies."""
-    empty = {name: np.zeros((0,) * len(shape), dtype=kind) for name, (kind, shape) in _SPECS.items()}
-    for array in empty.values():
-        array.flags.writeable = False  # numba takes read-only arrays for another type
-    return Weights(*{**empty, **model.arrays}.values())
+    """Return a model's arrays for the kernels; of its matrices packed copies are kept as long as it lives."""
+    if model not in _PREPARED:
+        is_packed = product_kind(model) != PLAIN
+        arrays = {}
+        for name, (kind, shape) in _SPECS.items():
+            is_matrix = is_packed and name in _MATRICES
+            array = model.arrays.get(name, np.zeros((0,) * (len(shape) + is_matrix), dtype=kind))
+            if name == "layers.position_bias":  # by place in the ring, from any place on
+                array = np.tile(array[..., ::-1], 2)
+            arrays[name] = pack(array) if is_matrix and array.size else array
+            arrays[name].flags.writeable = False  # numba takes read-only arrays for another type
+        _PREPARED[model] = Weights(*arrays.values())
+    return _PREPARED[model]
 
 
 def kernel_state(model: ExactLM, streams: int, rows: int) -> KernelState:
     """Return the state of streams that have read nothing, not even BOS."""
-    c = model.config
-    inputs = max(c.dim, c.hidden, c.head_dim, c.head_hidden)
+    c, is_packed = model.config, product_kind(model) != PLAIN
+    d, W = c.dim // c.heads, c.window_frames
+    heads = (c.layers, streams, c.heads)
+    keys, values = (packed_shape(*shape) if is_packed else shape for shape in ((W, d), (d, W)))
     outputs = max(3 * c.dim, c.hidden, c.num_codebooks * c.head_dim, c.head_hidden, c.codebook_size)
-    ring = (c.layers, streams, c.heads, c.window_frames, c.dim // c.heads)
+    rows, inputs, outputs = padded(rows, max(c.dim, c.hidden, c.head_dim, c.head_hidden), outputs)
+    parts, factors, products = padded(3, max(d, W), max(d, W) + 3)  # products are at least as wide as factors
     return KernelState(
-        keys=np.zeros(ring, dtype=np.int8), values=np.zeros(ring, dtype=np.int8),
+        keys=np.zeros((*heads, *keys), dtype=np.int8), values=np.zeros((*heads, *values), dtype=np.int8),
+        window=np.array([W]),
         positions=np.zeros(streams, dtype=np.int64), row_positions=np.zeros(rows, dtype=np.int64),
-        hidden=np.zeros((rows, c.dim), dtype=np.int16),
+        hidden=np.zeros((rows, inputs), dtype=np.int16),
         projected=np.zeros((rows, c.num_codebooks * c.head_dim), dtype=np.int32),
         known=np.zeros((rows, c.head_dim), dtype=np.int32),
         residual=np.zeros((rows, max(c.dim, c.head_dim)), dtype=np.int32),
-        activations=np.zeros((rows, inputs), dtype=np.int16), sums=np.zeros((rows, outputs), dtype=np.int32),
-        shares=np.zeros(c.window_frames, dtype=np.int32),
+        activations=np.zeros((rows, inputs), dtype=np.int16), bytes=np.zeros((rows, inputs), dtype=np.uint8),
+        sums=np.zeros((rows, outputs), dtype=np.int32),
+        factors=np.zeros((parts, factors), dtype=np.int16), factor_bytes=np.zeros((parts, factors), dtype=np.uint8),
+        products=np.zeros((parts, products), dtype=np.int32),
     )  # fmt: skip
 
 
