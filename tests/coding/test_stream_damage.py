@@ -178,16 +178,20 @@ def test_a_model_that_computes_otherwise_is_found_out(monkeypatch):
 
     class Impostor:
         sha256, codebook_sizes = cases.exact_model().sha256, cases.exact_model().codebook_sizes
+        config = cases.exact_model().config
 
-    real = exact_frames.decode_frames
+    real = exact_frames.decode_many
     other = cases.exact_model(1)
-    monkeypatch.setattr(exact_frames, "decode_frames", lambda _, payload, count: real(other, payload, count))
+    monkeypatch.setattr(exact_frames, "decode_many", lambda _, *given: real(other, *given))
     with StreamReader(data, Impostor()) as reader:
         kinds = [part.kind for part in reader.segments() if isinstance(part, Damage)]
     assert set(kinds) <= {"coder", "intervals"}
     assert len(kinds) == 3
 
-    monkeypatch.setattr(exact_frames, "decode_frames", lambda _, p, n: (real(cases.exact_model(), p, n)[0], 12345))
+    def with_other_hash(_, *given):
+        return [(rows, 12345) for rows, _ in real(cases.exact_model(), *given)]
+
+    monkeypatch.setattr(exact_frames, "decode_many", with_other_hash)
     with StreamReader(data, Impostor()) as reader:
         assert {part.kind for part in reader.segments() if isinstance(part, Damage)} == {"intervals"}
 

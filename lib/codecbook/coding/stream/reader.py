@@ -9,6 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
+from codecbook.coding.exact.frames import streams_side_by_side
 from codecbook.coding.stream.header import StreamHeader
 from codecbook.coding.stream.locate import Located, StreamLike, StreamSource
 from codecbook.coding.stream.models import LMLike, check_lm, lm_of
@@ -65,6 +66,17 @@ class StreamReport:
         return self.num_bytes * 8 / 1000 / self.duration_s if self.duration_s else 0.0
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A segment that passed the checks of its bytes."""
+
+    num_rows: int
+    frames: tuple[int, ...]  # of the codec's segments in it
+    scales: tuple[float, ...]
+    side: bytes  # what both are read from
+    coded: bytes  # rows
+
+
 class StreamReader:
     """Read a stream segment by segment; what is kept is where these are, about 500 bytes per segment.
 
@@ -101,7 +113,9 @@ class StreamReader:
         self._source.close()
 
     def segments(self, first_row: int = 0, end_row: int | None = None) -> Iterator[Segment | Damage]:
-        """Decode the segments that hold some of these rows, in order, one at a time; those that cannot be are damage.
+        """Decode the segments that hold some of these rows, and yield them in order; those that cannot be are damage.
+
+        With a language model several are decoded side by side, which is faster and changes no code.
 
         Raises:
             MissingWeights: The stream needs a language model, and none was given.
@@ -109,20 +123,12 @@ class StreamReader:
         """
         check_lm(self.header, self.model)
         end_row = self.header.num_rows if end_row is None else end_row
-        for part in self._parts:
-            if part.first_row >= end_row:
-                return
-            if part.first_row + part.num_rows <= first_row:
-                continue
-            if isinstance(part, Damage):
-                yield part
-                continue
-            try:
-                yield self._decoded(part)
-            except SegmentError as error:
-                place = (part.offset, min(part.end, self._source.size))
-                damage = damage_of(self.header, error.args, (part.index, 1), (part.first_row, part.end_row), place)
-                yield replace(damage, salvaged=self._salvaged(part) if damage.kind == "payload" else None)
+        wanted = [
+            part for part in self._parts if part.first_row < end_row and part.first_row + part.num_rows > first_row
+        ]
+        width = 1 if self.model is None else streams_side_by_side(self.model)
+        for start in range(0, len(wanted), width):
+            yield from self._decoded(wanted[start : start + width])
 
     def _salvaged(self, found: SegmentHeader) -> np.ndarray | None:
         """Return what is there of raw codes, right or wrong; of a codec with segments or scales nothing."""
@@ -132,30 +138,60 @@ class StreamReader:
         payload = self._source.read(found.offset + found.head_bytes, found.payload_bytes)
         return unpack_bits(payload, header.columns, found.num_rows, damaged=True)
 
-    def _decoded(self, found: SegmentHeader) -> Segment:
-        """Decode a segment and make every check that its own header allows; else SegmentError."""
+    def _decoded(self, parts: Sequence[SegmentHeader | Damage]) -> Iterator[Segment | Damage]:
+        """Decode segments side by side."""
+        opened = [self._opened(part) for part in parts if isinstance(part, SegmentHeader)]
+        sound = [(payload.coded, payload.num_rows) for payload in opened if isinstance(payload, _Opened)]
+        decoded = iter(decode_rows(self.header, self.model, sound))
+        payloads = iter(opened)
+        for part in parts:
+            if isinstance(part, Damage):
+                yield part
+                continue
+            payload = next(payloads)
+            result = self._checked(part, payload, next(decoded)) if isinstance(payload, _Opened) else payload
+            if isinstance(result, SegmentError):
+                place = (part.offset, min(part.end, self._source.size))
+                damage = damage_of(self.header, result.args, (part.index, 1), (part.first_row, part.end_row), place)
+                yield replace(damage, salvaged=self._salvaged(part) if damage.kind == "payload" else None)
+            else:
+                yield result
+
+    def _opened(self, found: SegmentHeader) -> "_Opened | SegmentError":
+        """Read a segment and its side information; no code is decoded yet."""
         if found.restored is None:
             payload = self._source.read(found.offset + found.head_bytes, found.payload_bytes)
         else:
             payload = found.restored[found.head_bytes :]
-        header, version = self.header, self._located.version
         if len(payload) < found.payload_bytes:
-            raise SegmentError("payload", f"{len(payload)} of its {found.payload_bytes} bytes are there")
+            return SegmentError("payload", f"{len(payload)} of its {found.payload_bytes} bytes are there")
         if crc32(payload) != found.payload_crc:
-            raise SegmentError("payload", "its payload's checksum differs: bytes in it are damaged")
-        frames_of = partial(version.frames_of, header, found.num_rows)
-        frames, scales, coded = parse_side(header, found.num_rows, payload, frames_of)
-        rows, interval_hash = decode_rows(header, self.model, coded, found.num_rows)
-        check = version.check_of(header, found, payload[: len(payload) - len(coded)], rows, interval_hash)
+            return SegmentError("payload", "its payload's checksum differs: bytes in it are damaged")
+        frames_of = partial(self._located.version.frames_of, self.header, found.num_rows)
+        try:
+            frames, scales, coded = parse_side(self.header, found.num_rows, payload, frames_of)
+        except SegmentError as error:
+            return error
+        return _Opened(found.num_rows, frames, scales, payload[: len(payload) - len(coded)], coded)
+
+    def _checked(
+        self, found: SegmentHeader, opened: "_Opened", decoded: tuple[np.ndarray, int] | SegmentError
+    ) -> Segment | SegmentError:
+        """Make every check of a decoded segment that its own header allows."""
+        if isinstance(decoded, SegmentError):
+            return decoded
+        rows, interval_hash = decoded
+        header = self.header
+        check = self._located.version.check_of(header, found, opened.side, rows, interval_hash)
         if check != found.check and (header.coder == "raw" or check[8:] == found.check[8:] != b""):
-            raise SegmentError("tokens", "the decoded codes do not pass their checksum")
+            return SegmentError("tokens", "the decoded codes do not pass their checksum")
         if check != found.check:
-            raise SegmentError(
+            return SegmentError(
                 "intervals",
                 "the language model computes other intervals here than where the stream was made; the segment is "
                 "intact, and its codes cannot be had on this machine",
             )
-        return Segment(found.index, found.first_row, rows, frames, scales)
+        return Segment(found.index, found.first_row, rows, opened.frames, opened.scales)
 
     def read(self, start_s: float = 0.0, end_s: float | None = None, *, salvage: bool = False) -> StreamTokens:
         """Return the tokens of whole segments that cover a stretch of time; of all, by default.

@@ -1,6 +1,6 @@
 """One segment of a stream: what it holds, what is known of it before it is decoded, and what becomes of a lost one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -109,17 +109,37 @@ def code_rows(header: StreamHeader, model: ExactLM | None, rows: np.ndarray) -> 
     return exact.payload, exact.interval_hash
 
 
-def decode_rows(header: StreamHeader, model: ExactLM | None, coded: bytes, num_rows: int) -> tuple[np.ndarray, int]:
-    """Return the rows, int64 ``[T, K]``, of `code_rows`, and the hash of the intervals; else SegmentError."""
-    try:
-        if header.coder == "raw":
-            return unpack_bits(coded, header.columns, num_rows), 0
+def decode_rows(
+    header: StreamHeader, model: ExactLM | None, segments: Sequence[tuple[bytes, int]]
+) -> list[tuple[np.ndarray, int] | SegmentError]:
+    """Decode what `code_rows` made of several segments, with the number of rows of each, side by side.
+
+    Returns for each of them its rows, int64 ``[T, K]``, and the hash of its intervals, or what is wrong with it.
+    """
+    hint, found = "", list[tuple[np.ndarray, int] | CodecbookError]()
+    if header.coder == "exact":
         assert model is not None, "the caller has checked the model against the header"
-        return exact_frames.decode_frames(model, coded, num_rows, header.adapt_step)
-    except CodecbookError as error:
         hint = "; they are intact, so the language model computes otherwise here, or this coder did not write them"
-        hint = hint if header.coder == "exact" else ""
-        raise SegmentError("coder", f"its bytes cannot be decoded{hint} ({error})") from error
+        try:
+            payloads, counts = [coded for coded, _ in segments], [num_rows for _, num_rows in segments]
+            found += exact_frames.decode_many(model, payloads, counts, header.adapt_step)
+        except CodecbookError as error:
+            found += [error] * len(segments)
+    else:
+        found += [_unpacked(header, *segment) for segment in segments]
+    return [
+        SegmentError("coder", f"its bytes cannot be decoded{hint} ({result})")
+        if isinstance(result, CodecbookError)
+        else result
+        for result in found
+    ]
+
+
+def _unpacked(header: StreamHeader, coded: bytes, num_rows: int) -> tuple[np.ndarray, int] | CodecbookError:
+    try:
+        return unpack_bits(coded, header.columns, num_rows), 0
+    except CodecbookError as error:
+        return error
 
 
 def parse_side(
