@@ -6,7 +6,7 @@ import stream_cases as cases
 
 from codecbook.coding import inspect
 from codecbook.coding.exact import frames
-from codecbook.coding.stream import StreamReader
+from codecbook.coding.stream.reader import StreamReader
 from codecbook.coding.stream.segment import Damage
 
 

@@ -24,6 +24,7 @@ from codecbook.measure.statistics import Interval, median_interval
 from codecbook.models.weights import seeded
 
 DIRECTIONS = ("encode", "decode")
+SIDE_BY_SIDE = "decode side by side"
 _PROBE_FRAMES = 8
 _TOO_SLOW = 2.0
 
@@ -55,6 +56,7 @@ def time_coders(
     repeats: int = 6,
     threads: Sequence[int] = (1, 2),
     clock: Callable[[], float] | None = None,
+    streams: int = 0,
 ) -> pd.DataFrame:
     """Time coders on the same frames, in turns, so that what slows the machine slows all of them.
 
@@ -63,14 +65,15 @@ def time_coders(
 
     Codes are integers ``[T, K]``, exact models are by name, and so is what makes a float model's stepper for so many
     threads. One round before the `repeats` is not counted. Numbers of `threads` with which a float model takes over
-    twice as long on the first frames are left out. `clock` returns seconds; None is `time.perf_counter`.
+    twice as long on the first frames are left out. `clock` returns seconds; None is `time.perf_counter`. Of `streams`,
+    if any, an exact decoder is also timed with that many at once, and then its times are those of one of them.
 
     Returns:
-        One row per coder, direction (`DIRECTIONS`) and number of threads: ``coder``, ``direction``, ``threads`` (the
-        exact coder always runs on one), ``frame_ms`` with ``_low`` and ``_high`` (milliseconds per frame, from tokens
-        to bytes or back: the median of all rounds and its interval), ``processor_share`` (processor time of the process
-        over wall time, median, at most 1: below it, something else was running) and ``seconds`` (wall time of every
-        repeat, in order).
+        One row per coder, direction (`DIRECTIONS`, `SIDE_BY_SIDE`) and number of threads: ``coder``, ``direction``,
+        ``threads`` (the exact coder always runs on one), ``frame_ms`` with ``_low`` and ``_high`` (milliseconds per
+        frame, from tokens to bytes or back: the median of all rounds and its interval), ``processor_share`` (processor
+        time of the process over wall time, median, at most 1: below it, something else was running) and ``seconds``
+        (wall time of every repeat, in order).
 
     Raises:
         CorruptInput: A decoder returned other codes than were encoded.
@@ -90,6 +93,8 @@ def time_coders(
         _check_equal(codes, decode_frames(model, payload, T)[0])
         runs[name, "encode", 1] = partial(encode_frames, model, codes)
         runs[name, "decode", 1] = partial(decode_frames, model, payload, T)
+        if streams:
+            runs[name, SIDE_BY_SIDE, 1] = partial(decode_many, model, [payload] * streams, [T] * streams)
     rounds: dict[tuple[str, str, int], list[tuple[float, float]]] = {key: [] for key in runs}
     for _ in range(repeats + 1):
         for key, run in runs.items():
@@ -101,6 +106,7 @@ def time_coders(
     rows = []
     for (name, direction, count), measured in rounds.items():
         seconds, shares = np.array(measured[1:]).T
+        seconds = seconds / streams if direction == SIDE_BY_SIDE else seconds
         rows.append(
             {"coder": name, "direction": direction, "threads": count,
              **median_interval(seconds).columns("frame_ms", 1000 / len(codes)),
@@ -109,15 +115,17 @@ def time_coders(
     return pd.DataFrame(rows)
 
 
-def speedup(times: pd.DataFrame, slow: str, fast: str, direction: str) -> Interval:
+def speedup(times: pd.DataFrame, slow: str, fast: str, direction: str, fast_direction: str = "") -> Interval:
     """Return one coder's time over another's in `time_coders`, round by round: the median and its interval.
+
+    The other's direction may be a second one, `SIDE_BY_SIDE`.
 
     Each coder is taken at the number of threads at which its median is best. Rounds are few and follow one another, so
     that the interval speaks of this run.
     """
     best = []
-    for name in (slow, fast):
-        found = times[(times["coder"] == name) & (times["direction"] == direction)]
+    for name, way in ((slow, direction), (fast, fast_direction or direction)):
+        found = times[(times["coder"] == name) & (times["direction"] == way)]
         best.append(found["seconds"].tolist()[int(np.argmin(found["frame_ms"]))])
     return median_interval(np.divide(*best))
 
