@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     names = f"{', '.join(codec_names())} (default: {api.DEFAULT_CODEC})"
     option("--codec", default=api.DEFAULT_CODEC, help=names)
     option("--exact", action="store_true", help="compute in integers, and store the hash of the decoded audio")
-    adapting = "let the language model learn within each segment, for recordings unlike those that it was trained on"
+    adapting = "let the language model learn within each segment; with the bundled models this costs a little"
     option("--adapt", action="store_true", help=adapting)
     option("--bandwidth", type=float, metavar="KBPS", help="nominal bitrate (default: the codec's own)")
     lost = "audio in a segment, which damage to one byte can cost (default: %(default)g)"

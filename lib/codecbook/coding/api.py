@@ -86,7 +86,7 @@ def compress(
         exact: Whether the codec computes in integers (`codecbook.codecs.load_codec`). The stream then names its
             integers and holds the hash of the audio that they decode to, and `sounds_as_sent` checks it.
         adapt: Whether a bias on the language model's logits learns within each segment: `codecbook.coding.exact.adapt`.
-            With the bundled models it saves next to nothing, so this is off.
+            With the bundled models it costs 0.1 to 0.5 % at 2 s, so this is off.
 
     Raises:
         CorruptInput: No samples, or samples that are not finite.
