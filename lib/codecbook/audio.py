@@ -308,3 +308,14 @@ def rms(clip: Clip) -> float:
     if clip.samples.size == 0:
         return 0.0
     return float(np.sqrt(np.mean(np.square(clip.samples, dtype=np.float64))))
+
+
+def triangular_filters(edges_hz: np.ndarray, num_bins: int, sample_rate_hz: int) -> np.ndarray:
+    """Return filters of unit peak, float64 ``[num_bins, M]``, that begin, peak and end at ``M + 2`` edges in a row.
+
+    The bins are those of a spectrum from 0 Hz to half the sampling rate.
+    """
+    bins_hz = np.linspace(0, sample_rate_hz / 2, num_bins)[:, None]
+    widths_hz = np.diff(edges_hz)
+    rising, falling = (bins_hz - edges_hz[:-2]) / widths_hz[:-1], (edges_hz[2:] - bins_hz) / widths_hz[1:]
+    return np.maximum(0, np.minimum(rising, falling))

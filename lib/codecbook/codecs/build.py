@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -212,7 +213,9 @@ def build_fsq(
             f"FSQ takes levels of 3 or more, up to {_MAX_FSQ_CODES} codes in all; received {str(tuple(levels))[:60]}."
         )
     encoder, decoder = _seanet(1, hidden_dim, num_filters, strides, num_lstm_layers, "weight_norm")
-    from vector_quantize_pytorch import FSQ
+    # einx, below it, marks its operations for torch.compile, and loads all of the compiler for it, a second's work
+    with mock.patch("torch.compiler.allow_in_graph", lambda operation: operation):
+        from vector_quantize_pytorch import FSQ
 
     with torch.device("cpu"):  # it computes with its levels, which shapes alone do not allow
         quantizer = FSQ(list(levels), dim=hidden_dim)

@@ -260,3 +260,16 @@ def fold_weight_norm(module: nn.Module) -> None:
             parametrize.remove_parametrizations(part, "weight")
         elif hasattr(part, "weight_g"):
             remove_weight_norm(part)
+
+
+def stages_reach(strides: Sequence[int]) -> int:
+    """Bound from above how many samples the stages of DAC's and SNAC's encoder look to either side.
+
+    At each stage three residual units (kernel 7, dilations 1, 3, 9) reach 39 steps, the strided convolution another two
+    strides.
+    """
+    reach, step = 0, 1
+    for stride in strides:
+        reach += step * (39 + 2 * stride)
+        step *= stride
+    return reach

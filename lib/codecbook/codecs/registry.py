@@ -60,7 +60,8 @@ def load_codec(name: str, weights: str | Path = "bundled", device: str = "cpu", 
         >>> load_codec("encodec_24khz", weights="random:0").codebook_sizes[:3]
         (1024, 1024, 1024)
     """
-    module, request = adapter(name), parse_weights(name, weights)
+    request = parse_weights(known(name), weights)
+    module = adapter(name)
     if exact:
         return import_module("codecbook.codecs.exact.codec").load(module, name, request, device)
     return module.load(name, request, device)
@@ -68,6 +69,11 @@ def load_codec(name: str, weights: str | Path = "bundled", device: str = "cpu", 
 
 def adapter(name: str) -> ModuleType:
     """Return the module of `codecbook.codecs.adapters` for a codec; an unknown name raises UnsupportedInput."""
+    return import_module(f"codecbook.codecs.adapters.{_ADAPTERS[known(name)]}")
+
+
+def known(name: str) -> str:
+    """Return the name of a codec; an unknown one raises UnsupportedInput."""
     if name not in _ADAPTERS:
         raise UnsupportedInput(f"There is no codec {name!r}; choose one of {', '.join(_ADAPTERS)}.")
-    return import_module(f"codecbook.codecs.adapters.{_ADAPTERS[name]}")
+    return name

@@ -10,6 +10,7 @@ import auraloss.freq
 import numpy as np
 import torch
 
+from codecbook.audio import triangular_filters
 from codecbook.errors import UnsupportedInput
 
 MEL_WINDOWS_S = (0.005, 0.010, 0.020, 0.040, 0.080)
@@ -134,11 +135,8 @@ def _window_samples(window_s: float, sample_rate_hz: int) -> int:
 @lru_cache(maxsize=64)
 def _mel_filters(window_s: float, sample_rate_hz: int, limit_hz: float) -> np.ndarray:
     """Return triangular filters float64 ``[F, M]``, each of unit sum, on a grid that only `window_s` decides."""
-    edges_hz = _mel_edges_hz(window_s, limit_hz)
-    bins_hz = np.linspace(0, sample_rate_hz / 2, _window_samples(window_s, sample_rate_hz) // 2 + 1)[:, None]
-    widths_hz = np.diff(edges_hz)
-    rising, falling = (bins_hz - edges_hz[:-2]) / widths_hz[:-1], (edges_hz[2:] - bins_hz) / widths_hz[1:]
-    bank = np.maximum(0, np.minimum(rising, falling))
+    num_bins = _window_samples(window_s, sample_rate_hz) // 2 + 1
+    bank = triangular_filters(_mel_edges_hz(window_s, limit_hz), num_bins, sample_rate_hz)
     return bank / bank.sum(axis=0, keepdims=True)
 
 

@@ -1,6 +1,5 @@
 """DAC, the Descript Audio Codec (Kumar et al. 2023), 44.1 kHz mono, through ``transformers``."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from transformers import DacConfig, DacModel
 
 from codecbook.codecs.base import Weights
 from codecbook.codecs.loading import keep_signal_alive, load_transformers
-from codecbook.codecs.networks import ContextCodec
+from codecbook.codecs.networks import ContextCodec, stages_reach
 from codecbook.models.weights import WeightsRequest
 
 REPOSITORY = "descript/dac_44khz"
@@ -37,19 +36,6 @@ class DacCodec(ContextCodec):
 
     def _audio(self, latents: Tensor) -> Tensor:
         return self.module.decode(quantized_representation=latents).audio_values
-
-
-def stages_reach(strides: Sequence[int]) -> int:
-    """Bound from above how many samples the stages of DAC's and SNAC's encoder look to either side.
-
-    At each stage three residual units (kernel 7, dilations 1, 3, 9) reach 39 steps, the strided convolution another two
-    strides.
-    """
-    reach, step = 0, 1
-    for stride in strides:
-        reach += step * (39 + 2 * stride)
-        step *= stride
-    return reach
 
 
 def load(name: str, request: WeightsRequest, device: str) -> DacCodec:

@@ -10,10 +10,9 @@ import torch
 from snac.layers import NoiseBlock
 from torch import Tensor
 
-from codecbook.codecs.adapters.dac import stages_reach
 from codecbook.codecs.base import Weights
 from codecbook.codecs.loading import keep_signal_alive, load_from_hub, load_network
-from codecbook.codecs.networks import ContextCodec
+from codecbook.codecs.networks import ContextCodec, stages_reach
 from codecbook.errors import CorruptInput
 from codecbook.models.weights import WeightsRequest
 from codecbook.tokens.tokens import Tokens

@@ -13,8 +13,8 @@ import scipy.fft
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
-from transformers.audio_utils import mel_filter_bank, window_function
 
+from codecbook.audio import triangular_filters
 from codecbook.codecs.base import Codec, Encoded, Weights
 from codecbook.codecs.blocks import BlockQueue
 from codecbook.errors import CorruptInput, UnsupportedInput
@@ -96,9 +96,10 @@ def _feature_pieces(queue: BlockQueue, units_at_once: int) -> Iterator[np.ndarra
 def _cepstra(padded: np.ndarray) -> np.ndarray:
     """Return 13 MFCCs of each frame of 10 ms, float64 ``[T, 13]``."""
     frames = sliding_window_view(padded.astype(np.float64), _WINDOW)[::_HOP]
-    spectra = np.fft.rfft(frames * window_function(_WINDOW, "hann"), 512)
-    filters = mel_filter_bank(spectra.shape[1], 40, 20, SAMPLE_RATE_HZ / 2, SAMPLE_RATE_HZ, norm=None, mel_scale="htk")
-    mel = np.square(np.abs(spectra)) @ filters
+    spectra = np.fft.rfft(frames * np.hanning(_WINDOW + 1)[:-1], 512)
+    ends_mel = 2595 * np.log10(1 + np.array([20, SAMPLE_RATE_HZ / 2]) / 700)  # of the HTK scale
+    edges_hz = 700 * (10 ** (np.linspace(ends_mel[0], ends_mel[1], 42) / 2595) - 1)
+    mel = np.square(np.abs(spectra)) @ triangular_filters(edges_hz, spectra.shape[1], SAMPLE_RATE_HZ)
     # the floor lies some 10 dB below the noise of 16-bit audio
     return np.asarray(scipy.fft.dct(np.log(mel + 1e-7), axis=1, norm="ortho"))[:, :_CEPSTRA]
 
