@@ -23,7 +23,7 @@ from codecbook.measure.statistics import ratio_interval
 from codecbook.training.schedule import Budget
 
 _WINDOW_FRAMES = 64
-_CALIBRATION_FRAMES = 3000
+_CALIBRATION_FRAMES = 1000
 _SHAPE = {"dim": 96, "layers": 2, "heads": 4, "hidden": 384, "dropout": 0.0, "head_dim": 64, "head_hidden": 192,
           "window_frames": _WINDOW_FRAMES}  # fmt: skip
 
