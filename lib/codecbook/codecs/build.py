@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from codecbook.codecs.encodec_package import deprecated_weight_norm, encodec
 from codecbook.errors import CodecbookError, UnsupportedInput, require_one_of
 from codecbook.models.store import check_kinds
-from codecbook.models.weights import seeded
+from codecbook.models.weights import seeded, unallocated
 
 # imported where they are built: vector_quantize_pytorch brings 75 MB along, and a second of waiting
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def architecture_shapes(architecture: str, arguments: dict) -> dict[str, list[in
     packages = {"snac": "snac", "fsq": "vector_quantize_pytorch"}
     if architecture in packages:
         importlib.import_module(packages[architecture])  # before: tensors of modules have to be real
-    with torch.device("meta"):
+    with unallocated():
         module = build_architecture(architecture, arguments)
     return {name: list(value.shape) for name, value in module.state_dict().items()}
 

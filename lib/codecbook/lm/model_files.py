@@ -23,6 +23,7 @@ from codecbook.lm.exact.files import load_exact, read_config
 from codecbook.lm.models import ARCHITECTURES, build_lm
 from codecbook.lm.token_lm import TokenLM
 from codecbook.models import store
+from codecbook.models.weights import unallocated
 from codecbook.paths import data_dir
 
 
@@ -74,7 +75,7 @@ def load_lm(folder: str | Path) -> LoadedLM:
     if not store.is_bundled(folder):
         # first without allocating any of it
         try:
-            with torch.device("meta"):
+            with unallocated():
                 unbuilt = build_lm(architecture, arguments)
         except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond 64 bits, in torch's many words
             raise UnsupportedInput(

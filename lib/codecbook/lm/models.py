@@ -172,8 +172,8 @@ class RVQTransformer(TokenLM):
             self.logits_norm = nn.RMSNorm(config.head_dim, eps=NORM_EPSILON)
         head_inputs = config.head_dim if self.conditioned else config.dim
         self.head_weight = nn.Parameter(torch.empty(K, V, head_inputs))
-        self.register_buffer("_first_rows", torch.arange(K) * (V + 1), persistent=False)
-        self.register_buffer("_frame_first_rows", torch.arange(K - 1) * V, persistent=False)
+        self.register_buffer("_first_rows", torch.arange(0, K * (V + 1), V + 1), persistent=False)
+        self.register_buffer("_frame_first_rows", torch.arange(0, (K - 1) * V, V), persistent=False)
         initialise(self, config.layers)
 
     def embed(self, codes: Tensor, position: int = 0) -> Tensor:

@@ -15,9 +15,9 @@ from codecbook.book.figures.style import BLUE, GRID, INK, MARKERS, MUTED, PALETT
 
 # outcome: fill, ink on it, symbol, words; colours of Okabe and Ito, and each outcome has a symbol of its own
 _OUTCOMES = {
-    "same": (BLUE, SURFACE, "=", "same logits in every bit"),
-    "close": ("#56b4e9", "#1b1b1b", "≈", "other logits, same CDFs on these tokens"),
-    "differs": ("#e69f00", "#1b1b1b", "≠", "CDF rows differ, all decodes right"),
+    "same": (BLUE, SURFACE, "=", "same in every bit"),
+    "close": ("#56b4e9", "#1b1b1b", "≈", "other logits or samples, same CDFs or tokens"),
+    "differs": ("#e69f00", "#1b1b1b", "≠", "CDF rows differ, all decodes right; a codec: tokens differ (how many)"),
     "breaks": (RED, SURFACE, "✗", "segments decode wrongly (how many of all)"),
     "skipped": (GRID, MUTED, "·", "not run"),
     "failed": ("#cc79a7", "#1b1b1b", "!", "crashed or timed out"),
@@ -29,7 +29,7 @@ def outcome_matrix(table: pd.DataFrame, titles: Mapping[str, str], groups: Mappi
     """Draw one tile per coder (columns) and cell (rows): colour, symbol, and how many segments decode wrongly.
 
     Args:
-        table: `codecbook.probes.determinism.matrix.tabulate`.
+        table: `codecbook.probes.determinism.matrix.tabulate`, `tabulate_codec`, or both.
         titles: What to call each coder, in their order; coders that are not named are left out.
         groups: Title of the group that each cell belongs to. Groups stand in the order in which they appear in it;
             cells that it lacks come last.
@@ -71,6 +71,8 @@ def _tile(axes: Axes, row: Mapping[Any, Any], x: float, y: float) -> None:
     axes.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, color=fill, linewidth=0))
     if row["outcome"] == "breaks":
         text += f" {row['segments_wrong']:.0f}/{row['segments']:.0f}"
+    if row.get("tokens_differing", 0) > 0:
+        text += f" {row['tokens_differing']:.0f}"
     axes.text(x, y, text, color=ink, ha="center", va="center_baseline", fontsize=8.5, fontweight="bold")
 
 

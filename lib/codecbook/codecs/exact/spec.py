@@ -5,14 +5,16 @@ Every number is an integer. A tensor of unit ``f`` holds the integer ``n`` for t
 
 import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
 
+from codecbook.errors import CorruptInput
 from codecbook.models.store import arrays_sha256
 
 SUM_LIMIT = 1 << 53
@@ -215,6 +217,37 @@ class ExactNetwork:
     def parts(self) -> Iterator[tuple[str, Any]]:
         """Yield every step, level and quantiser with its path, as ``decoder.3.block.1``."""
         yield from _parts("", self)
+
+
+def network_from(config: Mapping[str, int | str | bool], arrays: Mapping[str, np.ndarray]) -> ExactNetwork:
+    """Return the network of `ExactNetwork.config` and `arrays`; its `sha256` says whether it is the one that was meant.
+
+    Raises CorruptInput: a part is missing, or of an unknown kind.
+    """
+    try:
+        return _part("", config, arrays)
+    except (KeyError, TypeError) as error:
+        raise CorruptInput(f"These are no parts of an exact codec ({error!r}); export it again.") from error
+
+
+_KINDS = {kind.__name__: kind for kind in (
+    Conv, UpConv, Curve, Snake, GroupNorm, Lstm, Residual, Level, ResidualQuantizer, ScalarQuantizer, ExactNetwork
+)}  # fmt: skip
+
+
+def _part(path: str, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Any:
+    kind, values = _KINDS[config[f"{path}.kind".lstrip(".")]], {}
+    for field in fields(kind):
+        inner = f"{path}.{field.name}".lstrip(".")
+        if inner in arrays or inner in config:
+            values[field.name] = arrays[inner] if inner in arrays else config[inner]
+        elif f"{inner}.kind" in config:
+            values[field.name] = _part(inner, config, arrays)
+        else:  # parts that are counted, or none
+            places = (f"{inner}.{i}" for i in itertools.count())
+            there = itertools.takewhile(lambda place: f"{place}.kind" in config, places)
+            values[field.name] = tuple(_part(place, config, arrays) for place in there)
+    return kind(**values)
 
 
 def _children(path: str, part: Any) -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@
     python -m codecbook.probes.determinism run bundle.zip --out r.json  there: every cell that machine has
     python -m codecbook.probes.determinism import r.json --bundle bundle.zip
 
-Errors are one line on stderr and exit status 2. ``import`` ends with 1 if an exact cell differs.
+Errors are one line on stderr and exit status 2. ``import`` ends with 1 if an exact coder or codec differs.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from codecbook.probes.determinism.bundle import read_bundle, read_result, write_
 from codecbook.probes.determinism.case_maker import make_case
 from codecbook.probes.determinism.cells import BASELINE, FAST_CELLS, FULL_CELLS, only
 from codecbook.probes.determinism.compare import CellResult
-from codecbook.probes.determinism.matrix import count_cells, run_matrix, tabulate
+from codecbook.probes.determinism.matrix import count_cells, run_matrix, tabulate, tabulate_codec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument("--codec", default="encodec_24khz")
     exporting.add_argument("--segments", type=int, default=1, help="seconds of tokens (default: %(default)s)")
     exporting.add_argument("--frames", type=int, default=75, help="frames of each (default: %(default)s)")
+    exporting.add_argument(
+        "--recordings", type=int, default=1, help="seconds of audio that the codec is tried on (default: %(default)s)"
+    )
     exporting.add_argument("--seed", type=int, default=0)
     exporting.add_argument("--overwrite", action="store_true", help="replace BUNDLE where it exists")
     exporting.set_defaults(command=_export)
@@ -57,7 +60,10 @@ def _parser() -> argparse.ArgumentParser:
 def _export(options: argparse.Namespace) -> int:
     check_target(options.bundle, options.overwrite)
     with tempfile.TemporaryDirectory() as folder:
-        case = make_case(Path(folder) / "case", options.codec, options.segments, options.frames, seed=options.seed)
+        case = make_case(
+            Path(folder) / "case", options.codec, options.segments, options.frames, options.seed,
+            recordings=options.recordings,
+        )  # fmt: skip
         run_matrix(case, [BASELINE], timeout_s=600.0, progress=_say)
         write_bundle(case, options.bundle, options.overwrite)
     print(f"{options.bundle}: case {case.identity[:16]}...")
@@ -83,7 +89,16 @@ def _import(options: argparse.Namespace) -> int:
         content, results = read_result(options.result, case)
     table = tabulate(results, content["coders"])
     print(table[["cell", "coder", "outcome", "rows_differing", "segments_wrong", "reason"]].to_string(index=False))
-    return 1 if count_cells(table).get("exact.cells_differing") else 0
+    codecs = tabulate_codec(results)
+    if len(codecs):
+        shown = ["cell", "coder", "outcome", "tokens_differing", "samples_differing", "reason"]
+        print(codecs[shown].to_string(index=False))
+    exact_differs = any(
+        part.tokens_differing or part.samples_differing
+        for result in results
+        if (part := result.codec.get("codec_exact"))
+    )
+    return 1 if exact_differs or count_cells(table).get("exact.cells_differing") else 0
 
 
 def _say(result: CellResult) -> None:

@@ -1,5 +1,8 @@
 """Language models of all backends behind one interface: whole segments at once, or code by code."""
 
+import copy
+import functools
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -66,18 +69,16 @@ def load_steps(case: Case, numbers: str, cell: Cell) -> Steps:
         return ReferenceSteps(model, matmul=_MATMULS[cell.backend])
     if model is not None and cell.backend == "numba":
         return NumbaSteps(model)
-    from codecbook.coding.ecdc.lm import upstream_lm
+    import torch
+
     from codecbook.lm.exact.torch_model import ExactTorch
-    from codecbook.lm.model_files import load_lm
     from codecbook.probes.determinism.torch_steps import PackageSteps, TorchSteps
 
     if model is None:
-        is_random = case.codec == RANDOM
-        lm: Any = (
-            upstream_lm(case.codes.shape[2], 1024, 75.0, case.seed) if is_random else load_lm(case.folder / "lm").model
+        model = copy.deepcopy(_float_model(case.folder, case.codec, case.codes.shape[2], case.seed)).to(
+            cell.device, torch.float64 if numbers == "float64" else torch.float32
         )
-        model = (lm.double() if numbers == "float64" else lm).to(cell.device)
-        if is_random:
+        if case.codec == RANDOM:
             return PackageSteps(model)
     if cell.backend == "onnx":
         from codecbook.probes.determinism.onnx_steps import OnnxSteps
@@ -85,6 +86,14 @@ def load_steps(case: Case, numbers: str, cell: Cell) -> Steps:
         return OnnxSteps(model, cell.threads, cell.graph_optimisation)
     model = ExactTorch(model, cell.device) if numbers == "exact" else model
     return TorchSteps(model, cell.precision == "autocast", cell.compiled)
+
+
+@functools.lru_cache(maxsize=1)  # as a process needs it in two types
+def _float_model(folder: Path, codec: str, num_codebooks: int, seed: int) -> Any:
+    from codecbook.coding.ecdc.lm import upstream_lm
+    from codecbook.lm.model_files import load_lm
+
+    return upstream_lm(num_codebooks, 1024, 75.0, seed) if codec == RANDOM else load_lm(folder / "lm").model
 
 
 def trace(steps: Steps, codes: np.ndarray, batch: int, mode: str) -> np.ndarray:

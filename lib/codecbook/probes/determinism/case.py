@@ -5,9 +5,10 @@ machine (`codecbook.probes.determinism.bundle`) and be known there to be the sam
 
     case.json       format, codec, seed, coders, identities of the models, {file: sha256}
     audio.npy       float32 [N, C, S], where the codec itself is tried too
+    codec/          integers of the exact codec, likewise (`codecbook.probes.determinism.codec_steps`)
     lm/  exact/     models as `codecbook.lm` saves them (a case of random weights has neither)
     codes.npy       int64 [N, T, K], N segments
-    baseline/       logits, CDFs and streams of the first cell; written by that cell
+    baseline/       logits, CDFs, streams, codec of the first cell; written by that cell
 """
 
 import hashlib
@@ -28,6 +29,7 @@ DESCRIPTION_NAME = "case.json"
 BASELINE_NAME = "baseline"
 RANDOM = "random weights"
 AUDIO_NAME = "audio.npy"
+CODEC_FOLDER = "codec"
 CODES_NAME = "codes.npy"
 MODEL_FILES = ("config.json", "model.safetensors")
 
@@ -40,7 +42,7 @@ class Case:
     codec: str  # registry name of the codec whose tokens these are; `RANDOM` for upstream's model without training
     seed: int  # of the weights of a case of random weights, and of the choice of segments
     coders: tuple[str, ...]  # names in `CODERS`
-    identities: dict[str, str]  # SHA-256 of the models: "lm", "exact" and, where it is tried, "codec"
+    identities: dict[str, str]  # SHA-256 of the models: "lm", "exact"; "codec", "exact codec" if tried
     files: dict[str, str]  # SHA-256 by path in the folder, the baseline's answers not included
     float_segments: int = 0  # coders of floats compute only so many segments, from the first; 0 is all
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,16 @@ from codecbook.files import sha256_of, write_file
 from codecbook.lm.data.corpora import bundled_tokens
 from codecbook.lm.exact.files import load_exact
 from codecbook.lm.model_files import EXACT_NAME, default_folder, load_lm, save_lm
-from codecbook.probes.determinism.case import AUDIO_NAME, CODES_NAME, DESCRIPTION_NAME, MODEL_FILES, RANDOM, Case
+from codecbook.probes.determinism.case import (
+    AUDIO_NAME,
+    CODEC_FOLDER,
+    CODES_NAME,
+    DESCRIPTION_NAME,
+    MODEL_FILES,
+    RANDOM,
+    Case,
+)
+from codecbook.probes.determinism.codec_steps import save_network
 from codecbook.probes.determinism.compare import CODERS
 
 _RECORDING_S = 1.0  # of each recording that a codec is tried on
@@ -74,7 +84,10 @@ def make_case(
         audio, identities["codec"] = audio_batch(codec, recordings, _RECORDING_S, clips)
         if len(audio):
             np.save(folder / AUDIO_NAME, audio)
-            names.append(AUDIO_NAME)
+            exact: Any = load_codec(codec, exact=True)
+            save_network(folder / CODEC_FOLDER, exact.network)
+            identities["exact codec"] = exact.exact_sha256
+            names += [AUDIO_NAME, *(f"{CODEC_FOLDER}/{name}" for name in MODEL_FILES)]
     files = {name: sha256_of(folder / name) for name in names}
     case = Case(folder, codec, seed, coders, identities, files, float_segments)
     write_file(folder / DESCRIPTION_NAME, json.dumps(case.description(), indent=2) + "\n")

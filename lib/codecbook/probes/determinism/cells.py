@@ -34,6 +34,8 @@ class Cell:
     threads: int = 1  # of torch and of its libraries
     capability: str = ""  # ATEN_CPU_CAPABILITY: "default", "avx2", "avx512"; empty takes the best there is
     mkl_cbwr: str = ""  # MKL_CBWR, such as "COMPATIBLE"; empty leaves it unset
+    onednn_isa: str = ""  # ONEDNN_MAX_CPU_ISA, such as "SSE41"; empty takes the best there is
+    numba_cpu: str = ""  # NUMBA_CPU_NAME, such as "generic"; empty is this machine's
     onednn: bool = True  # whether torch may use oneDNN
     batch: int = 1  # segments that are evaluated side by side
     mode: str = "stepping"  # code by code, as a decoder must; "full": whole segments at once, as an encoder could
@@ -66,6 +68,8 @@ class Cell:
         chosen = {
             "ATEN_CPU_CAPABILITY": self.capability,
             "MKL_CBWR": self.mkl_cbwr,
+            "ONEDNN_MAX_CPU_ISA": self.onednn_isa,
+            "NUMBA_CPU_NAME": self.numba_cpu,
             "PYTHONPATH": str(_LIBRARY) if self.processor else "",
             "QEMU_CPU": self.processor_model,
         }
@@ -73,7 +77,7 @@ class Cell:
 
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_SETTINGS = {"ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", *_THREADS}
+_SETTINGS = {"ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", *_THREADS}
 NO_TORCH = "there is no torch here"
 
 BASELINE = Cell("baseline")
@@ -158,6 +162,7 @@ FULL_CELLS = (
     *FAST_CELLS,
     # combinations
     Cell("AVX-512", capability="avx512"),
+    Cell("oneDNN SSE4.1", onednn_isa="SSE41"),
     Cell("full, batch 8", mode="full", batch=8),
     Cell("full, 2 threads", mode="full", threads=2),
     Cell("batch 8, 2 threads", batch=8, threads=2),
@@ -172,6 +177,7 @@ FULL_CELLS = (
     Cell("ONNX, 2 threads", backend="onnx", threads=2),
     Cell("numba, full", backend="numba", mode="full"),
     Cell("numba, batch 8", backend="numba", batch=8),
+    Cell("numba, generic", backend="numba", numba_cpu="generic"),
     Cell("numpy, BLAS", backend="numpy-blas", batch=8),
     # other processors
     Cell("Arm64, torch, full", mode="full", batch=8, processor="arm64", float_segments=2),
@@ -202,7 +208,7 @@ def group_of(cell: Cell) -> str:
         "other processors, emulated": cell.processor,
         "other backends": cell.backend != "torch" or cell.compiled,
         "precision": cell.precision,
-        "instruction set and libraries": cell.capability or cell.mkl_cbwr or not cell.onednn,
+        "instruction set and libraries": cell.capability or cell.mkl_cbwr or cell.onednn_isa or not cell.onednn,
     }
     return next((kind for kind, holds in kinds.items() if holds), "order of evaluation")
 

@@ -77,14 +77,22 @@ class CoderResult:
 
 @dataclass(frozen=True)
 class CodecResult:
-    """What a cell's codec does in one type of floats, against the baseline's float32."""
+    """What a cell's codec makes in one kind of numbers, against the baseline's; of a skipped one the reason alone."""
 
-    tokens: int
-    tokens_differing: int  # tokens that its encoder makes otherwise
-    frames_differing: int  # frames with such tokens
-    codebooks_differing: list[int]  # such tokens by codebook
-    largest: float  # largest difference of the waveform that its decoder makes of the baseline's tokens, of full scale
-    snr_db: float | None  # of that waveform; None where it is equal
+    status: str  # "ran" or "skipped"
+    reason: str = ""
+    tokens: int = 0
+    codebooks_differing: list[int] = field(default_factory=list)  # tokens that its encoder makes otherwise
+    frames_differing: int = 0  # frames with such tokens
+    samples: int = 0
+    samples_differing: int = 0  # of the waveform that its decoder makes of the baseline's tokens
+    largest: float = 0.0  # difference of a sample, of full scale
+    snr_db: float | None = None  # of that waveform; None where it is equal
+
+    @property
+    def tokens_differing(self) -> int:
+        """Tokens of all codebooks."""
+        return sum(self.codebooks_differing)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class CellResult:
     reason: str = ""  # why it did not run to its end
     machine: dict[str, Any] = field(default_factory=dict)  # what decides there how floats are rounded
     coders: dict[str, CoderResult] = field(default_factory=dict)  # by name, those that it came to
-    codec: dict[str, CodecResult] = field(default_factory=dict)  # by type of floats, where the codec was tried
+    codec: dict[str, CodecResult] = field(default_factory=dict)  # by name in `CODECS`, where it was tried
     seconds: float = 0.0  # wall time of its process
 
     def ran(self, coder: str) -> CoderResult | None:
@@ -240,3 +248,6 @@ CODERS = {
     )
 }
 """By name. ``grid64`` is the coarser grid alone; with float64 in addition it is the dialect qstep64 as it stands."""
+
+CODECS = {"codec_float32": "codec, float32", "codec_float64": "codec, float64", "codec_exact": "codec, exact integers"}
+"""Titles of the kinds of numbers in which the codec itself is tried, by name."""

@@ -152,10 +152,14 @@ def _is_plain(cell: Cell) -> bool:
     return cell.backend == "torch" and cell.device == "cpu" and not (cell.processor or cell.precision or cell.compiled)
 
 
+def _instructions(cell: Cell) -> str:
+    return cell.capability or cell.mkl_cbwr or cell.onednn_isa
+
+
 _COMPARABLE: dict[str, Callable[[Cell], bool]] = {
     "this processor": _is_plain,
-    "one instruction set": lambda cell: _is_plain(cell) and not (cell.capability or cell.mkl_cbwr),
-    "other instruction sets": lambda cell: _is_plain(cell) and bool(cell.capability or cell.mkl_cbwr),
+    "one instruction set": lambda cell: _is_plain(cell) and not _instructions(cell),
+    "other instruction sets": lambda cell: _is_plain(cell) and bool(_instructions(cell)),
     "arm64": lambda cell: cell.backend == "torch" and cell.processor == "arm64",
 }
 _QUANTITIES: dict[str, Callable[[Any, str], float]] = {

@@ -1,6 +1,7 @@
 """Run every cell in a process of its own, a few at a time, and put what they found into one table."""
 
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
@@ -21,12 +22,16 @@ from codecbook.measure.coder_speed import torch_threads
 from codecbook.probes.determinism.backends import Steps, trace
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.cells import Cell, roots_folder
-from codecbook.probes.determinism.compare import CODERS, CdfDifference, CellResult, LogitDifference
+from codecbook.probes.determinism.compare import CODECS, CODERS, CdfDifference, CellResult, LogitDifference
 
 WORKER = "codecbook.probes.determinism.worker"
 _COLUMNS = (
     "cell", "coder", "outcome", "reason", "logits_differing", "logits_per_million", "mean_abs_nats", "rows",
     "rows_differing", "intervals_differing", "segments", "segments_wrong", "wrong_silently", "first_frame", "bits",
+)  # fmt: skip
+_CODEC_COLUMNS = (
+    "cell", "coder", "outcome", "reason", "tokens", "tokens_differing", "by_codebook", "frames_differing", "samples",
+    "samples_differing", "largest", "snr_db",
 )  # fmt: skip
 SAME, CLOSE, DIFFERS, BREAKS = "same", "close", "differs", "breaks"
 SKIPPED, FAILED = "skipped", "failed"
@@ -216,6 +221,60 @@ def agreement(results: Sequence[CellResult], num_steps: int) -> tuple[bool, list
         for part in (result.coders["exact"] for result in (first, *others))
     )
     return agree and bool(telling) and len(reference.hashes["logits"]) == num_steps, telling
+
+
+def tabulate_codec(results: Sequence[CellResult]) -> pd.DataFrame:
+    """Return one row per cell and kind of numbers in which the codec itself was tried, as `tabulate` for coders.
+
+    ``coder`` is a name in `CODECS`. An outcome is ``same``: no token and no sample differs; ``close``: samples differ;
+    ``differs``: tokens do; ``skipped``; or ``failed``. Without recordings there are no rows.
+    """
+    rows: list[dict[str, Any]] = []
+    for result, name in itertools.product(results, CODECS if any(result.codec for result in results) else ()):
+        part, row = result.codec.get(name), {"cell": result.cell.name, "coder": name}
+        if part is None or part.status != "ran":
+            lost = part is None and result.status != "skipped"
+            rows.append(
+                row | {"outcome": FAILED if lost else SKIPPED, "reason": part.reason if part else result.reason}
+            )
+            continue
+        hit = {k: count for k, count in enumerate(part.codebooks_differing) if count}
+        rows.append(row | {
+            "outcome": DIFFERS if part.tokens_differing else CLOSE if part.samples_differing else SAME, "reason": "",
+            "tokens": part.tokens, "tokens_differing": part.tokens_differing,
+            "by_codebook": ", ".join(f"{k}: {count}" for k, count in hit.items()) or "none",
+            "frames_differing": part.frames_differing, "samples": part.samples,
+            "samples_differing": part.samples_differing, "largest": part.largest, "snr_db": part.snr_db,
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=pd.Index(_CODEC_COLUMNS))
+
+
+def codec_counts(results: Sequence[CellResult]) -> dict[str, int]:
+    """Return ``<name>.cells_run``, ``.cells_differing``, ``.tokens`` and so on, over all cells but the baseline."""
+    table = tabulate_codec(results)
+    table = table[(table["cell"] != results[0].cell.name) & ~table["outcome"].isin([SKIPPED, FAILED])]
+    counts = {}
+    for name, rows in table.groupby("coder", sort=False):
+        counts |= {f"{name}.cells_run": len(rows), f"{name}.cells_differing": int((rows["outcome"] != SAME).sum())}
+        for column in ("tokens", "tokens_differing", "samples", "samples_differing"):
+            counts[f"{name}.{column}"] = int(rows[column].sum())
+    return counts
+
+
+def codec_agrees(results: Sequence[CellResult]) -> bool | None:
+    """Say whether no token and no sample of the exact codec differs in any cell; None where that says nothing.
+
+    It does where a cell computes otherwise: another backend, processor or device, or one whose float codec differs.
+    """
+    parts = [(result, part) for result in results[1:] if (part := result.codec.get("codec_exact"))]
+    ran = [(result, part) for result, part in parts if part.status == "ran"]
+    telling = any(
+        (result.cell.backend, result.cell.processor, result.cell.device) != ("torch", "", "cpu")
+        or ((floats := result.codec.get("codec_float32")) and (floats.samples_differing or floats.tokens_differing))
+        for result, _ in ran
+    )
+    agree = all(part.tokens_differing == part.samples_differing == 0 for _, part in ran)
+    return agree if telling or not agree else None
 
 
 def kinds_of_machines(results: Sequence[CellResult]) -> str:

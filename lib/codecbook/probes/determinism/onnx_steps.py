@@ -22,6 +22,18 @@ _CHUNK_FRAMES = 256
 """Frames that a full pass reads at a time, as attention takes memory for each pair; no exact result depends on it."""
 
 
+def session(graph: bytes, threads: int, optimisation: str) -> Any:
+    """Return a session on the CPU, with so many threads for one operator; `optimisation` as in `OPTIMISATIONS`."""
+    options: Any = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = OPTIMISATIONS[optimisation]
+    # threads that wait must not keep the others of a busy machine from running
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors; they are raised as well
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
 class OnnxSteps:
     """A model that `export_onnx` takes, in onnxruntime on the CPU, with so many threads for one operator.
 
@@ -29,17 +41,9 @@ class OnnxSteps:
     """
 
     def __init__(self, model: TokenLM | ExactLM, threads: int = 1, optimisation: str = "all") -> None:
-        options: Any = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = OPTIMISATIONS[optimisation]
-        # threads that wait must not keep the others of a busy machine from running
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors; they are raised as well
         graphs = export_onnx(model)
         self._config = graphs.config
-        self._reader: Any = onnxruntime.InferenceSession(graphs.read, options, providers=["CPUExecutionProvider"])
-        self._heads: Any = onnxruntime.InferenceSession(graphs.heads, options, providers=["CPUExecutionProvider"])
+        self._reader, self._heads = (session(graph, threads, optimisation) for graph in (graphs.read, graphs.heads))
 
     def start(self, batch: int) -> None:
         """See `Steps`."""

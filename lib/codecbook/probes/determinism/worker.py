@@ -4,7 +4,7 @@ CELL is a JSON object of `Cell`'s fields. OUT is a `CellResult` without cell and
 coder, so that a crash only costs what was not finished.
 
 A cell whose backend is numpy needs Python 3.11 and numpy 1.24 or later, on a 64-bit machine of either byte order, and
-nothing else: there the exact coder is computed, and the others are skipped.
+nothing else: there the exact coder and the exact codec are computed, and the others are skipped.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from codecbook.probes.determinism import compare
 from codecbook.probes.determinism.backends import decode_segments, load_steps, trace
 from codecbook.probes.determinism.case import AUDIO_NAME, RANDOM, Case, open_case
 from codecbook.probes.determinism.cells import NO_TORCH, Cell, apply_settings, reason_to_skip, torch_of
+from codecbook.probes.determinism.codec_steps import codec_part
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,14 +67,8 @@ def run_cell(case: Case, cell: Cell, out: Path, write_baseline: bool = False) ->
             for name in names:
                 coders[name] = work.coder(compare.CODERS[name])
                 _write(out, result)
-        tries_codec = (cell.backend, cell.mode, cell.precision) == ("torch", "stepping", "")
-        # the codec's libraries are not on emulated processors
-        if AUDIO_NAME in case.files and tries_codec and not cell.processor:
-            # here, as exact cells must run where there is no torch
-            from codecbook.probes.determinism.torch_steps import codec_part
-
-            audio = np.load(case.folder / AUDIO_NAME, allow_pickle=False)
-            codec |= codec_part(audio, case.codec, cell.batch, case.baseline, write_baseline, cell.device)
+        if AUDIO_NAME in case.files:
+            codec |= codec_part(case, cell, write_baseline)
     _write(out, result)
     return result
 

@@ -13,6 +13,7 @@ from codecbook.errors import UnsupportedInput
 from codecbook.lm.models import ARCHITECTURES, build_lm
 from codecbook.lm.token_lm import TokenLM
 from codecbook.models import store
+from codecbook.models.weights import unallocated
 from codecbook.probes.weights.records import AS_IT_IS, TIED, CompressedFile, Record
 from codecbook.probes.weights.schemes.table import SCHEMES
 from codecbook.probes.weights.tensors import TRAINING_ONLY, effective, folded_name
@@ -45,7 +46,7 @@ def load_lm(path: str | Path) -> TokenLM:
     if architecture not in ARCHITECTURES or not isinstance(arguments, dict):
         raise UnsupportedInput(f"{path} is not of a language model of codecbook; compress the folder of one.")
     try:
-        with torch.device("meta"):
+        with unallocated():
             unbuilt = build_lm(architecture, arguments)
     except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond 64 bits
         raise UnsupportedInput(f"{path} describes no model ({str(error).splitlines()[0]}); make it again.") from error
