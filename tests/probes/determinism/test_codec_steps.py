@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def test_what_a_cell_lacks_is_said(recorded: Case) -> None:
 def test_another_network_is_refused(recorded: Case) -> None:
     network = load_network(recorded)
     assert network_from(network.config, network.arrays).sha256 == network.sha256
-    other = Case(**asdict(recorded) | {"identities": {"exact codec": "0" * 64}})
+    other = replace(recorded, identities={"exact codec": "0" * 64})
     with pytest.raises(CorruptInput, match="another exact codec"):
         load_network(other)
     with pytest.raises(CorruptInput, match="no parts of an exact codec"):

@@ -102,7 +102,8 @@ class OnnxCodec:
             def forward(self, x: Any) -> Any:
                 return function(x)
 
-        file, given = io.BytesIO(), np.ascontiguousarray(values)
+        given = np.ascontiguousarray(values)
+        file: Any = io.BytesIO()  # which the exporter takes, whatever its types say
         with warnings.catch_warnings():  # of the exporter that needs no further package, and of shapes that are fixed
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -205,14 +206,16 @@ def codec_part(case: Case, cell: Cell, write_baseline: bool = False) -> dict[str
         silence = PIECE_FRAMES if hop and cell.batch > 1 else 0  # of a network that looks ahead it would change frames
         path = case.baseline / f"{name}.npz"
         tokens = _in_batches(steps.encode, audio, cell.batch, silence * hop, silence)
+        before, waveform = tokens, np.empty(0)
+        if not write_baseline:
+            with np.load(path, allow_pickle=False) as arrays:
+                before, waveform = (arrays[key][: len(audio)] for key in ("tokens", "waveform"))
+        decoded = _in_batches(steps.decode, before, cell.batch, silence, silence * hop)
         if write_baseline:
             path.parent.mkdir(exist_ok=True)
-            np.savez(path, allow_pickle=False, tokens=tokens, waveform=steps.decode(tokens))
-        with np.load(path, allow_pickle=False) as arrays:
-            before, waveform = (arrays[key][: len(audio)] for key in ("tokens", "waveform"))
-        results[name] = _compared(
-            before, tokens, waveform, _in_batches(steps.decode, before, cell.batch, silence, silence * hop)
-        )
+            np.savez(path, allow_pickle=False, tokens=tokens, waveform=decoded)
+            waveform = decoded
+        results[name] = _compared(before, tokens, waveform, decoded)
     return results
 
 

@@ -253,12 +253,10 @@ def codec_counts(results: Sequence[CellResult]) -> dict[str, int]:
     """Return ``<name>.cells_run``, ``.cells_differing``, ``.tokens`` and so on, over all cells but the baseline."""
     table = tabulate_codec(results)
     table = table[(table["cell"] != results[0].cell.name) & ~table["outcome"].isin([SKIPPED, FAILED])]
-    counts = {}
-    for name, rows in table.groupby("coder", sort=False):
-        counts |= {f"{name}.cells_run": len(rows), f"{name}.cells_differing": int((rows["outcome"] != SAME).sum())}
-        for column in ("tokens", "tokens_differing", "samples", "samples_differing"):
-            counts[f"{name}.{column}"] = int(rows[column].sum())
-    return counts
+    table = table.assign(cells_run=1, cells_differing=table["outcome"] != SAME)
+    columns = ["cells_run", "cells_differing", "tokens", "tokens_differing", "samples", "samples_differing"]
+    sums: Any = table.groupby("coder", sort=False)[columns].sum()
+    return {f"{name}.{column}": int(sums.at[name, column]) for name in sums.index for column in columns}
 
 
 def codec_agrees(results: Sequence[CellResult]) -> bool | None:
