@@ -16,7 +16,7 @@ from codecbook.probes.determinism.bundle import read_bundle, read_result, write_
 from codecbook.probes.determinism.case import Case
 from codecbook.probes.determinism.case_maker import make_case
 from codecbook.probes.determinism.cells import BASELINE
-from codecbook.probes.determinism.compare import CellResult
+from codecbook.probes.determinism.compare import CellResult, CodecResult
 from codecbook.probes.determinism.worker import run_cell
 
 
@@ -253,9 +253,15 @@ def test_a_target_is_replaced_where_that_is_asked_for(
     assert read_result(result, case)[1] == found
 
 
-def test_the_command_imports(bundle: Path, result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_imports(
+    bundle: Path, result: Path, case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command.main(["import", str(result), "--bundle", str(bundle)]) == 0
     assert "exact" in capsys.readouterr().out
+    differs = {"codec_exact": CodecResult("ran", tokens=4, codebooks_differing=[1], samples=9)}
+    write_result(case, [CellResult(BASELINE, "skipped", codec=differs)], result, overwrite=True)
+    assert command.main(["import", str(result)]) == 1
+    assert "codec_exact" in capsys.readouterr().out
     result.write_text("{}")
     assert command.main(["import", str(result)]) == 2
     assert capsys.readouterr().err.startswith("codecbook: ")

@@ -28,6 +28,8 @@ def test_the_environment_holds_this_cells_settings_and_no_others(monkeypatch: py
     assert "MKL_CBWR" not in environment
     assert environment["PATH"] == os.environ["PATH"]
     assert Cell("b", mkl_cbwr="COMPATIBLE").environment()["MKL_CBWR"] == "COMPATIBLE"
+    narrow = Cell("c", onednn_isa="SSE41", numba_cpu="generic").environment()
+    assert (narrow["ONEDNN_MAX_CPU_ISA"], narrow["NUMBA_CPU_NAME"]) == ("SSE41", "generic")
 
 
 def test_settings_act_in_the_process() -> None:

@@ -30,8 +30,6 @@ from codecbook.probes.determinism.case import (
 from codecbook.probes.determinism.codec_steps import save_network
 from codecbook.probes.determinism.compare import CODERS
 
-_RECORDING_S = 1.0  # of each recording that a codec is tried on
-
 
 def make_case(
     folder: str | Path,
@@ -44,6 +42,7 @@ def make_case(
     codes: np.ndarray | None = None,
     float_segments: int = 0,
     clips: Sequence[Clip] = (),
+    recording_s: float = 1.0,
 ) -> Case:
     """Write a case.
 
@@ -60,6 +59,7 @@ def make_case(
         float_segments: Coders of floats, which take longest, compute only this many segments, from the first; 0 is all.
         clips: Recordings of your own, instead of held-out tokens and of bundled clips: as many segments and recordings
             as they are long enough for, up to those asked for.
+        recording_s: Of each recording that the codec is tried on.
 
     Raises:
         MissingWeights: There is no such language model, or no tokens.
@@ -81,7 +81,7 @@ def make_case(
         identities = _copy_models(source, folder)
         names += [f"{part}/{name}" for part in ("lm", "exact") for name in MODEL_FILES]
     if recordings:
-        audio, identities["codec"] = audio_batch(codec, recordings, _RECORDING_S, clips)
+        audio, identities["codec"] = audio_batch(codec, recordings, recording_s, clips)
         if len(audio):
             np.save(folder / AUDIO_NAME, audio)
             exact: Any = load_codec(codec, exact=True)
