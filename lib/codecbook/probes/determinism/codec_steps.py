@@ -117,7 +117,8 @@ class ExactCodec:
     """Integers in torch, whole or in pieces of so many frames; samples are multiples of 2^-20."""
 
     def __init__(self, network: ExactNetwork, piece: int, hop: int, device: str = "cpu") -> None:
-        from codecbook.codecs.exact.evaluate import Evaluator, SplitFloat32
+        from codecbook.codecs.exact.carriers import SplitFloat32
+        from codecbook.codecs.exact.evaluate import Evaluator
 
         self._network, self._piece, self._hop = network, piece, hop
         self._evaluator = Evaluator(device)
