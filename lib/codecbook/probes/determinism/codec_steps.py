@@ -248,7 +248,7 @@ def _makers(case: Case, cell: Cell) -> dict[str, Any]:
     That gives the steps, and the samples of a frame where the network does not look ahead, else 0.
     """
     if cell.backend not in ("torch", "onnx") or cell.compiled:
-        made: dict[str, Any] = dict.fromkeys(CODECS, f"the codec has no {cell.backend} evaluator")
+        made: dict[str, Any] = dict.fromkeys(CODECS, f"no {cell.backend} evaluator of this codec")
         if cell.compiled:
             made = dict.fromkeys(CODECS, "torch.compile is tried on language models alone")
         if cell.backend == "numpy":
