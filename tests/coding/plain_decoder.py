@@ -331,7 +331,7 @@ def decode_exact(data, model, num_rows, step):
             if step:
                 for v in range(len(logits)):
                     moved = bias.get(v, 0) - ((step * (ends[v + 1] - ends[v])) >> 8)
-                    bias[v] = max(min(moved, 2**26), -(2**26))
+                    bias[v] = max(moved, -(2**26))
                 bias[value] = min(bias[value] + step * 2**12, 2**26)
             row.append(value)
             for end in (low, high):

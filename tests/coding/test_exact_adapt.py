@@ -29,7 +29,7 @@ def by_the_text(model, frames: np.ndarray, step: int) -> bytes:
         for z, code in zip(logits[:, k], frames[:, k], strict=True):
             cdf = cdf_exact(z + ((bias + 2**11) >> 12))
             rows.append(cdf)
-            bias = np.clip(bias - ((step * np.diff(cdf, prepend=0)) >> 8), -(2**26), 2**26)
+            bias = np.maximum(bias - ((step * np.diff(cdf, prepend=0)) >> 8), -(2**26))
             bias[code] = min(bias[code] + step * 2**12, 2**26)
         low.append(rows)
     return encode_range(frames.T, np.array(low).transpose(1, 0, 2))

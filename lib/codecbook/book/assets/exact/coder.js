@@ -23,7 +23,7 @@ export function exactCounts(logits, cdf, sums) {
 /** Let a bias learn from a code: Int32Array `[V]` in 2^-12 unit, limited to 2^26. */
 function learn(bias, cdf, code, step) {
   for (let v = 0, before = 0; v < bias.length; before = cdf[v++]) {
-    bias[v] = Math.min(Math.max(bias[v] - ((step * (cdf[v] - before)) >> 8), -(2 ** 26)), 2 ** 26);
+    bias[v] = Math.max(bias[v] - ((step * (cdf[v] - before)) >> 8), -(2 ** 26));
   }
   bias[code] = Math.min(bias[code] + step * 2 ** 12, 2 ** 26);
 }
