@@ -94,7 +94,7 @@ def test_digits_follow_the_width(low, mean, high, shown):
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(UnsupportedInput, match=r"1 of 2 values are infinite"):
+    with pytest.raises(UnsupportedInput, match=r"1 of 2 are infinite"):
         mean_interval([1.0, np.inf])
     with pytest.raises(UnsupportedInput, match="one axis"):
         mean_interval(np.ones((2, 2)))

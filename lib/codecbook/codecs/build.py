@@ -209,9 +209,7 @@ def build_fsq(
     UnsupportedInput: a level below 3, which the quantiser cannot centre.
     """
     if not levels or min(levels) < 3 or math.prod(levels) > _MAX_FSQ_CODES:
-        raise UnsupportedInput(
-            f"FSQ takes levels of 3 or more, up to {_MAX_FSQ_CODES} codes in all; received {str(tuple(levels))[:60]}."
-        )
+        raise UnsupportedInput(f"FSQ levels are 3 or more, of {_MAX_FSQ_CODES} codes, not {str(tuple(levels))[:60]}.")
     encoder, decoder = _seanet(1, hidden_dim, num_filters, strides, num_lstm_layers, "weight_norm")
     # einx, below it, marks its operations for torch.compile, and loads all of the compiler for it, a second's work
     with mock.patch("torch.compiler.allow_in_graph", lambda operation: operation):

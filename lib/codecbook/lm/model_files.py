@@ -102,7 +102,5 @@ def load_default(codec: str) -> LoadedLM:
     """Load the bundled language model of a codec, as floats; raise MissingWeights where there is none."""
     folder = default_folder(codec)
     if not folder.is_dir():
-        raise MissingWeights(
-            f"There is no bundled language model of {codec!r} in {folder}; run data/models/make_language_models.py."
-        )
+        raise MissingWeights(f"No bundled language model of {codec!r}; run data/models/make_language_models.py.")
     return load_lm(folder)

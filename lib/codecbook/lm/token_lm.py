@@ -164,9 +164,7 @@ def check_codes(codes: Tensor, codebook_sizes: Sequence[int]) -> None:
         raise UnsupportedInput("Codes have no frames; give at least one.")
     # elsewhere it would make the host wait at every step; there, trainer and scorer check before they copy
     if codes.device.type == "cpu" and not torch.compiler.is_compiling() and ((codes < 0) | (codes >= V)).any():
-        raise CorruptInput(
-            f"Codes {int(codes.min())} to {int(codes.max())} are outside 0..{V - 1}: damaged, or of a larger codec."
-        )
+        raise CorruptInput(f"Codes {int(codes.min())} to {int(codes.max())} are outside 0..{V - 1}; check their codec.")
 
 
 def num_trunk_parameters(model: TokenLM) -> int:

@@ -77,9 +77,7 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
     """
     present, missing = _present(values)
     if np.isinf(present).any():
-        raise UnsupportedInput(
-            f"{int(np.isinf(present).sum())} of {len(present)} values are infinite; take `median_interval` or another."
-        )
+        raise UnsupportedInput(f"{int(np.isinf(present).sum())} of {len(present)} are infinite; see `median_interval`.")
     return replace(ratio_interval(present, np.ones(len(present))), missing=missing) if len(present) else _none(missing)
 
 

@@ -134,9 +134,7 @@ def read_config(folder: Path, kind: str, training_command: str, parameters: str 
     """
     path = folder / CONFIG_NAME
     if not path.is_file() or not (folder / parameters).is_file():
-        raise MissingWeights(
-            f"{folder} holds no {kind} ({CONFIG_NAME}, {PARAMETERS_NAME}); check the path, or run {training_command}."
-        )
+        raise MissingWeights(f"{folder} holds no {kind}; check the path, or train one: {training_command}.")
     config = read_json(path, dict, "fetch the model again")
     for key, type_ in {"format": int, "architecture": str, "arguments": dict, "sha256": str}.items():
         if not isinstance(config.get(key), type_):
@@ -172,9 +170,7 @@ def check_tensors(folder: Path, config: Mapping[str, Any], tensors: Mapping[str,
         UnsupportedInput: It claims more layers than there are parameters, or wider ones than the widest.
     """
     if sha256 != config["sha256"]:
-        raise CorruptInput(
-            f"{folder} has SHA-256 {sha256[:16]}..., its {CONFIG_NAME} {config['sha256'][:16]}...; fetch both again."
-        )
+        raise CorruptInput(f"{folder} has SHA-256 {sha256[:16]}..., not {config['sha256'][:16]}...; fetch it again.")
     count, widest = len(tensors), max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     limits = {"layers": count, "num_lstm_layers": count, "num_codebooks": count, "hidden_dim": widest}
     for name, value in config["arguments"].items():
@@ -194,9 +190,7 @@ def check_shapes(shapes: Mapping[str, Sequence[int]], tensors: Mapping[str, "Ten
         found = list(tensors[name].shape) if name in tensors else "none"
         expected = list(shapes[name]) if name in shapes else "none"
         if found != expected:
-            raise UnsupportedInput(
-                f"Parameter {name} in {source} has shape {found}, {CONFIG_NAME} makes it {expected}; fetch both again."
-            )
+            raise UnsupportedInput(f"{name} in {source} has shape {found}, not {expected}; fetch {CONFIG_NAME} and it.")
 
 
 def check_kinds(arguments: Mapping[str, Any], defaults: Mapping[str, Any], owner: str) -> None:

@@ -118,7 +118,7 @@ def test_the_linear_start_refuses_a_decoder_with_other_strides(autoencoder, tiny
 
 def test_the_linear_start_refuses_a_decoder_narrower_than_the_encoder(tiny_recipe, audio):
     module = build_architecture("snac", {**tiny_recipe("snac").arguments, "decoder_dim": 16})
-    with pytest.raises(UnsupportedInput, match="has 16 channels, the encoder's 32"):
+    with pytest.raises(UnsupportedInput, match="of 16 channels, an encoder of 32"):
         linear_start(module.encoder, module.decoder, audio("snac"))
 
 

@@ -50,9 +50,7 @@ def as_takes(takes: Takes, selector: str = "version") -> list[Take]:
         raise UnsupportedInput("A player needs takes; received none.")
     for take in takes:
         if not take.choice or take.clip.num_samples == 0:
-            raise UnsupportedInput(
-                f"A take needs a choice and samples; received {dict(take.choice)} with {take.clip.num_samples} samples."
-            )
+            raise UnsupportedInput(f"A take needs a choice and samples: {dict(take.choice)}, {take.clip.num_samples}.")
     choices = [tuple(sorted(take.choice.items())) for take in takes]
     if twice := [choice for choice in choices if choices.count(choice) > 1]:
         raise UnsupportedInput(f"Two takes are chosen by {dict(twice[0])}; add what tells them apart to their choices.")

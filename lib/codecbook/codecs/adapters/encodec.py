@@ -96,9 +96,7 @@ class SegmentedEncodec(EncodecCodec):
         total = len(tokens.codes[0])
         frames = list(tokens.segment_frames) or [full] * (total // full) + [total % full] * (total % full > 0)
         if self.module.normalize and len(tokens.scales) != len(frames):
-            raise UnsupportedInput(
-                f"{len(tokens.scales)} scales for {len(frames)} segments of {self.name}; keep such tokens as Parquet."
-            )
+            raise UnsupportedInput(f"{len(tokens.scales)} scales for {len(frames)} segments; keep them as Parquet.")
         # a last segment that begins within the overlap before the clip's end follows one that is not whole either
         stride, length = int(self.module.segment_stride), int(self.module.segment_length)
         within = len(frames) > 1 and frames[-1] <= math.ceil((length - stride) / self.hop_length)

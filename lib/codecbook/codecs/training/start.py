@@ -186,9 +186,7 @@ def _decoding(layer: Any, convolution: Any, signal: _Signal, is_last: bool, stag
     directions = stages.pop()
     carriers, count = directions.shape[1] // stride, min(len(directions), signal.carriers)
     if carriers > convolution.out_channels:
-        raise UnsupportedInput(
-            f"A decoder layer has {convolution.out_channels} channels, the encoder's {carriers}; make it as wide."
-        )
+        raise UnsupportedInput(f"A decoder of {convolution.out_channels} channels, an encoder of {carriers}; widen it.")
     back = directions[:count].view(count, carriers, stride) * signal.scales[:count, None, None]
     weight = _weight(convolution) * (not is_last)
     # a transposed convolution's weight is [in, out, taps], another one's [out, in, taps]

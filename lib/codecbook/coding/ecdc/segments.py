@@ -201,9 +201,7 @@ def outline_ecdc(data: bytes, shape: ModelShape | None = None, max_duration_s: f
         K = header.num_codebooks
         expected = sum(shape.raw_bytes(K, num_frames) for num_frames in frames)
         if expected != available:
-            raise CorruptInput(
-                f"{header.num_samples} samples, {K} codebooks take {expected} bytes, not {available}: damaged stream."
-            )
+            raise CorruptInput(f"{header.num_samples} samples take {expected} bytes, not {available}: damaged stream.")
     if header.is_chunked:
         outline = replace(outline, chunks=chunks_of(data, body, count))
         for index, chunk in enumerate(outline.chunks):
@@ -240,11 +238,7 @@ def _check_coded_size(outline: EcdcOutline) -> None:
     least_bits = -math.log2(likeliest) if 0 < likeliest < 1 else 0.0
     overhead = count * (CHUNK.size * header.is_chunked + shape.scale_bytes)
     if 8 * (num_bytes - overhead) < tokens * least_bits:
-        raise CorruptInput(
-            f"The header claims {tokens} tokens in {count} segment(s), more than {num_bytes} bytes hold; it is wrong."
-        )
+        raise CorruptInput(f"{tokens} tokens in {count} segment(s) need more than {num_bytes} bytes: damaged header.")
     most = sum(shape.most_bytes(header.num_codebooks, frames) for frames in outline.frames)
     if not header.is_chunked and num_bytes > most:
-        raise CorruptInput(
-            f"The header claims {tokens} tokens, of at most {most} bytes, where {num_bytes} follow; it is damaged."
-        )
+        raise CorruptInput(f"{tokens} tokens, of at most {most} bytes, where {num_bytes} follow: damaged header.")

@@ -221,9 +221,7 @@ class _Run:
         """Go back to the best weights, and on with the next windows at half the rate."""
         self.state.recoveries += 1
         if self.state.recoveries > _MAX_RECOVERIES:
-            raise CodecbookError(
-                f"The loss was not finite {self.state.recoveries} times; lower learning_rate, or take float32."
-            )
+            raise CodecbookError(f"The loss was not finite {self.state.recoveries} times; lower learning_rate.")
         self.state.rate_scale *= 0.5
         self.processes.wait()  # the file is there once the first process is here
         name = progress.BEST_NAME if (self.folder / progress.BEST_NAME).is_file() else progress.LATEST_NAME

@@ -64,9 +64,7 @@ class Opus:
         """
         found = str(path) or ctypes.util.find_library("opus")
         if not found or (path and not Path(path).is_file()):
-            raise MissingInput(
-                f"There is no libopus {f'at {path}' if path else 'here'}; install libopus0, or name its file."
-            )
+            raise MissingInput(f"There is no libopus {f'at {path}' if path else 'here'}; install libopus0, or name it.")
         try:
             self._calls = ctypes.CDLL(found)
             self._calls.opus_get_version_string.restype = ctypes.c_char_p

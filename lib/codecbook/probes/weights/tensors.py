@@ -82,9 +82,7 @@ class ModelFile:
         folder = self.path if self.path.is_dir() else self.path.parent
         self.file = self.path / store.PARAMETERS_NAME if self.path.is_dir() else self.path
         if not self.file.is_file():
-            raise MissingWeights(
-                f"There are no weights at {self.file}; give .safetensors, or a folder of {store.PARAMETERS_NAME}."
-            )
+            raise MissingWeights(f"There are no weights at {self.file}; give a .safetensors file or its folder.")
         self.config: dict[str, Any] = {}
         if self.path.is_dir() and (folder / store.CONFIG_NAME).is_file():
             self.config = store.read_config(folder, "model", "codecbook.codecs.training or codecbook.lm train")
