@@ -91,6 +91,7 @@ def small_corpus(folder: Path) -> None:
 KINDS: dict[str, Callable[[Path], None]] = {
     kind.__name__: kind for kind in (one_short_clip, ten_prompts, one_song, odd_files, small_corpus)
 }
+FEW_KINDS = ("one_short_clip", "one_song", "odd_files")  # of notebooks to which speakers and takes are all the same
 
 TOKENIZE = {"codecs": ["fsq_50hz", "snac_24khz"], "player_s": 0.5}
 DRIFT = {"codecs": ["fsq_50hz", "snac_24khz"], "clip_s": 0.6, "max_clips": 8, "times": [1], "bit_error_rates": [1e-2],
@@ -112,22 +113,22 @@ TRAIN = {"steps": 20, "num_codebooks": 2, "num_filters": 2, "hidden_dim": 8}
 
 # notebook, kind of recordings, the parameters that keep it small
 CASES: list[tuple[str, str, dict[str, Any]]] = [
-    *(("01_tokenize", kind, TOKENIZE) for kind in KINDS),
+    *(("01_tokenize", kind, TOKENIZE) for kind in FEW_KINDS),
     ("01_tokenize", "one_short_clip", {**TOKENIZE, "codecs": ["units_25hz"]}),
     ("01_tokenize", "odd_files", {**TOKENIZE, "codecs": ["encodec_48khz"]}),
-    *(("01b_drift_passport", kind, DRIFT) for kind in ("one_short_clip", "one_song", "odd_files")),
+    *(("01b_drift_passport", kind, DRIFT) for kind in FEW_KINDS),
     ("02_entropy_model", "one_short_clip", {**PREDICT, "codec": "encodec_24khz"}),
     *(("02_entropy_model", kind, PREDICT) for kind in KINDS if kind != "one_short_clip"),
     *(("03_bits_per_second", kind, STUDY) for kind in KINDS),
     ("04_bitstream", "one_short_clip", CODE),
     ("04_bitstream", "odd_files", {**CODE, "codecs": ["encodec_24khz"]}),
     *(("04b_formats", kind, FORMATS) for kind in ("one_short_clip", "odd_files")),
-    # each takes more than a minute, as every cell is a process
-    *(("05_determinism", kind, CELLS) for kind in ("one_short_clip", "odd_files")),
+    # a minute and a half, as every cell is a process; of a folder it takes two recordings
+    ("05_determinism", "one_short_clip", CELLS),
     *(("06_corruption", kind, SURVIVE) for kind in ("one_short_clip", "one_song")),
     *(("06b_damage", kind, DAMAGE) for kind in ("one_short_clip", "odd_files")),
     *(("07_weight_compression", kind, COMPRESS) for kind in ("one_short_clip", "odd_files")),
-    *(("08_train_codec", kind, TRAIN) for kind in KINDS),
+    *(("08_train_codec", kind, TRAIN) for kind in FEW_KINDS),
 ]
 
 
