@@ -81,11 +81,11 @@ def test_samples_first_is_recognised():
         audio.clip_from_array(np.zeros((1000, 2)), 16000)
 
 
-@pytest.mark.parametrize(("bad", "shown"), [(np.nan, "nan"), (np.inf, "inf"), (-1e300, "-inf")])
-def test_samples_that_are_not_finite_are_located(bad, shown):
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1e300])
+def test_samples_that_are_not_finite_are_located(bad):
     samples = np.zeros((2, 9))
     samples[1, 3:5] = bad
-    with pytest.raises(CorruptInput, match=rf"'x' has 2 sample\(s\) .*is {shown} at index 3 of channel 1.*repair"):
+    with pytest.raises(CorruptInput, match=r"'x' has 2 sample\(s\) not finite, first at 3 of channel 1.*repair"):
         audio.clip_from_array(samples, 16000, "x")
 
 
@@ -336,7 +336,7 @@ def test_nan_in_a_float_wav_is_located(tmp_path):
     samples = np.zeros(2000, np.float32)
     samples[1234] = np.nan
     soundfile.write(tmp_path / "bad.wav", samples, 16000, subtype="FLOAT")
-    with pytest.raises(CorruptInput, match=r"'bad' has 1 sample\(s\) that are not finite .*index 1234 of channel 0"):
+    with pytest.raises(CorruptInput, match=r"'bad' has 1 sample\(s\) not finite, first at 1234 of channel 0"):
         audio.load(tmp_path / "bad.wav")
 
 
@@ -442,7 +442,7 @@ def test_the_loudness_of_a_low_rate_is_that_of_the_same_sound_at_a_higher_one(ra
 
 def test_samples_that_are_not_finite_are_not_saved(tmp_path):
     clip = Clip(np.array([[0.0, np.nan]], np.float32), 16000, "x")
-    with pytest.raises(CorruptInput, match=r"'x' has 1 sample\(s\) that are not finite"):
+    with pytest.raises(CorruptInput, match=r"'x' has 1 sample\(s\) not finite"):
         audio.save(clip, tmp_path / "a.wav")
     assert not list(tmp_path.iterdir())
 

@@ -108,7 +108,7 @@ def test_default_fsq_vocabulary():
         (lambda: build(codebook_size=1000, **TINY), "power of two"),
         (lambda: build(strides=(7, 5, 4, 2), **TINY), "24000 Hz"),
         (lambda: build_snac(vq_strides=(1, 2)), "descend"),
-        (lambda: build_fsq(levels=(2, 4)), "levels of 3 or more"),
+        (lambda: build_fsq(levels=(2, 4)), "levels are 3 or more"),
         (lambda: build_architecture("wavenet", {}), "encodec_stereo"),
         (lambda: build_architecture("encodec", {"layers": 3}), "layers"),
         (lambda: set_bandwidth(build(**TINY), 24.0), "24"),

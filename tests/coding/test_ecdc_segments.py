@@ -32,7 +32,7 @@ def test_chunks() -> None:
         chunks_of(data, 4, 3)
     with pytest.raises(CorruptInput, match="8 bytes follow the last of 1 chunks"):
         chunks_of(data, 4, 1)
-    with pytest.raises(CorruptInput, match="Chunk 0 of 2 claims 2 bytes, where 1 follow"):
+    with pytest.raises(CorruptInput, match="Chunk 0 of 2 claims 2 of 1 bytes"):
         chunks_of(data[:13], 4, 2)
 
 

@@ -209,7 +209,7 @@ def test_overhead_is_header_and_parity(tokens: Tokens):
         ({"packet_frames": 0}, "packet_frames=0"),
         ({"group_packets": 0}, "group_packets=0"),
         ({"after_packets": 1.5}, "after_packets=1.5"),
-        ({"parity_codebooks": 4}, "parity_codebooks=4 of 3"),
+        ({"parity_codebooks": 4}, "parity_codebooks=4 exceeds 0..3"),
     ],
 )
 def test_settings_out_of_range_are_refused(tokens: Tokens, settings: dict, said: str):

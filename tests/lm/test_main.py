@@ -152,7 +152,7 @@ def test_the_corpus_of_a_run_is_recorded_and_another_one_refused(
     assert main([*command, "--steps", "3"]) == 2
     error = capfd.readouterr().err
     assert "had another corpus (removed: " in error
-    assert error.endswith("go on knowingly with --changed-corpus.\n")
+    assert error.endswith("take that, or set --changed-corpus.\n")
     assert main([*command, "--steps", "3", "--changed-corpus"]) == 0
 
 

@@ -58,7 +58,7 @@ def continued(
     }
     changes = "; ".join(f"{kind}: {_listed(names[i] for i in found)}" for kind, found in differences.items() if found)
     if changes and not changed_corpus:
-        raise UnsupportedInput(f"{source} had another corpus ({changes}); take it, or changed_corpus=True.")
+        raise UnsupportedInput(f"{source} had another corpus ({changes}); take that, or set changed_corpus=True.")
     gone = [(n, i, TRAINED_BEFORE) for n, i, side in saved if i not in now and side != HELD_OUT]
     apart = [{i for i, side in each.items() if side == HELD_OUT} for each in (was, now)]
     return present + gone, changes, apart[0] != apart[1]

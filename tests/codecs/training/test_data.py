@@ -131,7 +131,7 @@ def test_no_file_is_both_trained_on_and_held_out(folder, every, patterns):
 
 @pytest.mark.parametrize("every", [1, -3])
 def test_holding_out_all_is_refused(folder, every):
-    with pytest.raises(UnsupportedInput, match=f"one recording in {every} leaves none"):
+    with pytest.raises(UnsupportedInput, match=f"One in {every} held out leaves none"):
         split_files(folder, every)
 
 

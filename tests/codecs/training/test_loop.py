@@ -194,7 +194,7 @@ def test_a_run_of_another_number_of_processes_is_refused(trainer):
     run.run(1)
     state = state_of(run)
     torch.save({**state, "crops": state["crops"] * 2}, run.folder / "checkpoint.pt")
-    with pytest.raises(UnsupportedInput, match="is of 2 processes, not 1; start 2"):
+    with pytest.raises(UnsupportedInput, match="is of 2 processes, not 1; take 2"):
         trainer()
 
 
