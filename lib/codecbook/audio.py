@@ -51,7 +51,9 @@ class Clip:
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or self.samples.dtype != np.float32:
-            raise UnsupportedInput(f"Give float32 [C, S], not {self.samples.dtype} {list(self.samples.shape)}.")
+            raise UnsupportedInput(
+                f"Give float32 [C, S]; received {self.samples.dtype} {list(self.samples.shape)}: use clip_from_array."
+            )
         object.__setattr__(self, "sample_rate_hz", _checked_rate_hz(self.sample_rate_hz))
 
     @property

@@ -296,7 +296,7 @@ def test_what_does_not_fit_is_refused(stereo: tuple) -> None:
         write_ecdc(model, clip, lm, 1, GridDialect())
     with pytest.raises(UnsupportedInput, match="dialect='qstep3' is unknown"):
         write_ecdc(model, clip, lm, 4, "qstep3")
-    with pytest.raises(UnsupportedInput, match="24000 Hz"):
+    with pytest.raises(UnsupportedInput, match="24000"):
         write_ecdc(mono, Clip(np.zeros((1, 9), np.float32), 16000))
     with pytest.raises(UnsupportedInput, match=r"\[2, S\]"):
         write_ecdc(model, np.zeros((1, 9), np.float32))

@@ -218,9 +218,9 @@ def test_settings_out_of_range_are_refused(tokens: Tokens, settings: dict, said:
 
 
 def test_what_does_not_fit_is_refused(tokens: Tokens, model: ExactLM):
-    with pytest.raises(UnsupportedInput, match="language model"):
+    with pytest.raises(UnsupportedInput, match="The model codes"):
         PacketFormat(tokens.leading(2).format, lm=model)
-    with pytest.raises(UnsupportedInput, match="no common frames"):
+    with pytest.raises(UnsupportedInput, match="share no frames"):
         PacketFormat(replace(tokens.format, frame_rates_hz=(75.0, 75.0, 25.0)))
     with pytest.raises(UnsupportedInput, match="segments"):
         send(replace(tokens, segment_frames=(20, 12)), PacketFormat(tokens.format))

@@ -231,7 +231,7 @@ def test_a_complete_frame_has_no_head_left() -> None:
     ("architecture", "arguments", "message"),
     [
         ("lstm", {"codebook_sizes": [8]}, "architecture='lstm' is unknown"),
-        ("tiny_gpt", {"codebook_sizes": [8, 8]}, "flat stream"),
+        ("tiny_gpt", {"codebook_sizes": [8, 8]}, "one stream"),
         ("tiny_gpt", {"codebook_sizes": [8], "window_frames": 3}, "does not know window_frames"),
         ("tiny_gpt", {}, "needs codebook_sizes"),
         ("tiny_gpt", {"codebook_sizes": [8], "dim": 12, "heads": 4}, "does not divide into heads=4"),

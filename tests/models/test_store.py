@@ -124,7 +124,7 @@ def test_damaged_parameters(folder: Path) -> None:
 
 def test_parameters_of_another_hash(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(safetensors.torch.save({"weight": torch.zeros(3)}))
-    message = rf"SHA-256 [0-9a-f]{{16}}\.\.\., config\.json says {SHA256[:16]}\.\.\.; one of the files"
+    message = rf"SHA-256 [0-9a-f]{{16}}\.\.\., not {SHA256[:16]}\.\.\.; fetch it again"
     with pytest.raises(CorruptInput, match=message):
         load_tensors(folder, CONFIG)
 

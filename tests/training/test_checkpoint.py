@@ -44,7 +44,7 @@ def test_an_interruption_leaves_the_old_one_intact(path, monkeypatch):
 def test_a_truncated_file_is_refused(path, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(CorruptInput, match=r"checkpoint\.pt is no complete checkpoint .*delete it"):
+    with pytest.raises(CorruptInput, match=r"checkpoint\.pt is no complete checkpoint .*take another"):
         read_checkpoint(path, KEYS)
 
 

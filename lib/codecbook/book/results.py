@@ -90,7 +90,7 @@ class Run:
         """
         for key, value in {**(figures or {}), **named}.items():
             if not _KEY.fullmatch(key) or key in RESERVED:
-                raise UnsupportedInput(f"Result key {key!r} is reserved or not like 'exact.frame_ms'; rename it.")
+                raise UnsupportedInput(f"Result key {key!r} is reserved, or not snake_case with dots; rename it.")
             self.figures[key] = _scalar(key, value)
 
     def headline(self, label: str, figure: Any, unit: str = "") -> None:

@@ -120,7 +120,7 @@ def test_segments_of_another_length_are_refused(small_codec, noise_clip):
     codec = small_codec("encodec_48khz")
     tokens = codec.encode(noise_clip(codec, 1.5))
     first, second = tokens.segment_frames
-    with pytest.raises(CorruptInput, match=r"Segments of \[149, 7[0-9]\] frames"):
+    with pytest.raises(CorruptInput, match=r"Segments have \[149, 7[0-9]\] frames"):
         codec.decode(dataclasses.replace(tokens, segment_frames=(first - 1, second + 1)))
 
 

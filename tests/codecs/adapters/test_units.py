@@ -53,7 +53,7 @@ def test_damaged_or_altered_units_are_refused(tmp_path, units):
     save_units(tmp_path, units, {})
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "sha256": "0" * 64}))
-    with pytest.raises(CorruptInput, match="fetch both again"):
+    with pytest.raises(CorruptInput, match="fetch it again"):
         load_units_model(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "architecture": "fsq"}))
     with pytest.raises(UnsupportedInput, match="architecture fsq"):
