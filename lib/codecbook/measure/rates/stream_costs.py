@@ -156,7 +156,7 @@ def train_exact(training: Corpus, watched: Corpus, steps: int, seed: int = 0) ->
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
         report = train(training, watched, folder, arguments=_SHAPE, options=options, device="cpu", say=lambda _: None)
-    return export_exact(report.model, [training.rows(_CALIBRATION_FRAMES)])
+        return export_exact(report.model, [training.rows(_CALIBRATION_FRAMES)])
 
 
 def bandwidth_sizes(
