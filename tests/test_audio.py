@@ -77,7 +77,7 @@ def test_other_numbers_of_axes_are_refused(shape):
 
 
 def test_samples_first_is_recognised():
-    with pytest.raises(UnsupportedInput, match=r"\[1000, 2\] has more channels than samples.*array\.T"):
+    with pytest.raises(UnsupportedInput, match=r"\[1000, 2\], has more channels than samples.*array\.T"):
         audio.clip_from_array(np.zeros((1000, 2)), 16000)
 
 
