@@ -3,7 +3,7 @@ import nbformat.v4 as nbf
 import pytest
 from bs4 import BeautifulSoup
 
-from codecbook.book import figures, results
+from codecbook.book import claims, figures, results
 from codecbook.book.figures.style import new_figure
 from codecbook.book.pages.render import render_report
 from codecbook.measure.statistics import Interval
@@ -17,7 +17,7 @@ def outputs(tmp_path, monkeypatch):
     shown: list = []
     monkeypatch.setenv("CODECBOOK_RUN_DIR", str(tmp_path))
     monkeypatch.setattr(
-        results, "display", lambda data, raw: shown.append(nbf.new_output("display_data", data)), raising=True
+        claims, "display", lambda data, raw: shown.append(nbf.new_output("display_data", data)), raising=True
     )
     return shown
 

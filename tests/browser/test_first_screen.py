@@ -8,7 +8,7 @@ import nbformat.v4 as nbf
 import pandas as pd
 import pytest
 
-from codecbook.book import figures, results, tables
+from codecbook.book import claims, figures, results, tables
 from codecbook.book.pages.export import export_run
 from codecbook.book.pages.index_page import render_index
 from codecbook.book.pages.render import render_report
@@ -29,7 +29,7 @@ def run_dir(tmp_path_factory) -> Path:
     shown: list = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CODECBOOK_RUN_DIR", str(folder))
-        patch.setattr(results, "display", lambda data, raw: shown.append(data))
+        patch.setattr(claims, "display", lambda data, raw: shown.append(data))
         run = results.begin("01_a", {"clips_dir": HOSTILE})
         run.headline(f"STOI, {HOSTILE}", Interval(0.9, 0.85, 0.95, 7))
         for n in range(20):

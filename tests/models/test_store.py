@@ -93,7 +93,7 @@ def test_a_configuration_of_another_kind_is_never_replaced(content: str | None, 
 
 def test_what_is_missing_says_how_to_make_it(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    message = f"{folder} holds no toy; check the path, or train one: 'make toy'."
+    message = f"{folder} holds no toy (config.json, model.safetensors); check the path, or run 'make toy'."
     with pytest.raises(MissingWeights, match=f"^{re.escape(message)}$"):
         read_config(folder, "toy", "'make toy'")
 

@@ -134,7 +134,9 @@ def read_config(folder: Path, kind: str, training_command: str, parameters: str 
     """
     path = folder / CONFIG_NAME
     if not path.is_file() or not (folder / parameters).is_file():
-        raise MissingWeights(f"{folder} holds no {kind}; check the path, or train one: {training_command}.")
+        raise MissingWeights(
+            f"{folder} holds no {kind} ({CONFIG_NAME}, {PARAMETERS_NAME}); check the path, or run {training_command}."
+        )
     config = read_json(path, dict, "fetch the model again")
     for key, type_ in {"format": int, "architecture": str, "arguments": dict, "sha256": str}.items():
         if not isinstance(config.get(key), type_):
