@@ -48,6 +48,21 @@ def test_stepping_several_streams_equals_each_alone(kind: str, make_integer_mode
             together.push(clips[:, t])
 
 
+def test_a_stream_goes_on_as_several(make_integer_model, draw_codes) -> None:
+    model = make_integer_model("in_frame", seed=6)
+    codes = draw_codes(model, 5)
+    clips = np.stack([np.concatenate((codes, draw_codes(model, 3, seed=s))) for s in range(11)])
+    stepper = ExactStepper(model)
+    for frame in codes:
+        stepper.push(frame[None])
+    stepper.fork(len(clips))
+    for t in range(5, 8):
+        for k in range(model.num_codebooks):
+            expected = np.stack([reference_logits(model, clip)[t, k] for clip in clips])
+            np.testing.assert_array_equal(stepper.logits(clips[:, t, :k]), expected)
+        stepper.push(clips[:, t])
+
+
 def test_logits_may_be_asked_for_in_any_order(make_integer_model, draw_codes) -> None:
     model = make_integer_model("in_frame")
     codes = draw_codes(model, 2)

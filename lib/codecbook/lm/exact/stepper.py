@@ -117,8 +117,10 @@ class ExactStepper:
     def fork(self, batch: int) -> None:
         """Go on with `batch` streams that have read what the only one has."""
         state = kernel_state(self.model, batch, batch)
-        for name in ("keys", "values", "positions", "row_positions", "hidden", "projected"):
+        for name in ("keys", "values", "positions"):
             getattr(state, name)[:] = getattr(self._state, name)
+        for name in ("row_positions", "hidden", "projected"):  # of rows, which are padded
+            getattr(state, name)[:] = getattr(self._state, name)[:1]
         self._state = state
         self._logits = np.empty((batch, self.model.config.codebook_size), dtype=np.int32)
 
