@@ -109,11 +109,15 @@ install() {
     : >"$log"
     # torch with its dependencies, which differ between machines; then the complete list, without any, because
     # encodec asks for torchaudio, which nothing here needs
-    pip_step "1/3 PyTorch" --constraint "$lock" "$(sed -n 's/^\(torch==[^ ;]*\).*/\1/p' "$lock")"
-    pip_step "2/3 the packages of requirements.lock" --no-deps --requirement "$lock"
-    pip_step "3/3 codecbook itself" --no-deps --no-build-isolation --editable "$root"
+    pip_step "1/4 PyTorch" --constraint "$lock" "$(sed -n 's/^\(torch==[^ ;]*\).*/\1/p' "$lock")"
+    pip_step "2/4 the packages of requirements.lock" --no-deps --requirement "$lock"
+    pip_step "3/4 codecbook itself" --no-deps --no-build-isolation --editable "$root"
     "$venv/bin/python" -m pip install --quiet --no-deps "pesq==0.0.4" >>"$log" 2>&1 ||
         echo "  pesq was not installed, as it needs a C compiler; notebooks leave its column out."
+    echo "  4/4 a first stream, for which the coders are compiled"
+    "$venv/bin/python" -m codecbook.coding compress "$root/data/clips/speech_01_slt.flac" - --exact 2>>"$log" |
+        "$venv/bin/python" -m codecbook.coding verify - >>"$log" 2>&1 ||
+        echo "  That failed (all of it: $log); ./run_all.sh doctor says what this machine lacks."
     cp "$lock" "$stamp"
 }
 
