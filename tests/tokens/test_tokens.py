@@ -39,7 +39,7 @@ def test_a_code_outside_its_codebook_is_named(codes, value):
     ("changes", "error", "message"),
     [
         ({"codes": ()}, UnsupportedInput, "at least one codebook"),
-        ({"codebook_sizes": (4,)}, UnsupportedInput, "2 codes, 1 sizes"),
+        ({"codebook_sizes": (4,)}, UnsupportedInput, "2 codebooks have 1 codebook sizes"),
         ({"codes": (np.array([0.5]), np.array([0]))}, UnsupportedInput, "must be integers"),
         ({"codes": (np.zeros((1, 1), int), np.array([0]))}, UnsupportedInput, "must be integers"),
         ({"codebook_sizes": (4, 0)}, UnsupportedInput, "Codebook 1 has size 0"),

@@ -112,7 +112,8 @@ class Tokens:
             raise UnsupportedInput("Tokens need at least one codebook; received none.")
         if not len(self.codebook_sizes) == len(self.frame_rates_hz) == count:
             raise UnsupportedInput(
-                f"{count} codes, {len(self.codebook_sizes)} sizes, {len(self.frame_rates_hz)} rates; give one of each."
+                f"Codes of {count} codebooks have {len(self.codebook_sizes)} codebook sizes and "
+                f"{len(self.frame_rates_hz)} frame rates; give one of each for every codebook."
             )
         known = self.format
         object.__setattr__(self, "codebook_sizes", known.codebook_sizes)

@@ -173,7 +173,7 @@ def test_refused_codes(make_integer_model) -> None:
         evaluator.logits(torch.zeros(1, 31, 1, dtype=torch.int64))
     with pytest.raises(UnsupportedInput, match="int64"):
         evaluator.logits(torch.zeros(1, 3, 2, dtype=torch.int64))
-    with pytest.raises(CorruptInput, match="from -1"):
+    with pytest.raises(CorruptInput, match="-1 to -1"):
         evaluator.logits(torch.full((1, 3, 1), -1))
     hidden, _ = evaluator.begin()
     with pytest.raises(UnsupportedInput, match="none is left"):
