@@ -27,7 +27,7 @@ from codecbook.lm.models import build_lm
 from codecbook.lm.training.options import TrainOptions
 from codecbook.lm.training.passes import Passes
 from codecbook.lm.training.train import parameter_groups
-from codecbook.measure.coder_speed import DIRECTIONS, SIDE_BY_SIDE, same_size, speedup, time_coders, torch_threads
+from codecbook.measure.coder_speed import DIRECTIONS, TOGETHER, same_size, speedup, time_coders, torch_threads
 from codecbook.measure.statistics import Interval, median_interval
 from codecbook.models.weights import seeded
 from codecbook.probes.determinism.onnx_steps import OnnxStepper
@@ -43,9 +43,10 @@ _UPSTREAM, _COMPILED = "upstream's model stepping in torch", "floats of the same
 _EXACT = "exact, same size"
 _STREAMS = 8
 _BARS = (
-    ("encode", "encode", "encode", 40.0),
-    ("decode", SIDE_BY_SIDE, f"decode, {_STREAMS} segments side by side,", 25.0),
-    ("decode", "decode", "decode, one stream,", 12.0),
+    ("encode", "encode", "encode, one segment,", 40.0),
+    ("encode", TOGETHER[0], f"encode, {_STREAMS} segments at once,", 40.0),
+    ("decode", TOGETHER[1], f"decode, {_STREAMS} segments at once,", 25.0),
+    ("decode", "decode", "decode, one segment,", 12.0),
 )
 """What upstream's coder does and the exact one, and how many times as fast that should be."""
 

@@ -12,7 +12,8 @@ are the same. Where a Python loop would take too long, or numbers wrap at 2^64, 
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,6 +22,8 @@ import numpy as np
 from codecbook.lazy import optional_module
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 numba: Any = optional_module("numba")
 
@@ -53,6 +56,24 @@ def kernel_or(arrays: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
         return arrays if numba is None else kernel(function)
 
     return choose
+
+
+def thread_count(num_items: int, threads: int | None = None) -> int:
+    """Return how many threads to share items out to: no more than there are, at least one.
+
+    `threads` None takes numba's number, which is that of the cores, or ``NUMBA_NUM_THREADS``.
+    """
+    most = threads or (1 if numba is None else numba.config.NUMBA_NUM_THREADS)
+    return max(1, min(most, num_items))
+
+
+def on_threads(function: Callable[[_Item], _Result], items: Sequence[_Item], threads: int | None = None) -> list[_Result]:
+    """Return what a function that spends its time in kernels makes of each item, on `thread_count` threads."""
+    count = thread_count(len(items), threads)
+    if count == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(function, items))
 
 
 def _cache_folder(function: Callable[..., Any]) -> Path | None:

@@ -90,7 +90,8 @@ def forged(header, segments, footer=True):
         segments: In the order in which they shall stand in the stream.
         footer: Whether the second header, the index and the tail follow.
     """
-    packed = [pack_segment(header, segment, *code_rows(header, None, segment.rows)) for segment in segments]
+    coded = code_rows(header, None, [segment.rows for segment in segments])
+    packed = [pack_segment(header, segment, *rows) for segment, rows in zip(segments, coded, strict=True)]
     data = pack_header(header) + b"".join(packed)
     return data + pack_footer(header, map(len, packed)) if footer else data
 

@@ -36,7 +36,7 @@ def pack_header(header):
 
 
 def pack_segment(header, segment, model=None):
-    coded, interval_hash = code_rows(header, model, segment.rows)
+    [(coded, interval_hash)] = code_rows(header, model, [segment.rows])
     side = struct.pack("<I", len(segment.codec_segment_frames)) if segment.codec_segment_frames else b""
     side += np.asarray(segment.codec_segment_frames, dtype="<u4").tobytes()
     side += np.asarray(segment.scales, dtype="<f4").tobytes()

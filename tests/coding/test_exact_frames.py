@@ -9,7 +9,7 @@ import torch
 
 from codecbook.coding.cdf import coded_intervals, ideal_bits
 from codecbook.coding.exact.counts import cdf_exact
-from codecbook.coding.exact.frames import decode_frames, decode_many, encode_frames
+from codecbook.coding.exact.frames import decode_frames, decode_many, encode_frames, encode_many
 from codecbook.coding.range_coder import encode_range
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.export import export_exact
@@ -81,13 +81,18 @@ def test_rate_is_the_ideal_one(kind: str, models) -> None:
     assert ideal_bytes <= len(segment.payload) <= ideal_bytes * 1.0001 + 4
 
 
-def test_segments_side_by_side(models) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3, 9])
+def test_segments_at_once_are_what_they_are_alone(models, threads) -> None:
     model = models["in_frame"]
     clips = [draw(model, count, seed=count) for count in (5, 0, 40, 17)]
     segments = [encode_frames(model, clip) for clip in clips]
     payloads = [segment.payload for segment in segments]
+    together = encode_many(model, clips, threads=threads)
+    assert [(one.payload, one.interval_hash) for one in together] == [
+        (one.payload, one.interval_hash) for one in segments
+    ]
     payloads[3] = payloads[3][:4]
-    results = decode_many(model, payloads, [len(clip) for clip in clips])
+    results = decode_many(model, payloads, [len(clip) for clip in clips], threads=threads)
     for s in range(3):
         result = results[s]
         assert not isinstance(result, CorruptInput)

@@ -6,7 +6,6 @@ and not to a compiler, says a float model of the same size that is compiled as w
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter, process_time
 
@@ -15,7 +14,7 @@ import pandas as pd
 import torch
 
 from codecbook.coding.ecdc.lm import UPSTREAM_SHAPE, Stepper, decode_steps, encode_steps
-from codecbook.coding.exact.frames import decode_frames, decode_many, encode_frames
+from codecbook.coding.exact.frames import decode_frames, decode_many, encode_frames, encode_many
 from codecbook.errors import CorruptInput
 from codecbook.lm.exact.export import export_exact
 from codecbook.lm.exact.spec import ExactLM
@@ -24,7 +23,7 @@ from codecbook.measure.statistics import Interval, median_interval
 from codecbook.models.weights import seeded
 
 DIRECTIONS = ("encode", "decode")
-SIDE_BY_SIDE = "decode side by side"
+TOGETHER = tuple(f"{direction} side by side" for direction in DIRECTIONS)
 _PROBE_FRAMES = 8
 _TOO_SLOW = 2.0
 
@@ -65,12 +64,12 @@ def time_coders(
 
     Codes are integers ``[T, K]``, exact models are by name, and so is what makes a float model's stepper for so many
     threads. One round before the `repeats` is not counted. Numbers of `threads` with which a float model takes over
-    twice as long on the first frames are left out. `clock` returns seconds; None is `time.perf_counter`. Of `streams`,
-    if any, an exact decoder is also timed with that many at once, and then its times are those of one of them.
+    twice as long on the first frames are left out. `clock` returns seconds; None is `time.perf_counter`. With `streams`,
+    exact coders are also timed with that many at once, on each number of threads; times are then those of one of them.
 
     Returns:
-        One row per coder, direction (`DIRECTIONS`, `SIDE_BY_SIDE`) and number of threads: ``coder``, ``direction``,
-        ``threads`` (the exact coder always runs on one), ``frame_ms`` with ``_low`` and ``_high`` (milliseconds per
+        One row per coder, direction (`DIRECTIONS`, `TOGETHER`) and number of threads: ``coder``, ``direction``,
+        ``threads`` (a single stream of the exact coder has one), ``frame_ms`` with ``_low`` and ``_high`` (milliseconds per
         frame, from tokens to bytes or back: the median of all rounds and its interval), ``processor_share`` (processor
         time of the process over wall time, median, at most 1: below it, something else was running) and ``seconds``
         (wall time of every repeat, in order).
@@ -93,8 +92,11 @@ def time_coders(
         _check_equal(codes, decode_frames(model, payload, T)[0])
         runs[name, "encode", 1] = partial(encode_frames, model, codes)
         runs[name, "decode", 1] = partial(decode_frames, model, payload, T)
-        if streams:
-            runs[name, SIDE_BY_SIDE, 1] = partial(decode_many, model, [payload] * streams, [T] * streams)
+        for count in threads if streams else ():
+            runs[name, TOGETHER[0], count] = partial(encode_many, model, [codes] * streams, threads=count)
+            runs[name, TOGETHER[1], count] = partial(
+                decode_many, model, [payload] * streams, [T] * streams, threads=count
+            )
     rounds: dict[tuple[str, str, int], list[tuple[float, float]]] = {key: [] for key in runs}
     for _ in range(repeats + 1):
         for key, run in runs.items():
@@ -106,7 +108,7 @@ def time_coders(
     rows = []
     for (name, direction, count), measured in rounds.items():
         seconds, shares = np.array(measured[1:]).T
-        seconds = seconds / streams if direction == SIDE_BY_SIDE else seconds
+        seconds = seconds / streams if direction in TOGETHER else seconds
         rows.append(
             {"coder": name, "direction": direction, "threads": count,
              **median_interval(seconds).columns("frame_ms", 1000 / len(codes)),
@@ -118,7 +120,7 @@ def time_coders(
 def speedup(times: pd.DataFrame, slow: str, fast: str, direction: str, fast_direction: str = "") -> Interval:
     """Return one coder's time over another's in `time_coders`, round by round: the median and its interval.
 
-    The other's direction may be a second one, `SIDE_BY_SIDE`.
+    The other's direction may be a second one, of `TOGETHER`.
 
     Each coder is taken at the number of threads at which its median is best. Rounds are few and follow one another, so
     that the interval speaks of this run.
@@ -135,8 +137,7 @@ def batch_throughput(
 ) -> dict[str, float]:
     """Decode many streams side by side and say how many frames a second that makes, of all streams together.
 
-    Clips are integers ``[T, K]``, one stream each. Each thread has an equal share of them: compiled code runs on
-    several at once. One round before the `repeats` is not counted.
+    Clips are integers ``[T, K]``, one stream each. One round before the `repeats` is not counted.
 
     Returns:
         ``streams``, ``threads``, and ``frames_per_s`` with ``_low`` and ``_high`` (the median and its interval).
@@ -144,20 +145,17 @@ def batch_throughput(
     Raises:
         CorruptInput: A decoder returned other codes than were encoded.
     """
-    payloads = [encode_frames(model, clip).payload for clip in clips]
+    payloads = [coded.payload for coded in encode_many(model, clips)]
     lengths = [len(clip) for clip in clips]
-    parts = [slice(i, None, threads) for i in range(threads)]
     rates = []
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(repeats + 1):
-            start = perf_counter()
-            results = list(pool.map(lambda part: decode_many(model, payloads[part], lengths[part]), parts))
-            rates.append(sum(lengths) / (perf_counter() - start))
-    for part, decoded in zip(parts, results, strict=True):
-        for clip, result in zip(clips[part], decoded, strict=True):
-            if isinstance(result, CorruptInput):
-                raise result
-            _check_equal(clip, result[0])
+    for _ in range(repeats + 1):
+        start = perf_counter()
+        results = decode_many(model, payloads, lengths, threads=threads)
+        rates.append(sum(lengths) / (perf_counter() - start))
+    for clip, result in zip(clips, results, strict=True):
+        if isinstance(result, CorruptInput):
+            raise result
+        _check_equal(clip, result[0])
     return {"streams": len(clips), "threads": threads, **median_interval(rates[1:]).columns("frames_per_s")}
 
 

@@ -14,6 +14,7 @@ one interval is found out even if its bytes happened to end well.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from codecbook.coding.cdf import ideal_bits
 from codecbook.coding.exact.adapt import add_bias, learn
 from codecbook.coding.exact.counts import EXACT_TOTAL_BITS, exact_exp_table, exact_row
 from codecbook.coding.range_coder import EXHAUSTED, RangeEncoder, decode_step, fresh_state, start_decoding
-from codecbook.compiled import kernel, kernel_or
+from codecbook.compiled import kernel, kernel_or, on_threads, thread_count
 from codecbook.errors import CorruptInput, UnsupportedInput
 from codecbook.lm.exact.kernels import head_rows, push_rows, read_rows
 from codecbook.lm.exact.spec import ExactLM, exp2_table
@@ -71,6 +72,14 @@ def encode_frames(model: ExactLM, frames: Any, adapt_step: int = 0) -> CodedFram
     return CodedFrames(coder.encoders[0].finish(), coder.hashes[0], low[0], high[0])
 
 
+def encode_many(
+    model: ExactLM, segments: Sequence[np.ndarray], adapt_step: int = 0, threads: int | None = None
+) -> list[CodedFrames]:
+    """Encode several segments as `encode_frames` does each of them, on threads as `decode_many` takes them."""
+    kernel_weights(model)  # made ready once, not by each thread
+    return on_threads(lambda frames: encode_frames(model, frames, adapt_step), segments, threads)
+
+
 def decode_frames(model: ExactLM, payload: bytes, num_frames: int, adapt_step: int = 0) -> tuple[np.ndarray, int]:
     """Decode a segment of `encode_frames`, made with the same model and step: all of its bytes, to `num_frames` frames.
 
@@ -85,17 +94,34 @@ def decode_frames(model: ExactLM, payload: bytes, num_frames: int, adapt_step: i
 
 
 def decode_many(
-    model: ExactLM, payloads: Sequence[bytes], num_frames: Sequence[int], adapt_step: int = 0
+    model: ExactLM,
+    payloads: Sequence[bytes],
+    num_frames: Sequence[int],
+    adapt_step: int = 0,
+    threads: int | None = None,
 ) -> list[tuple[np.ndarray, int] | CorruptInput]:
-    """Decode several segments side by side, sharing the model's matrices while those are in the cache.
+    """Decode several segments at once: on each thread some, side by side, that share what the cache holds of the model.
 
     Returns for each payload and its number of frames what `decode_frames` returns, or the error that it would raise.
+    `threads` are at most as many; None takes as many as numba does (``NUMBA_NUM_THREADS``).
     """
     if not payloads:
         return []
+    kernel_weights(model)
+    segments = list(zip(payloads, num_frames, strict=True))
+    count = thread_count(len(segments), threads)
+    shares = [segments[i::count] for i in range(count)]
+    parts = on_threads(partial(_decode_side_by_side, model, adapt_step), shares, count)
+    return [parts[i % count][i // count] for i in range(len(segments))]
+
+
+def _decode_side_by_side(
+    model: ExactLM, adapt_step: int, segments: Sequence[tuple[bytes, int]]
+) -> list[tuple[np.ndarray, int] | CorruptInput]:
+    payloads = [payload for payload, _ in segments]
     S, K = len(payloads), model.num_codebooks
     coder = _FrameCoder(model, payloads, S, adapt_step)
-    left = np.array(num_frames, dtype=np.int64)
+    left = np.array([count for _, count in segments], dtype=np.int64)
     parts: list[list[np.ndarray]] = [[np.zeros((0, K), dtype=np.int64)] for _ in payloads]
     while left.any():  # in pieces: a damaged header may ask for more frames than there is memory
         counts = np.minimum(left, _CHUNK_FRAMES)

@@ -100,13 +100,16 @@ def damage_of(
     return Damage(kind, *segments, rows[0], rows[1] - rows[0], *place, start_s, end_s, reason)
 
 
-def code_rows(header: StreamHeader, model: ExactLM | None, rows: np.ndarray) -> tuple[bytes, int]:
-    """Return coded rows, integers ``[T, K]``, and the hash of the intervals, 64 bits; 0 for raw coding."""
+def code_rows(header: StreamHeader, model: ExactLM | None, segments: Sequence[np.ndarray]) -> list[tuple[bytes, int]]:
+    """Return the coded rows of segments, integers ``[T, K]``, each with the 64-bit hash of its intervals.
+
+    Raw coding has no intervals; its hash is 0.
+    """
     if header.coder == "raw":
-        return pack_bits(rows, header.columns), 0
+        return [(pack_bits(rows, header.columns), 0) for rows in segments]
     assert model is not None, "the caller has checked the model against the header"
-    exact = exact_frames.encode_frames(model, rows, header.adapt_step)
-    return exact.payload, exact.interval_hash
+    coded = exact_frames.encode_many(model, segments, header.adapt_step)
+    return [(one.payload, one.interval_hash) for one in coded]
 
 
 def decode_rows(

@@ -147,8 +147,10 @@ class StreamWriter:
             self._scales = gains
         self._pending.append(rows)
         full = self.header.rows_per_segment // max(1, longest_of_codec)
+        segments = []
         while (len(self._frames) if longest_of_codec else sum(map(len, self._pending))) >= full:
-            self._emit(full)
+            segments.append(self._taken(full))
+        self._emit(segments)
 
     def close(self, num_samples: int | None = None, audio_sha256: str = "") -> None:
         """Write what is left, the footer, and at last the header; the file itself stays open.
@@ -157,11 +159,11 @@ class StreamWriter:
         of what an exact codec decodes, hex.
         """
         if any(map(len, self._pending)):
-            self._emit(self.header.rows_per_segment)
+            self._emit([self._taken(self.header.rows_per_segment)])
         if not self._count:
             self._bind(Segment(0, 0, np.zeros((0, len(self.header.columns)), dtype=np.int64)))
         if self._block:
-            self._add_parity()
+            self._add_parity(self._count - 1)
         self.header = replace(
             self.header, num_rows=self._rows, num_segments=self._count, num_samples=num_samples,
             audio_sha256=audio_sha256[: len(self.header.audio_sha256)],
@@ -172,8 +174,8 @@ class StreamWriter:
         self._file.write(pack_header(self.header))
         self._file.seek(end)
 
-    def _emit(self, count: int) -> None:
-        """Write a segment of this many rows, or of the codec's segments; of fewer where no more are there."""
+    def _taken(self, count: int) -> Segment:
+        """Take a segment of this many rows, or of the codec's segments; of fewer where no more are there."""
         rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
         frames, scales = (), self._scales
         if self.header.codec_segment_frames:
@@ -184,26 +186,31 @@ class StreamWriter:
         self._pending = [rows[count:]] if len(rows) > count else []
         if self._rows + segment.num_rows > MAX_ROWS:
             raise UnsupportedInput(f"A stream holds up to {MAX_ROWS} rows; begin another one.")
-        if not self._count:
-            self._bind(segment)
-        data = pack_segment(self.header, segment, *code_rows(self.header, self._model, segment.rows))
-        self._append(data)
         self._count += 1
         self._rows += segment.num_rows
-        if parity := self.header.parity:
-            self._block.append(data)
-            if len(self._block) == parity.count * parity.groups:
-                self._add_parity()
+        return segment
+
+    def _emit(self, segments: Sequence[Segment]) -> None:
+        if segments and segments[0].index == 0:
+            self._bind(segments[0])
+        coded = code_rows(self.header, self._model, [segment.rows for segment in segments])
+        for segment, rows in zip(segments, coded, strict=True):
+            data = pack_segment(self.header, segment, *rows)
+            self._append(data)
+            if parity := self.header.parity:
+                self._block.append(data)
+                if len(self._block) == parity.count * parity.groups:
+                    self._add_parity(segment.index)
 
     def _append(self, data: bytes) -> None:
         self._file.write(data)
         self._lengths.append(len(data))
 
-    def _add_parity(self) -> None:
-        """Write what restores the segments since the last time."""
+    def _add_parity(self, last: int) -> None:
+        """Write what restores the segments since the last time; `last` is the newest."""
         parity = self.header.parity
         assert parity is not None, "the caller has looked"
-        block = (self._count - 1) // (parity.count * parity.groups)
+        block = last // (parity.count * parity.groups)
         for row in range(parity.parity):
             for group in parity_groups(parity, len(self._block)):
                 members = self._block[group :: parity.groups]

@@ -18,7 +18,7 @@ import torch
 from codecbook.coding.arithmetic import encode_grid, encode_upstream
 from codecbook.coding.cdf import coded_intervals, ideal_bits
 from codecbook.coding.counts import GRID_DIALECTS, TOTAL, cdf_upstream
-from codecbook.coding.exact.frames import encode_frames
+from codecbook.coding.exact.frames import encode_many
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.baselines.compressors import cost_after
 from codecbook.lm.baselines.ngrams import TokenCost, uniform
@@ -78,7 +78,7 @@ def float_logits(model: TokenLM, codes: np.ndarray, chunk_frames: int = 64) -> n
 
 def exact_coder_cost(model: ExactLM, clips: Corpus) -> tuple[TokenCost, TokenCost]:
     """Charge clips by the exact coder, each clip as one segment: by its bytes, and by the intervals it codes with."""
-    segments = [encode_frames(model, clips.clip(i)) for i in range(len(clips))]
+    segments = encode_many(model, [clips.clip(i) for i in range(len(clips))])
     written = _cost("exact", [8.0 * len(segment.payload) for segment in segments], clips)
     return written, _cost("exact", [segment.ideal_bits for segment in segments], clips)
 
