@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -172,8 +173,8 @@ class RVQTransformer(TokenLM):
             self.logits_norm = nn.RMSNorm(config.head_dim, eps=NORM_EPSILON)
         head_inputs = config.head_dim if self.conditioned else config.dim
         self.head_weight = nn.Parameter(torch.empty(K, V, head_inputs))
-        self.register_buffer("_first_rows", torch.arange(0, K * (V + 1), V + 1), persistent=False)
-        self.register_buffer("_frame_first_rows", torch.arange(0, (K - 1) * V, V), persistent=False)
+        self.register_buffer("_first_rows", _rows(K, V + 1), persistent=False)
+        self.register_buffer("_frame_first_rows", _rows(K - 1, V), persistent=False)
         initialise(self, config.layers)
 
     def embed(self, codes: Tensor, position: int = 0) -> Tensor:
@@ -253,3 +254,8 @@ def build_lm(architecture: str, arguments: dict[str, Any]) -> TokenLM:
     if "codebook_sizes" not in arguments:
         raise UnsupportedInput(f"{architecture} needs codebook_sizes; it takes {', '.join(sorted(defaults))}.")
     return model_type(config_type(**arguments))
+
+
+def _rows(count: int, size: int) -> Tensor:
+    """Return the first row of each of so many tables; by numpy, as torch imports a compiler for a range without memory."""
+    return torch.from_numpy(np.arange(0, count * size, size))

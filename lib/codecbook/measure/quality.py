@@ -16,7 +16,7 @@ from functools import wraps
 
 import numpy as np
 import pystoi
-from scipy.signal import correlate, correlation_lags
+import scipy
 
 from codecbook.audio import Clip, clip_from_array, convert
 from codecbook.errors import CorruptInput, UnsupportedInput
@@ -81,10 +81,10 @@ def misalignment_note(reference: np.ndarray, estimate: np.ndarray, sample_rate_h
     if norm == 0:
         return 0, ""
     length = reference.shape[1]
-    lags = correlation_lags(length, length)
+    lags = scipy.signal.correlation_lags(length, length)
     correlation = np.zeros(len(lags))  # [2 S - 1]
     for wanted, received in zip(reference, estimate, strict=True):
-        correlation += correlate(received, wanted, method="fft")
+        correlation += scipy.signal.correlate(received, wanted, method="fft")
     correlation = np.abs(correlation) / norm
     near = np.abs(lags) <= _MAX_LAG_S * sample_rate_hz
     lags, correlation = lags[near], correlation[near]

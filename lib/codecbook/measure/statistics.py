@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy
 
 from codecbook.errors import UnsupportedInput
 
@@ -92,14 +92,18 @@ def median_interval(values: Sequence[float] | np.ndarray) -> Interval:
     Nothing is assumed of how values are spread, so that it suits SI-SDR, of which a single clip may lie 60 dB below all
     others. Fewer than 6 values have no such interval: even their extremes hold the median in fewer than 95 % of cases.
 
-    Source: Conover, Practical Nonparametric Statistics, 3rd edition, 1999, section 3.2; `scipy.stats.quantile_test`.
+    Source: Conover, Practical Nonparametric Statistics, 3rd edition, 1999, section 3.2.
     NaN and errors as for `mean_interval`.
     """
     present, missing = _present(values)
     if not len(present):
         return _none(missing)
-    low, high = scipy.stats.quantile_test(present).confidence_interval(LEVEL)
-    return Interval(float(np.median(present)), float(low), float(high), len(present), missing)
+    count, low, high = len(present), float("nan"), float("nan")
+    # so many values on either side may be left out: the median lies beyond them with a chance of (1 - LEVEL) / 2
+    beyond = int((scipy.special.bdtr(np.arange(count), count, 0.5) <= (1 - LEVEL) / 2).sum())
+    if beyond:
+        low, high = np.sort(present)[[beyond - 1, count - beyond]].tolist()
+    return Interval(float(np.median(present)), low, high, count, missing)
 
 
 def ratio_interval(numerators: np.ndarray, denominators: np.ndarray) -> Interval:
@@ -128,7 +132,7 @@ def ratio_interval(numerators: np.ndarray, denominators: np.ndarray) -> Interval
     if effective < 1.5:  # nearly all is one clip
         return Interval(ratio, float("nan"), float("nan"), count)
     error = np.sqrt(effective / (effective - 1) * np.square(top - ratio * bottom).sum()) / bottom.sum()
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, effective - 1) * error)
+    half = float(scipy.special.stdtrit(effective - 1, (1 + LEVEL) / 2) * error)
     return Interval(ratio, ratio - half, ratio + half, count)
 
 
@@ -152,8 +156,7 @@ def share_interval(failures: int, trials: int) -> Interval:
         return Interval(0.0, 0.0, 1 - bound, trials)
     if failures == trials:
         return Interval(1.0, bound, 1.0, trials)
-    low, high = scipy.stats.binomtest(failures, trials).proportion_ci(LEVEL, "exact")
-    return Interval(failures / trials, float(low), float(high), trials)
+    return Interval(failures / trials, *_exact_ends(failures, trials), trials)
 
 
 def pooled_share(failures: np.ndarray, trials: np.ndarray, independent: int) -> Interval:
@@ -173,10 +176,17 @@ def pooled_share(failures: np.ndarray, trials: np.ndarray, independent: int) -> 
     if (
         np.ptp(failures / trials) == 0
     ):  # all units alike, as where each fails in the same cells: exact, each unit a trial
-        fail = N * pooled.mean
-        ends = scipy.stats.beta.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], [fail, fail + 1], [N - fail + 1, N - fail])
-        return Interval(pooled.mean, float(ends[0]), float(ends[1]), N)
+        return Interval(pooled.mean, *_exact_ends(N * pooled.mean, N), N)
     return replace(pooled, low=max(0.0, pooled.low), high=min(1.0, pooled.high))
+
+
+def _exact_ends(failures: float, trials: int) -> tuple[float, float]:
+    """Return the ends of Clopper and Pearson's interval, quantiles of beta distributions."""
+    low, high = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    return (
+        float(scipy.special.betaincinv(failures, trials - failures + 1, low)),
+        float(scipy.special.betaincinv(failures + 1, trials - failures, high)),
+    )
 
 
 def _present(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from IPython.display import HTML, display
-from scipy.signal import firwin, kaiserord, oaconvolve
+import scipy
 
 from codecbook.audio import Clip
 from codecbook.book.listen.answers import HIDDEN, file_name, write_answers
@@ -132,10 +132,10 @@ def conditions(versions: Mapping[str, Mapping[str, Clip]]) -> dict[str, dict[str
 def low_pass(clip: Clip, cutoff_hz: float) -> Clip:
     """Return a MUSHRA anchor: all up to the cut-off unchanged, 60 dB down from 500 Hz above it, without delay."""
     nyquist_hz = clip.sample_rate_hz / 2
-    length, beta = kaiserord(_ANCHOR_STOP_DB, _ANCHOR_SLOPE_HZ / nyquist_hz)
+    length, beta = scipy.signal.kaiserord(_ANCHOR_STOP_DB, _ANCHOR_SLOPE_HZ / nyquist_hz)
     window: Any = ("kaiser", beta)
-    taps = np.asarray(firwin(length | 1, cutoff_hz + _ANCHOR_SLOPE_HZ / 2, window=window, fs=clip.sample_rate_hz))
-    filtered = oaconvolve(clip.samples.astype(np.float64), taps[None], mode="same", axes=1)
+    taps = np.asarray(scipy.signal.firwin(length | 1, cutoff_hz + _ANCHOR_SLOPE_HZ / 2, window=window, fs=clip.sample_rate_hz))
+    filtered = scipy.signal.oaconvolve(clip.samples.astype(np.float64), taps[None], mode="same", axes=1)
     return Clip(filtered.astype(np.float32), clip.sample_rate_hz, f"{clip.name} below {cutoff_hz:g} Hz")
 
 

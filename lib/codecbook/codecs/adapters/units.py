@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
+import scipy
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy
 from sklearn.cluster import MiniBatchKMeans
 
 from codecbook import audio

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.training.options import Evaluation

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 from codecbook.codecs.corpus.index import ClipRow
 from codecbook.errors import UnsupportedInput

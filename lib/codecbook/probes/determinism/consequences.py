@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.special
+import scipy
 
 from codecbook.audio import Clip
 from codecbook.codecs import load_codec

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from codecbook.errors import UnsupportedInput
 from codecbook.measure.statistics import Interval, mean_interval, share_interval
