@@ -67,7 +67,9 @@ def thread_count(num_items: int, threads: int | None = None) -> int:
     return max(1, min(most, num_items))
 
 
-def on_threads(function: Callable[[_Item], _Result], items: Sequence[_Item], threads: int | None = None) -> list[_Result]:
+def on_threads(
+    function: Callable[[_Item], _Result], items: Sequence[_Item], threads: int | None = None
+) -> list[_Result]:
     """Return what a function that spends its time in kernels makes of each item, on `thread_count` threads."""
     count = thread_count(len(items), threads)
     if count == 1:

@@ -1,6 +1,6 @@
 """Audio as it comes: recordings read piece by piece, and blocks taken in other lengths than they have."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import soxr
 
 from codecbook import audio
 from codecbook.audio_files import AudioFile
-from codecbook.errors import CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.paths import path_as_text
 
 _WHOLE_SAMPLES = 1 << 20  # a file this short is read at once, with all that `audio.load` knows of odd ones
@@ -136,3 +136,26 @@ class BlockQueue:
             start = min(end, context)
         samples = self.rest()
         yield samples, start, samples.shape[1] + -samples.shape[1] % align
+
+
+def counted(
+    pieces: Iterable[np.ndarray],
+    sample_rate_hz: int,
+    total_s: float | None,
+    on_progress: Callable[[float, float | None], None],
+) -> Iterator[np.ndarray]:
+    """Yield pieces ``[C, S]``, and after each tell the seconds so far, and `total_s`."""
+    count = 0
+    for piece in pieces:
+        yield piece
+        count += piece.shape[1]
+        on_progress(count / sample_rate_hz, total_s)
+
+
+def promised_duration_s(path: str | Path) -> float | None:
+    """Return how long a recording says that it is; None where it says nothing, or cannot be read."""
+    try:
+        with AudioFile(path) as file:
+            return None if file.promised_samples is None else file.promised_samples / file.sample_rate_hz
+    except (CodecbookError, OSError):  # the reader will say what is wrong with it
+        return None

@@ -17,10 +17,10 @@ import numpy as np
 
 from codecbook import audio, files
 from codecbook.audio import Clip
-from codecbook.audio_files import AUDIO_SUFFIXES, AudioFile
+from codecbook.audio_files import AUDIO_SUFFIXES
 from codecbook.codecs import Codec
 from codecbook.codecs.base import SoundLike, as_clip
-from codecbook.codecs.blocks import AudioBlocks, BlockQueue
+from codecbook.codecs.blocks import AudioBlocks, BlockQueue, counted, promised_duration_s
 from codecbook.coding.conceal import check_method, concealed_pieces
 from codecbook.coding.exact.adapt import DEFAULT_STEP
 from codecbook.coding.stream import models as stream_models
@@ -31,7 +31,7 @@ from codecbook.coding.stream.models import LMLike
 from codecbook.coding.stream.reader import Progress, StreamReader, StreamReport, StreamTokens, check_stretch, inspect
 from codecbook.coding.stream.segment import Damage
 from codecbook.coding.stream.writer import DEFAULT_SEGMENT_S, StreamWriter
-from codecbook.errors import CodecbookError, CodecbookWarning, CorruptInput, UnsupportedInput
+from codecbook.errors import CodecbookWarning, CorruptInput, UnsupportedInput
 from codecbook.lm.exact.spec import ExactLM
 from codecbook.tokens import Tokens
 from codecbook.tokens.tokens import same_digest
@@ -147,7 +147,7 @@ def compress_file(
     with files.new_file(target, overwrite) as partial, partial.open("wb") as file:
         blocks: Iterable[np.ndarray] = AudioBlocks(source, model.sample_rate_hz, model.channels)
         if on_progress is not None:
-            blocks = _counted(blocks, model.sample_rate_hz, _duration_s(source), on_progress)
+            blocks = counted(blocks, model.sample_rate_hz, promised_duration_s(source), on_progress)
         _encode(file, model, blocks, bandwidth_kbps, lm, segment_s, parity, adapt)
         if inner_parity:
             file.close()
@@ -217,7 +217,7 @@ def decompress_file(
     with StreamReader(source) as reader:
         model, read, pieces = _decode(reader, codec, weights, lm, start_s, end_s, conceal, salvage)
         if on_progress is not None:
-            pieces = _counted(pieces, model.sample_rate_hz, read.tokens.duration_s, on_progress)
+            pieces = counted(pieces, model.sample_rate_hz, read.tokens.duration_s, on_progress)
         count = audio.save_pieces(pieces, model.sample_rate_hz, model.channels, target, overwrite)
         return replace(reader.report(read.damage), duration_s=count / model.sample_rate_hz)
 
@@ -339,21 +339,3 @@ def _sound(
     for piece in concealed_pieces(codec, read.tokens, lost, method, lm):
         yield piece[:, max(0, first - place) : max(0, last - place)]
         place += piece.shape[1]
-
-
-def _counted(
-    pieces: Iterable[np.ndarray], sample_rate_hz: int, total_s: float | None, on_progress: Progress
-) -> Iterator[np.ndarray]:
-    count = 0
-    for piece in pieces:
-        yield piece
-        count += piece.shape[1]
-        on_progress(count / sample_rate_hz, total_s)
-
-
-def _duration_s(path: str | Path) -> float | None:
-    try:
-        with AudioFile(path) as file:
-            return None if file.promised_samples is None else file.promised_samples / file.sample_rate_hz
-    except (CodecbookError, OSError):  # the reader will say what is wrong with it
-        return None

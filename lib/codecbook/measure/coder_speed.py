@@ -64,15 +64,16 @@ def time_coders(
 
     Codes are integers ``[T, K]``, exact models are by name, and so is what makes a float model's stepper for so many
     threads. One round before the `repeats` is not counted. Numbers of `threads` with which a float model takes over
-    twice as long on the first frames are left out. `clock` returns seconds; None is `time.perf_counter`. With `streams`,
-    exact coders are also timed with that many at once, on each number of threads; times are then those of one of them.
+    twice as long on the first frames are left out. `clock` returns seconds; None is `time.perf_counter`. With
+    `streams`, exact coders are also timed with that many at once, on each number of threads; times are then those of
+    one of them.
 
     Returns:
         One row per coder, direction (`DIRECTIONS`, `TOGETHER`) and number of threads: ``coder``, ``direction``,
-        ``threads`` (a single stream of the exact coder has one), ``frame_ms`` with ``_low`` and ``_high`` (milliseconds per
-        frame, from tokens to bytes or back: the median of all rounds and its interval), ``processor_share`` (processor
-        time of the process over wall time, median, at most 1: below it, something else was running) and ``seconds``
-        (wall time of every repeat, in order).
+        ``threads`` (a single stream of the exact coder has one), ``frame_ms`` with ``_low`` and ``_high`` (milliseconds
+        per frame, from tokens to bytes or back: the median of all rounds and its interval), ``processor_share``
+        (processor time of the process over wall time, median, at most 1: below it, something else was running) and
+        ``seconds`` (wall time of every repeat, in order).
 
     Raises:
         CorruptInput: A decoder returned other codes than were encoded.

@@ -156,7 +156,8 @@ def bd_rate(
     overlap = max(0.0, high - low) / min(kept[-1, 1] - kept[0, 1] for kept in curves)
     if overlap < least_overlap:
         return BdRate(np.nan, overlap, f"{100 * overlap:.0f} % of the narrower range of quality is common")
-    areas = [scipy.interpolate.PchipInterpolator(kept[:, 1], np.log(kept[:, 0])).integrate(low, high) for kept in curves]
+    interpolate = scipy.interpolate.PchipInterpolator
+    areas = [interpolate(kept[:, 1], np.log(kept[:, 0])).integrate(low, high) for kept in curves]
     return BdRate(float((areas[1] - areas[0]) / (high - low)), overlap)
 
 

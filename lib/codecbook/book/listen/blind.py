@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from IPython.display import HTML, display
 import scipy
+from IPython.display import HTML, display
 
 from codecbook.audio import Clip
 from codecbook.book.listen.answers import HIDDEN, file_name, write_answers
@@ -134,7 +134,9 @@ def low_pass(clip: Clip, cutoff_hz: float) -> Clip:
     nyquist_hz = clip.sample_rate_hz / 2
     length, beta = scipy.signal.kaiserord(_ANCHOR_STOP_DB, _ANCHOR_SLOPE_HZ / nyquist_hz)
     window: Any = ("kaiser", beta)
-    taps = np.asarray(scipy.signal.firwin(length | 1, cutoff_hz + _ANCHOR_SLOPE_HZ / 2, window=window, fs=clip.sample_rate_hz))
+    taps = np.asarray(
+        scipy.signal.firwin(length | 1, cutoff_hz + _ANCHOR_SLOPE_HZ / 2, window=window, fs=clip.sample_rate_hz)
+    )
     filtered = scipy.signal.oaconvolve(clip.samples.astype(np.float64), taps[None], mode="same", axes=1)
     return Clip(filtered.astype(np.float32), clip.sample_rate_hz, f"{clip.name} below {cutoff_hz:g} Hz")
 

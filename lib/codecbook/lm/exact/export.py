@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 import scipy
+import torch
 
 from codecbook.errors import UnsupportedInput
 from codecbook.lm.exact import spec
@@ -302,5 +302,7 @@ def _gelu_units(table: np.ndarray) -> tuple[float, float]:
         return float((outputs.clamp(-spec.ACTIVATION_MAX, spec.ACTIVATION_MAX) - entries).square().sum())
 
     start = min(np.linspace(-10, 10, 101), key=misfit)
-    best: Any = scipy.optimize.minimize_scalar(misfit, bounds=(start - 0.2, start + 0.2), method="bounded", options={"xatol": 1e-8})
+    best: Any = scipy.optimize.minimize_scalar(
+        misfit, bounds=(start - 0.2, start + 0.2), method="bounded", options={"xatol": 1e-8}
+    )
     return units(best.x)

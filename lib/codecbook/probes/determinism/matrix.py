@@ -21,7 +21,7 @@ from codecbook.errors import CodecbookError, UnsupportedInput
 from codecbook.measure.coder_speed import torch_threads
 from codecbook.probes.determinism.backends import Steps, trace
 from codecbook.probes.determinism.case import Case
-from codecbook.probes.determinism.cells import Cell, roots_folder
+from codecbook.probes.determinism.cells import Cell, reason_to_skip, roots_folder
 from codecbook.probes.determinism.compare import CODECS, CODERS, CdfDifference, CellResult, LogitDifference
 
 WORKER = "codecbook.probes.determinism.worker"
@@ -123,6 +123,8 @@ def compare_here(
 
 def run_process(case: Case, cell: Cell, timeout_s: float, write_baseline: bool = False) -> CellResult:
     """Run one cell in a process of its own; whatever it does, say what became of it."""
+    if cell.device != "cpu" and (reason := reason_to_skip(cell)):  # no process is needed to find no GPU
+        return CellResult(cell, "skipped", reason)
     python = sys.executable
     if cell.processor:
         root = roots_folder() / cell.processor
