@@ -6,7 +6,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -178,7 +178,9 @@ class Codec(ABC):
         chunk_s: float | None = None,
     ) -> Iterator[Encoded]:
         """Yield the codes of `encode_blocks` piece by piece; with segments of a codec's own, whole segments."""
-        yield from self._encode(queue, *self.checked_settings(bandwidth_kbps, num_codebooks, chunk_s))
+        for piece in self._encode(queue, *self.checked_settings(bandwidth_kbps, num_codebooks, chunk_s)):
+            # whoever keeps the codes of a long recording shall not keep with them what a network computed them in
+            yield replace(piece, codes=[np.array(level) for level in piece.codes])
 
     def decode(self, tokens: Tokens, num_codebooks: int | None = None) -> Clip:
         """Decode tokens, or only their leading codebooks, to ``tokens.num_samples``, or to all that the network makes.
