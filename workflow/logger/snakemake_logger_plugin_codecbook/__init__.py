@@ -1,6 +1,7 @@
 """A Snakemake logger that says one line per stage, ``[2/4] ok 04_bitstream 3s``, and signs of life between."""
 
 import logging
+import re
 from pathlib import Path
 
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
@@ -11,6 +12,9 @@ from snakemake_logger_plugin_codecbook.heartbeat import Heartbeat
 
 # what the engine says about a failed stage, beside the line that names its error
 REPEATED = ("CalledProcessError", "At least one job did not complete successfully")
+
+# how the engine says that parameters have changed: all those that differ, before and now
+CHANGED = re.compile(r"Params have changed since last execution: .*?before: (.*?) now: (.*?)\s*$", re.DOTALL)
 
 # The plugin for Slurm asks ever less often how its jobs are, at last every three minutes, and notices their ends so
 # much later; one question is for all jobs.
@@ -65,7 +69,7 @@ class LogHandler(LogHandlerBase):
         self._stages[fields["jobid"]] = stage
         self._started_s[fields["jobid"]] = record.created
         if self.common_settings.dryrun:
-            print(f"would run {stage}: {fields['reason']}", flush=True)
+            print(f"would run {stage}: {_plain(fields['reason'])}", flush=True)
         else:
             print(f"      running {stage}", flush=True)
             if "stage" in fields["wildcards"]:
@@ -82,6 +86,15 @@ class LogHandler(LogHandlerBase):
 def _file(named: list[str], suffix: str) -> Path:
     """Return the file with a suffix among those that the engine names, some with a remark behind."""
     return next(Path(name.rpartition(suffix)[0] + suffix) for name in named if suffix in name)
+
+
+def _plain(reason: str) -> str:
+    """Return why a stage would run, in fewer words than the engine's; of what is a digest, what it is of."""
+    found = CHANGED.search(reason)
+    if not found:
+        return reason
+    before, now = (re.sub(r": [0-9a-f]{16}'", "'", part).replace("'", "") for part in found.groups())
+    return f"changed since the last run: {now}" if before == now else f"parameters were {before}, and are {now}"
 
 
 def _last_line(log: Path) -> str:
