@@ -59,7 +59,7 @@ def make_case(
         float_segments: Coders of floats, which take longest, compute only this many segments, from the first; 0 is all.
         clips: Recordings of your own, instead of held-out tokens and of bundled clips: as many segments and recordings
             as they are long enough for, up to those asked for.
-        recording_s: Of each recording that the codec is tried on.
+        recording_s: Of each recording that the codec is tried on, down to whole frames.
 
     Raises:
         MissingWeights: There is no such language model, or no tokens.
@@ -102,7 +102,9 @@ def audio_batch(codec: str, count: int, duration_s: float, clips: Sequence[Clip]
     """
     model = load_codec(codec)
     network = network_of(model)
-    samples = round(duration_s * network.sample_rate)
+    # whole frames: the codec completes a part of one, after which a batch's silence would not come in its place
+    hop = round(network.sample_rate / model.frame_rates_hz[0])
+    samples = max(1, round(duration_s * network.sample_rate) // hop) * hop
     found = []
     for clip in clips or load_clips("")[0]:
         audio = convert(clip, network.sample_rate, network.channels).samples
