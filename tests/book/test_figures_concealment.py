@@ -5,18 +5,23 @@ import pandas as pd
 
 from codecbook.book.figures.concealment import concealment_quality, latent_lines
 from codecbook.codecs import load_codec
+from codecbook.coding.conceal import CONCEALMENTS
 
 
 def test_silence_has_a_line_of_stoi_and_none_of_distance():
     rows = [
         {"gap_ms": gap_ms, "method": method} | dict.fromkeys(("stoi", "stoi_low", "stoi_high"), 0.5 + n / 10)
         | dict.fromkeys(("log_mel_db", "log_mel_db_low", "log_mel_db_high"), 9.0)
-        for gap_ms in (107.0, 200.0) for n, method in enumerate(("silence", "hold", "interpolate"))
+        for gap_ms in (107.0, 200.0) for n, method in enumerate(CONCEALMENTS)
     ]  # fmt: skip
     left, right = concealment_quality(pd.DataFrame(rows)).axes
     assert left.get_ylabel() == "STOI"
     labels = [[c.get_label() for c in axes.get_legend_handles_labels()[0]] for axes in (left, right)]
-    assert labels == [["silence", "hold", "interpolate"], ["hold", "interpolate"]]
+    assert labels == [[*CONCEALMENTS], [*CONCEALMENTS[1:]]]
+    looks = {
+        (part.get_color(), part.get_marker(), str(part.get_linestyle())) for part in left.lines if part.get_marker()
+    }
+    assert len(looks) >= len(CONCEALMENTS), "all can be told apart"
 
 
 def test_latents_of_a_gap_are_a_line_and_a_level():

@@ -37,8 +37,10 @@ def line(
     axes: Axes, i: int, name: str, points: pd.DataFrame, x: str, y: str, low: str | None = None, high: str | None = None
 ) -> None:
     """Draw the i-th series of some axes, a point a row in their order, with intervals where their ends are named."""
-    color = PALETTE[i]
-    axes.plot(points[x], points[y], color=color, marker=MARKERS[i], markersize=5, linestyle=LINES[i], label=name)
+    color, other = PALETTE[i % len(PALETTE)], (i + i // len(PALETTE)) % len(PALETTE)  # a colour's second line is dashed
+    axes.plot(
+        points[x], points[y], color=color, marker=MARKERS[other], markersize=5, linestyle=LINES[other], label=name
+    )
     if low is not None and high is not None:
         # drawn from end to end, as an interval need not be symmetric
         axes.vlines(points[x], points[low], points[high], color=color, linewidth=1.2)
