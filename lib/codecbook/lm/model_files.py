@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from codecbook.errors import MissingWeights, UnsupportedInput
-from codecbook.lm.exact.export import float_tensors
 from codecbook.lm.exact.files import EXACT_NAME as EXACT_NAME
 from codecbook.lm.exact.files import load_exact, read_config
 from codecbook.lm.models import ARCHITECTURES, build_lm
@@ -69,6 +68,9 @@ def load_lm(folder: str | Path) -> LoadedLM:
         tensors = store.load_tensors(folder, config)
     else:
         exact = load_exact(folder / EXACT_NAME)
+        # here, as it brings libraries along that a machine need not have which computes a model in floats
+        from codecbook.lm.exact.export import float_tensors
+
         tensors = float_tensors(exact)
         store.check_tensors(folder, config, tensors, exact.arrays_sha256)
     architecture, arguments = config["architecture"], config["arguments"]

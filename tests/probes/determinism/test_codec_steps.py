@@ -1,6 +1,9 @@
 """The codec itself in cells: exact tokens and samples agree, and a stand-in that rounds does not."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +126,23 @@ def test_numpy_alone_comes_to_the_same(recorded: Case, numpy_alone: Callable[...
     exact = parts.pop("codec_exact")
     assert (exact.tokens, exact.tokens_differing, exact.samples, exact.samples_differing) == (1200, 0, 24_000, 0)
     assert {part.status for part in parts.values()} == {"skipped"}
+
+
+def test_torch_and_numpy_are_enough_for_a_cell(recorded: Case, tmp_path: Path) -> None:
+    """What `tools/foreign.py` puts into a root has none of the libraries that are taken away here."""
+    code = (
+        "import sys\nfor name in ('encodec', 'matplotlib', 'onnx', 'pandas', 'pyarrow', 'pydantic', 'scipy', 'snac',\n"
+        "             'soundfile', 'soxr', 'transformers'):\n    sys.modules[name] = None\n"
+        "from codecbook.probes.determinism import worker\nsys.exit(worker.main(sys.argv[1:]))"
+    )
+    cell, out = json.dumps({"name": "foreign", "mode": "full", "processor": "arm64"}), tmp_path / "out.json"
+    case = shutil.copytree(recorded.folder, tmp_path / "case", ignore=shutil.ignore_patterns("baseline"))
+    command = [sys.executable, "-c", code, str(case), cell, str(out), "--write-baseline"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert {part["status"] for part in found["coders"].values()} == {"ran"}
+    assert found["codec"]["codec_exact"]["status"] == "ran"
 
 
 def test_what_a_cell_lacks_is_said(recorded: Case) -> None:

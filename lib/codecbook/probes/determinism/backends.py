@@ -90,10 +90,13 @@ def load_steps(case: Case, numbers: str, cell: Cell) -> Steps:
 
 @functools.lru_cache(maxsize=1)  # as a process needs it in two types
 def _float_model(folder: Path, codec: str, num_codebooks: int, seed: int) -> Any:
-    from codecbook.coding.ecdc.lm import upstream_lm
+    if codec == RANDOM:
+        from codecbook.coding.ecdc.lm import upstream_lm
+
+        return upstream_lm(num_codebooks, 1024, 75.0, seed)
     from codecbook.lm.model_files import load_lm
 
-    return upstream_lm(num_codebooks, 1024, 75.0, seed) if codec == RANDOM else load_lm(folder / "lm").model
+    return load_lm(folder / "lm").model
 
 
 def trace(steps: Steps, codes: np.ndarray, batch: int, mode: str) -> np.ndarray:
