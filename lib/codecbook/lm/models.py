@@ -257,5 +257,5 @@ def build_lm(architecture: str, arguments: dict[str, Any]) -> TokenLM:
 
 
 def _rows(count: int, size: int) -> Tensor:
-    """Return the first row of each of so many tables; by numpy: on no device torch imports a compiler for a range."""
+    """Return the first row of each of so many tables; by numpy, as torch imports a compiler for a range on "meta"."""
     return torch.from_numpy(np.arange(0, count * size, size))

@@ -24,6 +24,7 @@ from codecbook.models.weights import seeded
 
 DIRECTIONS = ("encode", "decode")
 TOGETHER = tuple(f"{direction} side by side" for direction in DIRECTIONS)
+"""The same of several segments at once."""
 _PROBE_FRAMES = 8
 _TOO_SLOW = 2.0
 
