@@ -213,11 +213,16 @@ class Mix:
             )
 
 
-def _resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+def check_rates(from_hz: int, to_hz: int) -> None:
+    """Raise UnsupportedInput: one of two rates is more than 256 times the other."""
     if max(from_hz, to_hz) > _MAX_RATE_RATIO * min(from_hz, to_hz):
         raise UnsupportedInput(
             f"Cannot resample {from_hz} Hz to {to_hz} Hz, more than a factor of {_MAX_RATE_RATIO}; are both in Hz?"
         )
+
+
+def _resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    check_rates(from_hz, to_hz)
     resampled = soxr.resample(samples.T, from_hz, to_hz, quality="VHQ").T
     if resampled.shape[1] == 0 < samples.shape[1]:
         # soxr rounds a clip shorter than half an output sample away; keep the signal's mean instead of nothing

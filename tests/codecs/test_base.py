@@ -162,7 +162,7 @@ def test_too_many_codebooks_and_both_ways_to_say_how_many_are_refused(codec, noi
 
 def test_clips_of_another_rate_or_channels_are_refused_with_the_way_to_convert(codec):
     samples = np.zeros((codec.channels, 800), np.float32)
-    with pytest.raises(UnsupportedInput, match=r"use codecbook\.audio\.convert"):
+    with pytest.raises(UnsupportedInput, match=r"its convert\(clip\) makes it so"):
         codec.encode(Clip(samples, codec.sample_rate_hz + 50))
     with pytest.raises(UnsupportedInput, match=f"takes {codec.channels} at {codec.sample_rate_hz} Hz"):
         codec.encode(Clip(np.zeros((3 - codec.channels, 800), np.float32), codec.sample_rate_hz))

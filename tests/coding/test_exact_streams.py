@@ -17,6 +17,7 @@ from codecbook.codecs.exact.rounding import calibration_signal
 from codecbook.coding import api
 from codecbook.coding.__main__ import main
 from codecbook.coding.convert import convert
+from codecbook.coding.stream.header import Parity
 from codecbook.coding.stream.reader import inspect
 from codecbook.coding.stream.version2 import pack_header
 from codecbook.coding.stream.writer import StreamWriter
@@ -118,3 +119,19 @@ def test_command_line(clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["compress", str(tmp_path / "a.wav"), stream, "--codec", "fsq_50hz", "--lm", "none", "--exact"]) == 0
     assert main(["verify", stream, "--lm", "none"]) == 0
     assert "the audio is what the sender heard" in capsys.readouterr().out
+
+
+def test_a_converted_stream_keeps_what_protects_it_and_how_it_is_coded() -> None:
+    """Parity, adaptation and lengths of segments; an inner code is said to be gone."""
+    sound = Clip((calibration_signal(48_000, 1) * 2.0**-21).astype(np.float32), 24_000)
+    data = api.compress(sound, segment_s=0.5, parity=Parity(4, 1), adapt=True, inner_parity=16)
+    old, converted = inspect(data).header, convert(data, "cbs", to_lm="default")
+    new = inspect(converted.data).header
+    for name in ("parity", "adapt_step", "rows_per_segment", "coder"):
+        assert getattr(new, name) == getattr(old, name)
+    assert new.adapt_step > 0
+    assert [text[:14] for text in converted.lost] == ["the inner code"]
+    assert convert(converted.data, "cbs", to_lm="default").lost == ()
+    raw = inspect(convert(data, "cbs").data).header
+    assert (raw.coder, raw.adapt_step, raw.parity) == ("raw", 0, old.parity)
+    assert convert(data, "ecdc").lost[0].startswith("the inner code")

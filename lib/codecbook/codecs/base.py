@@ -15,6 +15,7 @@ import numpy as np
 from codecbook import audio
 from codecbook.audio import Clip
 from codecbook.codecs.blocks import BlockQueue
+from codecbook.codecs.exact import resample
 from codecbook.errors import CodecbookWarning, CorruptInput, UnsupportedInput
 from codecbook.models.store import Weights as Weights
 from codecbook.tokens.tokens import TokenFormat, Tokens, same_digest
@@ -106,6 +107,11 @@ class Codec(ABC):
         rates = zip(self.frame_rates_hz[:num_codebooks], self.codebook_sizes[:num_codebooks], strict=True)
         return sum(rate * math.log2(size) for rate, size in rates) / 1000
 
+    def convert(self, clip: Clip) -> Clip:
+        """Return a clip at this codec's rate and channels, as `codecbook.audio.convert`; where exact, in integers."""
+        convert = resample.convert if self.exact_sha256 else audio.convert
+        return convert(clip, self.sample_rate_hz, self.channels)
+
     def encode(
         self,
         clip: "SoundLike",
@@ -118,8 +124,8 @@ class Codec(ABC):
         """Encode one clip.
 
         Args:
-            clip: At this codec's sampling rate and channels (`codecbook.audio.convert` makes it so): a clip, or an
-                array or tensor ``[S]`` or ``[C, S]``. Or the path of a recording, which is converted.
+            clip: At this codec's sampling rate and channels (`convert` makes it so): a clip, or an array or tensor
+                ``[S]`` or ``[C, S]``. Or the path of a recording, which is converted.
             bandwidth_kbps: One of `bandwidths_kbps`; None uses all codebooks.
             num_codebooks: How many leading codebooks to use, instead of a bandwidth.
             chunk_s: Seconds of audio at a time, 1 or more; None takes the codec's own `chunk_s`.
@@ -131,13 +137,12 @@ class Codec(ABC):
         """
         sound = as_clip(clip, sample_rate_hz)
         if isinstance(clip, str | os.PathLike):
-            sound = audio.convert(sound, self.sample_rate_hz, self.channels)
+            sound = self.convert(sound)
         label = f"Clip {sound.name!r}"
         if sound.sample_rate_hz != self.sample_rate_hz or sound.num_channels != self.channels:
             raise UnsupportedInput(
                 f"{label} has {sound.num_channels} channel(s) at {sound.sample_rate_hz} Hz, but {self.name} takes "
-                f"{self.channels} at {self.sample_rate_hz} Hz; use codecbook.audio.convert(clip, "
-                f"sample_rate_hz={self.sample_rate_hz}, channels={self.channels})."
+                f"{self.channels} at {self.sample_rate_hz} Hz; its convert(clip) makes it so."
             )
         if sound.num_samples == 0:
             raise CorruptInput(f"{label} holds no samples; leave it out.")

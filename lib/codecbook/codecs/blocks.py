@@ -8,6 +8,8 @@ import soxr
 
 from codecbook import audio
 from codecbook.audio_files import AudioFile
+from codecbook.codecs.exact import resample
+from codecbook.codecs.exact.resample import ExactResampler
 from codecbook.errors import CodecbookError, CorruptInput, UnsupportedInput
 from codecbook.paths import path_as_text
 
@@ -17,13 +19,16 @@ _WHOLE_SAMPLES = 1 << 20  # a file this short is read at once, with all that `au
 class AudioBlocks:
     """What `audio.load` and `audio.convert` give of a file, as float32 blocks ``[C, S]``; iterate over it once.
 
+    With `exact`, another rate is resampled in integers, as `codecbook.codecs.exact.resample` does.
+
     Attributes:
         source_channels: Of the file, once a block has come.
         source_samples: Samples per channel of the file that have been read.
     """
 
-    def __init__(self, path: str | Path, sample_rate_hz: int, channels: int) -> None:
+    def __init__(self, path: str | Path, sample_rate_hz: int, channels: int, exact: bool = False) -> None:
         self._path = Path(path)
+        self._exact = exact
         self._sample_rate_hz = sample_rate_hz
         self._channels = channels
         self._source_rate_hz = self.source_channels = self.source_samples = 0
@@ -36,7 +41,8 @@ class AudioBlocks:
                 return
         clip = audio.load(self._path)
         self.source_samples = clip.num_samples
-        yield audio.convert(clip, self._sample_rate_hz, self._channels).samples
+        convert = resample.convert if self._exact else audio.convert
+        yield convert(clip, self._sample_rate_hz, self._channels).samples
 
     @property
     def source_duration_s(self) -> float:
@@ -48,10 +54,7 @@ class AudioBlocks:
         for samples in file.blocks():
             clip = audio.clip_from_array(samples.T, file.sample_rate_hz, name)
             if converter is None and clip.sample_rate_hz != self._sample_rate_hz:
-                audio.convert(clip, self._sample_rate_hz)  # refuses rates that lie too far apart
-                converter = soxr.ResampleStream(
-                    clip.sample_rate_hz, self._sample_rate_hz, self._channels, dtype="float32", quality="VHQ"
-                )
+                converter = self._converter(clip.sample_rate_hz)
             self.source_samples += clip.num_samples
             is_mixed = self._channels == 1 < clip.num_channels
             block = mix(clip.samples) if is_mixed else audio.convert(clip, channels=self._channels).samples
@@ -64,6 +67,13 @@ class AudioBlocks:
             rest = converter.resample_chunk(np.zeros((0, self._channels), dtype=np.float32), last=True)
             yield np.ascontiguousarray(rest.reshape(-1, self._channels).T)
         mix.warn_if_cancelled(name)
+
+    def _converter(self, from_hz: int) -> ExactResampler | soxr.ResampleStream:
+        audio.check_rates(from_hz, self._sample_rate_hz)
+        rates_and_channels = from_hz, self._sample_rate_hz, self._channels
+        if self._exact:
+            return ExactResampler(*rates_and_channels)
+        return soxr.ResampleStream(*rates_and_channels, dtype="float32", quality="VHQ")
 
 
 class BlockQueue:

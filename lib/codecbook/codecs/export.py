@@ -244,7 +244,7 @@ def _encoded(
     path: Path, codec: Codec, settings: dict[str, Any], on_progress: Callable[[float], None]
 ) -> tuple[Tokens, FileReport]:
     chunk_s = settings["chunk_s"] or codec.chunk_s
-    blocks = AudioBlocks(path, codec.sample_rate_hz, codec.channels)
+    blocks = AudioBlocks(path, codec.sample_rate_hz, codec.channels, bool(codec.exact_sha256))
     head: list[np.ndarray] = []
     read_s = 0.0
 

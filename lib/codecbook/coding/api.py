@@ -67,8 +67,7 @@ def compress(
 ) -> bytes:
     """Encode a clip into a stream; on one machine the same arguments give the same bytes (codecs compute in floats).
 
-    With `exact` they do on every machine, from samples at the codec's rate on (resampling, and decoders of MP3, Ogg and
-    Opus, compute in floats).
+    With `exact` they do on every machine, from samples on (decoders of MP3, Ogg and Opus compute in floats).
 
     Args:
         clip: A clip, an array or tensor ``[S]`` or ``[C, S]``, or the path of a recording, at any rate.
@@ -99,9 +98,7 @@ def compress(
     model = _codec(codec, weights, exact)
     if sound.num_samples == 0:
         raise CorruptInput(f"Clip {sound.name!r} holds no samples; leave it out.")
-    sound = audio.convert(
-        audio.clip_from_array(sound.samples, sound.sample_rate_hz, sound.name), model.sample_rate_hz, model.channels
-    )
+    sound = model.convert(audio.clip_from_array(sound.samples, sound.sample_rate_hz, sound.name))
     file = io.BytesIO()
     _encode(file, model, [sound.samples], bandwidth_kbps, lm, segment_s, parity, adapt)
     return add_inner_code(file.getvalue(), inner_parity) if inner_parity else file.getvalue()
@@ -145,7 +142,9 @@ def compress_file(
         check_inner_parity(inner_parity)
     model = _codec(codec, weights, exact)
     with files.new_file(target, overwrite) as partial, partial.open("wb") as file:
-        blocks: Iterable[np.ndarray] = AudioBlocks(source, model.sample_rate_hz, model.channels)
+        blocks: Iterable[np.ndarray] = AudioBlocks(
+            source, model.sample_rate_hz, model.channels, bool(model.exact_sha256)
+        )
         if on_progress is not None:
             blocks = counted(blocks, model.sample_rate_hz, promised_duration_s(source), on_progress)
         _encode(file, model, blocks, bandwidth_kbps, lm, segment_s, parity, adapt)

@@ -16,6 +16,7 @@ from codecbook.coding.ecdc.read import read_ecdc_codes
 from codecbook.coding.ecdc.segments import MODEL_SHAPES, shape_named
 from codecbook.coding.ecdc.write import shape_of_tokens, write_ecdc_codes
 from codecbook.coding.stream import models as stream_models
+from codecbook.coding.stream.inner_code import HEAD_BYTES, find_inner_code
 from codecbook.coding.stream.models import LMLike
 from codecbook.coding.stream.reader import StreamReader
 from codecbook.errors import CorruptInput, UnsupportedInput
@@ -64,7 +65,7 @@ def convert(
         raise UnsupportedInput(f"There is no format {to!r}; choose one of cbs, ecdc.")
     if to == "cbs" and (acv or dialect):
         raise UnsupportedInput(f"acv={acv} and dialect={dialect!r} are of an .ecdc stream; leave them out for a .cbs.")
-    is_ecdc, exact = data.startswith(MAGIC), {}
+    is_ecdc, kept, lost = data.startswith(MAGIC), {}, ()
     if is_ecdc:
         tokens, load_codec = _from_ecdc(data, lm, weights, **options)
     else:
@@ -72,18 +73,23 @@ def convert(
             header = reader.header
             reader.model = stream_models.lm_of(header, lm)
             read = reader.read()
-            exact = {name: getattr(header, name) for name in ("exact_sha256", "audio_sha256")}
+            kept = {name: getattr(header, name) for name in ("exact_sha256", "audio_sha256", "adapt_step", "parity")}
+            kept["segment_s"] = header.rows_per_segment / header.format.frame_rates_hz[0]
         if read.damage:
             raise CorruptInput(f"{read.damage[0]} A damaged stream is not converted; decode what is left of it.")
         tokens, load_codec = read.tokens, lambda: stream_models.codec_of(header, None, weights)
+        if find_inner_code(data[:HEAD_BYTES], data[-HEAD_BYTES:], len(data)):
+            lost = ("the inner code: wrong bytes are noticed, and no longer corrected",)
     if to == "ecdc":
         new = write_ecdc_codes(tokens, to_lm if acv else None, acv, dialect)
-        return Converted(new, tokens, () if is_ecdc else _lost_in_ecdc(tokens, acv))
+        return Converted(new, tokens, () if is_ecdc else (*lost, *_lost_in_ecdc(tokens, acv)))
     model, name = stream_models.choose_lm(to_lm, tokens.format, load_codec)
     shape = MODEL_SHAPES.get(tokens.codec)
     stride = (shape.stride_samples or 0) if shape and tokens.segment_frames else 0
-    new = stream.encode_tokens(tokens, model, lm_name=name, codec_segment_stride=stride, **exact)
-    return Converted(new, tokens, ())
+    if model is None:
+        kept["adapt_step"] = 0  # it changes a model's logits
+    new = stream.encode_tokens(tokens, model, lm_name=name, codec_segment_stride=stride, **kept)
+    return Converted(new, tokens, lost)
 
 
 def _from_ecdc(
