@@ -114,12 +114,8 @@ install() {
     pip_step "3/4 codecbook itself" --no-deps --no-build-isolation --editable "$root"
     "$venv/bin/python" -m pip install --quiet --no-deps "pesq==0.0.4" >>"$log" 2>&1 ||
         echo "  pesq was not installed, as it needs a C compiler; notebooks leave its column out."
-    echo "  4/4 a first stream and a first file of weights, for which the coders are compiled"
-    {
-        "$venv/bin/python" -m codecbook.coding compress "$root/data/clips/speech_01_slt.flac" - --exact |
-            "$venv/bin/python" -m codecbook.coding verify - &&
-            "$venv/bin/python" -m codecbook.probes.weights compress fsq_50hz --out "$venv/first.cbw" --overwrite
-    } >>"$log" 2>&1 ||
+    echo "  4/4 each coder once, as they are compiled at first use"
+    "$venv/bin/python" "$root/workflow/first_use.py" >>"$log" 2>&1 ||
         echo "  That failed (all of it: $log); ./run_all.sh doctor says what this machine lacks."
     cp "$lock" "$stamp"
 }

@@ -4,11 +4,13 @@ Reed-Solomon blocks of up to 255 bytes, interleaved, by the package reedsolo. ``
 the normative text. What cannot be corrected is left as it is: the stream's own checks then find it.
 """
 
+import functools
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
-from reedsolo import ReedSolomonError, RSCodec
+from reedsolo import ReedSolomonError, RSCodec, gf_mul, gf_pow, init_tables
 
 from codecbook.errors import UnsupportedInput
 
@@ -67,28 +69,49 @@ def remove_inner_code(data: bytes, parity: int, depth: int, length: int) -> tupl
 
     The other arguments are those of `find_inner_code`.
     """
-    codec, parts, place = RSCodec(parity), list[bytes](), HEAD_BYTES
-    corrected = hopeless = num_blocks = 0
+    codec, parts, place = RSCodec(parity), list[bytearray](), HEAD_BYTES
+    blocks: list[tuple[bytearray, slice, bytes]] = []  # part, its bytes, all bytes of the block
     for start in range(0, length, depth * (_BLOCK_BYTES - parity)):
         size = min(depth * (_BLOCK_BYTES - parity), length - start)
         count = -(-size // (_BLOCK_BYTES - parity))
         stored = data[place : place + size + parity * count].ljust(size + parity * count, b"\0")
         place += size + parity * count
         part, ends = bytearray(stored[:size]), stored[size:]
-        num_blocks += count
-        for i in range(count):
-            block = bytes(part[i::count]) + ends[i::count]
-            if all(codec.check(block)):
-                continue
-            try:
-                part[i::count], _, wrong = codec.decode(block)
-                corrected += len(wrong)
-            except ReedSolomonError:
-                hopeless += 1
-        parts.append(bytes(part))
+        blocks += [(part, slice(i, None, count), bytes(part[i::count]) + ends[i::count]) for i in range(count)]
+        parts.append(part)
+    corrected = hopeless = 0
+    for intact, (part, places, block) in zip(_are_intact([block for *_, block in blocks], parity), blocks, strict=True):
+        if intact:
+            continue
+        try:
+            part[places], _, wrong = codec.decode(block)
+            corrected += len(wrong)
+        except ReedSolomonError:
+            hopeless += 1
     notes = [f"The inner code corrected {corrected} bytes."] if corrected else []
     if hopeless:
-        notes.append(f"Of the inner code's {num_blocks} blocks, {hopeless} cannot be corrected.")
+        notes.append(f"Of the inner code's {len(blocks)} blocks, {hopeless} cannot be corrected.")
     if place + HEAD_BYTES != len(data):
         notes.append("Bytes of the inner code are lost or added; it corrects neither.")
     return b"".join(parts), " ".join(notes)
+
+
+def _are_intact(blocks: Sequence[bytes], parity: int) -> np.ndarray:
+    """Say of each block whether its polynomial is 0 at all roots of the code, as an intact one's is.
+
+    All blocks at once, by Horner's rule; reedsolo takes milliseconds a block.
+    """
+    times_root = _multiples(parity)
+    values, roots = np.zeros((len(blocks), parity), dtype=np.uint8), np.arange(parity)
+    # zeros in front of a short block change no value
+    padded = np.frombuffer(b"".join(block.rjust(_BLOCK_BYTES, b"\0") for block in blocks), dtype=np.uint8)
+    for column in padded.reshape(-1, _BLOCK_BYTES).T:
+        values = times_root[roots, values] ^ column[:, None]
+    return ~values.any(axis=1)
+
+
+@functools.cache
+def _multiples(parity: int) -> np.ndarray:
+    """Return products of the roots of reedsolo's code, 2^0 .. 2^(parity - 1), with every byte: ``[parity, 256]``."""
+    init_tables()  # of its default field, which RSCodec takes
+    return np.array([[gf_mul(value, gf_pow(2, i)) for value in range(256)] for i in range(parity)], dtype=np.uint8)
