@@ -107,7 +107,7 @@ def _are_intact(blocks: Sequence[bytes], parity: int) -> np.ndarray:
     padded = np.frombuffer(b"".join(block.rjust(_BLOCK_BYTES, b"\0") for block in blocks), dtype=np.uint8)
     for column in padded.reshape(-1, _BLOCK_BYTES).T:
         values = times_root[roots, values] ^ column[:, None]
-    return ~values.any(axis=1)
+    return values.max(axis=1) == 0
 
 
 @functools.cache
