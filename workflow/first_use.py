@@ -31,7 +31,8 @@ def main() -> None:
             raise CodecbookError(f"{decode.__name__} does not return what {encode.__name__} was given.")
     mixing_model(Corpus.from_tokens({"clip": Tokens(tuple(codes), (16, 16), (50.0, 50.0))}))
     with tempfile.TemporaryDirectory() as folder:
-        weights.main(["compress", "fsq_50hz", "--out", str(Path(folder) / "fsq.cbw")])
+        if weights.main(["compress", "fsq_50hz", "--out", str(Path(folder) / "fsq.cbw")]):
+            raise CodecbookError("The weights of a bundled codec cannot be compressed; its message stands above.")
 
 
 if __name__ == "__main__":
