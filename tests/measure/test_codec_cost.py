@@ -11,7 +11,7 @@ from codecbook.audio import Clip
 from codecbook.clips import load_clips
 from codecbook.codecs import load_codec
 from codecbook.coding import default_lm
-from codecbook.probes.determinism.codec_cost import codec_cost
+from codecbook.measure.codec_cost import codec_cost
 
 
 @pytest.fixture(scope="module")
