@@ -156,15 +156,28 @@ check() { # NAME COMMAND...: run one check of `test`, note the result, go on
     fi
 }
 
+said_by() { # PROCESS FILE: wait for it, print what it wrote, return its exit code
+    local code=0
+    wait "$1" || code=$?
+    cat "$2"
+    return "$code"
+}
+
 run_tests() {
     status=0
     summary="Summary:"
     cd "$root"
     check "format" "$python" -m ruff format --check .
     check "lint" "$python" -m ruff check .
-    check "types" "$python" -m pyright --pythonpath "$python"
+    # on one core beside the tests, which leave one idle now and then; what it says comes after them
+    local types_said
+    types_said="$(mktemp)"
+    "$python" -m pyright --pythonpath "$python" >"$types_said" 2>&1 &
+    types=$!
+    trap "kill $types 2>/dev/null; rm -f '$types_said'" EXIT # a shell without job control keeps Ctrl-C from it
     # in up to four processes, as nearly all tests compute on one thread; `-n 0` has them in one
     check "tests" "$python" -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal "$@"
+    check "types" said_by "$types" "$types_said"
     echo "$summary"
     exit "$status"
 }

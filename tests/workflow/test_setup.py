@@ -206,17 +206,21 @@ def test_the_script_is_executable() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
-def test_test_runs_every_check_and_reports_each(checkout: Checkout) -> None:
+@pytest.mark.parametrize(
+    ("failing", "expected"),
+    [("ruff check", ["ok", "failed", "ok", "ok"]), ("pyright", ["ok", "ok", "ok", "failed"])],
+)
+def test_test_runs_every_check_and_reports_each(checkout: Checkout, failing: str, expected: list[str]) -> None:
     checkout.run("lab")
     checkout.calls()
-    (checkout.tools / "fail-on").write_text("ruff check")
+    (checkout.tools / "fail-on").write_text(failing)
     done = checkout.run("test", "-k", "tokens")
     assert done.returncode == 1
-    assert checkout.calls() == [
-        "-m ruff format --check .",
-        "-m ruff check .",
+    calls = checkout.calls()
+    assert calls[:2] == ["-m ruff format --check .", "-m ruff check ."]
+    assert sorted(calls[2:]) == [  # side by side
         "-m pyright --pythonpath ROOT/.venv/bin/python",
         "-m pytest --numprocesses logical --maxprocesses 4 --dist worksteal -k tokens",
     ]
     states = [line.split()[0] for line in done.stdout.split("Summary:")[1].strip().splitlines()]
-    assert states == ["ok", "failed", "ok", "ok"]
+    assert states == expected

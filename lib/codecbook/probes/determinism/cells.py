@@ -146,7 +146,6 @@ FAST_CELLS = (
     Cell("batch 8", batch=8),
     Cell("AVX2", capability="avx2"),
     Cell("no vector code", capability="default"),
-    Cell("MKL compatible", mkl_cbwr="COMPATIBLE"),
     Cell("oneDNN off", onednn=False),
     Cell("2 threads", threads=2),
     Cell("ONNX", backend="onnx"),
@@ -161,6 +160,7 @@ FAST_CELLS = (
 FULL_CELLS = (
     *FAST_CELLS,
     # combinations
+    Cell("MKL compatible", mkl_cbwr="COMPATIBLE"),
     Cell("AVX-512", capability="avx512"),
     Cell("oneDNN SSE4.1", onednn_isa="SSE41"),
     Cell("full, batch 8", mode="full", batch=8),
