@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ("awk", "bash", "cat", "cmp", "cp", "dirname", "grep", "mkdir", "rm", "sed", "tail", "tee")
+TOOLS = ("awk", "bash", "cat", "cmp", "cp", "dirname", "grep", "mkdir", "mktemp", "rm", "sed", "tail", "tee")
 
 # records each call; makes environments that hold itself; fails where the file "fail-on" holds a word of the call
 STAND_IN = """\
@@ -207,8 +207,7 @@ def test_the_script_is_executable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failing", "expected"),
-    [("ruff check", ["ok", "failed", "ok", "ok"]), ("pyright", ["ok", "ok", "ok", "failed"])],
+    ("failing", "expected"), [("ruff check", ["ok", "failed", "ok", "ok"]), ("pyright", ["ok", "ok", "ok", "failed"])]
 )
 def test_test_runs_every_check_and_reports_each(checkout: Checkout, failing: str, expected: list[str]) -> None:
     checkout.run("lab")
