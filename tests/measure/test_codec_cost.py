@@ -20,9 +20,10 @@ def clips() -> list[Clip]:
     return load_clips("", limit=4)[0]
 
 
-def test_integers_cost_next_to_nothing(clips: list[Clip]) -> None:
-    floats, lm = load_codec("fsq_50hz"), default_lm("fsq_50hz_mini").model
-    cost = codec_cost(floats, load_codec("fsq_50hz", exact=True), lm, clips, 1.5)
+@pytest.mark.parametrize("name", ["fsq_50hz", "snac_24khz"])
+def test_integers_cost_next_to_nothing(clips: list[Clip], name: str) -> None:
+    floats = load_codec(name)
+    cost = codec_cost(floats, load_codec(name, exact=True), default_lm(floats).model, clips, 1.5)
     assert cost is not None
     assert len(cost.pairs) == 4
     assert cost.differences["si_sdr_db"].above(-0.05)

@@ -40,7 +40,9 @@ def codec_cost(floats: Codec, integers: Codec, lm: ExactLM, clips: Sequence[Clip
 
     None where there are no clips that both can take (`survey_codec`).
     """
-    count, heard = lm.config.num_codebooks, [_middle(clip, seconds) for clip in clips]
+    # where codebooks have rates of their own, a frame of the language model holds several codes of one
+    count = min(lm.config.num_codebooks, len(floats.codebook_sizes))
+    heard = [_middle(clip, seconds) for clip in clips]
     both = [survey_codec(codec, heard, [count], list(MEASURES)) for codec in (floats, integers)]
     if not all(found.tokens for found in both):
         return None
