@@ -23,11 +23,11 @@ from codecbook.errors import CorruptInput, UnsupportedInput
 @functools.cache
 def broken_kind(name):
     tokens, model = {
-        "raw": (cases.parallel(250, sizes=(16, 1000)), None),
+        "raw": (cases.parallel(100, sizes=(16, 1000)), None),
         "scales": (cases.segmented((10, 10, 7)), None),
         "exact": (cases.parallel(40), cases.exact_model()),
     }[name]
-    return tokens, model, cases.encoded(tokens, model, segment_s=1.5 if name == "raw" else 0.3)
+    return tokens, model, cases.encoded(tokens, model, segment_s=0.6 if name == "raw" else 0.3)
 
 
 @pytest.mark.slow

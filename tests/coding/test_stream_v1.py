@@ -38,8 +38,8 @@ def test_streams_of_every_kind_are_read(kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["odd sizes", "segments and scales", "exact"])
-def test_every_single_bit_matters_or_is_there_twice(kind):
-    cases.check_every_bit(*golden(kind))
+def test_single_bits_matter_or_are_there_twice(kind):
+    cases.check_every_bit(*golden(kind), every=3)  # so that bits from all over the bytes are among them
 
 
 def test_a_stream_cut_anywhere_keeps_its_whole_segments():

@@ -122,7 +122,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     *(("03_bits_per_second", kind, STUDY) for kind in KINDS),
     ("04_bitstream", "one_short_clip", CODE),
     ("04_bitstream", "odd_files", {**CODE, "codecs": ["encodec_24khz"]}),
-    *(("04b_formats", kind, FORMATS) for kind in ("one_short_clip", "odd_files")),
+    ("04b_formats", "one_short_clip", FORMATS),
+    ("04b_formats", "odd_files", {**FORMATS, "codec": "units_25hz"}),  # compressors get its small corpus
     # a minute and a half, as every cell is a process; of a folder it takes two recordings
     ("05_determinism", "one_short_clip", CELLS),
     *(("06_corruption", kind, SURVIVE) for kind in ("one_short_clip", "one_song")),
