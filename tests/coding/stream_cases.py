@@ -97,7 +97,7 @@ def forged(header, segments, footer=True):
 
 
 def check_every_bit(data, tokens, model=None, every=1):
-    """Change each bit of a stream, or every n-th; assert that it costs its segment alone, or nothing and is reported."""
+    """Change each bit of a stream, or every n-th; assert that it costs its segment, or nothing and is reported."""
     segments = inspect(data).segments
     inside = np.zeros(len(data), dtype=int) - 1
     for number, (start, end, _) in enumerate(segments):
