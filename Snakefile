@@ -75,9 +75,9 @@ rule notebook:
         inputs=lambda w: stage_of(w).inputs_text,
         run_dir=lambda w: str(PLAN.folder(stage_of(w).name)),
     threads: lambda w: stage_of(w).threads
-    # what takes all cores goes first (squared, as the engine adds up what two small ones weigh), then what takes long,
-    # so that what is short fills them to the end, and what others wait for before what nothing waits for
-    priority: lambda w: 4 * stage_of(w).threads ** 2 + 2 * stage_of(w).long + any(stage_of(w).name in other.needs for other in PLAN.stages.values())
+    # what takes all cores goes first (squared, as the engine adds up what two small ones weigh), then what takes longest,
+    # so that what is short fills them to the end; of equals, what others wait for
+    priority: lambda w: 10**6 * stage_of(w).threads ** 2 + 2 * stage_of(w).seconds + any(stage_of(w).name in other.needs for other in PLAN.stages.values())
     resources:
         mem_mb=lambda w: stage_of(w).memory_mb,
     message:

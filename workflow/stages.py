@@ -31,7 +31,7 @@ class Stage:
         needs: Stages whose results it reads.
         threads: Cores that it computes on.
         memory_mb: Memory that a cluster reserves for it.
-        long: It takes longer than most, and so starts before them.
+        seconds: How long it takes, about: what takes longest starts first.
         last: It sums up: it runs after all others, and builds on those results that are there.
         left_out: It runs only where it is asked for by name, or needed.
         parameters: What replaces the values of its parameters cell, checked, with absolute paths.
@@ -42,7 +42,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     threads: int = 1
     memory_mb: int = 4000
-    long: bool = False
+    seconds: int = 10
     last: bool = False
     left_out: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -216,7 +216,7 @@ def _files(root: Path, folder: str) -> list[str]:
 
 
 def _stage(name: str, entry: Mapping[str, Any], above: list[str]) -> Stage:
-    fields = {"needs": list, "threads": int, "memory_mb": int, "long": bool, "last": bool, "parameters": dict}
+    fields = {"needs": list, "threads": int, "memory_mb": int, "seconds": int, "last": bool, "parameters": dict}
     for key, value in entry.items():
         if key not in fields:
             raise UnsupportedInput(f"{STAGES_FILE}: {name} has a key {key!r}; {known_names(key, fields)}")

@@ -166,7 +166,7 @@ def test_a_run_leaves_a_result_and_a_report_of_every_stage(first_run: tuple[Proj
 @pytest.mark.slow
 def test_what_takes_long_starts_first(project: Project) -> None:
     """Wherever it stands; short stages then fill the cores to the end."""
-    stages = "00_alone: {}\n01_source: {}\n02_middle: {long: true}\n03_last: {last: true}\n"
+    stages = "00_alone: {}\n01_source: {}\n02_middle: {seconds: 60}\n03_last: {last: true}\n"
     (project.root / "config" / "stages.yaml").write_text(stages)
     said = project.run("--jobs", "1", "00_alone", "01_source", "02_middle")
     assert said.index("ok 02_middle") < min(said.index("ok 00_alone"), said.index("ok 01_source"))
