@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import re
 import resource
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 
 _MOST_LINES = 30  # of code, in what one adds
 
@@ -28,6 +30,12 @@ class NumpyAlone(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, NumpyAlone())
 """
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Take one process more than there are cores, as some tests wait for processes that they start."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")
