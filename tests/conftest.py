@@ -13,7 +13,6 @@ from types import ModuleType
 
 import pytest
 
-
 _MOST_LINES = 30  # of code, in what one adds
 
 _NUMPY_ALONE = """
