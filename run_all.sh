@@ -175,7 +175,9 @@ run_tests() {
     "$python" -m pyright --pythonpath "$python" >"$types_said" 2>&1 &
     types=$!
     trap "kill $types 2>/dev/null; rm -f '$types_said'" EXIT # a shell without job control keeps Ctrl-C from it
-    # in one process more than there are cores, up to four, as nearly all tests compute on one thread; `-n 0`: in one
+    # threads that wait would keep those of the other processes from running
+    export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+    # in up to four processes, as nearly all tests compute on one thread; `-n 0` has them in one
     check "tests" "$python" -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal "$@"
     check "types" said_by "$types" "$types_said"
     echo "$summary"

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import os
 import re
 import resource
 import subprocess
@@ -29,12 +28,6 @@ class NumpyAlone(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, NumpyAlone())
 """
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Take one process more than there are cores, as some tests wait for processes that they start."""
-    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")
