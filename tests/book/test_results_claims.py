@@ -43,6 +43,24 @@ def test_claims_are_kept_in_order_with_what_decided(begin, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("judged", "holds", "figure"),
+    [
+        ({"a": (0.5, True), "b": (np.float32(0.25), np.bool_(True))}, True, "a 0.5; b 0.25"),
+        ({"a": (0.5, True), "b": ("0.2 dB", np.bool_(False))}, False, "a 0.5; b 0.2 dB"),
+        ({"a": (0.5, True), "b": ("one clip", None)}, None, "a 0.5; b one clip"),
+        ({"a": (0.5, False), "b": ("one clip", None)}, False, "a 0.5; b one clip"),
+        ({}, None, "no codecs"),
+    ],
+)
+def test_a_claim_of_all_fails_with_the_first_that_fails(begin, tmp_path, judged, holds, figure):
+    run = begin()
+    run.claim_of_all("codecs agree", judged, "no codecs", basis="machine")
+    run.finish()
+    (kept,) = stored(tmp_path)["claims"]
+    assert (kept["holds"], kept["figure"]) == (holds, figure)
+
+
+@pytest.mark.parametrize(
     ("changed", "own_data", "basis", "fails"),
     [
         ({}, "", "data", True),

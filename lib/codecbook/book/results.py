@@ -138,6 +138,20 @@ class Run:
         self.claims.append(claim)
         claim.show()
 
+    def claim_of_all(
+        self, text: str, judged: Mapping[str, tuple[Any, bool | np.bool_ | None]], nothing: str, basis: Basis = "data"
+    ) -> None:
+        """Judge a claim over several codecs or models, each a figure and whether it holds: it must for all of them.
+
+        It is not judged where one of them is not and none of them fails, or with `nothing` as the reason where there
+        are none.
+        """
+        answers = [holds for _, holds in judged.values()]
+        unknown = not answers or any(holds is None for holds in answers)
+        fails = any(holds is not None and not holds for holds in answers)
+        figure = "; ".join(f"{name} {shown_figure(figure)}" for name, (figure, _) in judged.items())
+        self.claim(text, False if fails else None if unknown else True, figure or nothing, basis)
+
     def builds_on(self, stage: str) -> dict[str, Any]:
         """Return what an earlier stage wrote (see `read`), and take over what data and parameters it had."""
         found = read(stage)

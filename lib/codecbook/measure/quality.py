@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 
 import numpy as np
-import pystoi
 import scipy
 
 from codecbook.audio import Clip, clip_from_array, convert
@@ -206,6 +205,8 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate_hz: int) -> fl
     """
     if sample_rate_hz < _STOI_RATE_HZ:
         return f"{sample_rate_hz} Hz is below the {_STOI_RATE_HZ} Hz that it is defined at"
+    import pystoi  # here, because it brings scipy.signal along: a second for notebooks that measure no STOI
+
     too_short = "too short: it needs about 0.4 s after silent frames are dropped"
     # 384 ms are its shortest segment; far below that, pystoi fails instead of warning
     if len(reference) < 0.384 * sample_rate_hz:
