@@ -4,6 +4,7 @@ A row of `CASES` is a notebook, a kind of recordings and the parameters that mak
 this process, in order, in the folder of the notebooks; what they show is thrown away.
 """
 
+import ast
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -141,7 +142,12 @@ def run_notebook(stage: str, parameters: Mapping[str, Any], run_dir: Path) -> di
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            exec(compile(cell.source, f"{stage}[{cell.id}]", "exec"), namespace)
+            tree = ast.parse(cell.source)
+            last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, f"{stage}[{cell.id}]", "exec"), namespace)
+            if last:
+                value = eval(compile(ast.Expression(last.value), f"{stage}[{cell.id}]", "eval"), namespace)
+                assert value is None, f"a reader is shown {value!r:.200}"
             if "parameters" in cell.metadata.get("tags", []):
                 unknown = parameters.keys() - namespace["__annotations__"].keys()
                 assert not unknown, f"{stage} has no parameter {unknown}"
