@@ -144,8 +144,8 @@ FAST_CELLS = (
     BASELINE,
     Cell("full sequence", mode="full"),
     Cell("batch 8", batch=8),
-    Cell("AVX2", capability="avx2"),
     Cell("no vector code", capability="default"),
+    Cell("oneDNN off", onednn=False),
     Cell("2 threads", threads=2),
     Cell("ONNX", backend="onnx"),
     Cell("numba", backend="numba"),
@@ -159,7 +159,7 @@ FAST_CELLS = (
 FULL_CELLS = (
     *FAST_CELLS,
     # combinations
-    Cell("oneDNN off", onednn=False),
+    Cell("AVX2", capability="avx2"),
     Cell("MKL compatible", mkl_cbwr="COMPATIBLE"),
     Cell("AVX-512", capability="avx512"),
     Cell("oneDNN SSE4.1", onednn_isa="SSE41"),
