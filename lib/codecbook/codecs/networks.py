@@ -221,7 +221,7 @@ class ContextCodec(NetworkCodec):
         return self._codes(waves, len(self.codebook_sizes))
 
     def _frames(self, tokens: Tokens) -> np.ndarray:
-        """Return what `_dequantize` takes, ``[D, T]``, of each frame alone: its codes, or vectors made of them."""
+        """Return the codes that `_dequantize` takes, ``[K, T]``: those of each frame."""
         return np.stack(tokens.codes)
 
     @abstractmethod

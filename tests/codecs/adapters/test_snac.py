@@ -44,6 +44,18 @@ def test_noise_blocks_are_silenced_so_that_decoding_repeats(small_snac, noise_cl
     np.testing.assert_array_equal(codec.decode(tokens).samples, codec.decode(tokens).samples)
 
 
+def test_long_tokens_become_latents_piece_by_piece(codec, noise_clip, monkeypatch):
+    tokens = codec.encode(noise_clip(codec, 12.0))
+    whole, widths, dequantize = codec.decode(tokens), [], codec._dequantize
+    monkeypatch.setattr(codec, "_dequantize", lambda codes: widths.append(codes.shape[-1]) or dequantize(codes))
+    monkeypatch.setattr(codec, "chunk_s", 1.0)
+    pieces = codec.decode(tokens)
+    frames = len(tokens.codes[-1]) * codec.vq_strides[-1]
+    assert len(widths) > 3
+    assert max(widths) < frames / 3
+    np.testing.assert_allclose(pieces.samples, whole.samples, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("lengths", [(3, 6, 11), (3, 5, 12), (3, 7)])
 def test_levels_that_do_not_fit_together_are_refused(codec, noise_clip, lengths):
     tokens = codec.encode(noise_clip(codec, 0.25))

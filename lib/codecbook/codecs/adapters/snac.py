@@ -55,7 +55,7 @@ class SnacCodec(ContextCodec):
         return [level[0] for level in self.module.encode(self.module.preprocess(wave))]
 
     def _frames(self, tokens: Tokens) -> np.ndarray:
-        """Return latents of levels that fit together; others raise CorruptInput."""
+        """Return the codes of each frame; levels that do not fit together raise CorruptInput."""
         lengths = [len(level) * stride for level, stride in zip(tokens.codes, self.vq_strides, strict=False)]
         window = self.align // self.hop_length
         if len(set(lengths)) > 1 or lengths[0] % window:
@@ -64,19 +64,21 @@ class SnacCodec(ContextCodec):
                 f"{self.name} holds one code per {list(self.vq_strides)} frames, of a multiple of {window} frames. "
                 "Cut all levels at a frame of level 0."
             )
-        return self.latents(tokens.codes)
+        return self._repeated(tokens.codes)
 
-    @torch.inference_mode()
+    def _repeated(self, codes: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack([np.repeat(level, stride) for level, stride in zip(codes, self.vq_strides, strict=False)])
+
     def latents(self, codes: Sequence[np.ndarray]) -> np.ndarray:
         """Return float32 ``[D, T]``; see `Codec.latents`."""
-        latents = torch.zeros(1, device=self.device)
-        for quantizer, level in zip(self.module.quantizer.quantizers, codes, strict=False):
-            codewords = quantizer.out_proj(quantizer.decode_code(self._tensor(level)))
-            latents = latents + codewords.repeat_interleave(quantizer.stride, dim=-1)  # [1, D, T]
-        return latents[0].cpu().numpy()
+        return super().latents(self._repeated(codes))
 
     def _dequantize(self, codes: Tensor) -> Tensor:
-        return codes  # `_frames` has made latents of the codes already
+        latents = torch.zeros(1, device=self.device)
+        for quantizer, level in zip(self.module.quantizer.quantizers, codes[0], strict=False):
+            codewords = quantizer.out_proj(quantizer.decode_code(level[None, :: quantizer.stride]))
+            latents = latents + codewords.repeat_interleave(quantizer.stride, dim=-1)  # [1, D, T]
+        return latents
 
     def _audio(self, latents: Tensor) -> Tensor:
         return self.module.decoder(latents)[0]

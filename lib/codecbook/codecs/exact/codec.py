@@ -128,13 +128,9 @@ class ExactContext(_Exact, ContextCodec):
         padded = np.pad(samples, ((0, 0), (0, 0), (0, -samples.shape[2] % self.align)))
         return self._search(self._run(self.network.encoder, padded), num_codebooks)
 
-    @torch.inference_mode()
-    def latents(self, codes: Sequence[np.ndarray]) -> np.ndarray:
-        """Return float32 ``[D, T]``; see `Codec.latents`."""
-        return self._latents([self._tensor(level) for level in codes])[0].cpu().numpy()
-
     def _dequantize(self, codes: Tensor) -> Tensor:
-        return codes  # `_frames` has made latents of the codes already
+        levels = zip(self.network.quantizer.levels, codes.transpose(0, 1), strict=False)
+        return self._latents([of_level[:, :: level.stride] for level, of_level in levels])
 
     def _audio(self, latents: Tensor) -> Tensor:
         return torch.from_numpy(from_grid(self._decoded(latents)[0]))
