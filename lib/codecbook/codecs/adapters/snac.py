@@ -71,7 +71,7 @@ class SnacCodec(ContextCodec):
 
     def latents(self, codes: Sequence[np.ndarray]) -> np.ndarray:
         """Return float32 ``[D, T]``; see `Codec.latents`."""
-        return super().latents(self._repeated(codes))
+        return super().latents(list(self._repeated(codes)))
 
     def _dequantize(self, codes: Tensor) -> Tensor:
         latents = torch.zeros(1, device=self.device)

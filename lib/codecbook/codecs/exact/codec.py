@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -129,8 +129,8 @@ class ExactContext(_Exact, ContextCodec):
         return self._search(self._run(self.network.encoder, padded), num_codebooks)
 
     def _dequantize(self, codes: Tensor) -> Tensor:
-        levels = zip(self.network.quantizer.levels, codes.transpose(0, 1), strict=False)
-        return self._latents([of_level[:, :: level.stride] for level, of_level in levels])
+        levels = cast(spec.ResidualQuantizer, self.network.quantizer).levels
+        return self._latents([of[:, :: level.stride] for level, of in zip(levels, codes.transpose(0, 1), strict=False)])
 
     def _audio(self, latents: Tensor) -> Tensor:
         return torch.from_numpy(from_grid(self._decoded(latents)[0]))
