@@ -46,14 +46,13 @@ def test_noise_blocks_are_silenced_so_that_decoding_repeats(small_snac, noise_cl
 
 def test_long_tokens_become_latents_piece_by_piece(codec, noise_clip, monkeypatch):
     tokens = codec.encode(noise_clip(codec, 12.0))
-    whole, widths, dequantize = codec.decode(tokens), [], codec._dequantize
-    monkeypatch.setattr(codec, "_dequantize", lambda codes: widths.append(codes.shape[-1]) or dequantize(codes))
+    quantizer = codec.module.quantizer.quantizers[0]
+    lengths, decode_code = [], quantizer.decode_code
+    monkeypatch.setattr(quantizer, "decode_code", lambda codes: lengths.append(codes.shape[-1]) or decode_code(codes))
     monkeypatch.setattr(codec, "chunk_s", 1.0)
-    pieces = codec.decode(tokens)
-    frames = len(tokens.codes[-1]) * codec.vq_strides[-1]
-    assert len(widths) > 3
-    assert max(widths) < frames / 3
-    np.testing.assert_allclose(pieces.samples, whole.samples, rtol=0, atol=1e-4)
+    codec.decode(tokens)  # that pieces have no seams is asked of all codecs in test_networks.py
+    assert len(lengths) > 3
+    assert max(lengths) < len(tokens.codes[0]) / 3
 
 
 @pytest.mark.parametrize("lengths", [(3, 6, 11), (3, 5, 12), (3, 7)])
