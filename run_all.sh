@@ -7,6 +7,8 @@ venv="$root/.venv"
 lock="$root/requirements.lock"
 stamp="$venv/installed.lock" # a copy of the lock that the environment was made from, written last
 log="$venv/install.log"
+# as containers set it; every notebook and every cell of the matrix is a process, which would compile the package anew
+unset PYTHONDONTWRITEBYTECODE
 
 usage() {
     cat <<'HELP'

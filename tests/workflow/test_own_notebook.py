@@ -18,7 +18,7 @@ STAGE = "20_frequent_codes"
 
 def checkout(root: Path) -> Path:
     """Make a copy of what a run takes, with the bundled tokens, but without other notebooks' weights and clips."""
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    ignored = shutil.ignore_patterns("*.egg-info")
     for name in ("workflow", "profiles", "config", "lib", "notebooks", "data/tokens"):
         shutil.copytree(ROOT / name, root / name, ignore=ignored)
     for name in ("run_all.sh", "Snakefile", "requirements.lock"):

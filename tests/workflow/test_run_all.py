@@ -135,7 +135,7 @@ def make_project(root: Path) -> Project:
     for name in ("run_all.sh", "Snakefile", "requirements.lock"):
         shutil.copy2(ROOT / name, root / name)
     for name in ("workflow", "profiles", "config", "lib"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("kernels-*", "*.egg-info"))
     (root / "config" / "stages.yaml").write_text(STAGES_YAML)
     for preset in ("fast", "full", "real"):
         (root / "config" / f"{preset}.yaml").write_text("{}\n")

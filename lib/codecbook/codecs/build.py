@@ -7,6 +7,7 @@ are random until `codecbook.codecs.training` trains them.
 import functools
 import importlib
 import inspect
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -247,12 +248,17 @@ def build_architecture(architecture: str, arguments: dict) -> nn.Module:
 
 def architecture_shapes(architecture: str, arguments: dict) -> dict[str, list[int]]:
     """Return the shape of each parameter of a model without allocating any (but those of an FSQ's quantiser)."""
+    return {name: list(shape) for name, shape in _shapes(architecture, json.dumps(arguments)).items()}
+
+
+@functools.lru_cache(maxsize=16)  # building takes longer than reading the weights of a small codec
+def _shapes(architecture: str, arguments_json: str) -> dict[str, tuple[int, ...]]:
     packages = {"snac": "snac", "fsq": "vector_quantize_pytorch"}
     if architecture in packages:
         importlib.import_module(packages[architecture])  # before: tensors of modules have to be real
     with unallocated():
-        module = build_architecture(architecture, arguments)
-    return {name: list(value.shape) for name, value in module.state_dict().items()}
+        module = build_architecture(architecture, json.loads(arguments_json))
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
 def random_seeded(architecture: str, arguments: dict, seed: int) -> nn.Module:

@@ -122,9 +122,14 @@ def _power_spectrogram(signal: torch.Tensor, window_s: float, sample_rate_hz: in
     length = _window_samples(window_s, sample_rate_hz)
     spectrum = torch.stft(
         signal, n_fft=length, hop_length=max(1, length // 4),
-        window=torch.hann_window(length, dtype=torch.float64), center=True, pad_mode="constant", return_complex=True,
+        window=_hann_window(length), center=True, pad_mode="constant", return_complex=True,
     )  # fmt: skip
     return (spectrum.real.square() + spectrum.imag.square()).numpy().T
+
+
+@lru_cache(maxsize=16)
+def _hann_window(length: int) -> torch.Tensor:
+    return torch.hann_window(length, dtype=torch.float64)
 
 
 def _window_samples(window_s: float, sample_rate_hz: int) -> int:

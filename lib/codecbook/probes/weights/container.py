@@ -56,6 +56,8 @@ class Model:
     file: ModelFile
     tensors: Mapping[str, Tensor] | None  # in memory, norms folded; None where the file's own are all there is
     source: dict[str, Any]  # for the directory
+    # of a model in memory: how matrices of its file are kept without loss, which no choice for the others changes
+    kept: dict[tuple[str, ...], tuple[str, bytes | None]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of_file(cls, path: str | Path) -> "Model":
@@ -125,7 +127,7 @@ def _records(model: Model, choose: Callable[[str, str], Choice], out: BinaryIO) 
         tensors = [in_memory[m] if in_memory else model.file.read(m) for m in members]
         if all(tensor.isfinite().all() for tensor in tensors) and tensors[0].numel():
             lossy.update(members)
-            yield _store(out, members, tensors, role, choice, "F32" if in_memory else dtype, bool(in_memory))
+            yield _store(out, members, tensors, role, choice, "F32" if in_memory else dtype, bool(in_memory), {})
     replaced = {n for n in of_file if n in lossy or (in_memory and folded_name(n) in lossy)}
     rest = {n: info for n, info in of_file.items() if n not in replaced}
     # what equals a tensor of the file can refer to it only if that one is there
@@ -134,7 +136,7 @@ def _records(model: Model, choose: Callable[[str, str], Choice], out: BinaryIO) 
     for _, members in stacks(floats):
         info = rest[members[0]]
         tensors = [model.file.read(member) for member in members]
-        yield _store(out, members, tensors, info.role, Choice(), info.dtype, False)
+        yield _store(out, members, tensors, info.role, Choice(), info.dtype, False, model.kept if in_memory else {})
     for name, info in rest.items():
         if name in tied:
             yield Record([name, tied[name]], [list(info.shape)], info.dtype, TIED, info.role, [])
@@ -158,7 +160,14 @@ def _source_dtype(file: ModelFile, name: str) -> str:
 
 
 def _store(
-    out: BinaryIO, names: Sequence[str], tensors: Sequence[Tensor], role: str, choice: Choice, dtype: str, folded: bool
+    out: BinaryIO,
+    names: Sequence[str],
+    tensors: Sequence[Tensor],
+    role: str,
+    choice: Choice,
+    dtype: str,
+    folded: bool,
+    kept: dict[tuple[str, ...], tuple[str, bytes | None]],
 ) -> Record:
     """Write the blocks of a matrix that tensors make one below the other; floats are made of one block at a time."""
     matrices = [t.reshape(matrix_shape(tuple(t.shape), role)) for t in tensors]
@@ -167,7 +176,9 @@ def _store(
     height = max(1, _BLOCK_VALUES // max(1, C))
     scheme, blocks, first = choice.scheme, [], None
     if scheme == "lossless":
-        scheme, first = _shortest(matrix[:height].float().numpy(), dtype)
+        if tuple(names) not in kept:
+            kept[tuple(names)] = _shortest(matrix[:height].float().numpy(), dtype)
+        scheme, first = kept[tuple(names)]
     for rows in _blocks_of_rows(R if C else 0, height, choice.options.get("gram")):
         part = matrix[rows].float().numpy()
         data = first or SCHEMES[scheme].encode(part, source_dtype=dtype, **_of_rows(choice.options, rows, R))

@@ -180,23 +180,29 @@ def _size(level: int) -> int:
 
 
 @kernel
+def _bit_length(size):
+    """Return how many bits a size below 2^63 has."""
+    length = 0
+    for step in (32, 16, 8, 4, 2, 1):
+        if size >> step:
+            size >>= step
+            length += step
+    return length + size
+
+
+@kernel
 def _level(size):
     """Return the octave of a size, and its quarter, as one number."""
-    octave = 0
-    while size >> (octave + 1) > 0:
-        octave += 1
+    octave = max(_bit_length(size) - 1, 0)
     return 4 * octave + (((size << 2) >> octave) & 3)
 
 
 @kernel
 def _scaled(size, above, below):
     """Return ``size * above // below``, less exactly where the product would not fit."""
-    bits = 0
-    while size >> bits:
-        bits += 1
-    while above >> (_PRODUCT_BITS - bits):
-        above >>= 1
-        below >>= 1
+    excess = max(_bit_length(size) + _bit_length(above) - _PRODUCT_BITS, 0)
+    above >>= excess
+    below >>= excess
     return size * above // max(below, 1)
 
 
@@ -315,9 +321,8 @@ def _code_all_bits(state, buffer, values, widths, encode):
 @kernel
 def _code_far(state, buffer, value, interval, encode):
     """Code a sign, how many bits the size has, and these; return the value, or 2^_MAX_BITS where the bytes end."""
-    size, length = abs(value), 0
-    while size >> length:
-        length += 1
+    size = abs(value)
+    length = _bit_length(size)
     sign = _code_bits(state, buffer, 1 if value < 0 else 0, 1, interval, encode)
     length = _code_bits(state, buffer, length, 6, interval, encode)
     if sign < 0 or length < 0 or length > _MAX_BITS:
