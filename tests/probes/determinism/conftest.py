@@ -36,11 +36,20 @@ def codes() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, codes: np.ndarray) -> Path:
-    folder = tmp_path_factory.mktemp("model")
+    return save_small(tmp_path_factory.mktemp("model"), codes, layers=2)
+
+
+@pytest.fixture
+def shallow_folder(tmp_path: Path, codes: np.ndarray) -> Path:
+    """A model of one layer, for what takes long for each."""
+    return save_small(tmp_path / "shallow", codes, layers=1)
+
+
+def save_small(folder: Path, codes: np.ndarray, layers: int) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         config = RVQTransformerConfig(
-            (V,) * K, dim=16, layers=2, heads=2, hidden=24, window_frames=5, head_dim=12, head_hidden=16
+            (V,) * K, dim=16, layers=layers, heads=2, hidden=24, window_frames=5, head_dim=12, head_hidden=16
         )
         model = RVQTransformer(config).eval()
     save_lm(folder, model, {})

@@ -114,13 +114,14 @@ def test_wrong_codes_are_kept(case: Case, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_code_agrees_where_numbers_are_exact(
-    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, codes: np.ndarray, shallow_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    alone = shutil.copytree(case.folder, tmp_path / "exact alone")  # compiling coders of floats takes a minute
-    described = json.loads((alone / "case.json").read_text())
-    (alone / "case.json").write_text(json.dumps(described | {"coders": ["exact"]}))
-    command = [sys.executable, "-m", worker.__name__, str(alone)]
+    case = make_case(tmp_path / "case", codes=codes, model_folder=shallow_folder)
+    run_cell(case, BASELINE, tmp_path / "baseline.json", write_baseline=True)
+    described = json.loads((case.folder / "case.json").read_text())
+    (case.folder / "case.json").write_text(json.dumps(described | {"coders": ["exact"]}))  # floats take a minute
+    command = [sys.executable, "-m", worker.__name__, str(case.folder)]
     cell = Cell("compiled", compiled=True, mode="full")
     out = tmp_path / "out.json"
     subprocess.run([*command, json.dumps(asdict(cell)), str(out)], check=True, capture_output=True)
