@@ -1,5 +1,6 @@
 """Bundled corpora of tokens, on both sides of the split: what their codec was trained on, and what not."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def bundled_tokens(codec: str, num_codebooks: int | None = None, folder: str | P
     """
     index = read_index(folder)
     path = index.path(codec)
-    corpus = Corpus.from_files(path, natural_order(next(iterate_tokens(path))[1]), num_codebooks)
+    state = path.stat()
+    corpus = _opened(path, num_codebooks, state.st_mtime_ns, state.st_size)
     rows = [index.clips[name] for name in corpus.clips]
     sides = [[row for row in rows if row.split == split] for split in SPLITS]
     for split, side in zip(SPLITS, sides, strict=True):
@@ -53,3 +55,9 @@ def bundled_tokens(codec: str, num_codebooks: int | None = None, folder: str | P
             raise UnsupportedInput(f"No clips of {path} are in {split!r}; the index must have some on both sides.")
     train, held_out = (corpus.subset(row.clip for row in side) for side in sides)
     return BundledTokens(train, held_out, index.entry(codec), tuple(sides[0] + sides[1]))
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(path: Path, num_codebooks: int | None, *_state: int) -> Corpus:
+    """Open a file, once as long as it stays as it is: notebooks ask for the same tokens several times."""
+    return Corpus.from_files(path, natural_order(next(iterate_tokens(path))[1]), num_codebooks)
