@@ -52,14 +52,17 @@
     }
   };
 
+  const asked = () => new URLSearchParams(location.hash.slice(1)).get("q") ?? "";
   const read = () => {
-    input.value = new URLSearchParams(location.hash.slice(1)).get("q") ?? "";
+    input.value = asked();
     search();
   };
   input.addEventListener("input", search);
   input.addEventListener("change", () => location.replace("#q=" + encodeURIComponent(input.value)));
   form.addEventListener("submit", (event) => event.preventDefault());
-  addEventListener("hashchange", read);
+  addEventListener("hashchange", () => {
+    if (asked() !== input.value) read(); // else it is what the change has written: a link made anew would lose its click
+  });
   form.hidden = false;
   read();
 }
