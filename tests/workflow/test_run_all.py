@@ -223,6 +223,8 @@ def test_what_a_parameter_names_is_an_input(finished: Project) -> None:
     assert due() == 0
     (recordings / "a.wav").write_bytes(b"RIFF and more")
     assert due() == 1
+    (recordings / "a.wav").unlink()
+    assert due() == 1
 
 
 @pytest.mark.slow
